@@ -1,0 +1,229 @@
+//! Registers declared once.
+//!
+//! [`register_map!`](crate::register_map) makes an enum of registers and a table with name, offset, width, access,
+//! writable bits, reset value and section of the specification. Decoding, reset, write masks, trace names and the
+//! generated register documents all come from that one declaration.
+
+/// Who may do what to a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read-only; writes are ignored.
+    Ro,
+    /// Read-write in its writable bits.
+    Rw,
+    /// Write-only; reads as zero.
+    Wo,
+    /// Writing one clears the writable bits.
+    W1c,
+    /// Reading or writing has its own meaning, told in the model.
+    Special,
+}
+
+/// One declared register, or a row of `count` like ones, `stride` bytes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterInfo {
+    /// The specification's name.
+    pub name: &'static str,
+    /// Offset in bytes in the device's window, of the first of the row.
+    pub offset: u64,
+    /// Width in bytes: 4 or 8.
+    pub bytes: u64,
+    /// How many in the row.
+    pub count: u64,
+    /// Bytes from one to the next.
+    pub stride: u64,
+    /// Access.
+    pub access: Access,
+    /// Bits that software can change.
+    pub writable: u64,
+    /// Value after reset. For ID registers that depend on the configuration: 0, and the model computes it.
+    pub reset: u64,
+    /// Section of the specification.
+    pub section: &'static str,
+}
+
+impl RegisterInfo {
+    /// What a write of `value` over `old` leaves in the register, by its access kind.
+    #[must_use]
+    pub const fn written(&self, old: u64, value: u64) -> u64 {
+        match self.access {
+            Access::Ro => old,
+            Access::Rw | Access::Wo | Access::Special => (old & !self.writable) | (value & self.writable),
+            Access::W1c => old & !(value & self.writable),
+        }
+    }
+
+    /// The index in the row and the byte offset inside the register, if `offset` is in it.
+    #[must_use]
+    pub const fn locate(&self, offset: u64) -> Option<(u64, u64)> {
+        if offset < self.offset {
+            return None;
+        }
+        let from = offset - self.offset;
+        let (index, byte) =
+            if self.count == 1 { (0, from) } else { (from / self.stride, from % self.stride) };
+        if index < self.count && byte < self.bytes { Some((index, byte)) } else { None }
+    }
+}
+
+/// A register found by offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located<R> {
+    /// Which.
+    pub reg: R,
+    /// Index in its row; 0 for a single register.
+    pub index: u64,
+    /// Byte of the register that the offset names; 0 at its start.
+    pub byte: u64,
+}
+
+/// What [`register_map!`](crate::register_map) makes.
+pub trait RegisterMap: Copy + Sized + 'static {
+    /// All registers, in the order of their declaration, with their tables.
+    const ALL: &'static [(Self, RegisterInfo)];
+
+    /// This register's table row.
+    fn info(self) -> &'static RegisterInfo;
+
+    /// The register at a byte offset. Maps are small and mostly hit early: a device with a hot register matches it
+    /// before it asks.
+    #[must_use]
+    fn locate(offset: u64) -> Option<Located<Self>> {
+        Self::ALL.iter().find_map(|(reg, info)| {
+            info.locate(offset).map(|(index, byte)| Located { reg: *reg, index, byte })
+        })
+    }
+}
+
+/// Panics if entries of a map overlap, do not decode to themselves, or reset to bits that do not exist: each map's
+/// own tests call it.
+///
+/// # Panics
+/// See above.
+pub fn check_map<R: RegisterMap + PartialEq + core::fmt::Debug>() {
+    let mut spans = Vec::new();
+    for (reg, info) in R::ALL {
+        assert!(matches!(info.bytes, 4 | 8), "{}: width {}", info.name, info.bytes);
+        assert!(info.offset.is_multiple_of(4), "{}: misaligned", info.name);
+        assert!(info.count == 1 || info.stride >= info.bytes, "{}: stride", info.name);
+        let mask = if info.bytes == 8 { u64::MAX } else { u64::from(u32::MAX) };
+        assert_eq!(info.reset & !mask, 0, "{}: reset value wider than the register", info.name);
+        assert_eq!(info.writable & !mask, 0, "{}: mask wider than the register", info.name);
+        for index in 0..info.count {
+            let at = info.offset + index * info.stride;
+            assert_eq!(R::locate(at), Some(Located { reg: *reg, index, byte: 0 }), "{}", info.name);
+            spans.push((at, at + info.bytes, info.name));
+        }
+    }
+    spans.sort_unstable();
+    for pair in spans.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "{} and {} overlap", pair[0].2, pair[1].2);
+    }
+}
+
+/// Declares a register map.
+///
+/// ```
+/// hw::register_map! {
+///     /// A two-register device. Some manual, chapter 3.
+///     pub enum DemoReg {
+///         // name @ offset: bytes access(writable bits) = reset, section
+///         CTRL   @ 0x00: 4 Rw(0x3) = 0, "3.1";
+///         STATUS @ 0x04: 4 W1c(0x1) = 0, "3.2";
+///         // name[count; stride] @ offset ...
+///         DATA[4; 8] @ 0x10: 8 Rw(u64::MAX) = 0, "3.3";
+///     }
+/// }
+/// use hw::regmap::RegisterMap;
+/// let data = DemoReg::locate(0x1c).unwrap();
+/// assert_eq!((data.reg, data.index, data.byte), (DemoReg::DATA, 1, 4));
+/// assert_eq!(DemoReg::CTRL.info().written(0, 0xff), 0x3);
+/// ```
+#[macro_export]
+macro_rules! register_map {
+    (
+        $(#[$doc:meta])*
+        $vis:vis enum $map:ident {
+            $(
+                $(#[$regdoc:meta])*
+                $name:ident $([$count:expr; $stride:expr])? @ $offset:literal : $bytes:literal
+                $access:ident($writable:expr) = $reset:expr, $section:literal;
+            )*
+        }
+    ) => {
+        $(#[$doc])*
+        #[allow(non_camel_case_types, missing_docs)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        $vis enum $map {
+            $( $(#[$regdoc])* $name, )*
+        }
+
+        impl $crate::regmap::RegisterMap for $map {
+            const ALL: &'static [(Self, $crate::regmap::RegisterInfo)] = &[
+                $((
+                    $map::$name,
+                    $crate::regmap::RegisterInfo {
+                        name: stringify!($name),
+                        offset: $offset,
+                        bytes: $bytes,
+                        count: $crate::register_map!(@count $($count)?),
+                        stride: $crate::register_map!(@stride $bytes $(, $stride)?),
+                        access: $crate::regmap::Access::$access,
+                        writable: $writable,
+                        reset: $reset,
+                        section: $section,
+                    },
+                ),)*
+            ];
+
+            fn info(self) -> &'static $crate::regmap::RegisterInfo {
+                &<Self as $crate::regmap::RegisterMap>::ALL[self as usize].1
+            }
+        }
+    };
+    (@count) => { 1 };
+    (@count $count:expr) => { $count };
+    (@stride $bytes:literal) => { $bytes };
+    (@stride $bytes:literal, $stride:expr) => { $stride };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::register_map! {
+        enum Good {
+            A @ 0x0: 4 Rw(0xff) = 0x12, "1";
+            B[2; 8] @ 0x8: 4 W1c(0x3) = 0, "2";
+            C @ 0x18: 8 Ro(0) = 0, "3";
+        }
+    }
+    crate::register_map! {
+        enum Overlapping {
+            A @ 0x0: 8 Rw(0xff) = 0, "1";
+            B @ 0x4: 4 Rw(0xff) = 0, "2";
+        }
+    }
+
+    #[test]
+    fn rows_decode_to_index_and_byte_and_gaps_to_nothing() {
+        check_map::<Good>();
+        assert_eq!(Good::locate(0x11), Some(Located { reg: Good::B, index: 1, byte: 1 }));
+        assert_eq!(Good::locate(0xc), None);
+        assert_eq!(Good::locate(0x20), None);
+        assert_eq!(Good::C.info().section, "3");
+    }
+
+    #[test]
+    fn writes_follow_the_access_kind() {
+        assert_eq!(Good::A.info().written(0x1200, 0xabcd), 0x12cd);
+        assert_eq!(Good::B.info().written(0x7, 0x5), 0x6);
+        assert_eq!(Good::C.info().written(7, 0), 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "B")]
+    fn overlapping_map_is_refused() {
+        check_map::<Overlapping>();
+    }
+}

@@ -1,0 +1,1 @@
+//! End-to-end tests of the program, run as a user would run it.
