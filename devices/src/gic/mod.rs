@@ -1,0 +1,1 @@
+//! GICv3 and ITS.

@@ -1,0 +1,1 @@
+//! HiSilicon accelerators: the queue manager they share, and the engines behind it.

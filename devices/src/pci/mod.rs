@@ -1,0 +1,1 @@
+//! PCI Express: host bridge with ECAM, configuration space, capabilities.
