@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The AArch64 CPU engine: an EL0/EL1 processing element in software.
+//!
+//! One table ([`insn`], from `spec/*.isa`) says what instructions there are; [`exec`] says what each does, [`interp`]
+//! runs pre-decoded blocks of them, [`mem`] translates and accesses memory, [`sys`] is the system side: registers,
+//! timers, PSCI and what vCPUs ask of one another. Deliberately absent: EL2 and EL3, AArch32, big-endian data.
+//! Threads belong to the caller: one per [`Cpu`], which calls [`Cpu::run`].
+
+pub mod exception;
+pub mod exec;
+pub mod insn;
+pub mod interp;
+pub mod mem;
+pub mod state;
+pub mod sys;
+
+use std::sync::Arc;
+
+pub use exception::Exception;
+pub use interp::Exit;
+pub use state::State;
+pub use sys::cluster::{Cluster, ClusterConfig};
+
+/// One vCPU. It stays on one thread while it runs; others reach it through [`Cluster`].
+pub struct Cpu {
+    /// Everything the guest can see, hot fields first.
+    pub state: State,
+    /// Translation caches and the exclusive monitor.
+    pub mem: mem::Context,
+    /// Pre-decoded blocks.
+    pub(crate) code: interp::Code,
+    /// What all vCPUs share.
+    pub cluster: Arc<Cluster>,
+    /// Which vCPU this is, from 0.
+    pub index: usize,
+}
+
+impl Cpu {
+    /// vCPU `index` of `cluster`, in its reset state: EL1h, MMU off, interrupts masked, pc 0.
+    ///
+    /// # Panics
+    /// If the cluster has no such vCPU.
+    #[must_use]
+    pub fn new(cluster: Arc<Cluster>, index: usize) -> Self {
+        let state = State::new(cluster.pending(index));
+        let mem = mem::Context::new(&cluster, index);
+        let code = interp::Code::new();
+        Self { state, mem, code, cluster, index }
+    }
+}

@@ -1,0 +1,340 @@
+//! The parser of `spec/*.isa`: text in, rows out. The format is described in `spec/README.md`.
+
+/// One field of a pattern.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: String,
+    pub lsb: u32,
+    pub width: u32,
+}
+
+/// What an operand slot is filled with.
+#[derive(Clone, Debug)]
+pub enum Operand {
+    /// A register: its role (`r`, `w`, `rsp`, ...) and the expression of its number.
+    Register { role: String, expr: String },
+    /// A number computed from fields and `pc`.
+    Value(String),
+}
+
+/// One instruction.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub file: String,
+    pub line: usize,
+    pub name: String,
+    pub mask: u32,
+    pub value: u32,
+    pub fields: Vec<Field>,
+    pub kind: String,
+    /// Path of the handler below `crate::exec`.
+    pub handler: String,
+    pub operands: Vec<(String, Operand)>,
+    pub class: String,
+    pub feature: String,
+    pub memory: String,
+    pub reads_flags: bool,
+    pub writes_flags: bool,
+    pub fp: bool,
+    pub undefined: Vec<String>,
+    pub unpredictable: Vec<String>,
+    pub syntax: Option<String>,
+}
+
+impl Row {
+    /// The name of the `Op` variant.
+    pub fn variant(&self) -> String {
+        let mut out = String::new();
+        for part in self.name.split('_') {
+            let mut chars = part.chars();
+            if let Some(first) = chars.next() {
+                // Two numbers side by side must stay apart.
+                if out.ends_with(|c: char| c.is_ascii_digit()) && first.is_ascii_digit() {
+                    out.push('X');
+                }
+                out.extend(first.to_uppercase());
+                out.push_str(chars.as_str());
+            }
+        }
+        out
+    }
+
+    /// How many bits the pattern fixes.
+    pub fn specificity(&self) -> u32 {
+        self.mask.count_ones()
+    }
+}
+
+pub const KINDS: [&str; 5] = ["plain", "fallible", "branch", "indirect", "system"];
+pub const ROLES: [&str; 8] = ["r", "w", "rsp", "wsp", "rwsp", "vr", "vw", "vrw"];
+pub const SLOTS: [&str; 7] = ["rd", "rn", "rm", "ra", "a", "b", "imm"];
+pub const FEATURES: [&str; 20] = [
+    "base", "crc32", "lse", "lrcpc", "lrcpc2", "flagm", "flagm2", "aes", "pmull", "sha1", "sha256", "sha512", "sha3", "rdm",
+    "fp16", "dotprod", "fhm", "fcma", "jscvt", "lse2",
+];
+pub const MEMORY: [&str; 8] = ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
+
+/// The rows of one file. Errors read `line: message`.
+pub fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
+    let mut lines = Vec::new();
+    let mut pending = String::new();
+    let mut start = 0;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if pending.is_empty() {
+            start = number + 1;
+        }
+        if let Some(head) = line.strip_suffix('\\') {
+            pending.push_str(head);
+            continue;
+        }
+        pending.push_str(line);
+        lines.push((start, std::mem::take(&mut pending)));
+    }
+    if !pending.is_empty() {
+        return Err(format!("{start}: the file ends in a continued line"));
+    }
+    let mut scope = Scope { stem: stem.to_owned(), module: stem.to_owned(), ..Scope::default() };
+    let mut rows = Vec::new();
+    expand(&lines, &[], &mut scope, &mut rows)?;
+    Ok(rows)
+}
+
+/// What directives have set for the rows that follow.
+#[derive(Clone, Debug, Default)]
+struct Scope {
+    stem: String,
+    module: String,
+    class: Option<String>,
+    feature: Option<String>,
+    fp: bool,
+}
+
+/// Walks lines, replaying each `for` block once per value.
+fn expand(
+    lines: &[(usize, String)],
+    variables: &[(String, String)],
+    scope: &mut Scope,
+    rows: &mut Vec<Row>,
+) -> Result<(), String> {
+    let mut i = 0;
+    while let Some((number, line)) = lines.get(i) {
+        let number = *number;
+        let fail = |message: String| format!("{number}: {message}");
+        let word = line.split_whitespace().next().unwrap_or("");
+        let rest = line[word.len()..].trim();
+        i += 1;
+        match word {
+            "class" => scope.class = Some(rest.to_owned()),
+            "feature" => scope.feature = Some(rest.to_owned()),
+            "module" => scope.module = rest.to_owned(),
+            "fp" => scope.fp = rest == "on",
+            "end" => return Err(fail("`end` without `for`".into())),
+            "for" => {
+                let mut depth = 1;
+                let body = i;
+                while depth > 0 {
+                    let (_, inner) = lines.get(i).ok_or_else(|| fail("`for` without `end`".into()))?;
+                    match inner.split_whitespace().next() {
+                        Some("for") => depth += 1,
+                        Some("end") => depth -= 1,
+                        _ => {}
+                    }
+                    i += 1;
+                }
+                let body = &lines[body..i - 1];
+                let lists: Vec<(String, Vec<String>)> = rest
+                    .split_whitespace()
+                    .map(|item| {
+                        let (name, list) =
+                            item.split_once('=').ok_or_else(|| fail(format!("`{item}` is no name=list")))?;
+                        let list = substitute(list, variables);
+                        Ok((name.to_owned(), list.split(',').map(str::to_owned).collect()))
+                    })
+                    .collect::<Result<_, String>>()?;
+                let count = lists.first().map_or(0, |(_, list)| list.len());
+                if lists.iter().any(|(_, list)| list.len() != count) {
+                    return Err(fail("the lists of one `for` have different lengths".into()));
+                }
+                for turn in 0..count {
+                    let mut inner = variables.to_vec();
+                    inner.extend(lists.iter().map(|(name, list)| (name.clone(), list[turn].clone())));
+                    // The longest names first, so that `$w` does not eat the start of `$wide`.
+                    inner.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+                    expand(body, &inner, &mut scope.clone(), rows)?;
+                }
+            }
+            _ => rows.push(row(number, &substitute(line, variables), scope).map_err(fail)?),
+        }
+    }
+    Ok(())
+}
+
+fn substitute(line: &str, variables: &[(String, String)]) -> String {
+    let mut line = line.to_owned();
+    for (name, value) in variables {
+        line = line.replace(&format!("${name}"), value);
+    }
+    line
+}
+
+fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
+    let mut columns = text.split(';').map(str::trim);
+    let name = columns.next().unwrap_or("").to_owned();
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return Err(format!("`{name}` is no row name"));
+    }
+    let (mask, value, fields) = pattern(columns.next().ok_or("no pattern")?)?;
+    let kind = columns.next().ok_or("no kind")?;
+    let (kind, handler) = match kind.split_once(':') {
+        Some((kind, path)) => (kind.trim(), path.trim().to_owned()),
+        None => (kind, name.clone()),
+    };
+    if !KINDS.contains(&kind) {
+        return Err(format!("`{kind}` is no handler kind"));
+    }
+    let mut row = Row {
+        file: scope.stem.clone(),
+        line,
+        handler: format!("{}::{handler}", scope.module),
+        name,
+        mask,
+        value,
+        fields,
+        kind: kind.to_owned(),
+        operands: Vec::new(),
+        class: scope.class.clone().ok_or("a row before any `class`")?,
+        feature: scope.feature.clone().unwrap_or_else(|| "base".into()),
+        memory: "none".into(),
+        reads_flags: false,
+        writes_flags: false,
+        fp: scope.fp,
+        undefined: Vec::new(),
+        unpredictable: Vec::new(),
+        syntax: None,
+    };
+    for item in words(columns.next().unwrap_or(""))? {
+        let (slot, expr) = item.split_once('=').ok_or_else(|| format!("`{item}` is no slot=operand"))?;
+        if !SLOTS.contains(&slot) {
+            return Err(format!("`{slot}` is no operand slot"));
+        }
+        row.operands.push((slot.to_owned(), operand(expr)));
+    }
+    for item in words(columns.next().unwrap_or(""))? {
+        attribute(&mut row, &item)?;
+    }
+    row.syntax = columns.next().filter(|s| !s.is_empty()).map(str::to_owned);
+    if let Some(extra) = columns.next() {
+        return Err(format!("a seventh column: `{extra}`"));
+    }
+    if !FEATURES.contains(&row.feature.as_str()) {
+        return Err(format!("unknown feature `{}`", row.feature));
+    }
+    Ok(row)
+}
+
+fn attribute(row: &mut Row, item: &str) -> Result<(), String> {
+    if let Some(expr) = inside(item, "undef") {
+        row.undefined.push(expr);
+    } else if let Some(expr) = inside(item, "unpred") {
+        row.unpredictable.push(expr);
+    } else {
+        match item.split_once('=') {
+            Some(("flags", how @ ("r" | "w" | "rw"))) => {
+                row.reads_flags = how.contains('r');
+                row.writes_flags = how.contains('w');
+            }
+            Some(("feat", name)) => row.feature = name.to_owned(),
+            Some(("mem", name)) if MEMORY.contains(&name) => row.memory = name.to_owned(),
+            None if item == "fp" => row.fp = true,
+            None if item == "nofp" => row.fp = false,
+            _ => return Err(format!("unknown attribute `{item}`")),
+        }
+    }
+    Ok(())
+}
+
+fn inside(item: &str, name: &str) -> Option<String> {
+    Some(item.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?.to_owned())
+}
+
+fn operand(expr: &str) -> Operand {
+    for role in ROLES {
+        if let Some(inner) = inside(expr, role) {
+            return Operand::Register { role: role.to_owned(), expr: inner };
+        }
+    }
+    Operand::Value(expr.to_owned())
+}
+
+/// Splits at blanks outside parentheses.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    let mut word = String::new();
+    let mut depth = 0i32;
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if c.is_whitespace() && depth == 0 {
+            if !word.is_empty() {
+                out.push(std::mem::take(&mut word));
+            }
+        } else {
+            word.push(c);
+        }
+    }
+    if depth != 0 {
+        return Err(format!("unbalanced parentheses in `{text}`"));
+    }
+    if !word.is_empty() {
+        out.push(word);
+    }
+    Ok(out)
+}
+
+fn pattern(text: &str) -> Result<(u32, u32, Vec<Field>), String> {
+    let (mut mask, mut value) = (0u64, 0u64);
+    let mut fields: Vec<Field> = Vec::new();
+    let mut used = 0;
+    for token in text.split_whitespace() {
+        let width = if let Some((name, width)) = token.split_once(':') {
+            let width: u32 = width.parse().map_err(|_| format!("`{token}`: no width"))?;
+            fields.push(Field { name: name.to_owned(), lsb: 0, width });
+            (mask, value) = (mask << width, value << width);
+            width
+        } else if token.chars().all(|c| matches!(c, '0' | '1' | '?')) {
+            for c in token.chars() {
+                mask = mask << 1 | u64::from(c != '?');
+                value = value << 1 | u64::from(c == '1');
+            }
+            token.len() as u32
+        } else {
+            fields.push(Field { name: token.to_owned(), lsb: 0, width: 1 });
+            (mask, value) = (mask << 1, value << 1);
+            1
+        };
+        used += width;
+        if used > 32 {
+            return Err(format!("the pattern has more than 32 bits at `{token}`"));
+        }
+        // Counted from the top for now.
+        if let Some(field) = fields.last_mut().filter(|_| token.contains(':') || !token.starts_with(['0', '1', '?'])) {
+            field.lsb = 32 - used;
+        }
+    }
+    if used != 32 {
+        return Err(format!("the pattern has {used} bits"));
+    }
+    for (i, field) in fields.iter().enumerate() {
+        if fields[..i].iter().any(|f| f.name == field.name) {
+            return Err(format!("two fields called `{}`", field.name));
+        }
+    }
+    Ok((mask as u32, value as u32, fields))
+}

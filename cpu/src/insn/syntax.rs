@@ -1,0 +1,50 @@
+//! What the table's syntax templates print: registers, hexadecimal numbers, conditions.
+#![allow(dead_code)]
+
+use std::fmt;
+
+macro_rules! register {
+    ($($name:ident: $prefix:literal, $last:literal;)*) => {$(
+        pub(super) struct $name(pub u32);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                if self.0 == 31 { f.write_str($last) } else { write!(f, concat!($prefix, "{}"), self.0) }
+            }
+        }
+    )*};
+}
+
+register! {
+    X: "x", "xzr";
+    W: "w", "wzr";
+    Xsp: "x", "sp";
+    Wsp: "w", "wsp";
+    V: "v", "v31";
+    B: "b", "b31";
+    H: "h", "h31";
+    S: "s", "s31";
+    D: "d", "d31";
+    Q: "q", "q31";
+}
+
+/// A number in hexadecimal.
+pub(super) struct Hex(pub u64);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A condition's name.
+pub(super) struct Cond(pub u32);
+
+impl fmt::Display for Cond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 16] = [
+            "eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al", "nv",
+        ];
+        f.write_str(NAMES[self.0 as usize & 15])
+    }
+}

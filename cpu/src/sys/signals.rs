@@ -1,0 +1,211 @@
+//! What reaches a vCPU from outside its thread: interrupt wires, kicks, and the sleep that they end.
+//!
+//! Each vCPU has one word of pending bits. Anybody sets bits with one atomic operation; the vCPU looks at the word
+//! between blocks, and sleeps on it in WFI, WFE and while it is powered off. Made before the interrupt controller,
+//! which drives the wires, and before the [`Cluster`](super::cluster::Cluster), which needs the controller.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use hw::IrqLine;
+
+/// Bits of the pending word.
+pub mod pending {
+    /// The IRQ wire is high.
+    pub const IRQ: u32 = 1 << 0;
+    /// The FIQ wire is high.
+    pub const FIQ: u32 = 1 << 1;
+    /// The vCPU's thread is asked out of `run`.
+    pub const STOP: u32 = 1 << 2;
+    /// The mailbox holds requests of other vCPUs.
+    pub const REQUEST: u32 = 1 << 3;
+    /// PSTATE or a control register has changed so that the word must be looked at afresh.
+    pub const RECHECK: u32 = 1 << 4;
+    /// The event register of WFE is set. Ends no block: see [`super::ATTENTION`].
+    pub const EVENT: u32 = 1 << 5;
+    /// Software step is active: every instruction is followed by a check.
+    pub const STEP: u32 = 1 << 6;
+}
+
+/// The bits for which a running vCPU leaves its block.
+pub const ATTENTION: u32 = !pending::EVENT;
+
+/// One vCPU's pending word and bed.
+#[derive(Debug, Default)]
+pub struct Signal {
+    word: AtomicU32,
+    /// The vCPU executes nothing and will look at the word and its mailbox before it does.
+    asleep: AtomicBool,
+    bed: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Signal {
+    /// The word itself: what generated code and the interpreter test between blocks.
+    #[must_use]
+    pub fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// The bits that are set.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
+        self.word.load(Ordering::SeqCst)
+    }
+
+    /// Sets bits and wakes the vCPU if it sleeps.
+    pub fn raise(&self, bits: u32) {
+        let before = self.word.fetch_or(bits, Ordering::SeqCst);
+        if before & bits != bits && self.asleep.load(Ordering::SeqCst) {
+            // The lock orders this after the sleeper's last look at the word and before its wait.
+            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Clears bits.
+    pub fn clear(&self, bits: u32) {
+        self.word.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// Clears bits and tells which of them were set.
+    pub fn take(&self, bits: u32) -> u32 {
+        self.word.fetch_and(!bits, Ordering::SeqCst) & bits
+    }
+
+    /// Whether the vCPU sleeps: requests to it count as done, since it looks into its mailbox before it goes on.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Marks the vCPU as executing nothing. Every vCPU starts so.
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+    }
+
+    /// The vCPU goes on. It must look into its mailbox before its next guest instruction.
+    pub fn get_up(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Sleeps until one of `until` is set; returns the word.
+    pub fn sleep_until(&self, until: u32) -> u32 {
+        self.fall_asleep();
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = loop {
+            let word = self.pending();
+            if word & until != 0 {
+                break word;
+            }
+            bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(bed);
+        self.get_up();
+        word
+    }
+}
+
+/// The signals of all vCPUs of a machine.
+#[derive(Clone, Debug)]
+pub struct VcpuSignals {
+    all: Arc<[Arc<Signal>]>,
+}
+
+impl VcpuSignals {
+    /// Signals for `cpus` vCPUs, none pending, all asleep.
+    #[must_use]
+    pub fn new(cpus: usize) -> Self {
+        let one = || {
+            let signal = Signal::default();
+            signal.fall_asleep();
+            Arc::new(signal)
+        };
+        Self { all: (0..cpus).map(|_| one()).collect() }
+    }
+
+    /// How many vCPUs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The signal of one vCPU.
+    #[must_use]
+    pub fn get(&self, cpu: usize) -> Option<&Arc<Signal>> {
+        self.all.get(cpu)
+    }
+
+    /// Each vCPU's signal, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Signal>> {
+        self.all.iter()
+    }
+
+    /// The IRQ input of a vCPU; a wire to nowhere for one that does not exist.
+    #[must_use]
+    pub fn irq_line(&self, cpu: usize) -> Arc<dyn IrqLine> {
+        self.line(cpu, pending::IRQ)
+    }
+
+    /// The FIQ input of a vCPU; a wire to nowhere for one that does not exist.
+    #[must_use]
+    pub fn fiq_line(&self, cpu: usize) -> Arc<dyn IrqLine> {
+        self.line(cpu, pending::FIQ)
+    }
+
+    fn line(&self, cpu: usize, bit: u32) -> Arc<dyn IrqLine> {
+        match self.all.get(cpu) {
+            Some(signal) => Arc::new(PendingBit { signal: Arc::clone(signal), bit }),
+            None => Arc::new(hw::UnconnectedLine),
+        }
+    }
+}
+
+/// A wire that is one bit of a pending word.
+struct PendingBit {
+    signal: Arc<Signal>,
+    bit: u32,
+}
+
+impl IrqLine for PendingBit {
+    fn set(&self, high: bool) {
+        if high {
+            self.signal.raise(self.bit);
+        } else {
+            self.signal.clear(self.bit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wires_set_and_clear_their_own_bit_of_their_own_vcpu() {
+        let signals = VcpuSignals::new(2);
+        signals.irq_line(1).set(true);
+        signals.fiq_line(1).set(true);
+        assert_eq!(signals.get(1).unwrap().pending(), pending::IRQ | pending::FIQ);
+        assert_eq!(signals.get(0).unwrap().pending(), 0);
+        signals.irq_line(1).set(false);
+        assert_eq!(signals.get(1).unwrap().pending(), pending::FIQ);
+        signals.irq_line(7).set(true);
+    }
+
+    #[test]
+    fn sleeper_wakes_for_the_bits_it_waits_for() {
+        let signals = VcpuSignals::new(1);
+        let signal = Arc::clone(signals.get(0).unwrap());
+        let sleeper = std::thread::spawn(move || signal.sleep_until(pending::IRQ | pending::STOP));
+        signals.get(0).unwrap().raise(pending::EVENT);
+        signals.irq_line(0).set(true);
+        assert_eq!(sleeper.join().unwrap() & pending::IRQ, pending::IRQ);
+    }
+}
