@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::bar::{Bar, Decoded};
-use super::caps::{self, Command, Field, PortType, acs, ari, express, header, msi, msix, pasid, pm, vendor};
+use super::caps::{self, Command, Field, PortType, acs, ari, express, header, msi, msix, pasid, pm};
 use super::interrupts::{MsixLayout, MsixState};
 
 /// Bytes of a configuration space.
@@ -183,6 +183,17 @@ impl ConfigSpace {
     #[must_use]
     pub fn is_pasid_enabled(&self) -> bool {
         self.layout.pasid.is_some_and(|base| self.lock().registers.get(base, &pasid::CONTROL) & 1 != 0)
+    }
+
+    /// The present value of a register; `base` is the offset of its capability, 0 for the header.
+    #[must_use]
+    pub fn register(&self, base: u16, field: &Field) -> u32 {
+        self.lock().registers.get(base, field)
+    }
+
+    /// Changes a register from the function's side, write masks aside: for status that software only reads.
+    pub fn set_register(&self, base: u16, field: &Field, value: u32) {
+        self.lock().registers.put(base, field, value);
     }
 
     /// The MSI-X table's place, if there is one.
@@ -511,18 +522,29 @@ impl ConfigBuilder {
         self
     }
 
-    /// A vendor-specific capability (7.9.4): `body` follows the two header bytes, the length byte included.
-    /// Returns the offset through `at`.
-    #[must_use]
-    pub fn vendor_specific(mut self, body: &[u8], at: &mut u16) -> Self {
-        let len = u16::try_from(body.len() + 2).expect("a capability is shorter than 256 bytes");
-        let base = self.capability(vendor::ID, len);
-        for (offset, &byte) in (2u16..).zip(body) {
-            let field = Field { name: "Vendor-Specific", offset, bytes: 1, writable: 0, w1c: 0 };
-            self.registers.declare(base, &field, byte.into());
+    /// Adds a capability of the caller's own, `len` bytes in all, and returns its offset. `fields` are its registers
+    /// behind the two header bytes, with their reset values.
+    pub fn own_capability(&mut self, id: u8, len: u16, fields: &[(Field, u32)]) -> u16 {
+        let base = self.capability(id, len);
+        for (field, value) in fields {
+            self.registers.declare(base, field, *value);
         }
-        *at = base;
-        self
+        base
+    }
+
+    /// Adds an extended capability of the caller's own; as [`Self::own_capability`], behind four header bytes.
+    pub fn own_extended_capability(
+        &mut self,
+        id: u16,
+        version: u8,
+        len: u16,
+        fields: &[(Field, u32)],
+    ) -> u16 {
+        let base = self.extended(id, version, len);
+        for (field, value) in fields {
+            self.registers.declare(base, field, *value);
+        }
+        base
     }
 
     /// PASID (7.8.9): `width` bits, 1 to 20; whether Execute and Privileged requests may be made.
@@ -553,25 +575,6 @@ impl ConfigBuilder {
         let base = self.extended(ari::ID, 1, ari::LEN);
         self.registers.declare(base, &ari::CAPABILITY, u32::from(next_function) << 8);
         self.registers.declare(base, &ari::CONTROL, 0);
-        self
-    }
-
-    /// An extended capability of the caller's own: its registers with their reset values, `len` bytes in all.
-    /// Returns the offset through `at`.
-    #[must_use]
-    pub fn extended_capability(
-        mut self,
-        id: u16,
-        version: u8,
-        len: u16,
-        fields: &[(Field, u32)],
-        at: &mut u16,
-    ) -> Self {
-        let base = self.extended(id, version, len);
-        for (field, value) in fields {
-            self.registers.declare(base, field, *value);
-        }
-        *at = base;
         self
     }
 

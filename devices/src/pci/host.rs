@@ -191,7 +191,7 @@ impl Ecam {
 impl MmioDevice for Ecam {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
         match Self::split(offset).and_then(|(rid, at)| Some((self.host.function(rid)?, at))) {
-            Some((function, at)) => function.config().read(at, data),
+            Some((function, at)) => function.config_read(at, data),
             None => data.fill(0xff),
         }
         Ok(())
@@ -203,7 +203,7 @@ impl MmioDevice for Ecam {
         else {
             return Ok(());
         };
-        let effects = function.config().write(at, data);
+        let effects = function.config_write(at, data);
         if effects.decode_changed {
             self.host.remap();
         }

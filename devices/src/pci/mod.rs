@@ -28,6 +28,16 @@ pub trait PciFunction: Send + Sync {
     /// The function's configuration space.
     fn config(&self) -> &ConfigSpace;
 
+    /// A read of the configuration space. Only a function whose registers act on reads has its own.
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.config().read(offset, data);
+    }
+
+    /// A write to the configuration space. Only a function with capabilities of its own that act has its own.
+    fn config_write(&self, offset: u64, data: &[u8]) -> Effects {
+        self.config().write(offset, data)
+    }
+
     /// A read inside memory or I/O BAR `bar` (0 to 5; a 64-bit BAR has the number of its lower half). The MSI-X
     /// table and pending bits never come here.
     ///

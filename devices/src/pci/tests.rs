@@ -1,1 +1,541 @@
-//! Tests of the PCI model.
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hw::mmio::{put_value, value_of};
+use hw::{
+    BusError, DeviceId, DirectPort, DmaFault, DmaPort, DmaTag, Iova, MmioDevice, Pa, Ram, RecordingMsiSink,
+    Requester, StreamId,
+};
+use proptest::prelude::*;
+
+use super::caps::PortType;
+use super::*;
+
+const DOORBELL: u64 = 0x809_0040;
+const MSI: u64 = 0x7c + 8; // behind PCI Express (0x40, 0x3c bytes) and power management
+const MSIX_ENABLE: u64 = 1 << 31;
+
+const IDENTITY: Identity = Identity {
+    vendor: 0x1234,
+    device: 0x5678,
+    class: 0x12_00_00,
+    revision: 0x30,
+    subsystem_vendor: 1,
+    subsystem: 2,
+};
+
+/// A function that remembers the accesses to its BARs.
+struct Probe {
+    config: ConfigSpace,
+    seen: Mutex<Vec<(u8, u64, u64)>>,
+    resets: AtomicUsize,
+}
+
+impl Probe {
+    fn new(config: ConfigBuilder) -> Arc<Self> {
+        Arc::new(Self { config: config.build(), seen: Mutex::default(), resets: AtomicUsize::new(0) })
+    }
+
+    fn seen(&self) -> Vec<(u8, u64, u64)> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+impl PciFunction for Probe {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        put_value(data, u64::from(bar) << 56 | offset);
+        Ok(())
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        if offset == 0xff0 {
+            return Err(BusError::NoRegister(offset));
+        }
+        self.seen.lock().unwrap().push((bar, offset, value_of(data)));
+        Ok(())
+    }
+
+    fn function_reset(&self) {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct CountingWaker(AtomicUsize);
+
+impl PendingWaker for CountingWaker {
+    fn messages_ready(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn full() -> ConfigBuilder {
+    ConfigSpace::builder(IDENTITY)
+        .bar(0, Bar::memory32(0x1000))
+        .bar(1, Bar::io(0x20))
+        .bar(2, Bar::prefetchable64(0x40_0000))
+        .express(PortType::RcIntegratedEndpoint)
+        .power_management()
+        .msi(4)
+        .pasid(16, true, false)
+        .acs(0x14)
+}
+
+fn with_msix(vectors: u16) -> ConfigBuilder {
+    ConfigSpace::builder(IDENTITY).bar(4, Bar::memory64(0x4000)).msix(MsixLayout {
+        vectors,
+        bar: 4,
+        table_offset: 0x1000,
+        pba_offset: 0x2000,
+    })
+}
+
+/// A host with ECAM and a memory window over the whole address space.
+struct Bench {
+    host: Arc<PciHost>,
+    ecam: Arc<dyn MmioDevice>,
+    memory: Arc<dyn MmioDevice>,
+    io: Arc<dyn MmioDevice>,
+    port: DirectPort,
+    sink: Arc<RecordingMsiSink>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let host = PciHost::new();
+        let sink = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
+        let ram = Arc::new(Ram::new(&[(Pa(0x4000_0000), 0x1000)]).unwrap());
+        Self {
+            ecam: host.ecam(),
+            memory: host.memory_window(0),
+            io: host.io_window(0),
+            host,
+            port: DirectPort::new(ram, sink.clone()),
+            sink,
+        }
+    }
+
+    fn config_read(&self, devfn: u64, at: u64, len: usize) -> u64 {
+        read(&*self.ecam, devfn << 12 | at, len)
+    }
+
+    fn config_write(&self, devfn: u64, at: u64, len: usize, value: u64) {
+        write(&*self.ecam, devfn << 12 | at, len, value);
+    }
+
+    fn messages(&self) -> Vec<(DeviceId, u32)> {
+        self.sink.take()
+    }
+
+    /// Enables MSI with 4 vectors at the doorbell, data 0x40, and bus mastering.
+    fn enable_msi(&self, devfn: u64) {
+        self.config_write(devfn, MSI + 4, 4, DOORBELL);
+        self.config_write(devfn, MSI + 8, 4, 0);
+        self.config_write(devfn, MSI + 0xc, 2, 0x40);
+        self.config_write(devfn, MSI + 2, 2, 0x21);
+        self.config_write(devfn, 4, 2, 0x6);
+    }
+}
+
+fn read(device: &dyn MmioDevice, offset: u64, len: usize) -> u64 {
+    let mut data = vec![0; len];
+    device.mmio_read(offset, &mut data).unwrap();
+    value_of(&data)
+}
+
+fn write(device: &dyn MmioDevice, offset: u64, len: usize, value: u64) {
+    let mut data = vec![0; len];
+    put_value(&mut data, value);
+    device.mmio_write(offset, &data).unwrap();
+}
+
+fn who() -> Requester {
+    Requester::new(DmaTag::untagged(StreamId(8)))
+}
+
+#[test]
+fn absent_function_reads_all_ones_at_any_width_and_drops_writes() {
+    let bench = Bench::new();
+    for (offset, len) in [(0x8000, 4), (0x8002, 2), (0xfff_ffff, 1), (0x10_0000, 8)] {
+        let all = if len == 8 { u64::MAX } else { (1 << (8 * len)) - 1 };
+        assert_eq!(read(&*bench.ecam, offset, len), all, "{offset:#x}");
+        write(&*bench.ecam, offset, len, 0);
+    }
+}
+
+#[test]
+fn host_bridge_is_at_00_00_0_and_its_place_is_taken() {
+    let bench = Bench::new();
+    assert_eq!(bench.config_read(0, 0, 4), 0x0008_1b36);
+    assert_eq!(bench.config_read(0, 0xa, 2), 0x0600);
+    assert!(bench.host.attach(0, 0, Probe::new(full())).is_err());
+    assert_eq!(bench.host.attach(1, 0x10, Probe::new(full())), Ok(StreamId(0x110)));
+    assert_eq!(read(&*bench.ecam, 0x11_0000, 4), 0x5678_1234);
+}
+
+#[test]
+fn identity_is_read_only_and_reads_at_every_width() {
+    let bench = Bench::new();
+    bench.host.attach(0, 8, Probe::new(full())).unwrap();
+    bench.config_write(8, 0, 4, 0xdead_beef);
+    bench.config_write(8, 8, 4, 0xdead_beef);
+    assert_eq!(bench.config_read(8, 0, 8), 0x0010_0000_5678_1234);
+    assert_eq!(bench.config_read(8, 8, 4), 0x1200_0030);
+    assert_eq!(bench.config_read(8, 0xb, 1), 0x12);
+    assert_eq!(bench.config_read(8, 0x2c, 4), 0x0002_0001);
+}
+
+#[test]
+fn bars_tell_their_size_and_kind_when_all_ones_are_written() {
+    let bench = Bench::new();
+    bench.host.attach(0, 8, Probe::new(full())).unwrap();
+    for bar in 0..6 {
+        bench.config_write(8, 0x10 + 4 * bar, 4, 0xffff_ffff);
+    }
+    assert_eq!(bench.config_read(8, 0x10, 4), 0xffff_f000);
+    assert_eq!(bench.config_read(8, 0x14, 4), 0xffff_ffe1);
+    assert_eq!(bench.config_read(8, 0x18, 8), 0xffff_ffff_ffc0_000c);
+    assert_eq!(bench.config_read(8, 0x20, 8), 0, "no BAR 4");
+    assert_eq!(bench.config_read(8, 0x30, 4), 0, "no expansion ROM");
+}
+
+#[test]
+fn bar_answers_where_it_was_put_and_only_while_command_enables_it() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x18, 4, 0x1000_0000);
+    bench.config_write(8, 0x1c, 4, 0x80);
+    bench.config_write(8, 0x14, 4, 0x1000);
+    write(&*bench.memory, 0x80_1000_0008, 8, 1);
+    assert_eq!(probe.seen(), [], "memory space is not enabled");
+
+    bench.config_write(8, 4, 2, 0x2);
+    write(&*bench.memory, 0x80_1000_0008, 8, 0x11_2233_4455);
+    write(&*bench.io, 0x1004, 4, 7);
+    assert_eq!(probe.seen(), [(2, 8, 0x11_2233_4455)], "I/O space is not enabled");
+
+    bench.config_write(8, 4, 2, 0x1);
+    write(&*bench.memory, 0x80_1000_0008, 8, 1);
+    write(&*bench.io, 0x1004, 4, 7);
+    assert_eq!(probe.seen(), [(1, 4, 7)]);
+    assert_eq!(read(&*bench.memory, 0x80_1000_0008, 4), 0xffff_ffff);
+}
+
+#[test]
+fn window_translates_by_its_base_and_refused_accesses_read_all_ones() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x10, 4, 0x1000_2000);
+    bench.config_write(8, 4, 2, 0x2);
+    let window = bench.host.memory_window(0x1000_0000);
+    assert_eq!(read(&*window, 0x2010, 4), 0x10);
+    assert_eq!(read(&*window, 0x3000, 4), 0xffff_ffff, "past the BAR");
+    assert_eq!(read(&*window, 0x2ffc, 8), u64::MAX, "half past the BAR");
+    write(&*window, 0x2ff0, 4, 1);
+    assert_eq!(probe.seen(), []);
+}
+
+#[test]
+fn overlapping_bars_are_answered_by_the_lowest_function() {
+    let bench = Bench::new();
+    let (low, high) = (Probe::new(full()), Probe::new(full()));
+    bench.host.attach(0, 0x10, high.clone()).unwrap();
+    bench.host.attach(0, 8, low.clone()).unwrap();
+    bench.config_write(0x10, 0x18, 4, 0x1000_0000);
+    bench.config_write(8, 0x10, 4, 0x1010_0000);
+    for devfn in [8, 0x10] {
+        bench.config_write(devfn, 4, 2, 2);
+    }
+    // The small BAR of the lower function lies inside the large one of the higher.
+    for (at, value) in [(0x100f_fffc, 1), (0x1010_0000, 2), (0x1010_1000, 3), (0x1010_0ffc, 4)] {
+        write(&*bench.memory, at, 4, value);
+    }
+    assert_eq!(low.seen(), [(0, 0, 2), (0, 0xffc, 4)]);
+    assert_eq!(high.seen(), [(2, 0xf_fffc, 1), (2, 0x10_1000, 3)]);
+    // An access over the border is nobody's.
+    assert_eq!(read(&*bench.memory, 0x1010_0ffc, 8), u64::MAX);
+}
+
+#[test]
+fn bar_at_the_end_of_the_address_space_is_harmless() {
+    let bench = Bench::new();
+    bench.host.attach(0, 8, Probe::new(full())).unwrap();
+    bench.config_write(8, 0x18, 8, u64::MAX);
+    bench.config_write(8, 4, 2, 7);
+    assert_eq!(read(&*bench.memory, u64::MAX - 7, 8), 0x0200_0000_003f_fff8);
+}
+
+#[test]
+fn capability_chains_lead_through_all_and_end() {
+    let bench = Bench::new();
+    bench.host.attach(0, 8, Probe::new(full())).unwrap();
+    assert_eq!(bench.config_read(8, 6, 2) & 0x10, 0x10);
+    let mut at = bench.config_read(8, 0x34, 1);
+    let mut ids = Vec::new();
+    while at != 0 {
+        ids.push(bench.config_read(8, at, 1));
+        at = bench.config_read(8, at + 1, 1);
+    }
+    assert_eq!(ids, [0x10, 0x01, 0x05]);
+    let mut at = 0x100;
+    let mut extended = Vec::new();
+    while at != 0 {
+        let head = bench.config_read(8, at, 4);
+        extended.push(head & 0xffff);
+        at = head >> 20;
+    }
+    assert_eq!(extended, [0x1b, 0x0d]);
+    assert_eq!(bench.config_read(8, 0x104, 2), 0x1002, "16 bits, execute");
+    bench.config_write(8, 0x106, 2, 0xffff);
+    assert_eq!(bench.config_read(8, 0x106, 2), 0x3);
+    bench.config_write(8, 0x10e, 2, 0xffff);
+    assert_eq!(bench.config_read(8, 0x10e, 2), 0x14, "only the offered services");
+}
+
+#[test]
+fn function_without_capabilities_does_not_claim_a_list() {
+    let config = ConfigSpace::builder(IDENTITY).build();
+    let mut status = [0; 2];
+    config.read(6, &mut status);
+    assert_eq!(status, [0, 0]);
+}
+
+#[test]
+fn integrated_endpoint_shows_type_9_reset_and_prefix_support() {
+    let bench = Bench::new();
+    bench.host.attach(0, 8, Probe::new(full())).unwrap();
+    assert_eq!(bench.config_read(8, 0x42, 2), 0x92);
+    assert_eq!(bench.config_read(8, 0x44, 4) >> 28 & 1, 1);
+    assert_eq!(bench.config_read(8, 0x64, 4) >> 21 & 1, 1);
+    assert_eq!(bench.config_read(8, 0x4c, 8), 0, "no link");
+}
+
+#[test]
+fn message_goes_out_without_pasid_as_base_data_plus_vector() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    probe.config.raise(3, &bench.port, &who());
+    assert_eq!(bench.messages(), [], "neither enabled nor bus master");
+    bench.enable_msi(8);
+    for vector in [0, 3, 5] {
+        probe.config.raise(vector, &bench.port, &who());
+    }
+    let id = DeviceId(8);
+    assert_eq!(bench.messages(), [(id, 0x40), (id, 0x43), (id, 0x41)], "vector 5 shares with 1 of 4");
+    bench.config_write(8, MSI + 2, 2, 0x71);
+    probe.config.raise(3, &bench.port, &who());
+    assert_eq!(bench.messages(), [(id, 0x43)], "reserved Multiple Message Enable grants what is offered");
+    bench.config_write(8, 4, 2, 0x2);
+    probe.config.raise(0, &bench.port, &who());
+    assert_eq!(bench.messages(), [], "no bus master");
+}
+
+#[test]
+fn masked_message_pends_and_goes_when_unmasked() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    let waker = Arc::new(CountingWaker::default());
+    probe.config.set_pending_waker(waker.clone());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.enable_msi(8);
+    bench.config_write(8, MSI + 0x10, 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(8, MSI + 0x10, 4), 0xf, "four vectors");
+    probe.config.raise(2, &bench.port, &who());
+    probe.config.raise(2, &bench.port, &who());
+    assert_eq!((bench.messages(), bench.config_read(8, MSI + 0x14, 4)), (vec![], 0b100));
+    assert_eq!(waker.0.load(Ordering::SeqCst), 0);
+
+    bench.config_write(8, MSI + 0x10, 4, 0xb);
+    assert_eq!(waker.0.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.messages(), [], "the unmasking CPU makes no DMA");
+    probe.config.deliver_pending(&bench.port, &who());
+    assert_eq!(bench.messages(), [(DeviceId(8), 0x42)]);
+    assert_eq!(bench.config_read(8, MSI + 0x14, 4), 0);
+}
+
+#[test]
+fn disabling_messages_discards_what_is_pending() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.enable_msi(8);
+    bench.config_write(8, MSI + 0x10, 4, 0xf);
+    probe.config.raise(1, &bench.port, &who());
+    bench.config_write(8, MSI, 4, 0x20_0000);
+    assert_eq!(bench.config_read(8, MSI + 0x14, 4), 0);
+}
+
+#[test]
+fn msix_table_masks_each_vector_and_the_function() {
+    let bench = Bench::new();
+    let probe = Probe::new(with_msix(65));
+    let waker = Arc::new(CountingWaker::default());
+    probe.config.set_pending_waker(waker.clone());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x20, 4, 0x1000_0000);
+    bench.config_write(8, 4, 2, 0x6);
+    bench.config_write(8, 0x40, 4, MSIX_ENABLE);
+    assert_eq!(bench.config_read(8, 0x42, 2), 0x8040, "enabled, 65 vectors");
+    let entry = 0x1000_1000 + 64 * 16;
+    assert_eq!(read(&*bench.memory, entry + 12, 4), 1, "masked at reset");
+    write(&*bench.memory, entry, 8, DOORBELL);
+    write(&*bench.memory, entry + 8, 4, 0x123);
+
+    probe.config.raise(64, &bench.port, &who());
+    assert_eq!(read(&*bench.memory, 0x1000_2008, 8), 1);
+    write(&*bench.memory, entry + 12, 4, 0xffff_fffe);
+    assert_eq!(read(&*bench.memory, entry + 12, 4), 0, "reserved bits");
+    assert_eq!(waker.0.load(Ordering::SeqCst), 1);
+    probe.config.deliver_pending(&bench.port, &who());
+    assert_eq!(bench.messages(), [(DeviceId(8), 0x123)]);
+
+    bench.config_write(8, 0x40, 4, 0xc000_0000);
+    probe.config.raise(64, &bench.port, &who());
+    write(&*bench.memory, 0x1000_2008, 8, 0);
+    assert_eq!(read(&*bench.memory, 0x1000_2008, 8), 1, "pending bits are read-only");
+    bench.config_write(8, 0x40, 4, MSIX_ENABLE);
+    assert_eq!(waker.0.load(Ordering::SeqCst), 2);
+    probe.config.deliver_pending(&bench.port, &who());
+    assert_eq!(bench.messages(), [(DeviceId(8), 0x123)]);
+    probe.config.raise(65, &bench.port, &who());
+    assert_eq!(bench.messages(), [], "there is no vector 65");
+}
+
+#[test]
+fn msix_table_takes_only_aligned_words_and_the_rest_of_the_bar_is_the_functions() {
+    let bench = Bench::new();
+    let probe = Probe::new(with_msix(2));
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x20, 4, 0x1000_0000);
+    bench.config_write(8, 4, 2, 0x2);
+    assert_eq!(read(&*bench.memory, 0x1000_1000, 2), 0xffff);
+    write(&*bench.memory, 0x1000_1004, 8, u64::MAX);
+    assert_eq!(read(&*bench.memory, 0x1000_1008, 4), 0);
+    write(&*bench.memory, 0x1000_1020, 4, 5);
+    assert_eq!(probe.seen(), [(4, 0x1020, 5)]);
+}
+
+#[test]
+fn function_level_reset_restores_registers_closes_the_gates_and_tells_the_function() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x18, 4, 0x1000_0000);
+    bench.enable_msi(8);
+    bench.config_write(8, 0x106, 2, 1);
+    assert!(probe.config.is_bus_master() && probe.config.is_pasid_enabled());
+
+    bench.config_write(8, 0x48, 2, 0xa810);
+
+    assert_eq!(probe.resets.load(Ordering::SeqCst), 1);
+    assert!(!probe.config.is_bus_master() && !probe.config.is_pasid_enabled());
+    assert_eq!(bench.config_read(8, 0x48, 2), 0x2810, "Initiate reads as zero");
+    assert_eq!(bench.config_read(8, MSI + 2, 2) & 1, 0);
+    assert_eq!(bench.config_read(8, 0x18, 4), 0xc);
+    assert_eq!(read(&*bench.memory, 0x1000_0000, 4), 0xffff_ffff);
+    probe.config.raise(0, &bench.port, &who());
+    assert_eq!(bench.messages(), []);
+}
+
+#[test]
+fn d3hot_closes_bars_and_dma_and_d0_reopens_them_with_all_state() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 0x10, 4, 0x1000_0000);
+    bench.config_write(8, 4, 2, 6);
+    bench.config_write(8, 0x80, 2, 1);
+    assert_eq!(bench.config_read(8, 0x80, 2), 8, "there is no D1; no soft reset");
+    bench.config_write(8, 0x80, 2, 3);
+    assert!(!probe.config.is_bus_master());
+    assert_eq!(read(&*bench.memory, 0x1000_0000, 4), 0xffff_ffff);
+    bench.config_write(8, 0x80, 2, 0);
+    assert!(probe.config.is_bus_master());
+    assert_eq!(read(&*bench.memory, 0x1000_0004, 4), 4);
+}
+
+#[test]
+fn bus_master_port_aborts_until_the_guest_enables_it() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    let ram = Arc::new(Ram::new(&[(Pa(0x1000), 0x1000)]).unwrap());
+    let port = BusMasterPort::new(&probe.config, Arc::new(DirectPort::new(ram, bench.sink.clone())));
+    let at = Iova(0x1000);
+    assert_eq!(port.write(&who(), at, &[1]), Err(DmaFault::Aborted(at)));
+    assert!(port.pin(&who(), at, 1, hw::Dir::Read).is_err());
+    bench.config_write(8, 4, 2, 4);
+    assert_eq!(port.write(&who(), at, &[1]), Ok(()));
+}
+
+#[test]
+fn detached_function_is_gone_and_machine_reset_reaches_every_function() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    let rid = bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.config_write(8, 4, 2, 6);
+    bench.host.reset();
+    assert_eq!((bench.config_read(8, 4, 2), probe.resets.load(Ordering::SeqCst)), (0, 1));
+    assert!(bench.host.detach(rid).is_some());
+    assert_eq!(bench.config_read(8, 0, 4), 0xffff_ffff);
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_accesses_panics_or_changes_who_the_function_is(
+        accesses in prop::collection::vec((0u64..0x2000, 0usize..5, any::<u64>(), any::<bool>()), 1..60)
+    ) {
+        let bench = Bench::new();
+        let probes = [Probe::new(full()), Probe::new(with_msix(3))];
+        bench.host.attach(0, 1, probes[0].clone()).unwrap();
+        bench.host.attach(0, 2, probes[1].clone()).unwrap();
+        for (at, log2, value, to_config) in accesses {
+            let (at, len) = (at & !((1 << log2) - 1), 1usize << log2);
+            if to_config {
+                let at = at % 0x140 | (at >> 12) << 12;
+                write(&*bench.ecam, 0x1000 + at, len, value);
+                read(&*bench.ecam, 0x1000 + at, len);
+            } else {
+                let mut base = [0; 8];
+                probes[1].config.read(0x20, &mut base);
+                let at = (value_of(&base) & !0xf).saturating_add(at);
+                write(&*bench.memory, at, len, value);
+                read(&*bench.memory, at, len);
+            }
+            probes[0].config.raise(value as u16, &bench.port, &who());
+            probes[1].config.raise(value as u16, &bench.port, &who());
+            probes[1].config.deliver_pending(&bench.port, &who());
+        }
+        prop_assert_eq!(bench.config_read(1, 0, 4), 0x5678_1234);
+        prop_assert_eq!(bench.config_read(1, 0x34, 1), 0x40);
+    }
+
+    #[test]
+    fn overlapping_ranges_are_each_answered_by_the_first_function_that_covers_them(
+        bars in prop::collection::vec((0u64..0x20, 0u32..5), 6),
+        at in 0u64..0x30_000,
+    ) {
+        let bench = Bench::new();
+        for (number, &(base, log2)) in (0u8..).zip(&bars) {
+            // Function n has its one BAR at index n, so that an answer tells who gave it.
+            let config = ConfigSpace::builder(IDENTITY).bar(number, Bar::memory32(0x1000 << log2));
+            bench.host.attach(0, 1 + number, Probe::new(config)).unwrap();
+            bench.config_write(1 + u64::from(number), 0x10 + 4 * u64::from(number), 4, base << 12);
+            bench.config_write(1 + u64::from(number), 4, 2, 2);
+        }
+        let at = at & !7;
+        let expected = (0u64..).zip(&bars).find_map(|(number, &(base, log2))| {
+            let size = 0x1000u64 << log2;
+            let base = base << 12 & !(size - 1);
+            (base..base + size).contains(&at).then(|| number << 56 | (at - base))
+        });
+        prop_assert_eq!(read(&*bench.memory, at, 8), expected.unwrap_or(u64::MAX));
+    }
+}
