@@ -1,1 +1,306 @@
-//! PL031 real-time clock.
+//! PL031 real-time clock: seconds since 1970, and one alarm.
+//!
+//! Arm DDI 0224C. Time is the machine's [`Clock`] plus an offset that is given when the machine is made, so that a
+//! deterministic run has a deterministic date; that is also why rust-vmm's PL031, which asks the host and has no
+//! alarm, does not serve. The counter runs from the start, as one with a battery does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hw::mmio::{put_value, value_of};
+use hw::regmap::RegisterMap;
+use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, MmioDevice};
+
+hw::register_map! {
+    /// PL031 registers. Arm DDI 0224C, table 3-1.
+    pub enum Pl031Reg {
+        RTCDR   @ 0x000: 4 Ro(0) = 0, "3.3.1"; // value computed
+        RTCMR   @ 0x004: 4 Rw(0xffff_ffff) = 0, "3.3.2";
+        RTCLR   @ 0x008: 4 Rw(0xffff_ffff) = 0, "3.3.3";
+        RTCCR   @ 0x00c: 4 Ro(0) = 1, "3.3.4"; // once started, it runs until a reset
+        RTCIMSC @ 0x010: 4 Rw(0x1) = 0, "3.3.5";
+        RTCRIS  @ 0x014: 4 Ro(0) = 0, "3.3.6";
+        RTCMIS  @ 0x018: 4 Ro(0) = 0, "3.3.7";
+        RTCICR  @ 0x01c: 4 Wo(0x1) = 0, "3.3.8";
+        RTCPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.9"; // values below
+        RTCPCellID[4; 4]  @ 0xff0: 4 Ro(0) = 0, "3.3.10";
+    }
+}
+
+const PERIPH_ID: [u8; 4] = [0x31, 0x10, 0x04, 0x00];
+const PCELL_ID: [u8; 4] = [0x0d, 0xf0, 0x05, 0xb1];
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The real-time clock.
+pub struct Pl031 {
+    counter: Arc<Counter>,
+    alarms: Arc<dyn Alarms>,
+    slot: usize,
+}
+
+/// The part that the alarm service calls.
+struct Counter {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    irq: Arc<dyn IrqLine>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What is added to the seconds of the clock, modulo 2^32.
+    offset: u32,
+    lr: u32,
+    mr: u32,
+    imsc: u32,
+    ris: u32,
+    /// When the counter reaches `mr`, if the guest has set it and it has not been reached.
+    deadline_ns: Option<u64>,
+}
+
+impl Counter {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seconds(&self) -> u32 {
+        // The counter has 32 bits and wraps, in 2106 for the first time.
+        (self.clock.now_ns() / NS_PER_SECOND) as u32
+    }
+
+    fn drive(&self, state: &State) {
+        self.irq.set(state.ris & state.imsc != 0);
+    }
+
+    /// Raises the interrupt if the match has been reached.
+    fn compare(&self, state: &mut State) {
+        if state.deadline_ns.is_some_and(|deadline| self.clock.now_ns() >= deadline) {
+            state.deadline_ns = None;
+            state.ris = 1;
+        }
+        self.drive(state);
+    }
+
+    /// Finds out when the counter will next be equal to the match register.
+    fn plan(&self, state: &mut State) {
+        let now_s = self.clock.now_ns() / NS_PER_SECOND;
+        let left = state.mr.wrapping_sub(self.seconds().wrapping_add(state.offset));
+        state.deadline_ns = Some(now_s.saturating_add(left.into()).saturating_mul(NS_PER_SECOND));
+        self.compare(state);
+    }
+}
+
+impl AlarmTarget for Counter {
+    fn alarm(&self) {
+        self.compare(&mut self.lock());
+    }
+}
+
+impl Pl031 {
+    /// A clock that shows `unix_seconds` when `clock` is at zero.
+    #[must_use]
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        alarms: Arc<dyn Alarms>,
+        irq: Arc<dyn IrqLine>,
+        unix_seconds: u64,
+    ) -> Arc<Self> {
+        let state = State { offset: unix_seconds as u32, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
+        let counter = Arc::new(Counter { state: Mutex::new(state), clock, irq });
+        let slot = alarms.register(counter.clone());
+        Arc::new(Self { counter, alarms, slot })
+    }
+
+    /// The machine's reset: the alarm is gone, the date stays.
+    pub fn reset(&self) {
+        let mut state = self.counter.lock();
+        *state = State { offset: state.offset, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
+        self.counter.drive(&state);
+        drop(state);
+        self.alarms.set(self.slot, None);
+    }
+}
+
+fn locate(offset: u64, len: usize) -> Result<(Pl031Reg, u64), BusError> {
+    let located = Pl031Reg::locate(offset).ok_or(BusError::NoRegister(offset))?;
+    if located.byte == 0 && matches!(len, 1 | 2 | 4) {
+        Ok((located.reg, located.index))
+    } else {
+        Err(BusError::BadAccess { offset, len })
+    }
+}
+
+impl MmioDevice for Pl031 {
+    fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        let (reg, index) = locate(offset, data.len())?;
+        let counter = &self.counter;
+        let mut state = counter.lock();
+        // The alarm's thread may be late; what is read is not.
+        counter.compare(&mut state);
+        let id =
+            |ids: [u8; 4]| usize::try_from(index).ok().and_then(|i| ids.get(i)).copied().unwrap_or(0).into();
+        let value = match reg {
+            Pl031Reg::RTCDR => counter.seconds().wrapping_add(state.offset),
+            Pl031Reg::RTCMR => state.mr,
+            Pl031Reg::RTCLR => state.lr,
+            Pl031Reg::RTCCR => Pl031Reg::RTCCR.info().reset as u32,
+            Pl031Reg::RTCIMSC => state.imsc,
+            Pl031Reg::RTCRIS => state.ris,
+            Pl031Reg::RTCMIS => state.ris & state.imsc,
+            Pl031Reg::RTCICR => 0,
+            Pl031Reg::RTCPeriphID => id(PERIPH_ID),
+            Pl031Reg::RTCPCellID => id(PCELL_ID),
+        };
+        put_value(data, value.into());
+        Ok(())
+    }
+
+    fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        let (reg, _) = locate(offset, data.len())?;
+        let counter = &self.counter;
+        let value = reg.info().written(0, value_of(data)) as u32;
+        let mut state = counter.lock();
+        counter.compare(&mut state);
+        match reg {
+            Pl031Reg::RTCMR => {
+                state.mr = value;
+                counter.plan(&mut state);
+            }
+            Pl031Reg::RTCLR => {
+                state.lr = value;
+                state.offset = value.wrapping_sub(counter.seconds());
+                counter.plan(&mut state);
+            }
+            Pl031Reg::RTCIMSC => state.imsc = value,
+            Pl031Reg::RTCICR => state.ris &= !value,
+            Pl031Reg::RTCDR
+            | Pl031Reg::RTCCR
+            | Pl031Reg::RTCRIS
+            | Pl031Reg::RTCMIS
+            | Pl031Reg::RTCPeriphID
+            | Pl031Reg::RTCPCellID => {}
+        }
+        counter.drive(&state);
+        let deadline_ns = state.deadline_ns;
+        // The alarm service has a lock of its own, which it may hold while it calls us.
+        drop(state);
+        if matches!(reg, Pl031Reg::RTCMR | Pl031Reg::RTCLR) {
+            self.alarms.set(self.slot, deadline_ns);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hw::regmap::check_map;
+    use hw::{ManualClock, RecordingLine};
+
+    use super::*;
+
+    /// An alarm service with one slot, fired by hand.
+    #[derive(Default)]
+    struct Alarm {
+        target: Mutex<Option<Arc<dyn AlarmTarget>>>,
+        deadline_ns: Mutex<Option<u64>>,
+    }
+
+    impl Alarms for Alarm {
+        fn register(&self, target: Arc<dyn AlarmTarget>) -> usize {
+            *self.target.lock().unwrap() = Some(target);
+            0
+        }
+
+        fn set(&self, _slot: usize, deadline_ns: Option<u64>) {
+            *self.deadline_ns.lock().unwrap() = deadline_ns;
+        }
+    }
+
+    struct Bench {
+        rtc: Arc<Pl031>,
+        clock: Arc<ManualClock>,
+        alarm: Arc<Alarm>,
+        line: Arc<RecordingLine>,
+    }
+
+    impl Bench {
+        fn new(unix_seconds: u64) -> Self {
+            let clock = Arc::new(ManualClock::default());
+            let alarm = Arc::new(Alarm::default());
+            let line = Arc::new(RecordingLine::default());
+            let rtc = Pl031::new(clock.clone(), alarm.clone(), line.clone(), unix_seconds);
+            Self { rtc, clock, alarm, line }
+        }
+
+        fn read(&self, offset: u64) -> u32 {
+            let mut data = [0; 4];
+            self.rtc.mmio_read(offset, &mut data).unwrap();
+            u32::from_le_bytes(data)
+        }
+
+        fn write(&self, offset: u64, value: u32) {
+            self.rtc.mmio_write(offset, &value.to_le_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn map_is_consistent_and_ids_are_those_the_bus_driver_matches() {
+        check_map::<Pl031Reg>();
+        let bench = Bench::new(0);
+        let id = |base: u64| (0..4).fold(0, |id, i| id | bench.read(base + 4 * i) << (8 * i));
+        assert_eq!(id(0xfe0) & 0x000f_ffff, 0x0004_1031);
+        assert_eq!(id(0xff0), 0xb105_f00d);
+    }
+
+    #[test]
+    fn counter_shows_the_date_and_goes_on_from_what_is_loaded() {
+        let bench = Bench::new(1_700_000_000);
+        bench.clock.advance_ns(2_999_999_999);
+        assert_eq!((bench.read(0), bench.read(0xc)), (1_700_000_002, 1));
+        bench.write(8, 5);
+        bench.clock.advance_ns(1);
+        assert_eq!((bench.read(0), bench.read(8)), (6, 5));
+        bench.write(0xc, 0);
+        assert_eq!(bench.read(0xc), 1, "it cannot be stopped");
+    }
+
+    #[test]
+    fn alarm_fires_when_the_counter_reaches_the_match_and_is_masked_and_cleared() {
+        let bench = Bench::new(100);
+        bench.clock.advance_ns(500_000_000);
+        bench.write(4, 103);
+        assert_eq!(*bench.alarm.deadline_ns.lock().unwrap(), Some(3_000_000_000));
+        bench.clock.advance_ns(2_500_000_000);
+        let target = bench.alarm.target.lock().unwrap().clone().unwrap();
+        target.alarm();
+        assert_eq!((bench.read(0x14), bench.read(0x18), bench.line.level()), (1, 0, false));
+        bench.write(0x10, 1);
+        assert_eq!((bench.read(0x18), bench.line.level()), (1, true));
+        bench.write(0x1c, 1);
+        assert_eq!((bench.read(0x14), bench.line.level()), (0, false));
+        target.alarm();
+        assert!(!bench.line.level(), "it has been reached once");
+    }
+
+    #[test]
+    fn alarm_before_its_time_does_nothing_and_a_match_in_the_past_waits_for_the_wrap() {
+        let bench = Bench::new(100);
+        bench.write(0x10, 1);
+        bench.write(4, 110);
+        bench.alarm.target.lock().unwrap().clone().unwrap().alarm();
+        assert!(!bench.line.level());
+        bench.write(4, 99);
+        assert_eq!(*bench.alarm.deadline_ns.lock().unwrap(), Some(u64::from(u32::MAX) * NS_PER_SECOND));
+        bench.write(4, 100);
+        assert!(bench.line.level(), "equal now");
+        bench.rtc.reset();
+        assert!(!bench.line.level());
+        assert_eq!((*bench.alarm.deadline_ns.lock().unwrap(), bench.read(0)), (None, 100));
+    }
+
+    #[test]
+    fn unsuitable_accesses_are_refused() {
+        let bench = Bench::new(0);
+        assert_eq!(bench.rtc.mmio_read(0x20, &mut [0; 4]), Err(BusError::NoRegister(0x20)));
+        let wide = bench.rtc.mmio_write(0, &[0; 8]);
+        assert_eq!(wide, Err(BusError::BadAccess { offset: 0, len: 8 }));
+    }
+}

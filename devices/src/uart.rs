@@ -1,1 +1,389 @@
-//! PL011 UART.
+//! PL011 UART: the guest's serial console.
+//!
+//! Arm DDI 0183G. 32-byte FIFOs, as revision 3 and later have. Time on the wire does not pass: a byte is sent when
+//! the host takes it, and the receive timeout is over as soon as a byte is there. Bytes go out even before software
+//! has enabled the UART, as they do behind firmware that has used it. Input that finds no room is not accepted, so
+//! nothing is ever lost on the way in. Deliberately absent: DMA, IrDA, parity and framing errors, modem lines
+//! (ready, and never changing).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bitfield_struct::bitfield;
+use hw::mmio::{put_value, value_of};
+use hw::regmap::RegisterMap;
+use hw::{BusError, IrqLine, MmioDevice};
+
+#[cfg(test)]
+mod tests;
+
+hw::register_map! {
+    /// PL011 registers. Arm DDI 0183G, table 3-1.
+    pub enum Pl011Reg {
+        UARTDR        @ 0x000: 4 Special(0xff) = 0, "3.3.1";
+        UARTRSR_ECR   @ 0x004: 4 Special(0xf) = 0, "3.3.2";
+        UARTFR        @ 0x018: 4 Ro(0) = 0, "3.3.3"; // value computed
+        UARTILPR      @ 0x020: 4 Rw(0xff) = 0, "3.3.4";
+        UARTIBRD      @ 0x024: 4 Rw(0xffff) = 0, "3.3.5";
+        UARTFBRD      @ 0x028: 4 Rw(0x3f) = 0, "3.3.6";
+        UARTLCR_H     @ 0x02c: 4 Rw(0xff) = 0, "3.3.7";
+        UARTCR        @ 0x030: 4 Rw(0xff87) = 0x300, "3.3.8";
+        UARTIFLS      @ 0x034: 4 Rw(0x3f) = 0x12, "3.3.9";
+        UARTIMSC      @ 0x038: 4 Rw(0x7ff) = 0, "3.3.10";
+        UARTRIS       @ 0x03c: 4 Ro(0) = 0, "3.3.11";
+        UARTMIS       @ 0x040: 4 Ro(0) = 0, "3.3.12";
+        UARTICR       @ 0x044: 4 Wo(0x7ff) = 0, "3.3.13";
+        UARTDMACR     @ 0x048: 4 Rw(0x7) = 0, "3.3.14";
+        UARTPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.15"; // values below
+        UARTPCellID[4; 4]  @ 0xff0: 4 Ro(0) = 0, "3.3.16";
+    }
+}
+
+/// Part 0x011, designer Arm, revision r1p5: the first with 32-byte FIFOs.
+const PERIPH_ID: [u8; 4] = [0x11, 0x10, 0x34, 0x00];
+const PCELL_ID: [u8; 4] = [0x0d, 0xf0, 0x05, 0xb1];
+
+/// Bytes in each FIFO.
+pub const FIFO_BYTES: usize = 32;
+
+/// UARTFR: flags (3.3.3). Modem lines read as asserted.
+#[bitfield(u32)]
+struct Flags {
+    cts: bool,
+    dsr: bool,
+    dcd: bool,
+    busy: bool,
+    rxfe: bool,
+    txff: bool,
+    rxff: bool,
+    txfe: bool,
+    ri: bool,
+    #[bits(23)]
+    _reserved: u32,
+}
+
+/// UARTCR (3.3.8): what the model uses of it.
+#[bitfield(u32)]
+struct Control {
+    uarten: bool,
+    #[bits(6)]
+    _siren_sirlp: u8,
+    lbe: bool,
+    txe: bool,
+    rxe: bool,
+    #[bits(22)]
+    _modem: u32,
+}
+
+/// Bits of the interrupt registers (3.3.11).
+const RXIS: u32 = 1 << 4;
+const TXIS: u32 = 1 << 5;
+const RTIS: u32 = 1 << 6;
+const BEIS: u32 = 1 << 9;
+const OEIS: u32 = 1 << 10;
+/// UARTLCR_H.FEN: FIFOs on.
+const FEN: u32 = 1 << 4;
+/// UARTDR and UARTRSR: break, overrun; in the data register they are 8 bits further up.
+const DR_BREAK: u16 = 1 << 10;
+const DR_OVERRUN: u16 = 1 << 11;
+const RSR_OVERRUN: u32 = 1 << 3;
+
+/// The host's end of the wire. Called on vCPU threads under the UART's lock: neither waits nor calls the UART.
+pub trait ConsoleOut: Send + Sync {
+    /// Takes bytes that the guest has sent, and says how many of them. With less than all, the rest waits in the
+    /// UART's FIFO until [`Pl011::output_room`].
+    fn write(&self, bytes: &[u8]) -> usize;
+
+    /// There is room for input again, after [`Pl011::receive`] had not taken all: a hint to call it once more.
+    fn input_room(&self) {}
+}
+
+/// The UART.
+pub struct Pl011 {
+    front: Mutex<Front>,
+    console: Arc<dyn ConsoleOut>,
+    irq: Arc<dyn IrqLine>,
+}
+
+#[derive(Debug)]
+struct Front {
+    ilpr: u32,
+    ibrd: u32,
+    fbrd: u32,
+    lcr_h: u32,
+    cr: Control,
+    ifls: u32,
+    imsc: u32,
+    ris: u32,
+    dmacr: u32,
+    rsr: u32,
+    /// Received characters, each with its error bits as in UARTDR.
+    rx: VecDeque<u16>,
+    /// The next received character gets the overrun bit.
+    overrun: bool,
+    tx: VecDeque<u8>,
+    /// The host has input for which there was no room.
+    input_waits: bool,
+}
+
+impl Front {
+    fn at_reset() -> Self {
+        let reset = |reg: Pl011Reg| reg.info().reset as u32;
+        Self {
+            ilpr: reset(Pl011Reg::UARTILPR),
+            ibrd: reset(Pl011Reg::UARTIBRD),
+            fbrd: reset(Pl011Reg::UARTFBRD),
+            lcr_h: reset(Pl011Reg::UARTLCR_H),
+            cr: Control::from_bits(reset(Pl011Reg::UARTCR)),
+            ifls: reset(Pl011Reg::UARTIFLS),
+            imsc: reset(Pl011Reg::UARTIMSC),
+            ris: 0,
+            dmacr: reset(Pl011Reg::UARTDMACR),
+            rsr: 0,
+            rx: VecDeque::with_capacity(FIFO_BYTES),
+            overrun: false,
+            tx: VecDeque::with_capacity(FIFO_BYTES),
+            input_waits: false,
+        }
+    }
+
+    /// Characters that fit into a FIFO: one, in the holding register, while FIFOs are off.
+    fn depth(&self) -> usize {
+        if self.lcr_h & FEN != 0 { FIFO_BYTES } else { 1 }
+    }
+
+    /// The level of UARTIFLS field `shift` (3.3.9): 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO.
+    fn trigger(&self, shift: u32) -> usize {
+        if self.lcr_h & FEN == 0 {
+            return 1;
+        }
+        match self.ifls >> shift & 7 {
+            0 => FIFO_BYTES / 8,
+            1 => FIFO_BYTES / 4,
+            3 => FIFO_BYTES * 3 / 4,
+            4 => FIFO_BYTES * 7 / 8,
+            _ => FIFO_BYTES / 2, // 2, and the reserved encodings
+        }
+    }
+
+    fn rx_trigger(&self) -> usize {
+        self.trigger(3)
+    }
+
+    fn rx_room(&self) -> usize {
+        // What arrives at a disabled receiver would be lost: it is kept back instead.
+        if self.cr.uarten() && self.cr.rxe() { self.depth().saturating_sub(self.rx.len()) } else { 0 }
+    }
+
+    fn push_rx(&mut self, character: u16) {
+        if self.rx.len() >= self.depth() {
+            self.overrun = true;
+            self.rsr |= RSR_OVERRUN;
+            self.ris |= OEIS;
+            return;
+        }
+        let overrun = if std::mem::take(&mut self.overrun) { DR_OVERRUN } else { 0 };
+        self.rx.push_back(character | overrun);
+        if self.rx.len() == self.rx_trigger() {
+            self.ris |= RXIS;
+        }
+        self.ris |= RTIS;
+    }
+
+    fn pop_rx(&mut self) -> u16 {
+        let character = self.rx.pop_front().unwrap_or(0);
+        self.rsr = u32::from(character >> 8) & 0xf;
+        if self.rx.len() < self.rx_trigger() {
+            self.ris &= !RXIS;
+        }
+        if self.rx.is_empty() {
+            self.ris &= !RTIS;
+        } else {
+            self.ris |= RTIS;
+        }
+        character
+    }
+
+    /// Hands what waits in the transmit FIFO to the host, or around the loop.
+    fn transmit(&mut self, console: &dyn ConsoleOut) {
+        if self.cr.lbe() {
+            while let Some(byte) = self.tx.pop_front() {
+                self.push_rx(byte.into());
+            }
+        } else if !self.tx.is_empty() {
+            let taken = console.write(self.tx.make_contiguous()).min(self.tx.len());
+            self.tx.drain(..taken);
+        }
+        // With FIFOs off the trigger is the empty holding register.
+        let level = if self.lcr_h & FEN != 0 { self.trigger(0) } else { 0 };
+        if self.tx.len() <= level {
+            self.ris |= TXIS;
+        }
+    }
+
+    fn flags(&self) -> Flags {
+        Flags::new()
+            .with_cts(true)
+            .with_dsr(true)
+            .with_dcd(true)
+            .with_busy(!self.tx.is_empty())
+            .with_rxfe(self.rx.is_empty())
+            .with_txff(self.tx.len() >= self.depth())
+            .with_rxff(self.rx.len() >= self.depth())
+            .with_txfe(self.tx.is_empty())
+    }
+}
+
+impl Pl011 {
+    /// A UART that sends to `console` and drives `irq`.
+    #[must_use]
+    pub fn new(console: Arc<dyn ConsoleOut>, irq: Arc<dyn IrqLine>) -> Arc<Self> {
+        Arc::new(Self { front: Mutex::new(Front::at_reset()), console, irq })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drive(&self, front: &Front) {
+        self.irq.set(front.ris & front.imsc != 0);
+    }
+
+    /// Receives bytes from the host, as many as there is room for, and says how many. If not all, the console's
+    /// [`ConsoleOut::input_room`] tells when to come back.
+    pub fn receive(&self, bytes: &[u8]) -> usize {
+        let mut front = self.lock();
+        let taken = front.rx_room().min(bytes.len());
+        for &byte in bytes.iter().take(taken) {
+            front.push_rx(byte.into());
+        }
+        front.input_waits = taken < bytes.len();
+        self.drive(&front);
+        taken
+    }
+
+    /// Receives a break condition, which Linux takes as the start of a SysRq. Says whether there was room.
+    pub fn receive_break(&self) -> bool {
+        let mut front = self.lock();
+        let has_room = front.rx_room() > 0;
+        if has_room {
+            front.push_rx(DR_BREAK);
+            front.ris |= BEIS;
+        }
+        self.drive(&front);
+        has_room
+    }
+
+    /// The console, which had not taken all output, can take more.
+    pub fn output_room(&self) {
+        let mut front = self.lock();
+        front.transmit(&*self.console);
+        self.drive(&front);
+    }
+
+    /// The machine's reset.
+    pub fn reset(&self) {
+        let Self { front, console: _, irq } = self;
+        let mut front = front.lock().unwrap_or_else(PoisonError::into_inner);
+        let input_waits = front.input_waits;
+        *front = Front { input_waits, ..Front::at_reset() };
+        irq.set(false);
+    }
+
+    fn read(&self, front: &mut Front, reg: Pl011Reg, index: u64) -> u32 {
+        let id =
+            |ids: [u8; 4]| usize::try_from(index).ok().and_then(|i| ids.get(i)).copied().unwrap_or(0).into();
+        match reg {
+            Pl011Reg::UARTDR => front.pop_rx().into(),
+            Pl011Reg::UARTRSR_ECR => front.rsr,
+            Pl011Reg::UARTFR => front.flags().into_bits(),
+            Pl011Reg::UARTILPR => front.ilpr,
+            Pl011Reg::UARTIBRD => front.ibrd,
+            Pl011Reg::UARTFBRD => front.fbrd,
+            Pl011Reg::UARTLCR_H => front.lcr_h,
+            Pl011Reg::UARTCR => front.cr.into_bits(),
+            Pl011Reg::UARTIFLS => front.ifls,
+            Pl011Reg::UARTIMSC => front.imsc,
+            Pl011Reg::UARTRIS => front.ris,
+            Pl011Reg::UARTMIS => front.ris & front.imsc,
+            Pl011Reg::UARTICR => 0,
+            Pl011Reg::UARTDMACR => front.dmacr,
+            Pl011Reg::UARTPeriphID => id(PERIPH_ID),
+            Pl011Reg::UARTPCellID => id(PCELL_ID),
+        }
+    }
+
+    fn write(&self, front: &mut Front, reg: Pl011Reg, value: u32) {
+        let written = |old: u32| reg.info().written(old.into(), value.into()) as u32;
+        match reg {
+            Pl011Reg::UARTDR => {
+                // A byte for a full FIFO is lost.
+                if front.tx.len() < front.depth() {
+                    front.tx.push_back(written(0) as u8);
+                }
+                front.transmit(&*self.console);
+            }
+            Pl011Reg::UARTRSR_ECR => front.rsr = 0,
+            Pl011Reg::UARTILPR => front.ilpr = written(front.ilpr),
+            Pl011Reg::UARTIBRD => front.ibrd = written(front.ibrd),
+            Pl011Reg::UARTFBRD => front.fbrd = written(front.fbrd),
+            Pl011Reg::UARTLCR_H => {
+                let new = written(front.lcr_h);
+                if (new ^ front.lcr_h) & FEN != 0 {
+                    // Switching the FIFOs flushes what has been received; what is to be sent still goes.
+                    front.rx.clear();
+                    front.ris &= !(RXIS | RTIS);
+                }
+                front.lcr_h = new;
+            }
+            Pl011Reg::UARTCR => front.cr = Control::from_bits(written(front.cr.into_bits())),
+            Pl011Reg::UARTIFLS => front.ifls = written(front.ifls),
+            Pl011Reg::UARTIMSC => front.imsc = written(front.imsc),
+            Pl011Reg::UARTICR => front.ris &= !written(0),
+            Pl011Reg::UARTDMACR => front.dmacr = written(front.dmacr),
+            Pl011Reg::UARTFR
+            | Pl011Reg::UARTRIS
+            | Pl011Reg::UARTMIS
+            | Pl011Reg::UARTPeriphID
+            | Pl011Reg::UARTPCellID => {}
+        }
+    }
+
+    /// After an access: drives the wire, and tells the console if it waits and half of the FIFO is free.
+    fn settle(&self, front: &mut Front) {
+        self.drive(front);
+        if front.input_waits && front.rx_room() > front.depth() / 2 {
+            front.input_waits = false;
+            self.console.input_room();
+        }
+    }
+}
+
+/// The register that an access names. The bus has no byte lanes: an access narrower than a word is one of the whole
+/// register, and it has to begin at it.
+fn locate(offset: u64, len: usize) -> Result<(Pl011Reg, u64), BusError> {
+    let located = Pl011Reg::locate(offset).ok_or(BusError::NoRegister(offset))?;
+    if located.byte == 0 && matches!(len, 1 | 2 | 4) {
+        Ok((located.reg, located.index))
+    } else {
+        Err(BusError::BadAccess { offset, len })
+    }
+}
+
+impl MmioDevice for Pl011 {
+    fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        let (reg, index) = locate(offset, data.len())?;
+        let mut front = self.lock();
+        put_value(data, self.read(&mut front, reg, index).into());
+        self.settle(&mut front);
+        Ok(())
+    }
+
+    fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        let (reg, _) = locate(offset, data.len())?;
+        let mut front = self.lock();
+        self.write(&mut front, reg, value_of(data) as u32);
+        self.settle(&mut front);
+        Ok(())
+    }
+}

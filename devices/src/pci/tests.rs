@@ -499,7 +499,7 @@ proptest! {
         for (at, log2, value, to_config) in accesses {
             let (at, len) = (at & !((1 << log2) - 1), 1usize << log2);
             if to_config {
-                let at = at % 0x140 | (at >> 12) << 12;
+                let at = (at % 0x140) | ((at >> 12) << 12);
                 write(&*bench.ecam, 0x1000 + at, len, value);
                 read(&*bench.ecam, 0x1000 + at, len);
             } else {
