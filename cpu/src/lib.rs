@@ -10,6 +10,7 @@ pub mod exec;
 pub mod insn;
 pub mod interp;
 pub mod mem;
+pub mod softfloat;
 pub mod state;
 pub mod sys;
 

@@ -9,6 +9,7 @@
 use crate::insn::Insn;
 use crate::{Cpu, Exception};
 
+pub(crate) mod fp;
 pub(crate) mod integer;
 
 /// [`crate::insn::Op::Undefined`].

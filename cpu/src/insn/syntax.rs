@@ -48,3 +48,39 @@ impl fmt::Display for Cond {
         f.write_str(NAMES[self.0 as usize & 15])
     }
 }
+
+/// A general register of 64 bits if the second number is not zero, else of 32.
+pub(super) struct Xw(pub u32, pub u32);
+
+impl fmt::Display for Xw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.1 != 0 { X(self.0).fmt(f) } else { W(self.0).fmt(f) }
+    }
+}
+
+/// The letter of a 2-bit rounding mode.
+pub(super) struct Mode(pub u32);
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(["n", "p", "m", "z"][self.0 as usize & 3])
+    }
+}
+
+/// The letter of a signed (0) or unsigned (1) operation.
+pub(super) struct Su(pub u32);
+
+impl fmt::Display for Su {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 == 0 { "s" } else { "u" })
+    }
+}
+
+/// The `e` of comparisons that signal on quiet NaNs.
+pub(super) struct E(pub u32);
+
+impl fmt::Display for E {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0 == 0 { "" } else { "e" })
+    }
+}
