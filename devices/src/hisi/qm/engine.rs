@@ -1,0 +1,154 @@
+//! The seam between the queue manager and an accelerator engine.
+
+use std::sync::Arc;
+
+use hw::{Dir, DmaFault, DmaPort, Iova, Requester};
+
+/// What is behind the queue manager. Nothing in the queue manager knows what the engine does.
+pub trait Engine: Send + Sync + 'static {
+    /// Working memory that a worker keeps from task to task.
+    type Scratch: Send + 'static;
+
+    /// Log2 of the bytes of this engine's SQE.
+    const LOG2_SQE: u8;
+
+    /// The engine's capability word at `offset` in BAR2 (0x3120 to 0x317c); 0 where it has none.
+    fn capability(&self, offset: u64) -> u32;
+
+    /// Working memory for one more worker.
+    fn scratch(&self) -> Self::Scratch;
+
+    /// Executes one task: reads `sqe`, does the work through `dma`, and puts the results into `sqe`, which is then
+    /// written back. May wait in `dma` for as long as the guest takes to resolve a page fault.
+    ///
+    /// # Errors
+    /// [`Cancelled`] if an access said [`DmaFault::Cancelled`]: the task is dropped, nothing is written back.
+    fn run(
+        &self,
+        scratch: &mut Self::Scratch,
+        sqe: &mut [u8],
+        queue: QueueInfo,
+        dma: &EngineDma<'_>,
+    ) -> Result<(), Cancelled>;
+}
+
+/// The task's queue was stopped while it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancelled;
+
+/// What a task knows of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Number in the function.
+    pub qn: u16,
+    /// Queue type of the context, 0 to 15; its meaning is the engine's.
+    pub queue_type: u8,
+}
+
+/// An engine's way to the data of one task: in the address space of the process that owns the queue if it has a
+/// PASID, else in the function's own.
+pub struct EngineDma<'a> {
+    port: &'a dyn DmaPort,
+    who: Requester,
+}
+
+impl<'a> EngineDma<'a> {
+    /// Accesses through `port` on behalf of `who`.
+    #[must_use]
+    pub fn new(port: &'a dyn DmaPort, who: Requester) -> Self {
+        Self { port, who }
+    }
+
+    /// Reads data. May wait.
+    ///
+    /// # Errors
+    /// [`DmaFault`], as [`DmaPort::read`].
+    pub fn read(&self, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
+        self.port.read(&self.who, at, out)
+    }
+
+    /// Writes data. May wait.
+    ///
+    /// # Errors
+    /// [`DmaFault`], as [`DmaPort::write`].
+    pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        self.port.write(&self.who, at, data)
+    }
+
+    /// Whether `len` bytes at `at` can be accessed. May wait; brings pages in.
+    ///
+    /// # Errors
+    /// [`DmaFault`], as [`DmaPort::pin`].
+    pub fn probe(&self, at: Iova, len: usize, dir: Dir) -> Result<(), DmaFault> {
+        self.port.pin(&self.who, at, len, dir).map(drop)
+    }
+
+    /// Whether the queue has been stopped: a long computation asks now and then.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.who.waiter.is_cancelled()
+    }
+}
+
+/// The function's messages: MSI through the PCI function's configuration.
+pub trait Messages: Send + Sync {
+    /// Sends message `vector`, or marks it pending if it is masked. May wait on `who`'s waiter.
+    fn raise(&self, vector: u16, who: &Requester);
+
+    /// Sends what was pending and is no longer masked. May wait on `who`'s waiter.
+    fn send_due(&self, who: &Requester);
+}
+
+/// Where workers come from. The queue manager has no threads of its own.
+pub trait Workforce: Send + Sync {
+    /// Runs `worker` on a thread of its own; the call returns at once. `worker` returns after
+    /// [`Qm::shut_down`](super::Qm::shut_down). `false` if there is no further thread: the task then waits for a
+    /// worker that there is.
+    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> bool;
+}
+
+/// A workforce of nobody: whoever owns the queue manager steps it.
+#[derive(Debug, Default)]
+pub struct NoWorkforce;
+
+impl Workforce for NoWorkforce {
+    fn hire(&self, _worker: Box<dyn FnOnce() + Send>) -> bool {
+        false
+    }
+}
+
+/// What the machine gives a queue manager.
+#[derive(Clone)]
+pub struct Wiring {
+    /// Who the function is on the bus.
+    pub stream: hw::StreamId,
+    /// Its way to memory.
+    pub dma: Arc<dyn DmaPort>,
+    /// Its messages.
+    pub messages: Arc<dyn Messages>,
+    /// Guest time.
+    pub clock: Arc<dyn hw::Clock>,
+    /// For the time that a stopped queue has to finish its tasks.
+    pub alarms: Arc<dyn hw::Alarms>,
+    /// Threads.
+    pub workforce: Arc<dyn Workforce>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// How much of the host a queue manager takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most workers that execute tasks. A task that waits for a page keeps its worker: a queue makes progress
+    /// whatever the others wait for as long as there are no more such tasks than this.
+    pub workers: usize,
+    /// For how long, in nanoseconds of guest time, a read of a busy mailbox may be held until the command is done.
+    /// The driver gives a command 1 ms; a busy host may not run a worker for longer than that. 0: never.
+    pub mailbox_patience_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { workers: 64, mailbox_patience_ns: 20_000_000 }
+    }
+}

@@ -1,0 +1,402 @@
+//! The event queue and the asynchronous event queue, and when their messages are sent.
+//!
+//! Entries are written by one thread at a time: whoever finds nobody writing takes the job and goes on until
+//! nothing is due ([`Events::next`], [`Events::done`]). No lock is held while an entry is on its way, and an event
+//! costs no hop to another thread.
+//!
+//! A message is sent once: the interrupt is off until software rings the queue's doorbell, which turns it on again
+//! and sends at once if there are entries that it has not read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hw::{Iova, Waiter};
+
+use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
+
+/// Which of the two rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ring {
+    /// Completions.
+    Eq,
+    /// Trouble.
+    Aeq,
+}
+
+/// MSI vectors of the sources.
+pub(super) mod vector {
+    pub(in crate::hisi::qm) const EQ: u16 = 0;
+    pub(in crate::hisi::qm) const AEQ: u16 = 1;
+    pub(in crate::hisi::qm) const ABNORMAL: u16 = 3;
+}
+
+/// One ring and its interrupt.
+#[derive(Debug, Default)]
+pub(super) struct EventRing {
+    pub(super) context: Option<Eqc>,
+    /// On until a message has been sent.
+    enabled: bool,
+    /// The mask register's bit, inverted, so that the default is masked.
+    unmasked: bool,
+}
+
+impl EventRing {
+    /// Whether a message must leave now; it then counts as sent.
+    fn take_message(&mut self) -> bool {
+        let due = self.enabled && self.unmasked && self.context.as_ref().is_some_and(|eqc| !eqc.is_empty());
+        self.enabled &= !due;
+        due
+    }
+}
+
+/// Something to do without a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Write an entry; then [`Events::done`].
+    Write { ring: Ring, at: Iova, entry: u32, life: u64 },
+    /// Send a message.
+    Message(u16),
+    /// Send messages that were masked.
+    SendDue,
+}
+
+/// How writing an entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The entry counts.
+    Yes,
+    /// The ring cannot be written.
+    Faulted,
+    /// The ring is no longer the one that it was.
+    Stale,
+}
+
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) eq: EventRing,
+    pub(super) aeq: EventRing,
+    /// Queues that have an event due; each at most once, by the queue's own flag.
+    pending: VecDeque<u16>,
+    /// Asynchronous events due; each at most once.
+    trouble: VecDeque<(AsyncEvent, u16)>,
+    /// The overflow of the event queue has been told.
+    overflow_told: bool,
+    abnormal_due: bool,
+    masked_due: bool,
+    /// Somebody is writing.
+    writing: bool,
+    /// Changes when the rings are replaced.
+    life: u64,
+    pub(super) waiter: Arc<Waiter>,
+}
+
+impl Events {
+    pub(super) fn at_reset() -> Self {
+        Self {
+            eq: EventRing::default(),
+            aeq: EventRing::default(),
+            pending: VecDeque::new(),
+            trouble: VecDeque::new(),
+            overflow_told: false,
+            abnormal_due: false,
+            masked_due: false,
+            writing: false,
+            life: 0,
+            waiter: Waiter::new(),
+        }
+    }
+
+    /// Forgets everything; an entry on its way is given up.
+    pub(super) fn reset(&mut self) {
+        let Self {
+            eq,
+            aeq,
+            pending,
+            trouble,
+            overflow_told,
+            abnormal_due,
+            masked_due,
+            writing: _,
+            life,
+            waiter,
+        } = self;
+        *eq = EventRing::default();
+        *aeq = EventRing::default();
+        pending.clear();
+        trouble.clear();
+        (*overflow_told, *abnormal_due, *masked_due) = (false, false, false);
+        *life += 1;
+        waiter.cancel();
+        *waiter = Waiter::new();
+    }
+
+    fn ring(&mut self, ring: Ring) -> &mut EventRing {
+        match ring {
+            Ring::Eq => &mut self.eq,
+            Ring::Aeq => &mut self.aeq,
+        }
+    }
+
+    /// A context has been loaded.
+    pub(super) fn load(&mut self, ring: Ring, context: Eqc) {
+        self.life += 1;
+        self.waiter.cancel();
+        self.waiter = Waiter::new();
+        match ring {
+            Ring::Eq => {
+                self.pending.clear();
+                self.overflow_told = false;
+            }
+            Ring::Aeq => self.trouble.clear(),
+        }
+        let slot = self.ring(ring);
+        slot.context = Some(context);
+        slot.enabled = true;
+    }
+
+    /// Software has read up to `index` and wants the interrupt again. Whether something is now due.
+    pub(super) fn doorbell(&mut self, ring: Ring, index: u16) -> bool {
+        let slot = self.ring(ring);
+        let Some(context) = &mut slot.context else { return false };
+        if u32::from(index) >= context.depth {
+            return false;
+        }
+        context.head = index;
+        slot.enabled = true;
+        if ring == Ring::Eq {
+            self.overflow_told = false;
+        }
+        self.is_due()
+    }
+
+    /// The mask register's bit. Whether something is now due.
+    pub(super) fn set_mask(&mut self, ring: Ring, masked: bool) -> bool {
+        self.ring(ring).unmasked = !masked;
+        self.is_due()
+    }
+
+    /// Completion queue `qn` wants an event. The caller sees to it that it asks once.
+    pub(super) fn post(&mut self, qn: u16) {
+        self.pending.push_back(qn);
+    }
+
+    /// Something went wrong with queue `qn`. Told once for as long as it has not been written.
+    pub(super) fn post_trouble(&mut self, event: AsyncEvent, qn: u16) {
+        if !self.trouble.contains(&(event, qn)) {
+            self.trouble.push_back((event, qn));
+        }
+    }
+
+    /// The abnormal interrupt's message must be sent.
+    pub(super) fn post_abnormal(&mut self) {
+        self.abnormal_due = true;
+    }
+
+    /// Some masked messages may no longer be masked.
+    pub(super) fn post_masked(&mut self) {
+        self.masked_due = true;
+    }
+
+    /// Whether a writer would find something to do.
+    pub(super) fn is_due(&self) -> bool {
+        let ring = |ring: &EventRing, waiting: bool| {
+            ring.context.as_ref().is_some_and(|eqc| {
+                (waiting && !eqc.is_full()) || (ring.enabled && ring.unmasked && !eqc.is_empty())
+            })
+        };
+        self.abnormal_due
+            || self.masked_due
+            || ring(&self.eq, !self.pending.is_empty())
+            || ring(&self.aeq, !self.trouble.is_empty())
+    }
+
+    pub(super) const fn is_writing(&self) -> bool {
+        self.writing
+    }
+
+    /// Takes the writer's place, if it is free.
+    pub(super) fn start_writing(&mut self) -> bool {
+        !std::mem::replace(&mut self.writing, true)
+    }
+
+    /// What to do next. At `None` the writer has left its place. `take` says if a pending event is still wanted.
+    pub(super) fn next(&mut self, mut take: impl FnMut(u16) -> bool) -> Option<Action> {
+        let action = self.choose(&mut take);
+        self.writing = action.is_some();
+        action
+    }
+
+    fn choose(&mut self, take: &mut impl FnMut(u16) -> bool) -> Option<Action> {
+        if std::mem::take(&mut self.masked_due) {
+            return Some(Action::SendDue);
+        }
+        if std::mem::take(&mut self.abnormal_due) {
+            return Some(Action::Message(vector::ABNORMAL));
+        }
+        if self.eq.take_message() {
+            return Some(Action::Message(vector::EQ));
+        }
+        if self.aeq.take_message() {
+            return Some(Action::Message(vector::AEQ));
+        }
+        if let Some(write) = self.choose_event(take) {
+            return Some(write);
+        }
+        let context = self.aeq.context.as_ref().filter(|aeqc| !aeqc.is_full())?;
+        let &(event, qn) = self.trouble.front()?;
+        let value = Aeqe::new().with_qn(qn).with_kind(event.code()).with_phase(context.phase);
+        let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
+        Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.life })
+    }
+
+    fn choose_event(&mut self, take: &mut impl FnMut(u16) -> bool) -> Option<Action> {
+        while let Some(&qn) = self.pending.front() {
+            let context = self.eq.context.as_ref()?;
+            if context.is_full() {
+                if !std::mem::replace(&mut self.overflow_told, true) {
+                    self.post_trouble(AsyncEvent::EqOverflow, 0);
+                }
+                return None;
+            }
+            if !take(qn) {
+                self.pending.pop_front();
+                continue;
+            }
+            let value = Eqe::new().with_qn(qn).with_phase(context.phase);
+            let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
+            return Some(Action::Write { ring: Ring::Eq, at, entry: value.into(), life: self.life });
+        }
+        None
+    }
+
+    /// An entry has been written, or could not be. An entry that faults is lost: the ring does not advance.
+    pub(super) fn done(&mut self, ring: Ring, life: u64, is_ok: bool) -> Written {
+        if life != self.life {
+            return Written::Stale;
+        }
+        match ring {
+            Ring::Eq => drop(self.pending.pop_front()),
+            Ring::Aeq => drop(self.trouble.pop_front()),
+        }
+        if !is_ok {
+            return Written::Faulted;
+        }
+        if let Some(context) = &mut self.ring(ring).context {
+            context.advance();
+        }
+        Written::Yes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(depth: u16) -> Events {
+        let mut events = Events::at_reset();
+        for ring in [Ring::Eq, Ring::Aeq] {
+            let mut image = [0; 32];
+            image[4..8].copy_from_slice(&0x1000_u32.to_le_bytes());
+            image[24..26].copy_from_slice(&(depth - 1).to_le_bytes());
+            image[26] = 1;
+            events.load(ring, Eqc::decode(&image).unwrap());
+            events.set_mask(ring, false);
+        }
+        events
+    }
+
+    /// What a writer does until nothing is due.
+    fn pump(events: &mut Events) -> Vec<Action> {
+        let mut actions = Vec::new();
+        assert!(events.start_writing());
+        while let Some(action) = events.next(|_| true) {
+            actions.push(action);
+            if let Action::Write { ring, life, .. } = action {
+                assert_eq!(events.done(ring, life, true), Written::Yes);
+            }
+        }
+        actions
+    }
+
+    fn write(index: u64, entry: u32, events: &Events) -> Action {
+        Action::Write { ring: Ring::Eq, at: Iova(0x1000 + 4 * index), entry, life: events.life }
+    }
+
+    #[test]
+    fn second_event_before_the_doorbell_sends_no_second_message() {
+        let mut events = events(8);
+        events.post(3);
+        events.post(5);
+        let expected =
+            [write(0, 0x1_0003, &events), Action::Message(vector::EQ), write(1, 0x1_0005, &events)];
+        assert_eq!(pump(&mut events), expected);
+    }
+
+    #[test]
+    fn doorbell_with_unread_entries_sends_again_at_once_and_without_them_does_not() {
+        let mut events = events(8);
+        events.post(3);
+        events.post(5);
+        pump(&mut events);
+        assert!(events.doorbell(Ring::Eq, 1));
+        assert_eq!(pump(&mut events), [Action::Message(vector::EQ)]);
+        assert!(!events.doorbell(Ring::Eq, 2));
+        assert_eq!(pump(&mut events), []);
+    }
+
+    #[test]
+    fn masked_message_is_sent_at_the_unmasking() {
+        let mut events = events(8);
+        events.set_mask(Ring::Eq, true);
+        events.post(3);
+        assert_eq!(pump(&mut events).len(), 1);
+        assert!(events.set_mask(Ring::Eq, false));
+        assert_eq!(pump(&mut events), [Action::Message(vector::EQ)]);
+    }
+
+    #[test]
+    fn full_ring_is_told_once_and_goes_on_after_the_doorbell() {
+        let mut events = events(2);
+        events.post(3);
+        events.post(5);
+        let actions = pump(&mut events);
+        let overflow = 1 << 17 | 1 << 16;
+        let told = Action::Write { ring: Ring::Aeq, at: Iova(0x1000), entry: overflow, life: events.life };
+        assert!(actions.contains(&told), "{actions:?}");
+        assert_eq!(pump(&mut events), []);
+        events.doorbell(Ring::Eq, 1);
+        assert_eq!(pump(&mut events), [write(1, 0x1_0005, &events), Action::Message(vector::EQ)]);
+    }
+
+    #[test]
+    fn phase_flips_when_the_ring_wraps() {
+        let mut events = events(2);
+        for (index, phase) in [(0, 1), (1, 1), (0, 0), (1, 0), (0, 1)] {
+            events.post(7);
+            let expected = write(index, phase << 16 | 7, &events);
+            assert!(pump(&mut events).contains(&expected), "index {index} phase {phase}");
+            events.doorbell(Ring::Eq, (index as u16 + 1) % 2);
+        }
+    }
+
+    #[test]
+    fn entry_of_a_ring_that_was_replaced_does_not_count() {
+        let mut events = events(8);
+        events.post(3);
+        assert!(events.start_writing());
+        let Some(Action::Write { ring, life, .. }) = events.next(|_| true) else { panic!("no write") };
+        events.reset();
+        assert_eq!(events.done(ring, life, true), Written::Stale);
+        assert_eq!(events.next(|_| true), None);
+        assert!(!events.is_writing());
+    }
+
+    #[test]
+    fn doorbell_outside_the_ring_changes_nothing() {
+        let mut events = events(8);
+        events.post(3);
+        pump(&mut events);
+        assert!(!events.doorbell(Ring::Eq, 8));
+        assert_eq!(events.eq.context.as_ref().unwrap().head, 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! The queue manager that HiSilicon's ZIP, SEC2 and HPRE share: rings, mailbox, doorbells, function table, events,
+//! interrupts, reset. Nothing here knows what the engine behind it does ([`Engine`]).
+//!
+//! Registers, structures and behaviour as the Linux driver (`hisi_qm`, 6.12) relies on them, for a physical function
+//! of version 3. A store to a register moves state under one lock and wakes a worker; workers make all accesses to
+//! memory, with no lock held ([`worker`]). Deliberately absent: virtual functions and what serves them (messages
+//! between functions, the shaper, live migration), doorbells in a BAR of their own, versions 1 and 2.
+//!
+//! One access of a vCPU may be held: a read of a busy mailbox, for at most [`Limits::mailbox_patience_ns`]. The driver
+//! allows a command 1 ms of guest time, which runs on while a busy host gives no processor to the worker that
+//! executes it; the poll is the only place where the device can make good for that.
+
+pub mod context;
+mod counters;
+mod engine;
+mod events;
+mod front;
+pub mod mailbox;
+mod registers;
+pub mod regs;
+#[cfg(test)]
+mod tests;
+pub mod vft;
+mod worker;
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+
+use hw::mmio::{read_words, value_of, write_words};
+use hw::{AlarmTarget, BusError};
+
+pub use engine::{
+    Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, QueueInfo, Wiring, Workforce,
+};
+pub use worker::Bench;
+
+use front::{Front, Wake};
+
+/// How long the tasks of a queue that is being stopped may take, in nanoseconds: less than the driver's patience of
+/// 1 ms. After that they are dropped, so that the mailbox is free again for the next command.
+const STOP_GRACE_NS: u64 = 400_000;
+
+/// Offsets in BAR2.
+mod offset {
+    pub(super) const CACHE_WB_DONE: u64 = 0x208;
+    pub(super) const MAILBOX: u64 = 0x300;
+    pub(super) const MAILBOX_END: u64 = 0x310;
+    pub(super) const CAPABILITIES: std::ops::Range<u64> = 0x3100..0x3180;
+}
+
+/// A queue manager and its engine.
+pub struct Qm<E: Engine> {
+    engine: E,
+    wiring: Wiring,
+    /// The one lock. Condition variables below belong to it.
+    front: Mutex<Front>,
+    /// Workers for tasks sleep here.
+    tasks: Condvar,
+    /// The control worker sleeps here.
+    errands: Condvar,
+    /// Readers of a busy mailbox are held here.
+    done: Condvar,
+    /// The alarm service's slot for [`Self::time_is_up`].
+    timer: usize,
+    this: Weak<Self>,
+}
+
+/// The queue manager as the alarm service knows it.
+struct Timer<E: Engine>(Weak<Qm<E>>);
+
+impl<E: Engine> AlarmTarget for Timer<E> {
+    fn alarm(&self) {
+        if let Some(qm) = self.0.upgrade() {
+            qm.time_is_up();
+        }
+    }
+}
+
+impl<E: Engine> Qm<E> {
+    /// A queue manager after reset. Its control worker is the caller's to start ([`Self::run_control`]).
+    #[must_use]
+    pub fn new(engine: E, wiring: Wiring) -> Arc<Self> {
+        Arc::new_cyclic(|this| {
+            let timer = wiring.alarms.register(Arc::new(Timer(Weak::clone(this))));
+            Self {
+                front: Mutex::new(Front::at_reset(E::LOG2_SQE, wiring.limits.workers)),
+                engine,
+                wiring,
+                tasks: Condvar::new(),
+                errands: Condvar::new(),
+                done: Condvar::new(),
+                timer,
+                this: Weak::clone(this),
+            }
+        })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    /// Changes state under the lock, then wakes those whom it concerns.
+    fn with<T>(&self, change: impl FnOnce(&mut Front) -> T) -> T {
+        let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut front);
+        let wake = std::mem::take(&mut front.wake);
+        let deadline = wake.start_timer.then(|| {
+            front.is_cut = false;
+            front.deadline_ns = self.wiring.clock.now_ns().saturating_add(STOP_GRACE_NS);
+            front.deadline_ns
+        });
+        drop(front);
+        if deadline.is_some() {
+            self.wiring.alarms.set(self.timer, deadline);
+        }
+        self.wake(wake);
+        result
+    }
+
+    fn wake(&self, wake: Wake) {
+        for _ in 0..wake.workers {
+            self.tasks.notify_one();
+        }
+        if wake.control {
+            self.errands.notify_all();
+        }
+        if wake.readers {
+            self.done.notify_all();
+        }
+    }
+
+    /// First the tasks of a queue that is being stopped run out of time, then the readers of its mailbox.
+    fn time_is_up(&self) {
+        let again = self.with(|front| {
+            if self.wiring.clock.now_ns() < front.deadline_ns {
+                return None;
+            }
+            if std::mem::replace(&mut front.is_cut, true) {
+                front.patience_over = true;
+                front.wake.readers = true;
+                return None;
+            }
+            front.cut_drain();
+            front.deadline_ns = front.deadline_ns.saturating_add(self.wiring.limits.mailbox_patience_ns);
+            Some(front.deadline_ns)
+        });
+        if again.is_some() {
+            self.wiring.alarms.set(self.timer, again);
+        }
+    }
+
+    /// A read at `offset` of BAR2, of any size and alignment. Offsets without a register read as zero.
+    ///
+    /// # Errors
+    /// None; the type is that of the bus.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_awaited = |front: &Front| match offset {
+            offset::MAILBOX => front.mailbox.is_started(),
+            offset::CACHE_WB_DONE => front.is_writing_back(),
+            _ => false,
+        };
+        while self.wiring.limits.mailbox_patience_ns != 0 && is_awaited(&front) && !front.patience_over {
+            front = self.done.wait(front).unwrap_or_else(PoisonError::into_inner);
+        }
+        read_words(offset, data, |at| {
+            if offset::CAPABILITIES.contains(&at) {
+                return Ok(registers::capability(at).unwrap_or_else(|| self.engine.capability(at)));
+            }
+            Ok(front.read_word(at))
+        })
+    }
+
+    /// A write at `offset` of BAR2.
+    ///
+    /// # Errors
+    /// [`BusError::BadAccess`] for other than 4, 8 or 16 aligned bytes; the mailbox takes any.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        let end = offset.saturating_add(data.len() as u64);
+        if offset >= offset::MAILBOX && end <= offset::MAILBOX_END {
+            self.with(|front| {
+                let byte = usize::try_from(offset - offset::MAILBOX).unwrap_or(usize::MAX);
+                if let Some(command) = front.mailbox.write(byte, data) {
+                    front.start_command(command);
+                }
+            });
+            return Ok(());
+        }
+        // The hot road: a doorbell in one piece.
+        if data.len() == 8 && matches!(offset, 0x1000 | 0x2000) {
+            self.with(|front| front.ring(context::Doorbell::from(value_of(data))));
+            return Ok(());
+        }
+        self.with(|front| {
+            write_words(offset, data, |at, word| {
+                front.write_word(at, word);
+                Ok(())
+            })
+        })
+    }
+
+    /// An error of the engine that has no other way to the guest: the abnormal interrupt is raised.
+    pub fn engine_error(&self) {
+        self.with(|front| {
+            front.events.post_abnormal();
+            front.wake.control = true;
+        });
+    }
+
+    /// Messages that were held back by a mask may be due: the control worker sends them.
+    pub fn messages_unmasked(&self) {
+        self.with(|front| {
+            front.events.post_masked();
+            front.wake.control = true;
+        });
+    }
+
+    /// Function-level reset.
+    pub fn reset(&self) {
+        self.with(Front::reset);
+    }
+
+    /// Ends all workers and gives up their accesses. The queue manager is of no use afterwards.
+    pub fn shut_down(&self) {
+        self.with(Front::shut_down);
+        self.tasks.notify_all();
+        self.errands.notify_all();
+    }
+}

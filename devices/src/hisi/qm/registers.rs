@@ -1,0 +1,170 @@
+//! What software sees at each register: reads and writes of 32-bit words.
+
+use hw::regmap::{Located, RegisterMap};
+
+use super::context::Doorbell;
+use super::counters;
+use super::events::Ring;
+use super::front::{DEVICE_QUEUES, Front};
+use super::regs::QmReg;
+
+/// Capability words of the queue manager itself; those of the engine follow at 0x3120.
+mod capability {
+    /// Version 1 of the capability registers, STOP_QP and FLUSH_QM. What is not built is not offered: the shaper,
+    /// messages between functions, runtime power management, prefetching.
+    pub(super) const BASE: u32 = 1 | 1 << 9 | 1 << 10;
+    /// Depths of EQ (2048) and AEQ (1024).
+    pub(super) const EVENT_DEPTHS: u32 = 0x0400_0800;
+    /// Depths of SQ and CQ (1024).
+    pub(super) const QUEUE_DEPTHS: u32 = 0x0400_0400;
+    /// Interrupt type in the upper half (1: there is one), vector in the lower.
+    pub(super) const EQ_IRQ: u32 = 0x0001_0000;
+    pub(super) const AEQ_IRQ: u32 = 0x0001_0001;
+    pub(super) const ABNORMAL_IRQ: u32 = 0x0001_0003;
+    pub(super) const COMMUNICATION_IRQ: u32 = 0x0000_0002;
+    /// MSI vectors of PF (4) and VF (3).
+    pub(super) const VECTORS: u32 = 0x0004_0003;
+}
+
+/// The queue manager's capability word at this offset; `None` if it is the engine's.
+pub(super) const fn capability(offset: u64) -> Option<u32> {
+    Some(match offset {
+        0x3100 => capability::BASE,
+        0x3104 => capability::EVENT_DEPTHS,
+        0x3108 => capability::QUEUE_DEPTHS,
+        0x310c => capability::EQ_IRQ,
+        0x3110 => capability::AEQ_IRQ,
+        0x3114 => capability::ABNORMAL_IRQ,
+        0x3118 => capability::COMMUNICATION_IRQ,
+        0x311c => capability::VECTORS,
+        _ => return None,
+    })
+}
+
+impl Front {
+    /// A read of the aligned word at `offset`. Nothing is at offsets that the map does not know: zero.
+    pub(super) fn read_word(&mut self, offset: u64) -> u32 {
+        let Some(at) = QmReg::locate(offset) else { return 0 };
+        let clears = self.regs.get(QmReg::DFX_CNT_CLR_CE) & 1 != 0;
+        match at.reg {
+            QmReg::MAILBOX => self.mailbox.word(at.index),
+            QmReg::DOORBELL_SQ_CQ | QmReg::DOORBELL_EQ_AEQ => 0,
+            QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(DEVICE_QUEUES) << 11,
+            QmReg::ABNORMAL_INT_STATUS => self.regs.get(QmReg::ABNORMAL_INT_SOURCE),
+            QmReg::AM_CURR_TRANS_RETURN => {
+                if self.is_quiet() {
+                    3
+                } else {
+                    0
+                }
+            }
+            QmReg::DFX_IN_IDLE_ST => u32::from(self.is_idle()),
+            QmReg::DFX_MB_CNT if self.selects_pf(QmReg::DFX_MB_CNT_VF) => {
+                counters::read(&mut self.counters.mailboxes, clears)
+            }
+            QmReg::DFX_DB_CNT if self.selects_pf(QmReg::DFX_DB_CNT_VF) => {
+                counters::read(&mut self.counters.doorbells, clears)
+            }
+            QmReg::DFX_SQE_CNT if self.selects_pf(QmReg::DFX_SQE_CNT_VF_SQN) => {
+                let queue = self.regs.get(QmReg::DFX_SQE_CNT_VF_SQN) >> 16;
+                self.queues.get_mut(queue as usize).map_or(0, |queue| counters::read(&mut queue.sqes, clears))
+            }
+            QmReg::DFX_CQE_CNT if self.selects_pf(QmReg::DFX_CQE_CNT_VF_CQN) => {
+                let queue = self.regs.get(QmReg::DFX_CQE_CNT_VF_CQN) >> 16;
+                self.queues.get_mut(queue as usize).map_or(0, |queue| counters::read(&mut queue.cqes, clears))
+            }
+            QmReg::DFX_SEND_SQE_TO_ACC_CNT => counters::read(&mut self.counters.sent, clears),
+            QmReg::DFX_WB_SQE_FROM_ACC_CNT => counters::read(&mut self.counters.written_back, clears),
+            QmReg::DFX_ACC_FINISH_CNT => counters::read(&mut self.counters.finished, clears),
+            QmReg::DFX_CQE_ERR_CNT => counters::read(&mut self.counters.completion_errors, clears),
+            QmReg::DFX_CQE_OUT => self.counters.cqe_out,
+            QmReg::DFX_EQE_OUT => self.counters.eqe_out,
+            QmReg::DFX_AEQE_OUT => self.counters.aeqe_out,
+            QmReg::DFX_DB_INFO => (self.counters.last_doorbell >> (32 * (at.index & 1))) as u32,
+            _ => self.regs.read_word(at),
+        }
+    }
+
+    /// The counter selector names the PF, the only function that there is.
+    fn selects_pf(&self, selector: QmReg) -> bool {
+        self.regs.get(selector) & 0x3f == 0
+    }
+
+    /// A write of the aligned word at `offset`; lost at offsets that the map does not know. The mailbox does not
+    /// come here.
+    pub(super) fn write_word(&mut self, offset: u64, word: u32) {
+        let Some(at) = QmReg::locate(offset) else { return };
+        match at.reg {
+            QmReg::MAILBOX => {}
+            QmReg::DOORBELL_SQ_CQ => self.ring_half(0, at, word),
+            QmReg::DOORBELL_EQ_AEQ => self.ring_half(1, at, word),
+            QmReg::EQ_INT_MASK | QmReg::AEQ_INT_MASK => {
+                self.regs.write_word(at, word);
+                let ring = if at.reg == QmReg::EQ_INT_MASK { Ring::Eq } else { Ring::Aeq };
+                self.wake.control |= self.events.set_mask(ring, word & 1 != 0);
+            }
+            QmReg::CACHE_WB_START => {
+                if word & 1 != 0 {
+                    self.start_write_back();
+                }
+            }
+            QmReg::ABNORMAL_INT_MASK => {
+                let before = self.regs.get(QmReg::ABNORMAL_INT_MASK);
+                self.regs.write_word(at, word);
+                let unmasked = before & !self.regs.get(QmReg::ABNORMAL_INT_MASK);
+                if self.regs.get(QmReg::ABNORMAL_INT_SOURCE) & unmasked != 0 {
+                    self.events.post_abnormal();
+                    self.wake.control = true;
+                }
+            }
+            QmReg::ABNORMAL_INT_SET => self.raise_error(word & 0x7fff),
+            QmReg::MEM_START_INIT => {
+                if word & 1 != 0 {
+                    self.initialise_memory();
+                }
+            }
+            QmReg::VFT_CFG_OP_ENABLE => {
+                if word & 1 != 0 {
+                    self.access_vft();
+                }
+            }
+            QmReg::AM_CTRL_GLOBAL => {
+                self.regs.set(QmReg::AM_CTRL_GLOBAL, word & 1);
+                if word & 1 != 0 {
+                    self.shut_master();
+                } else {
+                    self.is_shut = false;
+                }
+            }
+            _ => self.regs.write_word(at, word),
+        }
+    }
+
+    /// A doorbell as two words: the upper one rings.
+    fn ring_half(&mut self, which: usize, at: Located<QmReg>, word: u32) {
+        let Some(low) = self.bell_low.get_mut(which) else { return };
+        if at.byte < 4 {
+            *low = word;
+            return;
+        }
+        let bell = u64::from(*low) | u64::from(word) << 32;
+        self.ring(Doorbell::from(bell));
+    }
+
+    /// The access to the table of functions that the `VFT_CFG` registers describe. Ready at once.
+    fn access_vft(&mut self) {
+        let kind = self.regs.get(QmReg::VFT_CFG_TYPE);
+        let function = self.regs.get(QmReg::VFT_CFG) & 0x3f;
+        if self.regs.get(QmReg::VFT_CFG_OP_WR) & 1 == 0 {
+            let low = self.regs.get(QmReg::VFT_CFG_DATA_L);
+            let high = self.regs.get(QmReg::VFT_CFG_DATA_H);
+            self.vft.set(kind, function, u64::from(low) | u64::from(high) << 32);
+            self.vft_changed();
+        } else {
+            let entry = self.vft.get(kind, function);
+            self.regs.set(QmReg::VFT_CFG_DATA_L, entry as u32);
+            self.regs.set(QmReg::VFT_CFG_DATA_H, (entry >> 32) as u32);
+        }
+        self.regs.set(QmReg::VFT_CFG_RDY, 1);
+    }
+}

@@ -1,0 +1,138 @@
+//! Registers of the queue manager, offsets in BAR2.
+//!
+//! There is no public manual: names, offsets and behaviour are those that the Linux driver (`drivers/crypto/hisilicon`,
+//! 6.12) relies on. The third column of each row names the group: "function" registers exist in the PF and in each VF,
+//! "device" registers in the PF only, "counters" are the PF's debug counters, "master" the AXI master.
+//! Deliberately absent, because not advertised: inter-function messages beyond their summary registers, the shaper,
+//! live migration.
+
+hw::register_map! {
+    /// Queue manager registers.
+    pub enum QmReg {
+        AEQ_INT_SOURCE       @ 0x0000: 4 W1c(1) = 0, "function";
+        AEQ_INT_MASK         @ 0x0004: 4 Special(1) = 1, "function";
+        EQ_INT_SOURCE        @ 0x0008: 4 W1c(1) = 0, "function";
+        EQ_INT_MASK          @ 0x000c: 4 Special(1) = 1, "function";
+        IFC_INT_SOURCE_V     @ 0x0020: 4 W1c(1) = 0, "function";
+        IFC_INT_MASK         @ 0x0024: 4 Rw(1) = 1, "function";
+        IFC_INT_STATUS       @ 0x0028: 4 Ro(0) = 0, "function";
+        IFC_INT_SET_V        @ 0x002c: 4 Ro(0) = 0, "function";
+        /// Bit 0: doorbells isolated in BAR4. Not built, so 0.
+        QUE_ISO_CFG          @ 0x0030: 4 Ro(0) = 0, "function";
+        PAGE_SIZE            @ 0x0034: 4 Rw(3) = 0, "function";
+        DFX_FUNS_ACTIVE_ST   @ 0x0200: 4 Ro(0) = 0, "function";
+        CACHE_WB_START       @ 0x0204: 4 Special(1) = 0, "function";
+        CACHE_WB_DONE        @ 0x0208: 4 Special(0) = 0, "function";
+        /// Sixteen bytes that start a command when written as a whole.
+        MAILBOX[4; 4]        @ 0x0300: 4 Special(0xffff_ffff) = 0, "function";
+        DOORBELL_SQ_CQ       @ 0x1000: 8 Special(u64::MAX) = 0, "function";
+        DOORBELL_EQ_AEQ      @ 0x2000: 8 Special(u64::MAX) = 0, "function";
+
+        /// What this function offers; the values come from the engine's `Capabilities`.
+        CAPABILITY[32; 4]    @ 0x3100: 4 Special(0) = 0, "capabilities";
+
+        ABNORMAL_INT_SOURCE  @ 0x10_0000: 4 W1c(0x7fff) = 0, "device";
+        ABNORMAL_INT_MASK    @ 0x10_0004: 4 Special(0x7fff) = 0x7fff, "device";
+        ABNORMAL_INT_STATUS  @ 0x10_0008: 4 Special(0) = 0, "device";
+        ABNORMAL_INT_SET     @ 0x10_000c: 4 Special(0x7fff) = 0, "device";
+        ABNORMAL_INF00       @ 0x10_0010: 4 Ro(0) = 0, "device";
+        ABNORMAL_INF01       @ 0x10_0014: 4 Ro(0) = 0, "device";
+        ABNORMAL_INF02       @ 0x10_0018: 4 Ro(0) = 0, "device";
+        MEM_START_INIT       @ 0x10_0040: 4 Special(1) = 0, "device";
+        MEM_INIT_DONE        @ 0x10_0044: 4 Ro(0) = 1, "device";
+        CACHE_CTL            @ 0x10_0050: 4 Rw(0x3_ffff) = 0, "device";
+        VFT_CFG_OP_ENABLE    @ 0x10_0054: 4 Special(1) = 0, "device";
+        VFT_CFG_OP_WR        @ 0x10_0058: 4 Rw(1) = 0, "device";
+        VFT_CFG_TYPE         @ 0x10_005c: 4 Rw(3) = 0, "device";
+        VFT_CFG              @ 0x10_0060: 4 Rw(0x7f) = 0, "device";
+        VFT_CFG_DATA_L       @ 0x10_0064: 4 Rw(0xffff_ffff) = 0, "device";
+        VFT_CFG_DATA_H       @ 0x10_0068: 4 Rw(0xffff_ffff) = 0, "device";
+        /// Bit 0: idle. Software writes 0 and starts an access, which sets it again.
+        VFT_CFG_RDY          @ 0x10_006c: 4 Rw(1) = 1, "device";
+        TIMEOUT_CFG          @ 0x10_0070: 4 Rw(0xffff_ffff) = 0, "device";
+        DB_TIMEOUT_CFG       @ 0x10_0074: 4 Rw(0xffff_ffff) = 0, "device";
+        FLR_PENDING_TIME_CFG @ 0x10_0078: 4 Rw(0xffff_ffff) = 0, "device";
+        ARUSER_M_CFG_1       @ 0x10_0088: 4 Rw(0xffff_ffff) = 0, "device";
+        ARUSER_M_CFG_ENABLE  @ 0x10_0090: 4 Rw(0xffff_ffff) = 0, "device";
+        AWUSER_M_CFG_1       @ 0x10_0098: 4 Rw(0xffff_ffff) = 0, "device";
+        AWUSER_M_CFG_ENABLE  @ 0x10_00a0: 4 Rw(0xffff_ffff) = 0, "device";
+        WUSER_M_CFG_ENABLE   @ 0x10_00a8: 4 Rw(0xffff_ffff) = 0, "device";
+        AXI_M_CFG            @ 0x10_00ac: 4 Rw(0xffff_ffff) = 0, "device";
+        AXI_M_CFG_ENABLE     @ 0x10_00b0: 4 Rw(0xffff_ffff) = 0, "device";
+        PEH_AXUSER_CFG       @ 0x10_00cc: 4 Rw(0xffff_ffff) = 0, "device";
+        PEH_AXUSER_CFG_ENABLE @ 0x10_00d0: 4 Rw(0xffff_ffff) = 0, "device";
+        PEH_VENDOR_ID        @ 0x10_00d8: 4 Rw(0xffff_ffff) = 0x19e5, "device";
+        RAS_CE_ENABLE        @ 0x10_00ec: 4 Rw(0xffff_ffff) = 0, "device";
+        RAS_FE_ENABLE        @ 0x10_00f0: 4 Rw(0xffff_ffff) = 0, "device";
+        RAS_NFE_ENABLE       @ 0x10_00f4: 4 Rw(0xffff_ffff) = 0, "device";
+        RAS_CE_THRESHOLD     @ 0x10_00f8: 4 Rw(0xffff_ffff) = 0, "device";
+        PEH_DFX_INFO0        @ 0x10_00fc: 4 Ro(0) = 0, "device";
+        PEH_DFX_INFO1        @ 0x10_0100: 4 Ro(0) = 0, "device";
+        /// Bit 0: counters clear when read.
+        DFX_CNT_CLR_CE       @ 0x10_0118: 4 Rw(1) = 0, "device";
+        AXI_TIMEOUT_CFG      @ 0x10_0120: 4 Rw(0xffff_ffff) = 0, "device";
+        AXI_TIMEOUT_STATUS   @ 0x10_0124: 4 Ro(0) = 0, "device";
+        IFC_READY_STATUS     @ 0x10_0128: 8 Ro(0) = 0, "device";
+        IFC_INT_SET_P        @ 0x10_0130: 4 Wo(1) = 0, "device";
+        IFC_INT_CFG          @ 0x10_0134: 4 Rw(0x7f) = 0, "device";
+        IFC_INT_SOURCE_P     @ 0x10_0138: 8 W1c(u64::MAX) = 0, "device";
+        CQE_AGGREGATION_TIMEOUT @ 0x10_0144: 4 Rw(0xffff_ffff) = 0, "device";
+        PM_CTRL              @ 0x10_0148: 4 Rw(0xffff_ffff) = 0, "device";
+        /// 10:0 queues of the device, 21:11 most queues of one function.
+        QUEUE_NUMBERS        @ 0x10_0158: 4 Special(0) = 0, "device";
+        SHAPER_CFG           @ 0x10_0164: 4 Rw(0xffff_ffff) = 0, "device";
+
+        DFX_ECC_1BIT_CNT     @ 0x10_4000: 4 Ro(0) = 0, "counters";
+        DFX_ECC_1BIT_INF     @ 0x10_4004: 4 Ro(0) = 0, "counters";
+        DFX_ECC_MBIT_CNT     @ 0x10_4008: 4 Ro(0) = 0, "counters";
+        DFX_ECC_MBIT_INF     @ 0x10_400c: 4 Ro(0) = 0, "counters";
+        /// Selects the function whose mailbox commands the next register counts.
+        DFX_MB_CNT_VF        @ 0x10_4010: 4 Rw(0x3f) = 0, "counters";
+        DFX_MB_CNT           @ 0x10_4018: 4 Special(0) = 0, "counters";
+        DFX_DB_CNT_VF        @ 0x10_4020: 4 Rw(0x3f) = 0, "counters";
+        DFX_DB_CNT           @ 0x10_4028: 4 Special(0) = 0, "counters";
+        /// 5:0 function, 31:16 queue of the next register.
+        DFX_SQE_CNT_VF_SQN   @ 0x10_4030: 4 Rw(0xffff_003f) = 0, "counters";
+        DFX_SQE_CNT          @ 0x10_4038: 4 Special(0) = 0, "counters";
+        DFX_CQE_CNT_VF_CQN   @ 0x10_4040: 4 Rw(0xffff_003f) = 0, "counters";
+        DFX_CQE_CNT          @ 0x10_4048: 4 Special(0) = 0, "counters";
+        DFX_SEND_SQE_TO_ACC_CNT @ 0x10_4050: 4 Special(0) = 0, "counters";
+        DFX_WB_SQE_FROM_ACC_CNT @ 0x10_4058: 4 Special(0) = 0, "counters";
+        DFX_ACC_FINISH_CNT   @ 0x10_4060: 4 Special(0) = 0, "counters";
+        DFX_ACC_RDY_VLD[2; 4] @ 0x10_40a0: 4 Ro(0) = 0, "counters";
+        DFX_AXI_RDY_VLD      @ 0x10_40a8: 4 Ro(0) = 0, "counters";
+        DFX_CQE_ERR_CNT      @ 0x10_40b4: 4 Special(0) = 0, "counters";
+        DFX_FF_ST[7; 4]      @ 0x10_40c8: 4 Ro(0) = 0, "counters";
+        /// 1: no task in the device.
+        DFX_IN_IDLE_ST       @ 0x10_40e4: 4 Special(0) = 1, "counters";
+        OOO_SHUTDOWN_SEL     @ 0x10_40f8: 4 Rw(0xffff_ffff) = 0, "device";
+        RAS_MSI_INT_SEL      @ 0x10_40fc: 4 Rw(0xffff_ffff) = 0, "device";
+        DFX_CQE_OUT          @ 0x10_4100: 4 Special(0) = 0, "counters";
+        DFX_EQE_OUT          @ 0x10_4104: 4 Special(0) = 0, "counters";
+        DFX_AEQE_OUT         @ 0x10_4108: 4 Special(0) = 0, "counters";
+        DFX_DB_INFO[2; 4]    @ 0x10_4180: 4 Special(0) = 0, "counters";
+
+        /// Bit 0: no new DMA.
+        AM_CTRL_GLOBAL       @ 0x30_0000: 4 Special(1) = 0, "master";
+        AM_CFG_PORT_WR_EN    @ 0x30_001c: 4 Rw(0xffff_ffff) = 0, "master";
+        AM_CURR_PORT_STS     @ 0x30_0100: 4 Ro(0) = 0, "master";
+        AM_ROB_ECC_INT_STS   @ 0x30_0104: 4 W1c(0xffff_ffff) = 0, "master";
+        /// 1:0: all reads, all writes have returned.
+        AM_CURR_TRANS_RETURN @ 0x30_0150: 4 Special(0) = 0, "master";
+        AM_CURR_RD_TXID_STS[2; 4] @ 0x30_0154: 4 Ro(0) = 0, "master";
+        AM_CURR_WR_TXID_STS[2; 4] @ 0x30_0180: 4 Ro(0) = 0, "master";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hw::regmap::{RegisterMap, check_map};
+
+    #[test]
+    fn map_is_consistent() {
+        check_map::<QmReg>();
+        assert_eq!(QmReg::locate(0x10_0158).map(|at| at.reg), Some(QmReg::QUEUE_NUMBERS));
+        assert_eq!(QmReg::locate(0x4000), None);
+    }
+}
