@@ -1,0 +1,240 @@
+/*
+ * zip_test_memory: memory that the kernel moves, takes away or gives back while the device uses it.
+ *
+ * In a race the device may see the memory before or after the change. Either is right; wrong are other data than the
+ * two possible ones, a command that never completes, and a queue that doesn't work afterwards.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/swap.h>
+#include <unistd.h>
+
+#include "zip_test.h"
+
+#define BYTES (4u << 20)
+#define PAGE 4096u
+
+struct case_state {
+    struct pair pair;
+    char *data, *packed, *unpacked;
+    size_t bound;
+    struct zip_sqe sqe;
+};
+
+/* Text in memory of its own mapping, and a compression command for it under way. */
+static bool start(struct case_state *state)
+{
+    state->bound = compressed_bound(BYTES);
+    state->data = untouched(BYTES);
+    state->packed = malloc(state->bound);
+    state->unpacked = malloc(BYTES);
+    REQUIRE(state->data && state->packed && state->unpacked && pair_open(&state->pair), "cannot start");
+    fill_text(state->data, BYTES, 61);
+    return true;
+}
+
+static bool submit(struct case_state *state)
+{
+    state->sqe =
+        zip_request(ZIP_ZLIB, false, state->data, BYTES, state->packed, (uint32_t)state->bound);
+    REQUIRE(wd_submit(&state->pair.compress, &state->sqe) == 0, "cannot submit");
+    return true;
+}
+
+static bool wait_for(struct case_state *state)
+{
+    REQUIRE(wd_wait(&state->pair.compress, &state->sqe, PATIENCE_MS) == 0, "the command did not complete");
+    return true;
+}
+
+/* Decompresses what a successful command made. */
+static bool unpack(struct case_state *state)
+{
+    struct zip_sqe sqe = zip_request(ZIP_ZLIB, false, state->packed, state->sqe.produced, state->unpacked, BYTES);
+
+    REQUIRE(wd_do(&state->pair.decompress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe) && sqe.produced == BYTES,
+            "decompression: status %#x", sqe.status);
+    return true;
+}
+
+bool test_munmap(void)
+{
+    struct case_state state;
+
+    for (int i = 0; i < 5; i++) {
+        REQUIRE(start(&state) && submit(&state), "cannot start");
+        munmap(state.data, BYTES);
+        REQUIRE(wait_for(&state), "round %d", i);
+        if (zip_succeeded(&state.sqe))
+            REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
+        REQUIRE(still_works(&state.pair), "round %d", i);
+        pair_close(&state.pair);
+    }
+    return true;
+}
+
+bool test_mprotect(void)
+{
+    struct case_state state;
+
+    REQUIRE(start(&state), "cannot start");
+    for (int i = 0; i < 5; i++) {
+        REQUIRE(submit(&state), "cannot start");
+        REQUIRE(mprotect(state.data, BYTES, PROT_NONE) == 0, "mprotect failed");
+        REQUIRE(wait_for(&state), "round %d", i);
+        if (zip_succeeded(&state.sqe))
+            REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
+        /* Now it must fail, and after giving the memory back it must work. */
+        REQUIRE(submit(&state) && wait_for(&state), "cannot submit");
+        REQUIRE(!zip_succeeded(&state.sqe), "the device read memory that is protected");
+        REQUIRE(mprotect(state.data, BYTES, PROT_READ | PROT_WRITE) == 0, "mprotect failed");
+        REQUIRE(submit(&state) && wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x",
+                state.sqe.status);
+        REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data");
+    }
+    pair_close(&state.pair);
+    return true;
+}
+
+bool test_dontneed(void)
+{
+    struct case_state state;
+    static const char ZEROS[PAGE];
+
+    REQUIRE(start(&state), "cannot start");
+    char *text = malloc(BYTES);
+    REQUIRE(text, "no memory");
+    fill_text(text, BYTES, 61);
+    for (int i = 0; i < 5; i++) {
+        fill_text(state.data, BYTES, 61);
+        REQUIRE(submit(&state), "cannot start");
+        REQUIRE(madvise(state.data, BYTES, MADV_DONTNEED) == 0, "madvise failed");
+        REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
+        /* The output may even mix both within a page, at the device's access size; any other byte is wrong. */
+        for (size_t at = 0; at < BYTES; at++)
+            REQUIRE(state.unpacked[at] == text[at] || state.unpacked[at] == 0, "foreign data at offset %zu", at);
+        REQUIRE(submit(&state) && wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x",
+                state.sqe.status);
+        for (size_t page = 0; page < BYTES; page += PAGE)
+            REQUIRE(memcmp(state.unpacked + page, ZEROS, PAGE) == 0, "old data at offset %zu", page);
+    }
+    pair_close(&state.pair);
+    return true;
+}
+
+static bool write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    if (fd >= 0)
+        close(fd);
+    return written;
+}
+
+/* A swap area with an empty signature page: in compressed RAM, so that no disk is needed. */
+static bool swap_on(void)
+{
+    enum { VERSION = 1, PAGES = 16384 };
+    union {
+        struct {
+            char boot_bits[1024];
+            uint32_t version, last_page;
+        } header;
+        char page[PAGE];
+    } area = {.header = {.version = VERSION, .last_page = PAGES - 1}};
+
+    memcpy(area.page + PAGE - 10, "SWAPSPACE2", 10);
+    REQUIRE(write_text("/sys/block/zram0/disksize", "64M"), "no zram device, or in use");
+    int fd = open("/dev/zram0", O_WRONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0 && write(fd, &area, sizeof area) == sizeof area, "cannot write the swap area");
+    close(fd);
+    REQUIRE(swapon("/dev/zram0", 0) == 0, "cannot swap");
+    return true;
+}
+
+/* Bytes of this process that are swapped out. */
+static long swapped_bytes(void)
+{
+    char line[256];
+    long kib = -1;
+    FILE *file = fopen("/proc/self/smaps_rollup", "re");
+
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "Swap: %ld kB", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return kib * 1024;
+}
+
+bool test_pageout(void)
+{
+    struct case_state state;
+
+    REQUIRE(start(&state) && swap_on(), "cannot start");
+    for (int i = 0; i < 5; i++) {
+        /* Out before the command: every page comes back through a fault of the device. */
+        REQUIRE(madvise(state.data, BYTES, MADV_PAGEOUT) == 0, "madvise failed");
+        long swapped = swapped_bytes();
+        REQUIRE(swapped >= (long)BYTES / 2, "only %ld bytes are swapped out", swapped);
+        REQUIRE(submit(&state), "cannot submit");
+        /* And out again while it runs, source and destination. */
+        madvise(state.data, BYTES, MADV_PAGEOUT);
+        madvise((void *)(((uintptr_t)state.packed + PAGE - 1) & ~(uintptr_t)(PAGE - 1)), BYTES, MADV_PAGEOUT);
+        REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
+        REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data in round %d", i);
+    }
+    pair_close(&state.pair);
+    REQUIRE(swapoff("/dev/zram0") == 0 && write_text("/sys/block/zram0/reset", "1"), "cannot stop swapping");
+    return true;
+}
+
+bool test_mremap(void)
+{
+    struct case_state state;
+
+    REQUIRE(start(&state), "cannot start");
+    for (int i = 0; i < 5; i++) {
+        char *target = untouched(BYTES);
+        REQUIRE(target && submit(&state), "cannot start");
+        char *moved = mremap(state.data, BYTES, BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+        REQUIRE(moved == target, "mremap failed");
+        REQUIRE(wait_for(&state), "round %d", i);
+        if (zip_succeeded(&state.sqe))
+            REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
+        state.data = moved;
+        REQUIRE(submit(&state) && wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "at the new place: %#x",
+                state.sqe.status);
+        REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data at the new place");
+    }
+    pair_close(&state.pair);
+    return true;
+}
+
+bool test_huge(void)
+{
+    enum { HUGE_PAGE = 2u << 20 };
+    struct case_state state;
+
+    REQUIRE(start(&state), "cannot start");
+    /* Aligned for blocks of 2 MiB: the table walk then ends one level earlier. */
+    char *area = untouched(BYTES + HUGE_PAGE);
+    REQUIRE(area, "no memory");
+    state.data = (char *)(((uintptr_t)area + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
+    REQUIRE(madvise(state.data, BYTES, MADV_HUGEPAGE) == 0, "madvise failed");
+    fill_text(state.data, BYTES, 61);
+    REQUIRE(submit(&state) && wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x",
+            state.sqe.status);
+    REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data");
+    /* Split a block into pages under the device. */
+    REQUIRE(submit(&state), "cannot submit");
+    REQUIRE(mprotect(state.data + PAGE, PAGE, PROT_READ) == 0, "mprotect failed");
+    REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
+    REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data after the split");
+    pair_close(&state.pair);
+    return true;
+}

@@ -1,0 +1,241 @@
+/* zip_test_process: several processes: isolation, death with commands under way, many at once, fork. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "zip_test.h"
+
+/* Both processes of the isolation test have their data here. */
+#define SHARED_ADDRESS ((void *)0x200000000000)
+#define BYTES (1u << 20)
+
+static void *at_address(void *address)
+{
+    void *at = mmap(address, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+    return at == address ? at : NULL;
+}
+
+static bool isolated(uint32_t seed)
+{
+    struct pair pair;
+    char *data = at_address(SHARED_ADDRESS);
+
+    REQUIRE(data && pair_open(&pair), "cannot start");
+    fill_text(data, BYTES, seed);
+    for (int i = 0; i < 10; i++)
+        REQUIRE(round_trip(&pair, ZIP_ZLIB, false, data, BYTES), "process %u, round %d", seed, i);
+    pair_close(&pair);
+    return true;
+}
+
+/* Uses the address where its brothers have data, and it has none. */
+static bool outsider(uint32_t seed)
+{
+    struct pair pair;
+    char *out = malloc(compressed_bound(BYTES));
+    struct zip_sqe sqe = zip_request(ZIP_ZLIB, false, SHARED_ADDRESS, BYTES, out, (uint32_t)compressed_bound(BYTES));
+
+    (void)seed;
+    REQUIRE(out && pair_open(&pair), "cannot start");
+    REQUIRE(wd_do(&pair.compress, &sqe, PATIENCE_MS) == 0, "the command did not complete");
+    REQUIRE(!zip_succeeded(&sqe), "a process read memory that is not its own");
+    return still_works(&pair);
+}
+
+static bool all_well(const pid_t *children, unsigned count)
+{
+    bool well = true;
+
+    for (unsigned i = 0; i < count; i++) {
+        int status;
+        if (waitpid(children[i], &status, 0) != children[i] || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            well = false;
+    }
+    return well;
+}
+
+static pid_t start_child(bool (*body)(uint32_t seed), uint32_t seed)
+{
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(body(seed) ? 0 : 1);
+    return child;
+}
+
+bool test_isolation(void)
+{
+    pid_t children[3] = {start_child(isolated, 31), start_child(isolated, 32), start_child(outsider, 33)};
+
+    return all_well(children, 3);
+}
+
+/* Fills the ring with large commands and never returns. */
+static bool busy_for_ever(uint32_t seed)
+{
+    struct pair pair;
+    size_t bytes = 4u << 20;
+    char *data = malloc(bytes), *out = untouched(compressed_bound(bytes));
+
+    REQUIRE(data && out && pair_open(&pair), "cannot start");
+    fill_text(data, bytes, seed);
+    struct zip_sqe sqe = zip_request(ZIP_GZIP, false, data, (uint32_t)bytes, out, (uint32_t)compressed_bound(bytes));
+    for (int i = 0; i < 64; i++)
+        wd_submit(&pair.compress, &sqe);
+    /* The parent waits for this byte, then kills. */
+    if (write(STDOUT_FILENO, "!", 1) != 1)
+        return false;
+    for (;;)
+        pause();
+}
+
+static bool dies_when_busy(int signal_number)
+{
+    int channel[2];
+    char byte;
+
+    REQUIRE(pipe(channel) == 0, "no pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(channel[1], STDOUT_FILENO);
+        _exit(busy_for_ever(41) ? 0 : 1);
+    }
+    close(channel[1]);
+    bool ready = read(channel[0], &byte, 1) == 1;
+    close(channel[0]);
+    kill(child, signal_number);
+    waitpid(child, NULL, 0);
+    REQUIRE(ready, "the child did not start");
+    return true;
+}
+
+/* Queues come back when the last reference to the file goes, a little after the process has gone. */
+static bool queues_come_back(int before)
+{
+    int now = -1;
+
+    for (int i = 0; i < 300; i++) {
+        now = free_queues();
+        if (now == before)
+            return true;
+        usleep(100000);
+    }
+    FAIL("%d queues are free, there were %d", now, before);
+}
+
+bool test_killed(void)
+{
+    int before = free_queues();
+    struct pair pair;
+
+    for (int i = 0; i < 5; i++)
+        REQUIRE(dies_when_busy(SIGKILL), "round %d", i);
+    REQUIRE(queues_come_back(before), "after five killed processes");
+    REQUIRE(pair_open(&pair) && still_works(&pair), "after five killed processes");
+    pair_close(&pair);
+    return true;
+}
+
+/* Leaves by exit(), without closing anything, while commands run. */
+static bool exits_when_busy(uint32_t seed)
+{
+    struct pair pair;
+    size_t bytes = 4u << 20;
+    char *data = malloc(bytes), *out = untouched(compressed_bound(bytes));
+
+    REQUIRE(data && out && pair_open(&pair), "cannot start");
+    fill_text(data, bytes, seed);
+    struct zip_sqe sqe = zip_request(ZIP_GZIP, false, data, (uint32_t)bytes, out, (uint32_t)compressed_bound(bytes));
+    for (int i = 0; i < 16; i++)
+        REQUIRE(wd_submit(&pair.compress, &sqe) == 0, "cannot submit");
+    return true;
+}
+
+bool test_exit_while_busy(void)
+{
+    int before = free_queues();
+    struct pair pair;
+
+    for (uint32_t i = 0; i < 5; i++)
+        REQUIRE(in_child(exits_when_busy, i), "round %u", i);
+    REQUIRE(queues_come_back(before), "after five processes that left");
+    REQUIRE(pair_open(&pair) && still_works(&pair), "after five processes that left");
+    pair_close(&pair);
+    return true;
+}
+
+static bool one_of_many(uint32_t seed)
+{
+    struct wd_device device;
+    struct wd_queue queue;
+    size_t bytes = 200000 + seed * 1000, bound = compressed_bound(bytes);
+    char *data = malloc(bytes), *packed = untouched(bound), *unpacked = untouched(bytes);
+
+    REQUIRE(data && packed && unpacked && wd_find(&device, "zlib") == 0, "cannot start");
+    fill_text(data, bytes, seed);
+    for (int i = 0; i < 3; i++) {
+        /* One queue at a time, so that as many processes fit as the device has queues. */
+        REQUIRE(wd_open(&queue, &device, ZIP_COMPRESS) == 0, "process %u: cannot open a queue", seed);
+        struct zip_sqe sqe = zip_request(ZIP_ZLIB, false, data, (uint32_t)bytes, packed, (uint32_t)bound);
+        REQUIRE(wd_do(&queue, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "process %u: compression: status %#x", seed,
+                sqe.status);
+        wd_close(&queue);
+        REQUIRE(wd_open(&queue, &device, ZIP_DECOMPRESS) == 0, "process %u: cannot open a queue", seed);
+        sqe = zip_request(ZIP_ZLIB, false, packed, sqe.produced, unpacked, (uint32_t)bytes);
+        REQUIRE(wd_do(&queue, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "process %u: decompression: status %#x",
+                seed, sqe.status);
+        wd_close(&queue);
+        REQUIRE(memcmp(data, unpacked, bytes) == 0, "process %u: decompressed data differ", seed);
+    }
+    return true;
+}
+
+bool test_many(void)
+{
+    enum { PROCESSES = 32 };
+    pid_t children[PROCESSES];
+    int before = free_queues();
+
+    for (uint32_t i = 0; i < PROCESSES; i++)
+        children[i] = start_child(one_of_many, i);
+    REQUIRE(all_well(children, PROCESSES), "not every process succeeded");
+    return queues_come_back(before);
+}
+
+bool test_fork(void)
+{
+    struct pair pair;
+    size_t bytes = 4u << 20, bound = compressed_bound(bytes);
+    char *data = malloc(bytes), *packed = malloc(bound), *unpacked = malloc(bytes);
+    struct zip_sqe sqe;
+
+    REQUIRE(data && packed && unpacked && pair_open(&pair), "cannot start");
+    fill_text(data, bytes, 51);
+    memset(packed, 0, bound);
+    for (int i = 0; i < 5; i++) {
+        sqe = zip_request(ZIP_ZLIB, false, data, (uint32_t)bytes, packed, (uint32_t)bound);
+        REQUIRE(wd_submit(&pair.compress, &sqe) == 0, "cannot submit");
+        /* From here on parent and child share all pages, copied on write: also on the device's writes. */
+        pid_t child = fork();
+        if (child == 0) {
+            memset(data, 0xee, bytes);
+            memset(packed, 0xee, bound);
+            _exit(0);
+        }
+        REQUIRE(child > 0, "cannot fork");
+        REQUIRE(wd_wait(&pair.compress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "compression: status %#x",
+                sqe.status);
+        waitpid(child, NULL, 0);
+        sqe = zip_request(ZIP_ZLIB, false, packed, sqe.produced, unpacked, (uint32_t)bytes);
+        REQUIRE(wd_do(&pair.decompress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "decompression: status %#x",
+                sqe.status);
+        REQUIRE(memcmp(data, unpacked, bytes) == 0, "the parent's data changed in round %d", i);
+    }
+    pair_close(&pair);
+    return true;
+}
