@@ -26,7 +26,7 @@ pub struct RegisterInfo {
     pub name: &'static str,
     /// Offset in bytes in the device's window, of the first of the row.
     pub offset: u64,
-    /// Width in bytes: 4 or 8.
+    /// Width in bytes: 1, 2, 4 or 8.
     pub bytes: u64,
     /// How many in the row.
     pub count: u64,
@@ -103,10 +103,10 @@ pub trait RegisterMap: Copy + Sized + 'static {
 pub fn check_map<R: RegisterMap + PartialEq + core::fmt::Debug>() {
     let mut spans = Vec::new();
     for (reg, info) in R::ALL {
-        assert!(matches!(info.bytes, 4 | 8), "{}: width {}", info.name, info.bytes);
-        assert!(info.offset.is_multiple_of(4), "{}: misaligned", info.name);
+        assert!(matches!(info.bytes, 1 | 2 | 4 | 8), "{}: width {}", info.name, info.bytes);
+        assert!(info.offset.is_multiple_of(info.bytes.min(4)), "{}: misaligned", info.name);
         assert!(info.count == 1 || info.stride >= info.bytes, "{}: stride", info.name);
-        let mask = if info.bytes == 8 { u64::MAX } else { u64::from(u32::MAX) };
+        let mask = u64::MAX >> (64 - 8 * info.bytes);
         assert_eq!(info.reset & !mask, 0, "{}: reset value wider than the register", info.name);
         assert_eq!(info.writable & !mask, 0, "{}: mask wider than the register", info.name);
         for index in 0..info.count {
@@ -196,6 +196,8 @@ mod tests {
             A @ 0x0: 4 Rw(0xff) = 0x12, "1";
             B[2; 8] @ 0x8: 4 W1c(0x3) = 0, "2";
             C @ 0x18: 8 Ro(0) = 0, "3";
+            D @ 0x22: 2 Rw(0xffff) = 0, "4";
+            E @ 0x25: 1 Ro(0) = 0xff, "5";
         }
     }
     crate::register_map! {
@@ -210,7 +212,8 @@ mod tests {
         check_map::<Good>();
         assert_eq!(Good::locate(0x11), Some(Located { reg: Good::B, index: 1, byte: 1 }));
         assert_eq!(Good::locate(0xc), None);
-        assert_eq!(Good::locate(0x20), None);
+        assert_eq!(Good::locate(0x24), None);
+        assert_eq!(Good::locate(0x23), Some(Located { reg: Good::D, index: 0, byte: 1 }));
         assert_eq!(Good::C.info().section, "3");
     }
 
