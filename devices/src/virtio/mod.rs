@@ -1,1 +1,3 @@
 //! virtio devices.
+mod backend;
+pub use backend::BlockBackend;
