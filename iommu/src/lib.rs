@@ -1,1 +1,159 @@
-//! Placeholder.
+//! Arm SMMUv3, Non-secure programming interface: IHI 0070.
+//!
+//! [`Smmu`] is an MMIO device to the guest and a [`hw::DmaPort`] to devices: each access is translated by stream and
+//! PASID, through stream table, context descriptor and the process's own translation table. Faults are recorded,
+//! and where the context says so the access stalls until the guest answers.
+//!
+//! | Module | Duty |
+//! |---|---|
+//! | [`spec`] | wire formats and registers |
+//! | [`features`] | what is offered; ID registers |
+//! | `registers` | MMIO, enables, acknowledgements |
+//! | `cmdq`, `eventq`, `queue` | the queues, interrupts, global errors |
+//! | `config`, `config_cache` | stream table and context descriptors |
+//! | `translate`, `tlb`, `cache` | translation and what it remembers |
+//! | `stall` | stalled transactions |
+//! | `port`, `inflight` | DMA, and what CMD_SYNC waits for |
+//!
+//! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
+//! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
+//! consumer's lock only, which no access takes.
+//!
+//! Deliberately absent, and not advertised: stage 2, ATS and PRI, hardware update of table flags, Secure and
+//! Realm state, MPAM, address translation operations, big-endian tables, 52-bit addresses.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod cmdq;
+mod config;
+mod config_cache;
+mod eventq;
+pub mod features;
+mod inflight;
+mod port;
+mod queue;
+mod registers;
+pub mod spec;
+mod stall;
+mod stats;
+mod tlb;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::AtomicU8;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hw::{DeviceId, IrqLine, MsiSink, Ram};
+
+pub use features::{Features, OutputSize, StallModel};
+pub use spec::regs::WINDOW_BYTES;
+pub use stats::Snapshot;
+
+use cache::Age;
+use config_cache::ConfigCache;
+use inflight::Inflight;
+use registers::State;
+use stats::Stats;
+use tlb::Tlb;
+use translate::Mode;
+
+/// The SMMU's interrupt outputs: pulses, for edge-triggered inputs.
+pub struct Wires {
+    /// The event queue is no longer empty.
+    pub eventq: Arc<dyn IrqLine>,
+    /// The page request queue is no longer empty.
+    pub priq: Arc<dyn IrqLine>,
+    /// A CMD_SYNC that asked for it is complete.
+    pub cmdq_sync: Arc<dyn IrqLine>,
+    /// A global error has become active.
+    pub gerror: Arc<dyn IrqLine>,
+}
+
+impl Wires {
+    /// Wires that lead nowhere.
+    #[must_use]
+    pub fn unconnected() -> Self {
+        let line = || Arc::new(hw::UnconnectedLine);
+        Self { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() }
+    }
+}
+
+/// What an SMMU is made of.
+pub struct SmmuConfig {
+    /// What it offers.
+    pub features: Features,
+    /// Where tables, queues and the devices' data are.
+    pub ram: Arc<Ram>,
+    /// Where messages go: the devices' after translation, and its own.
+    pub msi: Arc<dyn MsiSink>,
+    /// Its own identity at the ITS.
+    pub device_id: DeviceId,
+    /// Its interrupt outputs.
+    pub wires: Wires,
+}
+
+/// An SMMUv3.
+pub struct Smmu {
+    features: Features,
+    ram: Arc<Ram>,
+    msi: Arc<dyn MsiSink>,
+    device_id: DeviceId,
+    wires: Wires,
+    state: Mutex<State>,
+    /// Held while commands are executed or the enables change.
+    consumer: Mutex<()>,
+    /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
+    mode: AtomicU8,
+    age: Age,
+    configs: ConfigCache,
+    tlb: Tlb,
+    inflight: Inflight,
+    stats: Stats,
+}
+
+impl Smmu {
+    /// An SMMU as after reset.
+    #[must_use]
+    pub fn new(config: SmmuConfig) -> Arc<Self> {
+        let SmmuConfig { features, ram, msi, device_id, wires } = config;
+        Arc::new(Self {
+            features,
+            ram,
+            msi,
+            device_id,
+            wires,
+            state: Mutex::new(State::at_reset()),
+            consumer: Mutex::default(),
+            mode: AtomicU8::new(Mode::Bypass as u8),
+            age: Age::default(),
+            configs: ConfigCache::new(),
+            tlb: Tlb::new(),
+            inflight: Inflight::default(),
+            stats: Stats::default(),
+        })
+    }
+
+    /// Counters, readable at any time.
+    #[must_use]
+    pub fn stats(&self) -> Snapshot {
+        self.stats.snapshot(self.inflight.stripes().iter().map(|stripe| &stripe.stats))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn consumer(&self) -> MutexGuard<'_, ()> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Smmu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smmu").field("features", &self.features).finish_non_exhaustive()
+    }
+}

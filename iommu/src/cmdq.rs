@@ -1,0 +1,184 @@
+//! Command queue: fetch, execute, and what errors do (chapter 4, 7.1).
+//!
+//! Commands are executed on the thread that makes them visible (a vCPU's), one at a time over all threads. Nothing
+//! waits for the guest, and CMD_SYNC waits only for accesses that are being made, never for stalled ones. One
+//! register write executes no more commands than the queue holds.
+
+use hw::Pa;
+use vmsa::Granule;
+
+use crate::Smmu;
+use crate::queue::Ring;
+use crate::registers::State;
+use crate::spec::command::{COMMAND_BYTES, Opcode, SYNC_MSI_ADDRESS, StreamD0, SyncD0, TlbiD0, TlbiD1, cs};
+use crate::spec::regs::{Cerror, QueueBase, SmmuReg, gerror, queue_index};
+use crate::stall::Verdict;
+use crate::stats::count;
+use crate::tlb::Space;
+
+/// What is left to do once a command has taken effect and CONS has moved past it.
+enum Completion {
+    Done,
+    /// CMD_SYNC with CS = SIG_IRQ: this message, if any, and the wire.
+    Signal(Option<(u64, u32)>),
+}
+
+impl Smmu {
+    pub(crate) fn command_ring(&self, state: &State) -> Ring {
+        let base = QueueBase::from(state.get(SmmuReg::SMMU_CMDQ_BASE));
+        Ring::new(base, self.features.cmdq_log2, COMMAND_BYTES, self.features.output_mask())
+    }
+
+    /// Executes the commands that are in the queue.
+    pub(crate) fn consume_commands(&self) {
+        let _one_at_a_time = self.consumer();
+        let mut budget = None;
+        loop {
+            let (ring, cons) = {
+                let state = self.state();
+                let ring = self.command_ring(&state);
+                let (prod, cons) = (state.word(SmmuReg::SMMU_CMDQ_PROD), state.word(SmmuReg::SMMU_CMDQ_CONS));
+                let stopped = !state.cr0().cmdqen() || state.active_errors() & gerror::CMDQ_ERR != 0;
+                if stopped || ring.is_empty(prod, cons) {
+                    return;
+                }
+                (ring, cons)
+            };
+            // Whoever puts more in meanwhile comes here too.
+            let left = budget.get_or_insert(ring.capacity());
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+            self.consume_one(&ring, cons);
+        }
+    }
+
+    fn consume_one(&self, ring: &Ring, cons: u32) {
+        let at = ring.entry(cons);
+        let fetched = self.ram.load_u64(Pa(at)).and_then(|d0| Ok((d0, self.ram.load_u64(Pa(at + 8))?)));
+        let result = match fetched {
+            Ok((d0, d1)) => {
+                log::trace!("command {d0:#018x} {d1:#018x}");
+                self.execute(d0, d1)
+            }
+            Err(_) => Err(Cerror::ABT),
+        };
+        let mut state = self.state();
+        match result {
+            Ok(completion) => {
+                let err = state.word(SmmuReg::SMMU_CMDQ_CONS) & queue_index::ERR_MASK;
+                state.set_word(SmmuReg::SMMU_CMDQ_CONS, ring.next(cons) | err);
+                if let Completion::Signal(message) = completion {
+                    // With the lock held: who sees the message also sees CONS.
+                    if let Some((address, data)) = message
+                        && self.send_message(address, data).is_err()
+                    {
+                        self.raise(&mut state, gerror::MSI_CMDQ_ABT_ERR);
+                    }
+                    self.wires.cmdq_sync.pulse();
+                }
+            }
+            Err(Cerror(reason)) => {
+                let err = u32::from(reason) << queue_index::ERR_SHIFT;
+                state.set_word(SmmuReg::SMMU_CMDQ_CONS, cons & ring.index_mask() | err);
+                self.raise(&mut state, gerror::CMDQ_ERR);
+            }
+        }
+    }
+
+    fn execute(&self, d0: u64, d1: u64) -> Result<Completion, Cerror> {
+        let head = StreamD0::from(d0);
+        let opcode = Opcode(head.opcode());
+        let illegal = || {
+            count(&self.stats.illegal_commands);
+            Cerror::ILL
+        };
+        if opcode.name().is_none() || head.ssec() {
+            return Err(illegal());
+        }
+        let (sid, ssid) = (head.sid(), head.ssid());
+        match opcode {
+            // Nothing is prefetched: hints may be ignored, and never record events.
+            Opcode::PREFETCH_CONFIG | Opcode::PREFETCH_ADDR => {}
+            Opcode::CFGI_STE | Opcode::CFGI_CD_ALL => self.configs.invalidate_stream(&self.age, sid),
+            Opcode::CFGI_STE_RANGE => {
+                self.configs.invalidate_streams(&self.age, sid, (d1 & 0x1f) as u32);
+            }
+            Opcode::CFGI_CD if d1 & 1 != 0 => self.configs.invalidate_context(&self.age, sid, ssid),
+            // With the level 1 descriptor go all contexts that may have been found through it.
+            Opcode::CFGI_CD => self.configs.invalidate_stream(&self.age, sid),
+            Opcode::TLBI_NH_ALL | Opcode::TLBI_NSNH_ALL | Opcode::TLBI_NH_VAA => {
+                if opcode == Opcode::TLBI_NH_VAA && TlbiRange::of(d0, d1).is_none() {
+                    return Err(illegal());
+                }
+                self.tlb.invalidate_all(&self.age);
+            }
+            Opcode::TLBI_NH_ASID => {
+                self.tlb.invalidate_asid(&self.age, Space { asid: TlbiD0::from(d0).asid() });
+            }
+            Opcode::TLBI_NH_VA => {
+                let space = Space { asid: TlbiD0::from(d0).asid() };
+                let va = TlbiD1::from(d1).address_63_12() << 12;
+                match TlbiRange::of(d0, d1).ok_or_else(illegal)? {
+                    TlbiRange::Single => self.tlb.invalidate_va(&self.age, space, va),
+                    TlbiRange::Granules(granule, n) => {
+                        self.tlb.invalidate_range(&self.age, space, va, granule, n);
+                    }
+                }
+            }
+            Opcode::RESUME | Opcode::STALL_TERM if !self.features.can_stall() => return Err(illegal()),
+            Opcode::RESUME => {
+                // Ac is bit 12. Ab does not matter: TERM_MODEL is 1, terminated is aborted.
+                let verdict = if d0 >> 12 & 1 != 0 { Verdict::Retry } else { Verdict::Abort };
+                self.state().stalls.resume(sid, d1 as u16, verdict);
+            }
+            Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
+            Opcode::SYNC => {
+                let sync = SyncD0::from(d0);
+                if sync.cs() > cs::SIG_SEV {
+                    return Err(illegal());
+                }
+                self.inflight.drain(&self.age);
+                self.stats.command(opcode);
+                if sync.cs() == cs::SIG_IRQ {
+                    let address = d1 & SYNC_MSI_ADDRESS;
+                    let message = (self.features.msi && address != 0).then(|| (address, sync.msi_data()));
+                    return Ok(Completion::Signal(message));
+                }
+                return Ok(Completion::Done);
+            }
+            _ => return Err(illegal()),
+        }
+        self.stats.command(opcode);
+        Ok(Completion::Done)
+    }
+}
+
+/// What a CMD_TLBI_*_VA* covers (4.4.1).
+enum TlbiRange {
+    /// One address, whatever the size of its translation.
+    Single,
+    /// So many granules.
+    Granules(Granule, u64),
+}
+
+impl TlbiRange {
+    /// `None` for the reserved combination of a granule with no range and no level.
+    fn of(d0: u64, d1: u64) -> Option<Self> {
+        let (d0, d1) = (TlbiD0::from(d0), TlbiD1::from(d1));
+        let granule = match d1.tg() {
+            0 => return Some(Self::Single),
+            1 => Granule::K4,
+            2 => Granule::K16,
+            _ => Granule::K64,
+        };
+        // Without 52-bit output addresses no 16 KiB table has a leaf at level 1.
+        let ttl = if granule == Granule::K16 && d1.ttl() == 1 { 0 } else { d1.ttl() };
+        if d0.num() == 0 && d0.scale() == 0 && ttl == 0 {
+            return None;
+        }
+        let granules = (u64::from(d0.num()) + 1).checked_mul(1 << d0.scale()).unwrap_or(u64::MAX);
+        Some(Self::Granules(granule, granules))
+    }
+}

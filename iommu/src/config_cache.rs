@@ -1,0 +1,99 @@
+//! Cached configuration: what a stream and SubstreamID come to, and its invalidation (3.17, 4.3).
+//!
+//! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
+//! software may make one valid without a command, and one that has been followed is part of what was found there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cache::{Age, Aged, Cache, Key, LeastAges};
+use crate::config::StreamConfig;
+use crate::spec::cd::{Cd, CdD0, CdTtb};
+
+const WAYS: usize = 4;
+const LOG2_SETS: u32 = 8;
+
+/// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; larger ranges take all.
+const RANGE_LIMIT: u64 = 256;
+
+fn key(sid: u32, ssid: Option<u32>) -> Key {
+    let ssid = ssid.map_or(0, |ssid| 1 << 52 | u64::from(ssid) << 32);
+    [1 << 63 | ssid | u64::from(sid), 0]
+}
+
+impl StreamConfig {
+    fn pack(self) -> [u64; 4] {
+        match self {
+            Self::Bypass => [0; 4],
+            Self::Stage1(cd) => [1, cd.d0.into(), cd.d1.into(), cd.d2.into()],
+        }
+    }
+
+    fn unpack([kind, d0, d1, d2]: [u64; 4]) -> Self {
+        match kind {
+            0 => Self::Bypass,
+            _ => Self::Stage1(Cd { d0: CdD0::from(d0), d1: CdTtb::from(d1), d2: CdTtb::from(d2) }),
+        }
+    }
+}
+
+/// Configurations by stream and SubstreamID.
+#[derive(Debug)]
+pub(crate) struct ConfigCache {
+    entries: Cache<WAYS, 4>,
+    least_of_stream: LeastAges,
+    least_of_all: AtomicU64,
+}
+
+impl ConfigCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: Cache::new(LOG2_SETS),
+            least_of_stream: LeastAges::new(),
+            least_of_all: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, sid: u32, ssid: Option<u32>) -> Option<StreamConfig> {
+        let Aged { age, data } = self.entries.get(key(sid, ssid))?;
+        let least = self.least_of_stream.of(sid).max(self.least_of_all.load(Ordering::Acquire));
+        (age >= least).then(|| StreamConfig::unpack(data))
+    }
+
+    /// Keeps what was fetched from `age` on.
+    pub(crate) fn insert(&self, sid: u32, ssid: Option<u32>, age: u64, config: StreamConfig) {
+        self.entries.insert(key(sid, ssid), Aged { age, data: config.pack() });
+    }
+
+    /// CMD_CFGI_ALL.
+    pub(crate) fn invalidate_all(&self, age: &Age) {
+        self.least_of_all.fetch_max(age.advance(), Ordering::AcqRel);
+    }
+
+    /// CMD_CFGI_STE, CMD_CFGI_CD_ALL: the entry of the stream with all context descriptors behind it.
+    pub(crate) fn invalidate_stream(&self, age: &Age, sid: u32) {
+        self.least_of_stream.raise(sid, age.advance());
+    }
+
+    /// CMD_CFGI_STE_RANGE: 2^(range + 1) streams, aligned.
+    pub(crate) fn invalidate_streams(&self, age: &Age, sid: u32, range: u32) {
+        let count = 1u64 << (range + 1).min(32);
+        if count > RANGE_LIMIT {
+            return self.invalidate_all(age);
+        }
+        let now = age.advance();
+        let first = u64::from(sid) & !(count - 1);
+        for sid in first..first + count {
+            self.least_of_stream.raise(sid as u32, now);
+        }
+    }
+
+    /// CMD_CFGI_CD: one context descriptor. SubstreamID 0 is also what traffic without one may use.
+    pub(crate) fn invalidate_context(&self, age: &Age, sid: u32, ssid: u32) {
+        let now = age.advance();
+        self.entries.remove(key(sid, Some(ssid)), now);
+        if ssid == 0 {
+            self.entries.remove(key(sid, None), now);
+        }
+    }
+}

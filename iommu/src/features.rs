@@ -1,0 +1,167 @@
+//! What this SMMU can do: the source of the ID registers, and what the decoders of guest structures ask.
+//!
+//! A feature that is not modelled has no field here, so it can be neither advertised nor accepted.
+
+use vmsa::Granule;
+
+use crate::spec::regs::{Idr0, Idr1, Idr3, Idr5};
+
+/// SMMU_IDR0.STALL_MODEL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StallModel {
+    /// A context chooses if its faults stall.
+    StallAndTerminate,
+    /// Faults never stall.
+    TerminateOnly,
+    /// Faults always stall.
+    StallForced,
+}
+
+/// A physical address size that IDR5.OAS can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputSize(u8);
+
+impl OutputSize {
+    /// 40 bits.
+    pub const BITS_40: Self = Self(2);
+    /// 44 bits.
+    pub const BITS_44: Self = Self(4);
+    /// 48 bits.
+    pub const BITS_48: Self = Self(5);
+
+    /// Address bits of an OAS, IPS or PS encoding; 7 behaves as 6.
+    #[must_use]
+    pub const fn bits_of(encoding: u8) -> u32 {
+        match encoding {
+            0 => 32,
+            1 => 36,
+            2 => 40,
+            3 => 42,
+            4 => 44,
+            5 => 48,
+            _ => 52,
+        }
+    }
+
+    /// In bits.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        Self::bits_of(self.0)
+    }
+}
+
+/// What the SMMU offers. Stage 1 with two-level tables, 16-bit ASIDs, range invalidation and little-endian AArch64
+/// tables always; the rest is chosen here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Bits of a StreamID (IDR1.SIDSIZE), at most 32.
+    pub sid_bits: u8,
+    /// Bits of a SubstreamID (IDR1.SSIDSIZE), at most 20; 0: no SubstreamIDs.
+    pub ssid_bits: u8,
+    /// Physical address size (IDR5.OAS).
+    pub output: OutputSize,
+    /// 4 KiB granule.
+    pub gran4k: bool,
+    /// 16 KiB granule.
+    pub gran16k: bool,
+    /// 64 KiB granule.
+    pub gran64k: bool,
+    /// Stalls (IDR0.STALL_MODEL).
+    pub stall_model: StallModel,
+    /// Most unanswered stall records (IDR5.STALL_MAX); at least 1.
+    pub stall_max: u16,
+    /// Message signalled interrupts and CMD_SYNC completion by a write to memory (IDR0.MSI).
+    pub msi: bool,
+    /// Table and queue accesses are coherent (IDR0.COHACC): tells the guest, changes nothing here.
+    pub cohacc: bool,
+    /// Log2 of the most command queue entries (IDR1.CMDQS), at most 19.
+    pub cmdq_log2: u8,
+    /// Log2 of the most event queue entries (IDR1.EVENTQS), at most 19.
+    pub eventq_log2: u8,
+}
+
+impl Default for Features {
+    /// For a PCI segment on a 48-bit machine.
+    fn default() -> Self {
+        Self {
+            sid_bits: 16,
+            ssid_bits: 20,
+            output: OutputSize::BITS_48,
+            gran4k: true,
+            gran16k: true,
+            gran64k: true,
+            stall_model: StallModel::StallAndTerminate,
+            stall_max: 256,
+            msi: true,
+            cohacc: true,
+            cmdq_log2: 12,
+            eventq_log2: 12,
+        }
+    }
+}
+
+impl Features {
+    /// SMMU_AIDR: SMMUv3.1, whose rules for illegal structures are exact.
+    pub const AIDR: u32 = 0x01;
+
+    pub(crate) fn idr0(&self) -> Idr0 {
+        Idr0::new()
+            .with_s1p(true)
+            .with_ttf(2) // AArch64
+            .with_cohacc(self.cohacc)
+            .with_asid16(true)
+            .with_msi(self.msi)
+            .with_cd2l(true)
+            .with_ttendian(2) // little
+            .with_stall_model(match self.stall_model {
+                StallModel::StallAndTerminate => 0,
+                StallModel::TerminateOnly => 1,
+                StallModel::StallForced => 2,
+            })
+            .with_term_model(true)
+            .with_st_level(1)
+    }
+
+    pub(crate) fn idr1(&self) -> Idr1 {
+        Idr1::new()
+            .with_sidsize(self.sid_bits)
+            .with_ssidsize(self.ssid_bits)
+            .with_eventqs(self.eventq_log2)
+            .with_cmdqs(self.cmdq_log2)
+    }
+
+    pub(crate) fn idr3(&self) -> Idr3 {
+        Idr3::new().with_had(true).with_ril(true)
+    }
+
+    pub(crate) fn idr5(&self) -> Idr5 {
+        Idr5::new()
+            .with_oas(self.output.0)
+            .with_gran4k(self.gran4k)
+            .with_gran16k(self.gran16k)
+            .with_gran64k(self.gran64k)
+            .with_stall_max(if self.can_stall() { self.stall_max } else { 0 })
+    }
+
+    pub(crate) const fn can_stall(&self) -> bool {
+        !matches!(self.stall_model, StallModel::TerminateOnly)
+    }
+
+    pub(crate) const fn has_granule(&self, granule: Granule) -> bool {
+        match granule {
+            Granule::K4 => self.gran4k,
+            Granule::K16 => self.gran16k,
+            Granule::K64 => self.gran64k,
+        }
+    }
+
+    /// The bits of an address that reach the physical address space: what queues and MSIs are truncated to.
+    pub(crate) const fn output_mask(&self) -> u64 {
+        !(u64::MAX << self.output.bits())
+    }
+
+    /// Whether an address lies in the physical address space.
+    pub(crate) const fn in_output_range(&self, address: u64) -> bool {
+        address & !self.output_mask() == 0
+    }
+}

@@ -1,0 +1,174 @@
+//! The device side: reads, writes and pins by stream and PASID.
+//!
+//! An access goes page by page. It is counted in from translation to the last byte of a piece, in pieces of bounded
+//! size, so that an invalidation is soon complete; between pieces and while it is stalled it holds nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hw::dma::write_physical;
+use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
+
+use crate::Smmu;
+use crate::inflight::Access;
+use crate::stall::{Stalled, Verdict};
+use crate::stats::count;
+use crate::translate::{Fault, Transaction};
+
+/// Bytes after which an access lets invalidations pass.
+const PIECE_BYTES: u64 = 64 * 1024;
+
+/// How a fault goes on once it is recorded.
+enum Outcome {
+    Abort,
+    Retry,
+    Wait(Arc<Stalled>),
+}
+
+impl Smmu {
+    /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
+    /// record is there.
+    #[cold]
+    fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
+        match fault {
+            Fault::Silent => Outcome::Abort,
+            Fault::Recorded(event) => {
+                self.record(&mut self.state(), &event);
+                Outcome::Abort
+            }
+            Fault::Stalled(event) => {
+                let mut state = self.state();
+                if !state.cr0().smmuen() {
+                    // Translation ended meanwhile, and with it all stalls.
+                    return Outcome::Retry;
+                }
+                let stalled = Stalled::new(tx.sid, &who.waiter);
+                self.stall(&mut state, event, &stalled);
+                Outcome::Wait(stalled)
+            }
+        }
+    }
+
+    /// Records a fault, ends its access and waits for what is to be done: `Ok` to look again.
+    #[cold]
+    fn fault(
+        &self,
+        who: &Requester,
+        tx: &Transaction,
+        fault: Fault,
+        access: Access<'_>,
+    ) -> Result<(), DmaFault> {
+        let outcome = self.report(who, tx, fault);
+        drop(access);
+        let verdict = match outcome {
+            Outcome::Retry => Verdict::Retry,
+            Outcome::Abort => Verdict::Abort,
+            Outcome::Wait(stalled) => who.waiter.wait(|| stalled.verdict()).inspect_err(|_| {
+                self.state().stalls.forget_unrecorded(&stalled);
+            })?,
+        };
+        match verdict {
+            Verdict::Retry => {
+                count(&self.stats.retries);
+                Ok(())
+            }
+            Verdict::Abort => {
+                count(&self.stats.aborts);
+                Err(DmaFault::Aborted(Iova(tx.address)))
+            }
+        }
+    }
+
+    /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address.
+    #[inline]
+    fn access(
+        &self,
+        who: &Requester,
+        at: Iova,
+        len: usize,
+        dir: Dir,
+        mut copy: impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
+    ) -> Result<(), DmaFault> {
+        let mut tx = self.begin(who, at, len, dir)?;
+        let mut done = 0;
+        while done < len {
+            let access = self.inflight.enter();
+            let piece_end = len.min(done + PIECE_BYTES as usize);
+            while done < piece_end {
+                tx.address = at.0 + done as u64;
+                let mapping = match self.translate(access.stripe, &tx) {
+                    Ok(mapping) => mapping,
+                    Err(fault) => {
+                        self.fault(who, &tx, fault, access)?;
+                        break;
+                    }
+                };
+                let end = piece_end.min(done + mapping.len.min(PIECE_BYTES) as usize);
+                if copy(Pa(mapping.pa), done..end).is_err() {
+                    count(&self.stats.aborts);
+                    return Err(DmaFault::Aborted(Iova(tx.address)));
+                }
+                done = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction of an access, if its addresses exist and its device has not given up.
+    #[inline]
+    fn begin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Transaction, DmaFault> {
+        if who.waiter.is_cancelled() {
+            return Err(DmaFault::Cancelled);
+        }
+        if len != 0 && at.0.checked_add(len as u64 - 1).is_none() {
+            return Err(DmaFault::Aborted(at));
+        }
+        Ok(Transaction::new(who, at.0, dir == Dir::Write))
+    }
+}
+
+impl DmaPort for Smmu {
+    fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
+        self.access(who, at, out.len(), Dir::Read, |pa, range| {
+            out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+        })
+    }
+
+    fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        self.access(who, at, data.len(), Dir::Write, |pa, range| {
+            data.get(range)
+                .map_or(Ok(()), |piece| write_physical(&self.ram, &*self.msi, who.tag.stream, pa, piece))
+        })
+    }
+
+    fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
+        let mut tx = self.begin(who, at, len, dir)?;
+        'again: loop {
+            let access = self.inflight.enter();
+            let mut pieces: Vec<(Pa, usize)> = Vec::new();
+            let mut done = 0;
+            while done < len {
+                tx.address = at.0 + done as u64;
+                let mapping = match self.translate(access.stripe, &tx) {
+                    Ok(mapping) => mapping,
+                    Err(fault) => {
+                        // What is pinned so far may change while this waits: from the start again.
+                        self.fault(who, &tx, fault, access)?;
+                        continue 'again;
+                    }
+                };
+                let bytes = usize::try_from(mapping.len).unwrap_or(usize::MAX).min(len - done);
+                if !self.ram.contains(Pa(mapping.pa), bytes as u64) {
+                    count(&self.stats.aborts);
+                    return Err(DmaFault::Aborted(Iova(tx.address)));
+                }
+                match pieces.last_mut() {
+                    Some((pa, so_far)) if pa.0 + *so_far as u64 == mapping.pa => *so_far += bytes,
+                    _ => pieces.push((Pa(mapping.pa), bytes)),
+                }
+                done += bytes;
+            }
+            return Ok(Pinned::new(pieces, access));
+        }
+    }
+}

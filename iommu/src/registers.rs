@@ -1,0 +1,302 @@
+//! The programming interface: register state, which writes are heard when, and what they set going (chapter 6).
+//!
+//! Updates of CR0, IRQ_CTRL and GBPA are complete when the write returns, so their acknowledgements never lag.
+
+use hw::regmap::{Located, RegisterMap};
+use hw::{BusError, MmioDevice, mmio};
+
+use crate::Smmu;
+use crate::config::StreamTable;
+use crate::features::Features;
+use crate::spec::regs::{Cr0, Cr2, Gbpa, IrqCtrl, SmmuReg, StrtabBaseCfg, WINDOW_BYTES, gerror, queue_index};
+use crate::stall::Stalls;
+use crate::translate::Mode;
+
+/// Registers, and the stalled transactions that they govern.
+#[derive(Debug)]
+pub(crate) struct State {
+    values: [u64; SmmuReg::ALL.len()],
+    pub(crate) stalls: Stalls,
+}
+
+impl State {
+    pub(crate) fn at_reset() -> Self {
+        let mut values = [0; SmmuReg::ALL.len()];
+        for (value, (_, info)) in values.iter_mut().zip(SmmuReg::ALL) {
+            *value = info.reset;
+        }
+        Self { values, stalls: Stalls::default() }
+    }
+
+    pub(crate) fn get(&self, reg: SmmuReg) -> u64 {
+        self.values[reg as usize]
+    }
+
+    fn set(&mut self, reg: SmmuReg, value: u64) {
+        self.values[reg as usize] = value;
+    }
+
+    /// A 32-bit register.
+    pub(crate) fn word(&self, reg: SmmuReg) -> u32 {
+        self.get(reg) as u32
+    }
+
+    pub(crate) fn set_word(&mut self, reg: SmmuReg, value: u32) {
+        self.set(reg, value.into());
+    }
+
+    pub(crate) fn cr0(&self) -> Cr0 {
+        Cr0::from(self.word(SmmuReg::SMMU_CR0))
+    }
+
+    pub(crate) fn irq_ctrl(&self) -> IrqCtrl {
+        IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL))
+    }
+
+    fn gbpa(&self) -> Gbpa {
+        Gbpa::from(self.word(SmmuReg::SMMU_GBPA))
+    }
+
+    /// Global errors that software has not acknowledged.
+    pub(crate) fn active_errors(&self) -> u32 {
+        self.word(SmmuReg::SMMU_GERROR) ^ self.word(SmmuReg::SMMU_GERRORN)
+    }
+
+    pub(crate) fn stream_table(&self, features: &Features) -> StreamTable {
+        const ADDR: u64 = 0x00ff_ffff_ffff_ffc0;
+        StreamTable {
+            base: self.get(SmmuReg::SMMU_STRTAB_BASE) & ADDR & features.output_mask(),
+            cfg: StrtabBaseCfg::from(self.word(SmmuReg::SMMU_STRTAB_BASE_CFG)),
+            cr2: Cr2::from(self.word(SmmuReg::SMMU_CR2)),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match (self.cr0().smmuen(), self.gbpa().abort()) {
+            (true, _) => Mode::Translate,
+            (false, true) => Mode::Abort,
+            (false, false) => Mode::Bypass,
+        }
+    }
+
+    /// What a write of `value` leaves in a register without side effects, or `None` if it is not heard now: most
+    /// registers are fixed while what they configure is enabled, or while its disabling is not acknowledged.
+    fn written(&self, reg: SmmuReg, value: u64) -> Option<u64> {
+        let cr0 = Cr0::from(self.word(SmmuReg::SMMU_CR0) | self.word(SmmuReg::SMMU_CR0ACK));
+        let irq = IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL) | self.word(SmmuReg::SMMU_IRQ_CTRLACK));
+        let old = self.get(reg);
+        let mut keep = 0;
+        let locked = match reg {
+            SmmuReg::SMMU_CR1 => {
+                const TABLE: u64 = 0xfc0;
+                const QUEUE: u64 = 0x3f;
+                if cr0.smmuen() {
+                    keep |= TABLE;
+                }
+                if cr0.cmdqen() || cr0.eventqen() || cr0.priqen() {
+                    keep |= QUEUE;
+                }
+                false
+            }
+            SmmuReg::SMMU_CR2 | SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
+            SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
+            SmmuReg::SMMU_EVENTQ_BASE | SmmuReg::SMMU_EVENTQ_PROD => cr0.eventqen(),
+            SmmuReg::SMMU_GERROR_IRQ_CFG0 | SmmuReg::SMMU_GERROR_IRQ_CFG1 | SmmuReg::SMMU_GERROR_IRQ_CFG2 => {
+                irq.gerror_irqen()
+            }
+            SmmuReg::SMMU_EVENTQ_IRQ_CFG0 | SmmuReg::SMMU_EVENTQ_IRQ_CFG1 | SmmuReg::SMMU_EVENTQ_IRQ_CFG2 => {
+                irq.eventq_irqen()
+            }
+            _ => false,
+        };
+        (!locked).then(|| reg.info().written(old, value) & !keep | old & keep)
+    }
+}
+
+impl Smmu {
+    fn read_register(&self, at: Located<SmmuReg>) -> u64 {
+        let features = &self.features;
+        match at.reg {
+            SmmuReg::SMMU_IDR0 => u32::from(features.idr0()).into(),
+            SmmuReg::SMMU_IDR1 => u32::from(features.idr1()).into(),
+            SmmuReg::SMMU_IDR3 => u32::from(features.idr3()).into(),
+            SmmuReg::SMMU_IDR5 => u32::from(features.idr5()).into(),
+            SmmuReg::SMMU_AIDR => Features::AIDR.into(),
+            SmmuReg::SMMU_CIDR0 => {
+                const CIDR: [u64; 4] = [0x0d, 0xf0, 0x05, 0xb1]; // a CoreLink component
+                CIDR.get(at.index as usize).copied().unwrap_or(0)
+            }
+            reg => {
+                let state = self.state();
+                let value = state.get(reg);
+                // Bits above the wrap bit don't exist (6.3); which that is depends on the queue's size.
+                let index_mask = match reg {
+                    SmmuReg::SMMU_CMDQ_PROD | SmmuReg::SMMU_CMDQ_CONS => {
+                        self.command_ring(&state).index_mask() | queue_index::ERR_MASK
+                    }
+                    SmmuReg::SMMU_EVENTQ_PROD | SmmuReg::SMMU_EVENTQ_CONS => {
+                        self.event_ring(&state).index_mask() | queue_index::OVERFLOW
+                    }
+                    _ => return value,
+                };
+                value & u64::from(index_mask)
+            }
+        }
+    }
+
+    /// Writes the bits of `mask` in a register.
+    fn write_register(&self, reg: SmmuReg, value: u64, mask: u64) {
+        let merged = |state: &State| state.get(reg) & !mask | value & mask;
+        match reg {
+            SmmuReg::SMMU_CR0 => self.write_cr0(value),
+            SmmuReg::SMMU_GBPA => self.write_gbpa(value),
+            SmmuReg::SMMU_GERRORN => self.write_gerrorn(value as u32),
+            SmmuReg::SMMU_IRQ_CTRL => {
+                let mut state = self.state();
+                let value = reg.info().written(0, value);
+                state.set(reg, value);
+                state.set(SmmuReg::SMMU_IRQ_CTRLACK, value);
+            }
+            _ => {
+                let mut state = self.state();
+                let Some(value) = state.written(reg, merged(&state)) else { return };
+                state.set(reg, value);
+                match reg {
+                    SmmuReg::SMMU_EVENTQ_CONS => state.stalls.retry_unrecorded(),
+                    SmmuReg::SMMU_CMDQ_PROD => {
+                        drop(state);
+                        self.consume_commands();
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn write_cr0(&self, value: u64) {
+        // No command is half done while the enables change, and updates go one at a time.
+        let consumer = self.consumer();
+        let value = SmmuReg::SMMU_CR0.info().written(0, value);
+        let (old, new) = {
+            let mut state = self.state();
+            let old = state.cr0();
+            state.set(SmmuReg::SMMU_CR0, value);
+            let new = state.cr0();
+            self.set_mode(&state);
+            if !new.smmuen() {
+                state.stalls.terminate(None);
+            }
+            if new.eventqen() && !old.eventqen() {
+                state.stalls.retry_unrecorded();
+            }
+            (old, new)
+        };
+        if old.smmuen() != new.smmuen() {
+            // Acknowledged only when no access goes the old way any more.
+            self.inflight.drain(&self.age);
+        }
+        self.state().set(SmmuReg::SMMU_CR0ACK, value);
+        drop(consumer);
+        if new.cmdqen() {
+            self.consume_commands();
+        }
+    }
+
+    fn write_gbpa(&self, value: u64) {
+        {
+            let mut state = self.state();
+            let value = SmmuReg::SMMU_GBPA.info().written(0, value);
+            if state.gbpa().update() || !Gbpa::from(value as u32).update() {
+                return;
+            }
+            state.set(SmmuReg::SMMU_GBPA, value);
+            self.set_mode(&state);
+        }
+        self.inflight.drain(&self.age);
+        let mut state = self.state();
+        let done = state.gbpa().with_update(false);
+        state.set_word(SmmuReg::SMMU_GBPA, done.into());
+    }
+
+    fn write_gerrorn(&self, value: u32) {
+        let acknowledged = {
+            let mut state = self.state();
+            // Toggling the flag of an inactive error is unpredictable (7.5); here it does nothing.
+            let toggled = (value ^ state.word(SmmuReg::SMMU_GERRORN)) & state.active_errors();
+            let gerrorn = state.word(SmmuReg::SMMU_GERRORN) ^ toggled;
+            state.set_word(SmmuReg::SMMU_GERRORN, gerrorn);
+            if toggled & gerror::EVENTQ_ABT_ERR != 0 {
+                state.stalls.retry_unrecorded();
+            }
+            toggled
+        };
+        if acknowledged & gerror::CMDQ_ERR != 0 {
+            self.consume_commands();
+        }
+    }
+
+    fn set_mode(&self, state: &State) {
+        self.mode.store(state.mode() as u8, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The two pages show the same queue indexes.
+    fn locate(offset: u64) -> Option<Located<SmmuReg>> {
+        match offset {
+            0x98 => Some(Located { reg: SmmuReg::SMMU_CMDQ_PROD, index: 0, byte: 0 }),
+            0xa8..0xb0 => SmmuReg::locate(offset + WINDOW_BYTES / 2),
+            _ => SmmuReg::locate(offset),
+        }
+    }
+
+    fn write_word(&self, offset: u64, value: u32) {
+        if let Some(Located { reg, byte, .. }) = Self::locate(offset) {
+            let shift = 8 * (byte & 4);
+            self.write_register(reg, u64::from(value) << shift, u64::from(u32::MAX) << shift);
+        }
+    }
+}
+
+/// 32-bit registers take 32-bit accesses; 64-bit ones those and whole ones (6.2). A wider access to narrower registers
+/// is a series of accesses in ascending order. What is not there reads as zero and ignores writes.
+impl MmioDevice for Smmu {
+    fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        check(offset, data.len())?;
+        for (i, chunk) in data.chunks_mut(8).enumerate() {
+            let at = offset + 8 * i as u64;
+            match Self::locate(at) {
+                Some(whole) if chunk.len() == 8 && whole.byte == 0 && whole.reg.info().bytes == 8 => {
+                    mmio::put_value(chunk, self.read_register(whole));
+                }
+                _ => mmio::read_words(at, chunk, |at| {
+                    Ok(Self::locate(at)
+                        .map_or(0, |found| (self.read_register(found) >> (8 * (found.byte & 4))) as u32))
+                })?,
+            }
+        }
+        Ok(())
+    }
+
+    fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        check(offset, data.len())?;
+        for (i, chunk) in data.chunks(8).enumerate() {
+            let at = offset + 8 * i as u64;
+            match Self::locate(at) {
+                Some(whole) if chunk.len() == 8 && whole.byte == 0 && whole.reg.info().bytes == 8 => {
+                    self.write_register(whole.reg, mmio::value_of(chunk), u64::MAX);
+                }
+                _ => mmio::write_words(at, chunk, |at, value| {
+                    self.write_word(at, value);
+                    Ok(())
+                })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(offset: u64, len: usize) -> Result<(), BusError> {
+    match len {
+        4 | 8 | 16 if offset.is_multiple_of(len as u64) && offset < WINDOW_BYTES => Ok(()),
+        _ => Err(BusError::BadAccess { offset, len }),
+    }
+}

@@ -1,0 +1,129 @@
+//! Commands (chapter 4): two dwords each.
+
+use bitfield_struct::bitfield;
+
+/// Bytes of a command.
+pub const COMMAND_BYTES: u64 = 16;
+
+/// Opcodes. Reserved ones, and those of features that are not modelled, are illegal commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Opcode(pub u8);
+
+macro_rules! opcodes {
+    ($($name:ident = $value:literal;)*) => {
+        #[allow(clippy::upper_case_acronyms)]
+        impl Opcode {
+            $(pub const $name: Self = Self($value);)*
+
+            /// The specification's name, if the opcode has one here.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$name => Some(concat!("CMD_", stringify!($name))),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+opcodes! {
+    PREFETCH_CONFIG = 0x01;
+    PREFETCH_ADDR = 0x02;
+    CFGI_STE = 0x03;
+    // CMD_CFGI_ALL is the same opcode with Range = 31.
+    CFGI_STE_RANGE = 0x04;
+    CFGI_CD = 0x05;
+    CFGI_CD_ALL = 0x06;
+    TLBI_NH_ALL = 0x10;
+    TLBI_NH_ASID = 0x11;
+    TLBI_NH_VA = 0x12;
+    TLBI_NH_VAA = 0x13;
+    TLBI_NSNH_ALL = 0x30;
+    RESUME = 0x44;
+    STALL_TERM = 0x45;
+    SYNC = 0x46;
+}
+
+/// D0 of configuration commands and of CMD_RESUME and CMD_STALL_TERM.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct StreamD0 {
+    pub opcode: u8,
+    #[bits(2)]
+    _res0_8: u8,
+    pub ssec: bool,
+    pub ssv: bool,
+    /// SubstreamID; in CMD_RESUME bit 0 is Ac and bit 1 is Ab.
+    #[bits(20)]
+    pub ssid: u32,
+    pub sid: u32,
+}
+
+/// D0 of CMD_TLBI_*.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct TlbiD0 {
+    pub opcode: u8,
+    #[bits(2)]
+    _res0_8: u8,
+    pub ssec: bool,
+    _res0_11: bool,
+    #[bits(5)]
+    pub num: u8,
+    #[bits(3)]
+    _res0_17: u8,
+    #[bits(6)]
+    pub scale: u8,
+    #[bits(6)]
+    _res0_26: u8,
+    pub vmid: u16,
+    pub asid: u16,
+}
+
+/// D1 of CMD_TLBI_NH_VA and CMD_TLBI_NH_VAA.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct TlbiD1 {
+    pub leaf: bool,
+    #[bits(7)]
+    _res0_1: u8,
+    #[bits(2)]
+    pub ttl: u8,
+    #[bits(2)]
+    pub tg: u8,
+    /// Bits \[63:12\] of the address.
+    #[bits(52)]
+    pub address_63_12: u64,
+}
+
+/// D0 of CMD_SYNC.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SyncD0 {
+    pub opcode: u8,
+    #[bits(2)]
+    _res0_8: u8,
+    pub ssec: bool,
+    _res0_11: bool,
+    #[bits(2)]
+    pub cs: u8,
+    _res0_14: u8,
+    #[bits(2)]
+    pub msh: u8,
+    #[bits(4)]
+    pub msi_attr: u8,
+    #[bits(4)]
+    _res0_28: u8,
+    pub msi_data: u32,
+}
+
+/// CMD_SYNC.CS: how the completion is told.
+pub mod cs {
+    pub const SIG_NONE: u8 = 0;
+    pub const SIG_IRQ: u8 = 1;
+    pub const SIG_SEV: u8 = 2;
+}
+
+/// D1 of CMD_SYNC: MSIAddress is bits \[55:2\].
+pub const SYNC_MSI_ADDRESS: u64 = 0x00ff_ffff_ffff_fffc;

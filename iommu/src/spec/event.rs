@@ -1,0 +1,113 @@
+//! Event records (7.3): four dwords each.
+
+use bitfield_struct::bitfield;
+
+/// Bytes of an event record.
+pub const EVENT_BYTES: u64 = 32;
+
+/// Event number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventType(pub u8);
+
+macro_rules! events {
+    ($($name:ident = $value:literal;)*) => {
+        impl EventType {
+            $(pub const $name: Self = Self($value);)*
+
+            /// All events that are raised here, with their names.
+            pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, stringify!($name)),)*];
+        }
+    };
+}
+
+events! {
+    C_BAD_STREAMID = 0x02;
+    F_STE_FETCH = 0x03;
+    C_BAD_STE = 0x04;
+    F_STREAM_DISABLED = 0x06;
+    C_BAD_SUBSTREAMID = 0x08;
+    F_CD_FETCH = 0x09;
+    C_BAD_CD = 0x0a;
+    F_WALK_EABT = 0x0b;
+    F_TRANSLATION = 0x10;
+    F_ADDR_SIZE = 0x11;
+    F_ACCESS = 0x12;
+    F_PERMISSION = 0x13;
+}
+
+impl EventType {
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn into_bits(self) -> u8 {
+        self.0
+    }
+}
+
+/// CLASS: what was being translated when the fault came.
+pub mod class {
+    /// The address of a context descriptor.
+    pub const CD: u8 = 0;
+    /// The address of a translation table descriptor.
+    pub const TT: u8 = 1;
+    /// The input address of the transaction.
+    pub const IN: u8 = 2;
+}
+
+/// D0 of every record.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct EventD0 {
+    #[bits(8, default = EventType(0))]
+    pub event: EventType,
+    #[bits(3)]
+    _res0_8: u8,
+    pub ssv: bool,
+    #[bits(20)]
+    pub ssid: u32,
+    pub sid: u32,
+}
+
+/// D1 of records about a transaction.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct EventD1 {
+    /// STAG of a stalled transaction; REASON of a failed fetch, which is implementation defined and 0 here.
+    pub stag: u16,
+    #[bits(15)]
+    _res0_16: u16,
+    pub stall: bool,
+    _res0_32: bool,
+    /// 1: privileged.
+    pub pnu: bool,
+    /// 1: instruction. Only for reads.
+    pub ind: bool,
+    /// 1: read.
+    pub rnw: bool,
+    #[bits(2)]
+    _res0_36: u8,
+    pub nsipa: bool,
+    pub s2: bool,
+    #[bits(2)]
+    pub class: u8,
+    #[bits(2)]
+    _res0_42: u8,
+    pub ttrnw: bool,
+    #[bits(19)]
+    _res0_45: u32,
+}
+
+/// FetchAddr in D3 is bits \[55:3\].
+pub const FETCH_ADDR: u64 = 0x00ff_ffff_ffff_fff8;
+
+/// An event record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub d0: EventD0,
+    pub d1: EventD1,
+    /// InputAddr, or 0.
+    pub d2: u64,
+    /// FetchAddr or IPA, or 0.
+    pub d3: u64,
+}

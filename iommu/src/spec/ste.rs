@@ -1,0 +1,130 @@
+//! Stream table: level 1 descriptor and stream table entry (5.1, 5.2).
+
+use bitfield_struct::bitfield;
+
+/// Bytes of a stream table entry.
+pub const STE_BYTES: u64 = 64;
+
+/// Level 1 stream table descriptor (5.1).
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct L1Std {
+    /// 0: invalid; 1 to 11: 2^(Span - 1) entries.
+    #[bits(5)]
+    pub span: u8,
+    _res0_5: bool,
+    /// Bits \[55:6\] of L2Ptr.
+    #[bits(50)]
+    pub l2ptr_55_6: u64,
+    _res0_56: u8,
+}
+
+/// STE.Config. Not an enum: reserved encodings survive decoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config(pub u8);
+
+impl Config {
+    pub const ABORT: Self = Self(0b000);
+    pub const BYPASS: Self = Self(0b100);
+    pub const S1: Self = Self(0b101);
+    pub const S2: Self = Self(0b110);
+    pub const S1_S2: Self = Self(0b111);
+
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) const fn into_bits(self) -> u8 {
+        self.0
+    }
+}
+
+/// STE.S1DSS: what becomes of transactions without SubstreamID. 3 behaves as TERMINATE.
+pub mod s1dss {
+    pub const TERMINATE: u8 = 0;
+    pub const BYPASS: u8 = 1;
+    pub const SSID0: u8 = 2;
+}
+
+/// STE.S1Fmt. 3 behaves as LINEAR.
+pub mod s1fmt {
+    pub const LINEAR: u8 = 0;
+    /// Two levels, second level tables of 4 KiB.
+    pub const L2_4K: u8 = 1;
+    /// Two levels, second level tables of 64 KiB.
+    pub const L2_64K: u8 = 2;
+}
+
+/// STE, D0.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SteD0 {
+    pub v: bool,
+    #[bits(3)]
+    pub config: Config,
+    #[bits(2)]
+    pub s1fmt: u8,
+    /// Bits \[55:6\] of S1ContextPtr.
+    #[bits(50)]
+    pub s1contextptr_55_6: u64,
+    #[bits(3)]
+    _res0_56: u8,
+    #[bits(5)]
+    pub s1cdmax: u8,
+}
+
+/// STE, D1.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SteD1 {
+    #[bits(2)]
+    pub s1dss: u8,
+    #[bits(2)]
+    pub s1cir: u8,
+    #[bits(2)]
+    pub s1cor: u8,
+    #[bits(2)]
+    pub s1csh: u8,
+    #[bits(4)]
+    pub s2hwu: u8,
+    pub dre: bool,
+    #[bits(4)]
+    pub cont: u8,
+    pub dcp: bool,
+    pub ppar: bool,
+    pub mev: bool,
+    #[bits(4)]
+    _sw_reserved: u8,
+    _res0_24: bool,
+    pub s2fwb: bool,
+    pub s1mpam: bool,
+    pub s1stalld: bool,
+    #[bits(2)]
+    pub eats: u8,
+    #[bits(2)]
+    pub strw: u8,
+    #[bits(4)]
+    pub memattr: u8,
+    pub mtcfg: bool,
+    #[bits(4)]
+    pub alloccfg: u8,
+    #[bits(3)]
+    _res0_41: u8,
+    #[bits(2)]
+    pub shcfg: u8,
+    #[bits(2)]
+    pub nscfg: u8,
+    #[bits(2)]
+    pub privcfg: u8,
+    #[bits(2)]
+    pub instcfg: u8,
+    #[bits(12)]
+    _res0_52: u16,
+}
+
+/// Stream table entry (5.2). D2 and D3 belong to stage 2, D4 to D7 to features that are not modelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ste {
+    pub d0: SteD0,
+    pub d1: SteD1,
+}

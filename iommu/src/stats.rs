@@ -1,0 +1,113 @@
+//! Counters. Each is exact; read together while traffic goes on they need not fit one another.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::spec::command::Opcode;
+use crate::spec::event::EventType;
+
+/// Counters of the fast road, kept with the count of accesses so that threads don't share them.
+#[derive(Debug, Default)]
+pub(crate) struct StripeStats {
+    pub(crate) tlb_hits: AtomicU64,
+    pub(crate) walks: AtomicU64,
+    pub(crate) config_fetches: AtomicU64,
+}
+
+/// Counters of the slow road.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    pub(crate) stalls: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) aborts: AtomicU64,
+    pub(crate) events_lost: AtomicU64,
+    events: [AtomicU64; 0x14],
+    commands: [AtomicU64; 0x47],
+    pub(crate) illegal_commands: AtomicU64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            stalls: zero(),
+            retries: zero(),
+            aborts: zero(),
+            events_lost: zero(),
+            events: std::array::from_fn(|_| zero()),
+            commands: std::array::from_fn(|_| zero()),
+            illegal_commands: zero(),
+        }
+    }
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Stats {
+    pub(crate) fn event(&self, event: EventType) {
+        if let Some(counter) = self.events.get(usize::from(event.0)) {
+            count(counter);
+        }
+    }
+
+    pub(crate) fn command(&self, opcode: Opcode) {
+        if let Some(counter) = self.commands.get(usize::from(opcode.0)) {
+            count(counter);
+        }
+    }
+}
+
+/// What the SMMU has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Pages translated from the TLB.
+    pub tlb_hits: u64,
+    /// Translation table walks.
+    pub walks: u64,
+    /// Stream table entries (with the context descriptors behind them) fetched from memory.
+    pub config_fetches: u64,
+    /// Faults that stalled, each recorded once or more.
+    pub stalls: u64,
+    /// Stalled accesses that looked again.
+    pub retries: u64,
+    /// Accesses that ended with an abort.
+    pub aborts: u64,
+    /// Event records written, by name, those with none left out.
+    pub events: Vec<(&'static str, u64)>,
+    /// Event records lost because the queue was full, off or broken.
+    pub events_lost: u64,
+    /// Commands consumed, by name, those with none left out.
+    pub commands: Vec<(&'static str, u64)>,
+    /// Commands refused with CERROR_ILL.
+    pub illegal_commands: u64,
+}
+
+impl Stats {
+    pub(crate) fn snapshot<'a>(&self, stripes: impl Iterator<Item = &'a StripeStats>) -> Snapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut snapshot = Snapshot {
+            stalls: get(&self.stalls),
+            retries: get(&self.retries),
+            aborts: get(&self.aborts),
+            events_lost: get(&self.events_lost),
+            illegal_commands: get(&self.illegal_commands),
+            ..Snapshot::default()
+        };
+        for stripe in stripes {
+            snapshot.tlb_hits += get(&stripe.tlb_hits);
+            snapshot.walks += get(&stripe.walks);
+            snapshot.config_fetches += get(&stripe.config_fetches);
+        }
+        let nonzero =
+            |name, counter: Option<&AtomicU64>| counter.map(get).filter(|&n| n != 0).map(|n| (name, n));
+        snapshot.events = EventType::ALL
+            .iter()
+            .filter_map(|&(event, name)| nonzero(name, self.events.get(usize::from(event.0))))
+            .collect();
+        snapshot.commands = (0..=u8::MAX)
+            .filter_map(|op| nonzero(Opcode(op).name()?, self.commands.get(usize::from(op))))
+            .collect();
+        snapshot
+    }
+}
