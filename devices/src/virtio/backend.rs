@@ -3,7 +3,7 @@
 use std::io;
 
 /// Zeros for [`BlockBackend::write_zeroes`], in pieces.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A store of bytes with a length that does not change. Called on the device's worker; may wait for the host.
 pub trait BlockBackend: Send + Sync {

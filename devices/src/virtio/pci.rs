@@ -1,0 +1,431 @@
+//! The PCI transport (4.1): capabilities, one BAR, MSI-X, and the worker's side of the queues.
+//!
+//! Two locks: the front, which vCPU threads take for register accesses, and the rings, which only the worker takes
+//! and holds while it serves requests. The worker takes the front for short looks inside. A reset that finds the
+//! worker busy cancels its DMA; the device status reads as zero once the worker has let go (4.1.4.3.1).
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hw::mmio::{put_value, value_of};
+use hw::{BusError, DmaPort, DmaTag, Ram, Requester, StreamId};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::chain::Request;
+use super::device::{Io, ServeError, VirtioDevice, feature};
+use super::front::{Asked, COMMON_CFG_BYTES, Front, NO_VECTOR, QueueSetup, status};
+use super::memory::DmaMemory;
+use super::work::{MESSAGES, Work};
+use crate::pci::caps::{Field, PortType};
+use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, MsixLayout, PciFunction};
+
+const BAR: u8 = 0;
+const BAR_BYTES: u64 = 0x8000;
+const COMMON: u64 = 0x0000;
+const ISR: u64 = 0x1000;
+const DEVICE: u64 = 0x2000;
+const DEVICE_BYTES: u64 = 0x1000;
+const NOTIFY: u64 = 0x3000;
+const NOTIFY_MULTIPLIER: u32 = 4;
+const MSIX_TABLE: u32 = 0x4000;
+const MSIX_PBA: u32 = 0x5000;
+/// More queues than any device of ours has; the worker's bits and the notify window are made for this many.
+const MAX_QUEUES: usize = 32;
+
+/// Bits of the ISR status (4.1.4.5).
+const ISR_QUEUE: u8 = 1;
+const ISR_CONFIG: u8 = 2;
+/// Available ring flag: the driver wants no interrupts (2.7.6).
+const AVAIL_F_NO_INTERRUPT: u16 = 1;
+
+/// Registers of `struct virtio_pci_cap` (4.1.4).
+mod cap {
+    use super::Field;
+
+    const fn field(name: &'static str, offset: u16, bytes: u16, writable: u32) -> Field {
+        Field { name, offset, bytes, writable, w1c: 0 }
+    }
+    pub(super) const LEN: Field = field("cap_len", 2, 1, 0);
+    pub(super) const CFG_TYPE: Field = field("cfg_type", 3, 1, 0);
+    pub(super) const BAR: Field = field("bar", 4, 1, 0);
+    pub(super) const OFFSET: Field = field("offset", 8, 4, 0);
+    pub(super) const LENGTH: Field = field("length", 12, 4, 0);
+    pub(super) const NOTIFY_OFF_MULTIPLIER: Field = field("notify_off_multiplier", 16, 4, 0);
+    /// 4.1.4.9: an access to the BAR through configuration space.
+    pub(super) const PCI_CFG_BAR: Field = field("bar", 4, 1, 0xff);
+    pub(super) const PCI_CFG_OFFSET: Field = field("offset", 8, 4, 0xffff_ffff);
+    pub(super) const PCI_CFG_LENGTH: Field = field("length", 12, 4, 0xffff_ffff);
+    pub(super) const PCI_CFG_DATA: Field = field("pci_cfg_data", 16, 4, 0xffff_ffff);
+
+    pub(super) const ID: u8 = crate::pci::caps::vendor::ID;
+    pub(super) const COMMON_CFG: u32 = 1;
+    pub(super) const NOTIFY_CFG: u32 = 2;
+    pub(super) const ISR_CFG: u32 = 3;
+    pub(super) const DEVICE_CFG: u32 = 4;
+    pub(super) const PCI_CFG: u32 = 5;
+}
+
+/// A ring of one epoch.
+struct Ring {
+    epoch: u64,
+    queue: Queue,
+}
+
+/// A virtio device as a PCI function.
+pub struct VirtioPci {
+    config: ConfigSpace,
+    /// Offset of the capability for accesses through configuration space.
+    pci_cfg: u16,
+    device: Box<dyn VirtioDevice>,
+    front: Mutex<Front>,
+    isr: AtomicU8,
+    rings: Mutex<Vec<Option<Ring>>>,
+    work: Arc<Work>,
+    ram: Arc<Ram>,
+    port: Arc<dyn DmaPort>,
+    who: Requester,
+}
+
+impl VirtioPci {
+    /// `device` at the place on the bus that `stream` names, with its way to memory.
+    ///
+    /// # Panics
+    /// If the device has no queue, too many, or one whose size is no power of two.
+    #[must_use]
+    pub fn new(
+        device: Box<dyn VirtioDevice>,
+        ram: Arc<Ram>,
+        port: Arc<dyn DmaPort>,
+        stream: StreamId,
+    ) -> Arc<Self> {
+        let sizes = device.queue_sizes();
+        assert!(!sizes.is_empty() && sizes.len() <= MAX_QUEUES, "a device has 1 to {MAX_QUEUES} queues");
+        assert!(sizes.iter().all(|size| size.is_power_of_two() && *size <= 32768), "no such queue size");
+        let vectors = sizes.len() as u16 + 1;
+        let (config, pci_cfg) = configuration(&*device, vectors);
+        let work = Arc::new(Work::default());
+        config.set_pending_waker(work.clone());
+        let offered = device.features()
+            | feature::VERSION_1
+            | feature::ACCESS_PLATFORM
+            | feature::INDIRECT_DESC
+            | feature::EVENT_IDX;
+        let front = Front::new(offered, vectors, sizes);
+        let rings = sizes.iter().map(|_| None).collect();
+        Arc::new(Self {
+            port: Arc::new(BusMasterPort::new(&config, port)),
+            config,
+            pci_cfg,
+            device,
+            front: Mutex::new(front),
+            isr: AtomicU8::new(0),
+            rings: Mutex::new(rings),
+            work,
+            ram,
+            who: Requester::new(DmaTag::untagged(stream)),
+        })
+    }
+
+    fn front(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is work; `false` once [`Self::stop`] has been called. For the worker's thread, which then
+    /// calls [`Self::step`].
+    #[must_use]
+    pub fn wait_for_work(&self) -> bool {
+        self.work.wait()
+    }
+
+    /// Ends the worker: [`Self::wait_for_work`] returns, and DMA that waits is given up.
+    pub fn stop(&self) {
+        self.work.stop();
+        self.who.waiter.cancel();
+    }
+
+    /// Does the work that there is: serves notified queues until they are empty, and sends messages that were held
+    /// back. On one thread at a time.
+    pub fn step(&self) {
+        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let todo = self.work.take();
+        self.front().is_busy = true;
+        if todo & MESSAGES != 0 {
+            self.config.deliver_pending(&*self.port, &self.who);
+        }
+        for (index, ring) in (0u16..).zip(rings.iter_mut()) {
+            if todo >> index & 1 != 0 {
+                self.serve(index, ring);
+            }
+        }
+        let mut front = self.front();
+        front.is_busy = false;
+        if front.is_resetting {
+            self.finish_reset(&mut front);
+        }
+    }
+
+    fn serve(&self, index: u16, ring: &mut Option<Ring>) {
+        let (setup, epoch, features) = {
+            let front = self.front();
+            match front.queues.get(usize::from(index)) {
+                Some(setup) if front.is_running() && setup.enabled => (*setup, front.epoch, front.features()),
+                _ => return,
+            }
+        };
+        if ring.as_ref().is_none_or(|ring| ring.epoch != epoch) {
+            *ring = new_ring(&setup, epoch, features);
+        }
+        let io = Io { port: &*self.port, who: &self.who, features };
+        let outcome = match ring {
+            Some(ring) => self.run(index, &mut ring.queue, setup.vector, &io),
+            None => Err(ServeError::Malformed),
+        };
+        match outcome {
+            Ok(()) | Err(ServeError::Cancelled) => {}
+            Err(ServeError::Malformed) => self.fail(epoch),
+        }
+    }
+
+    /// Serves requests until the ring is empty, the device is being reset, or something is wrong.
+    fn run(&self, index: u16, queue: &mut Queue, vector: u16, io: &Io<'_>) -> Result<(), ServeError> {
+        let memory = DmaMemory { ram: &self.ram, port: io.port, who: io.who };
+        let failed = |_| self.why();
+        loop {
+            queue.disable_notification(&memory).map_err(failed)?;
+            while queue.avail_idx(&memory, Ordering::Acquire).map_err(failed)?.0 != queue.next_avail() {
+                if !self.front().is_running() || self.work.is_stopped() {
+                    return Err(ServeError::Cancelled);
+                }
+                let chain = queue.iter(&memory).map_err(failed)?.next().ok_or_else(|| self.why())?;
+                let head = chain.head_index();
+                let request = Request::parse(chain, queue.size()).map_err(|_| self.why())?;
+                let written = self.device.serve(index, request, io)?;
+                queue.add_used(&memory, head, written).map_err(failed)?;
+                if self.wants_interrupt(queue, &memory).map_err(failed)? {
+                    self.interrupt(ISR_QUEUE, vector);
+                }
+            }
+            if !queue.enable_notification(&memory).map_err(failed)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Why an access to a ring failed: the device's own doing, or the driver's.
+    fn why(&self) -> ServeError {
+        if self.who.waiter.is_cancelled() { ServeError::Cancelled } else { ServeError::Malformed }
+    }
+
+    fn wants_interrupt(
+        &self,
+        queue: &mut Queue,
+        memory: &DmaMemory<'_>,
+    ) -> Result<bool, virtio_queue::Error> {
+        if queue.event_idx_enabled() {
+            return queue.needs_notification(memory);
+        }
+        let flags: u16 = memory
+            .load(GuestAddress(queue.avail_ring()), Ordering::Acquire)
+            .map_err(virtio_queue::Error::GuestMemory)?;
+        Ok(u16::from_le(flags) & AVAIL_F_NO_INTERRUPT == 0)
+    }
+
+    fn interrupt(&self, cause: u8, vector: u16) {
+        self.isr.fetch_or(cause, Ordering::AcqRel);
+        if vector != NO_VECTOR {
+            self.config.raise(vector, &*self.port, &self.who);
+        }
+    }
+
+    /// The driver has left the device in a state that only a reset ends (2.1.2).
+    fn fail(&self, epoch: u64) {
+        let vector = {
+            let mut front = self.front();
+            if front.epoch != epoch || front.is_resetting {
+                return;
+            }
+            front.status |= status::NEEDS_RESET;
+            front.config_vector
+        };
+        log::debug!("virtio device {:?} needs a reset", self.who.tag.stream);
+        self.interrupt(ISR_CONFIG, vector);
+    }
+
+    fn begin_reset(&self, front: &mut Front) {
+        if front.is_busy {
+            front.is_resetting = true;
+            self.who.waiter.cancel();
+        } else {
+            self.finish_reset(front);
+        }
+    }
+
+    fn finish_reset(&self, front: &mut Front) {
+        front.reset();
+        self.isr.store(0, Ordering::Release);
+        self.device.reset();
+        if !self.work.is_stopped() {
+            self.who.waiter.rearm();
+        }
+    }
+
+    fn notify(&self, at: u64) {
+        let queue = at / u64::from(NOTIFY_MULTIPLIER);
+        if queue < self.device.queue_sizes().len() as u64 {
+            self.work.add(1 << queue);
+        }
+    }
+
+    /// The BAR access that the capability for accesses through configuration space describes now, if it is one.
+    fn pci_cfg_access(&self) -> Option<(u64, usize)> {
+        let get = |field: &Field| self.config.register(self.pci_cfg, field);
+        let offset = u64::from(get(&cap::PCI_CFG_OFFSET));
+        let len = get(&cap::PCI_CFG_LENGTH) as usize;
+        let is_possible = get(&cap::PCI_CFG_BAR) == u32::from(BAR)
+            && matches!(len, 1 | 2 | 4)
+            && offset.is_multiple_of(len as u64)
+            && offset < BAR_BYTES;
+        is_possible.then_some((offset, len))
+    }
+
+    fn touches_pci_cfg_data(&self, offset: u64, len: usize) -> bool {
+        let data = u64::from(self.pci_cfg + cap::PCI_CFG_DATA.offset);
+        offset < data + 4 && offset.saturating_add(len as u64) > data
+    }
+}
+
+/// Builds the configuration space of a device; also returns where the capability for accesses through it is.
+fn configuration(device: &dyn VirtioDevice, vectors: u16) -> (ConfigSpace, u16) {
+    let identity = Identity {
+        vendor: 0x1af4,
+        device: 0x1040 + device.device_id(),
+        class: device.class(),
+        revision: 1,
+        subsystem_vendor: 0x1af4,
+        subsystem: 0x1100,
+    };
+    let notify_bytes = NOTIFY_MULTIPLIER * (u32::from(vectors) - 1);
+    let mut builder = ConfigSpace::builder(identity)
+        .bar(BAR, Bar::memory64(BAR_BYTES))
+        .express(PortType::RcIntegratedEndpoint)
+        .power_management()
+        .msix(MsixLayout { vectors, bar: BAR, table_offset: MSIX_TABLE, pba_offset: MSIX_PBA });
+    for (kind, offset, length) in [
+        (cap::COMMON_CFG, COMMON, COMMON_CFG_BYTES),
+        (cap::ISR_CFG, ISR, 1),
+        (cap::DEVICE_CFG, DEVICE, DEVICE_BYTES as u32),
+    ] {
+        builder.own_capability(
+            cap::ID,
+            16,
+            &[
+                (cap::LEN, 16),
+                (cap::CFG_TYPE, kind),
+                (cap::BAR, BAR.into()),
+                (cap::OFFSET, offset as u32),
+                (cap::LENGTH, length),
+            ],
+        );
+    }
+    builder.own_capability(
+        cap::ID,
+        20,
+        &[
+            (cap::LEN, 20),
+            (cap::CFG_TYPE, cap::NOTIFY_CFG),
+            (cap::BAR, BAR.into()),
+            (cap::OFFSET, NOTIFY as u32),
+            (cap::LENGTH, notify_bytes),
+            (cap::NOTIFY_OFF_MULTIPLIER, NOTIFY_MULTIPLIER),
+        ],
+    );
+    let pci_cfg = builder.own_capability(
+        cap::ID,
+        20,
+        &[
+            (cap::LEN, 20),
+            (cap::CFG_TYPE, cap::PCI_CFG),
+            (cap::PCI_CFG_BAR, 0),
+            (cap::PCI_CFG_OFFSET, 0),
+            (cap::PCI_CFG_LENGTH, 0),
+            (cap::PCI_CFG_DATA, 0),
+        ],
+    );
+    (builder.build(), pci_cfg)
+}
+
+/// The ring of a queue, or `None` if the driver's addresses do not have the alignment that rings need (2.7).
+fn new_ring(setup: &QueueSetup, epoch: u64, features: u64) -> Option<Ring> {
+    let mut queue = Queue::new(setup.size).ok()?;
+    queue.try_set_desc_table_address(GuestAddress(setup.desc)).ok()?;
+    queue.try_set_avail_ring_address(GuestAddress(setup.driver)).ok()?;
+    queue.try_set_used_ring_address(GuestAddress(setup.device)).ok()?;
+    queue.set_event_idx(features & feature::EVENT_IDX != 0);
+    queue.set_ready(true);
+    Some(Ring { epoch, queue })
+}
+
+impl PciFunction for VirtioPci {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
+        if self.touches_pci_cfg_data(offset, data.len())
+            && let Some((at, len)) = self.pci_cfg_access()
+        {
+            let mut bytes = [0; 4];
+            if self.bar_read(BAR, at, &mut bytes[..len]).is_ok() {
+                self.config.set_register(self.pci_cfg, &cap::PCI_CFG_DATA, u32::from_le_bytes(bytes));
+            }
+        }
+        self.config.read(offset, data);
+    }
+
+    fn config_write(&self, offset: u64, data: &[u8]) -> Effects {
+        let effects = self.config.write(offset, data);
+        if self.touches_pci_cfg_data(offset, data.len())
+            && let Some((at, len)) = self.pci_cfg_access()
+        {
+            let bytes = self.config.register(self.pci_cfg, &cap::PCI_CFG_DATA).to_le_bytes();
+            if let Err(error) = self.bar_write(BAR, at, &bytes[..len]) {
+                log::debug!("write through configuration space refused: {error}");
+            }
+        }
+        effects
+    }
+
+    fn bar_read(&self, _bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        match offset {
+            COMMON..ISR => put_value(data, self.front().read(offset - COMMON, data.len())?),
+            // Reading clears (4.1.4.5).
+            ISR => put_value(data, self.isr.swap(0, Ordering::AcqRel).into()),
+            DEVICE..NOTIFY => self.device.config_read(offset - DEVICE, data),
+            _ => return Err(BusError::NoRegister(offset)),
+        }
+        Ok(())
+    }
+
+    fn bar_write(&self, _bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        match offset {
+            NOTIFY.. => self.notify(offset - NOTIFY),
+            COMMON..ISR => {
+                let mut front = self.front();
+                match front.write(offset - COMMON, data.len(), value_of(data))? {
+                    Asked::Nothing => {}
+                    Asked::Reset => self.begin_reset(&mut front),
+                    // Buffers may be there already.
+                    Asked::Start => self.work.add((1 << front.queues.len()) - 1),
+                }
+            }
+            DEVICE..NOTIFY => self.device.config_write(offset - DEVICE, data),
+            _ => return Err(BusError::NoRegister(offset)),
+        }
+        Ok(())
+    }
+
+    fn function_reset(&self) {
+        self.begin_reset(&mut self.front());
+    }
+}
