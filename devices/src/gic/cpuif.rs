@@ -6,7 +6,7 @@
 use hw::{SysReg, SysRegDevice};
 
 use super::bank::PRIORITY_MASK;
-use super::core::{Candidate, Core, CpuInterface, Group, Pe};
+use super::delivery::{Candidate, Core, CpuInterface, Group, Pe};
 use super::lpi::{INTID_BITS, Lpi};
 use super::{Gic, lock};
 use bitfield_struct::bitfield;
@@ -157,9 +157,13 @@ impl CpuInterface {
 
     /// Whether the candidate preempts what the PE is running.
     const fn admits(&self, candidate: Candidate) -> bool {
-        candidate.priority < self.pmr
-            && (self.ap0r | self.ap1r == 0
-                || self.group_priority(candidate.group, candidate.priority) < self.running_priority())
+        if candidate.priority >= self.pmr {
+            return false;
+        }
+        // The binary point may have changed since the running one was taken: the present one counts for both.
+        self.ap0r | self.ap1r == 0
+            || self.group_priority(candidate.group, candidate.priority)
+                < self.group_priority(candidate.group, self.running_priority())
     }
 
     const fn active_priorities(&mut self, group: Group) -> &mut u32 {
@@ -232,6 +236,7 @@ impl Core {
     fn deactivate_by_software(&mut self, cpu: usize, intid: u32) -> Option<()> {
         if self.pes.get(cpu)?.icc.eoi_mode && self.has_state(intid) {
             self.deactivate(cpu, intid);
+            self.update(cpu);
         }
         Some(())
     }

@@ -6,7 +6,7 @@ use hw::regmap::RegisterMap;
 
 use super::access::Frame;
 use super::bank::Bank;
-use super::core::Core;
+use super::delivery::Core;
 use super::lpi::INTID_BITS;
 use super::regs::{DistributorReg as Reg, GicdCtlr, GicdTyper};
 

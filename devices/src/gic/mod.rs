@@ -1,6 +1,6 @@
 //! GICv3 interrupt controller with an ITS. Arm IHI 0069 (GIC architecture, version 3).
 //!
-//! What lives where: `bank` holds 32 interrupts, `lpi` the configuration and the pending state of LPIs, `core`
+//! What lives where: `bank` holds 32 interrupts, `lpi` the configuration and the pending state of LPIs, `delivery`
 //! decides which interrupt a PE is told of. `dist` and `redist` are the two register frames of the distributor side,
 //! `cpuif` the ICC_* system registers, `its` the translation service. There is one Security state
 //! (GICD_CTLR.DS = 1), and affinity routing is always on.
@@ -14,8 +14,8 @@
 
 mod access;
 mod bank;
-mod core;
 mod cpuif;
+mod delivery;
 mod dist;
 mod its;
 mod lpi;
@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::{BusError, DeviceId, IrqLine, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
 
-pub use self::core::Counters;
-use self::core::{Core, Wiring};
+pub use self::delivery::Counters;
+use self::delivery::{Core, Wiring};
 use self::its::Its;
 
 /// Bytes of the distributor's window.
@@ -47,7 +47,7 @@ pub const MAX_SPIS: u32 = 988;
 /// of sixteen.
 #[must_use]
 pub const fn virt_affinity(cpu: usize) -> u32 {
-    ((cpu / 16) << 8 | cpu % 16) as u32
+    (((cpu / 16) << 8) | (cpu % 16)) as u32
 }
 
 /// What a GIC is made of.

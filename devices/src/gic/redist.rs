@@ -4,7 +4,7 @@ use hw::regmap::RegisterMap;
 
 use super::access::Frame;
 use super::bank::Bank;
-use super::core::{Core, Pe};
+use super::delivery::{Core, Pe};
 use super::lpi::Lpi;
 use super::regs::{GicrCtlr, GicrTyper, GicrWaker, Pendbaser, Propbaser, RedistributorReg as Reg};
 

@@ -15,7 +15,7 @@ use hw::{DeviceId, Pa, Ram};
 use self::command::{COMMAND_BYTES, Command};
 use self::tables::{EventEntry, Tables};
 use super::access::Frame;
-use super::core::Core;
+use super::delivery::Core;
 use super::lock;
 use super::lpi::Lpi;
 use super::regs::{Baser, Cbaser, ItsReg as Reg};
@@ -166,13 +166,15 @@ impl Batch<'_> {
                 Some(())
             }
             Command::Discard { device, event } => {
-                let (lpi, cpu) = self.lpi(device, event)?;
-                lock(self.core).clear_lpi(cpu, lpi);
+                let entry = self.tables.event(device, event)?;
+                if let Some(cpu) = self.target(entry.icid) {
+                    lock(self.core).clear_lpi(cpu, entry.lpi);
+                }
                 self.tables.set_event(device, event, None)
             }
             Command::Inv { device, event } => {
-                let (lpi, _) = self.lpi(device, event)?;
-                lock(self.core).invalidate_lpi(lpi);
+                let entry = self.tables.event(device, event)?;
+                lock(self.core).invalidate_lpi(entry.lpi);
                 Some(())
             }
             Command::Invall { icid } => {

@@ -233,19 +233,21 @@ impl Core {
         }
     }
 
-    /// Active becomes inactive.
+    /// Active becomes inactive. The caller updates `cpu`.
     pub(super) fn deactivate(&mut self, cpu: usize, intid: u32) {
         match intid {
             0..32 => {
                 if let Some(pe) = self.pes.get_mut(cpu) {
                     pe.bank.active &= !(1 << intid);
                 }
-                self.update(cpu);
             }
             32..FIRST_LPI => {
-                if let Some(bank) = self.spi_banks.get_mut((intid / 32 - 1) as usize) {
-                    bank.active &= !(1 << (intid % 32));
-                    self.update_spi(intid - 32);
+                let Some(bank) = self.spi_banks.get_mut((intid / 32 - 1) as usize) else { return };
+                bank.active &= !(1 << (intid % 32));
+                // It may have been routed to another PE since it was taken.
+                match self.targets.get((intid - 32) as usize) {
+                    Some(&Some(target)) if target != cpu => self.update(target),
+                    _ => {}
                 }
             }
             FIRST_LPI.. => {}
