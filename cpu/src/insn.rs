@@ -7,10 +7,13 @@
 use crate::state::{DISCARD, SP, ZERO};
 
 mod pack;
+mod pack_simd;
 mod syntax;
 
 #[allow(unused_imports)]
 use pack::*;
+#[allow(unused_imports)]
+use pack_simd::*;
 #[allow(unused_imports)]
 use syntax::*;
 

@@ -11,6 +11,13 @@ use crate::{Cpu, Exception};
 
 pub(crate) mod fp;
 pub(crate) mod integer;
+mod simd;
+pub(crate) mod simd_fp;
+pub(crate) mod simd_misc;
+pub(crate) mod simd_move;
+pub(crate) mod simd_same;
+pub(crate) mod simd_shift;
+pub(crate) mod simd_wide;
 
 /// [`crate::insn::Op::Undefined`].
 #[cold]

@@ -84,3 +84,31 @@ impl fmt::Display for E {
         f.write_str(if self.0 == 0 { "" } else { "e" })
     }
 }
+
+/// The arrangement of a vector of bytes: 8 or, if the number is not zero, 16.
+pub(super) struct Bytes(pub u32);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T(0, self.0).fmt(f)
+    }
+}
+
+/// The arrangement of a vector: element size (log2 of bytes), and whether it has 128 bits.
+pub(super) struct T(pub u32, pub u32);
+
+impl fmt::Display for T {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lanes = 8u32 << (self.1 & 1) >> (self.0 & 3);
+        write!(f, "{lanes}{}", ["b", "h", "s", "d"][self.0 as usize & 3])
+    }
+}
+
+/// A scalar in a vector register: its number and size (log2 of bytes).
+pub(super) struct Sc(pub u32, pub u32);
+
+impl fmt::Display for Sc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", ["b", "h", "s", "d"][self.1 as usize & 3], self.0)
+    }
+}
