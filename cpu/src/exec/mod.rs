@@ -9,6 +9,7 @@
 use crate::insn::Insn;
 use crate::{Cpu, Exception};
 
+pub(crate) mod crypto;
 pub(crate) mod fp;
 pub(crate) mod integer;
 mod simd;
