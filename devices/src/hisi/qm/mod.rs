@@ -28,9 +28,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use hw::mmio::{read_words, value_of, write_words};
 use hw::{AlarmTarget, BusError};
 
-pub use engine::{
-    Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, QueueInfo, Wiring, Workforce,
-};
+pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, QueueInfo, Wiring, Workforce};
 pub use worker::Bench;
 
 use front::{Front, Wake};

@@ -1,1 +1,201 @@
-//! The ZIP engine.
+//! The HiSilicon ZIP accelerator: a PCIe function that compresses and decompresses (deflate, zlib, gzip).
+//!
+//! There is no public manual: identity, registers and the request format are those that Linux 6.12 (`hisi_zip`) and the
+//! user library UADK rely on, for the physical function of a Kunpeng 930-class device. The engine is [`flate2`]; what
+//! it cannot do, stop inside a stream and give its state to the guest, is [`inflate`]. Deliberately absent: virtual
+//! functions, LZ77 and LZ4, storage-integrity fields and ciphers, error injection, reset by ACPI.
+
+mod buffers;
+mod checksum;
+mod deflate;
+mod engine;
+mod inflate;
+pub mod regs;
+mod sqe;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Weak};
+
+use hw::mmio::{read_words, write_words};
+use hw::{BusError, Clock, Dir, DmaFault, DmaPort, Iova, Pinned, Requester, StreamId};
+
+pub use checksum::Format;
+pub use engine::ZipEngine;
+pub use stats::{Direction, Totals};
+
+use super::qm::{Limits, Messages, Qm, Wiring, Workforce};
+use crate::pci::caps::PortType;
+use crate::pci::{Bar, BusMasterPort, ConfigSpace, Identity, PciFunction, PendingWaker};
+
+/// The engine's registers in BAR2; the rest is the queue manager's.
+const ENGINE_REGISTERS: std::ops::Range<u64> = 0x30_1000..0x30_a000;
+const BAR2_BYTES: u64 = 4 << 20;
+
+/// What the machine gives the accelerator.
+#[derive(Clone)]
+pub struct ZipWiring {
+    /// Its requester ID.
+    pub stream: StreamId,
+    /// Its way to memory and to message doorbells.
+    pub dma: Arc<dyn DmaPort>,
+    /// Guest time.
+    pub clock: Arc<dyn Clock>,
+    /// Alarms in guest time.
+    pub alarms: Arc<dyn hw::Alarms>,
+    /// Threads: one for control, hired at once, and those for tasks, hired when needed.
+    pub workforce: Arc<dyn Workforce>,
+    /// How many threads, among others.
+    pub limits: Limits,
+}
+
+/// The accelerator's function.
+pub struct Zip {
+    config: Arc<ConfigSpace>,
+    qm: Arc<Qm<ZipEngine>>,
+}
+
+/// The function's requests as the bus takes them: none without Bus Master Enable, none with a PASID without PASID
+/// Enable.
+struct FunctionPort {
+    config: Arc<ConfigSpace>,
+    port: BusMasterPort,
+}
+
+impl FunctionPort {
+    fn check(&self, who: &Requester, at: Iova) -> Result<(), DmaFault> {
+        let is_allowed = who.tag.pasid.is_none() || self.config.is_pasid_enabled();
+        if is_allowed { Ok(()) } else { Err(DmaFault::Aborted(at)) }
+    }
+}
+
+impl DmaPort for FunctionPort {
+    fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
+        self.check(who, at)?;
+        self.port.read(who, at, out)
+    }
+
+    fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        self.check(who, at)?;
+        self.port.write(who, at, data)
+    }
+
+    fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
+        self.check(who, at)?;
+        self.port.pin(who, at, len, dir)
+    }
+}
+
+/// The queue manager's messages through the function's MSI capability.
+struct Msi {
+    config: Arc<ConfigSpace>,
+    port: Arc<dyn DmaPort>,
+}
+
+impl Messages for Msi {
+    fn raise(&self, vector: u16, who: &Requester) {
+        self.config.raise(vector, &*self.port, who);
+    }
+
+    fn send_due(&self, who: &Requester) {
+        self.config.deliver_pending(&*self.port, who);
+    }
+}
+
+/// Tells the queue manager that masked messages may go.
+struct Unmasked(Weak<Qm<ZipEngine>>);
+
+impl PendingWaker for Unmasked {
+    fn messages_ready(&self) {
+        if let Some(qm) = self.0.upgrade() {
+            qm.messages_unmasked();
+        }
+    }
+}
+
+impl Zip {
+    /// The accelerator after power-on, its control worker hired.
+    #[must_use]
+    pub fn new(wiring: ZipWiring) -> Arc<Self> {
+        let ZipWiring { stream, dma, clock, alarms, workforce, limits } = wiring;
+        let identity = Identity {
+            vendor: 0x19e5,
+            device: 0xa250,
+            revision: 0x30,
+            class: 0x12_0000,
+            subsystem_vendor: 0x19e5,
+            subsystem: 0,
+        };
+        let config = ConfigSpace::builder(identity)
+            .bar(2, Bar::prefetchable64(BAR2_BYTES))
+            .express(PortType::RcIntegratedEndpoint)
+            .power_management()
+            .msi(4)
+            .pasid(16, false, false)
+            .build();
+        let config = Arc::new(config);
+        let port = BusMasterPort::new(&config, dma);
+        let port: Arc<dyn DmaPort> = Arc::new(FunctionPort { config: Arc::clone(&config), port });
+        let messages = Arc::new(Msi { config: Arc::clone(&config), port: Arc::clone(&port) });
+        let engine = ZipEngine::new(Arc::clone(&clock));
+        let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits };
+        let qm = Qm::new(engine, wiring.clone());
+        config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
+        let control = Arc::clone(&qm);
+        wiring.workforce.hire(Box::new(move || control.run_control()));
+        Arc::new(Self { config, qm })
+    }
+
+    /// The queue manager, for owners that give it no threads and step it.
+    #[must_use]
+    pub const fn qm(&self) -> &Arc<Qm<ZipEngine>> {
+        &self.qm
+    }
+
+    /// What the accelerator has done so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.qm.engine().totals()
+    }
+
+    /// Ends all workers; see [`Qm::shut_down`].
+    pub fn shut_down(&self) {
+        self.qm.shut_down();
+    }
+}
+
+impl PciFunction for Zip {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        match bar {
+            2 if ENGINE_REGISTERS.contains(&offset) => {
+                read_words(offset, data, |at| Ok(self.qm.engine().read_word(at)))
+            }
+            2 => self.qm.read(offset, data),
+            _ => Err(BusError::NoRegister(offset)),
+        }
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        match bar {
+            2 if ENGINE_REGISTERS.contains(&offset) => write_words(offset, data, |at, word| {
+                if self.qm.engine().write_word(at, word) {
+                    self.qm.engine_error();
+                }
+                Ok(())
+            }),
+            2 => self.qm.write(offset, data),
+            _ => Err(BusError::NoRegister(offset)),
+        }
+    }
+
+    fn function_reset(&self) {
+        self.qm.reset();
+        self.qm.engine().reset();
+    }
+}

@@ -1,0 +1,488 @@
+//! What tests drive an accelerator with: RAM, address spaces whose pages can be missing, alarms moved by hand, and the
+//! accesses that the Linux driver makes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::JoinHandle;
+
+use hw::{
+    AlarmTarget, Alarms, Dir, DmaFault, DmaPort, Iova, ManualClock, Pa, Pasid, Pinned, Ram, RecordingMsiSink,
+    Requester, StreamId, Waiter,
+};
+
+use super::qm::{Limits, NoWorkforce, Workforce};
+use super::zip::{Zip, ZipWiring};
+use crate::pci::PciFunction;
+
+pub(super) const RAM_BASE: u64 = 0x4000_0000;
+pub(super) const RAM_BYTES: u64 = 64 << 20;
+pub(super) const DOORBELL: u64 = 0x809_0040;
+pub(super) const STREAM: StreamId = StreamId(8);
+const PAGE: u64 = 4096;
+
+/// A page of an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    At(u64),
+    /// An access stalls until the page is something else.
+    Absent,
+    /// An access is aborted.
+    Refused,
+}
+
+/// A port with an address space for each PASID; without one, addresses are physical unless a page says otherwise.
+pub(super) struct Spaces {
+    ram: Arc<Ram>,
+    msi: Arc<RecordingMsiSink>,
+    pages: Mutex<HashMap<(Option<u32>, u64), Page>>,
+    stalled: Mutex<Vec<Weak<Waiter>>>,
+    stalls: AtomicU64,
+}
+
+impl Spaces {
+    pub(super) fn map(&self, pasid: Option<u32>, va: u64, page: Page) {
+        self.pages.lock().unwrap().insert((pasid, va / PAGE), page);
+        for waiter in self.stalled.lock().unwrap().drain(..).filter_map(|waiter| waiter.upgrade()) {
+            waiter.notify();
+        }
+    }
+
+    pub(super) fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::SeqCst)
+    }
+
+    fn translate(&self, who: &Requester, at: Iova) -> Result<u64, DmaFault> {
+        let pasid = who.tag.pasid.map(Pasid::get);
+        let lookup = || match self.pages.lock().unwrap().get(&(pasid, at.0 / PAGE)).copied() {
+            Some(Page::At(pa)) => Some(Ok(pa + at.0 % PAGE)),
+            Some(Page::Absent) => None,
+            Some(Page::Refused) => Some(Err(DmaFault::Aborted(at))),
+            None if pasid.is_none() => Some(Ok(at.0)),
+            None => Some(Err(DmaFault::Aborted(at))),
+        };
+        if who.waiter.is_cancelled() {
+            return Err(DmaFault::Cancelled);
+        }
+        if let Some(found) = lookup() {
+            return found;
+        }
+        self.stalls.fetch_add(1, Ordering::SeqCst);
+        self.stalled.lock().unwrap().push(Arc::downgrade(&who.waiter));
+        who.waiter.wait(lookup)?
+    }
+
+    fn pieces(at: Iova, len: usize) -> impl Iterator<Item = (Iova, std::ops::Range<usize>)> {
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            let here = Iova(at.0.wrapping_add(done as u64));
+            let take = (len - done).min((PAGE - here.0 % PAGE) as usize);
+            let range = done..done + take;
+            done += take;
+            (take != 0).then_some((here, range))
+        })
+    }
+}
+
+impl DmaPort for Spaces {
+    fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
+        assert!(!(who.tag.privileged || who.tag.execute), "data accesses are unprivileged");
+        for (here, range) in Self::pieces(at, out.len()) {
+            let pa = self.translate(who, here)?;
+            self.ram.read(Pa(pa), &mut out[range]).map_err(|_| DmaFault::Aborted(here))?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        for (here, range) in Self::pieces(at, data.len()) {
+            let pa = self.translate(who, here)?;
+            hw::dma::write_physical(&self.ram, &*self.msi, who.tag.stream, Pa(pa), &data[range])
+                .map_err(|_| DmaFault::Aborted(here))?;
+        }
+        Ok(())
+    }
+
+    fn pin(&self, who: &Requester, at: Iova, len: usize, _dir: Dir) -> Result<Pinned<'_>, DmaFault> {
+        let pieces = Self::pieces(at, len)
+            .map(|(here, range)| Ok((Pa(self.translate(who, here)?), range.len())))
+            .collect::<Result<_, _>>()?;
+        Ok(Pinned::new(pieces, ()))
+    }
+}
+
+/// Alarms that fire when the test says so.
+#[derive(Default)]
+pub(super) struct ManualAlarms {
+    targets: Mutex<Vec<Arc<dyn AlarmTarget>>>,
+    deadlines: Mutex<HashMap<usize, u64>>,
+}
+
+impl Alarms for ManualAlarms {
+    fn register(&self, target: Arc<dyn AlarmTarget>) -> usize {
+        let mut targets = self.targets.lock().unwrap();
+        targets.push(target);
+        targets.len() - 1
+    }
+
+    fn set(&self, slot: usize, deadline_ns: Option<u64>) {
+        let mut deadlines = self.deadlines.lock().unwrap();
+        match deadline_ns {
+            Some(at) => drop(deadlines.insert(slot, at)),
+            None => drop(deadlines.remove(&slot)),
+        }
+    }
+}
+
+impl ManualAlarms {
+    /// Fires what is due at `now_ns`.
+    pub(super) fn fire(&self, now_ns: u64) {
+        let due: Vec<usize> = {
+            let mut deadlines = self.deadlines.lock().unwrap();
+            let due = deadlines.iter().filter(|(_, at)| **at <= now_ns).map(|(slot, _)| *slot).collect();
+            deadlines.retain(|_, at| *at > now_ns);
+            due
+        };
+        for slot in due {
+            let target = Arc::clone(&self.targets.lock().unwrap()[slot]);
+            target.alarm();
+        }
+    }
+}
+
+/// Real threads.
+#[derive(Default)]
+pub(super) struct Threads(Mutex<Vec<JoinHandle<()>>>);
+
+impl Workforce for Threads {
+    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> bool {
+        self.0.lock().unwrap().push(std::thread::spawn(worker));
+        true
+    }
+}
+
+impl Threads {
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// An accelerator in a machine of RAM.
+pub(super) struct Machine {
+    pub(super) ram: Arc<Ram>,
+    pub(super) msi: Arc<RecordingMsiSink>,
+    pub(super) spaces: Arc<Spaces>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) alarms: Arc<ManualAlarms>,
+    pub(super) threads: Option<Arc<Threads>>,
+    pub(super) zip: Arc<Zip>,
+    next: AtomicU64,
+    bench: Mutex<super::qm::Bench<super::zip::ZipEngine>>,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.zip.shut_down();
+        if let Some(threads) = &self.threads {
+            for thread in threads.0.lock().unwrap().drain(..) {
+                assert!(thread.join().is_ok() || std::thread::panicking(), "a worker panicked");
+            }
+        }
+    }
+}
+
+/// A kernel's or process's view of a queue.
+pub(super) struct Ring {
+    pub(super) qn: u16,
+    pub(super) sq: u64,
+    pub(super) cq: u64,
+    depth: u16,
+    tail: u16,
+    pub(super) cq_head: u16,
+    phase: bool,
+}
+
+impl Machine {
+    /// Without threads: the test steps it.
+    pub(super) fn new() -> Self {
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 })
+    }
+
+    /// With threads, `workers` at most for tasks.
+    pub(super) fn threaded(workers: usize) -> Self {
+        // A second of manual time never passes by itself: a busy mailbox holds its reader until it is done.
+        Self::with(Some(Arc::default()), Limits { workers, mailbox_patience_ns: 1_000_000_000 })
+    }
+
+    fn with(threads: Option<Arc<Threads>>, limits: Limits) -> Self {
+        let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
+        let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
+        let spaces = Arc::new(Spaces {
+            ram: ram.clone(),
+            msi: msi.clone(),
+            pages: Mutex::default(),
+            stalled: Mutex::default(),
+            stalls: AtomicU64::new(0),
+        });
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let workforce: Arc<dyn Workforce> = match &threads {
+            Some(threads) => threads.clone(),
+            None => Arc::new(NoWorkforce),
+        };
+        let zip = Zip::new(ZipWiring {
+            stream: STREAM,
+            dma: spaces.clone(),
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+            workforce,
+            limits,
+        });
+        let bench = Mutex::new(zip.qm().bench());
+        let next = AtomicU64::new(RAM_BASE + PAGE);
+        let machine = Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench };
+        machine.enable_function();
+        machine
+    }
+
+    /// What the PCI core and the driver's probe set: memory, bus master, four MSI vectors, PASID.
+    fn enable_function(&self) {
+        let config = self.zip.config();
+        let write = |offset: u64, value: u32, len: usize| {
+            let _ = config.write(offset, &value.to_le_bytes()[..len]);
+        };
+        write(0x04, 0x6, 2);
+        let mut at = self.config8(0x34);
+        while at != 0 {
+            if self.config8(at) == 0x05 {
+                write(at + 0x4, DOORBELL as u32, 4);
+                write(at + 0x8, 0, 4);
+                write(at + 0xc, 0x40, 2);
+                write(at + 0x2, 0x21, 2);
+            }
+            at = self.config8(at + 1);
+        }
+        write(0x100 + 0x6, 1, 2);
+    }
+
+    fn config8(&self, offset: u64) -> u64 {
+        let mut byte = [0];
+        self.zip.config().read(offset, &mut byte);
+        byte[0].into()
+    }
+
+    pub(super) fn read(&self, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        self.zip.bar_read(2, offset, &mut data).unwrap();
+        u32::from_le_bytes(data)
+    }
+
+    pub(super) fn write(&self, offset: u64, value: u32) {
+        self.zip.bar_write(2, offset, &value.to_le_bytes()).unwrap();
+    }
+
+    pub(super) fn write64(&self, offset: u64, value: u64) {
+        self.zip.bar_write(2, offset, &value.to_le_bytes()).unwrap();
+    }
+
+    /// Does all that is due, without threads.
+    pub(super) fn run(&self) {
+        if self.threads.is_none() {
+            let mut bench = self.bench.lock().unwrap();
+            while self.zip.qm().step(&mut bench) {}
+        }
+    }
+
+    /// Lets guest time pass.
+    pub(super) fn pass_ns(&self, ns: u64) {
+        use hw::Clock;
+        self.clock.advance_ns(ns);
+        self.alarms.fire(self.clock.now_ns());
+    }
+
+    /// The vectors of the messages since the last call.
+    pub(super) fn vectors(&self) -> Vec<u32> {
+        self.msi.take().into_iter().map(|(_, data)| data - 0x40).collect()
+    }
+
+    /// Zeroed memory, page-aligned.
+    pub(super) fn alloc(&self, bytes: u64) -> u64 {
+        let at = self.next.fetch_add(bytes.next_multiple_of(PAGE), Ordering::SeqCst);
+        assert!(at + bytes <= RAM_BASE + RAM_BYTES, "the test needs more RAM");
+        at
+    }
+
+    /// Memory with these bytes.
+    pub(super) fn place(&self, data: &[u8]) -> u64 {
+        let at = self.alloc(data.len() as u64);
+        self.ram.write(Pa(at), data).unwrap();
+        at
+    }
+
+    pub(super) fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
+        let mut data = vec![0; len];
+        self.ram.read(Pa(at), &mut data).unwrap();
+        data
+    }
+
+    pub(super) fn word(&self, at: u64) -> u32 {
+        self.ram.load_u32(Pa(at)).unwrap()
+    }
+
+    // ---- the driver
+
+    /// Writes the mailbox without looking at the outcome.
+    pub(super) fn post_mailbox(&self, w0: u16, qn: u16, base: u64) {
+        let mut message = [0; 16];
+        message[..2].copy_from_slice(&(w0 | 0x2000).to_le_bytes());
+        message[2..4].copy_from_slice(&qn.to_le_bytes());
+        message[4..12].copy_from_slice(&base.to_le_bytes());
+        self.zip.bar_write(2, 0x300, &message).unwrap();
+    }
+
+    pub(super) fn mailbox_is_busy(&self) -> bool {
+        self.read(0x300) & 0x2000 != 0
+    }
+
+    /// A mailbox command: its status.
+    pub(super) fn mailbox(&self, w0: u16, qn: u16, base: u64) -> u32 {
+        assert!(!self.mailbox_is_busy(), "mailbox busy before command {w0:#x}");
+        self.post_mailbox(w0, qn, base);
+        self.run();
+        let after = self.read(0x300);
+        assert_eq!(after & 0x2000, 0, "command {w0:#x} is still busy");
+        after >> 9 & 0xf
+    }
+
+    /// One entry of the function table.
+    pub(super) fn set_vft(&self, kind: u32, value: u64) {
+        assert_eq!(self.read(0x10_006c) & 1, 1);
+        self.write(0x10_0058, 0);
+        self.write(0x10_005c, kind);
+        self.write(0x10_0060, 0);
+        self.write(0x10_0064, value as u32);
+        self.write(0x10_0068, (value >> 32) as u32);
+        self.write(0x10_006c, 0);
+        self.write(0x10_0054, 1);
+        assert_eq!(self.read(0x10_006c) & 1, 1);
+    }
+
+    fn event_context(&self, ring: u64, dw6: u32) -> u64 {
+        let at = self.alloc(32);
+        self.ram.store_u64(Pa(at), (ring & 0xffff_ffff) << 32).unwrap();
+        self.ram.store_u32(Pa(at + 8), (ring >> 32) as u32).unwrap();
+        self.ram.store_u32(Pa(at + 24), dw6).unwrap();
+        at
+    }
+
+    /// What the driver does to start the function with `queues` queues. Returns the event rings.
+    pub(super) fn start(&self, queues: u64) -> (u64, u64) {
+        self.set_vft(0, (queues - 1) << 45 | 1 << 44);
+        self.set_vft(1, 1 << 28);
+        let (eq, aeq) = (self.alloc(2048 * 4), self.alloc(1024 * 4));
+        let tables = self.alloc(queues * 64);
+        assert_eq!(self.mailbox(0x2, 0, self.event_context(eq, 0x1_07ff)), 0);
+        assert_eq!(self.mailbox(0x3, 0, self.event_context(aeq, 0x1_03ff)), 0);
+        assert_eq!(self.mailbox(0x4, 0, tables), 0);
+        assert_eq!(self.mailbox(0x5, 0, tables + queues * 32), 0);
+        self.write64(0x2000, 3 << 12);
+        self.write64(0x2000, 2 << 12);
+        self.write(0xc, 0);
+        self.write(0x4, 0);
+        (eq, aeq)
+    }
+
+    /// Starts queue `qn` of a type, for a process if there is a PASID.
+    pub(super) fn start_queue(&self, qn: u16, queue_type: u16, pasid: Option<u16>) -> Ring {
+        let memory = self.alloc(37 * PAGE);
+        self.start_queue_at(memory, qn, queue_type, pasid)
+    }
+
+    pub(super) fn start_queue_at(&self, sq: u64, qn: u16, queue_type: u16, pasid: Option<u16>) -> Ring {
+        let cq = sq + 131_072;
+        self.ram.write(Pa(cq), &[0; 16384]).unwrap();
+        assert_eq!(self.mailbox(0x0, qn, self.sqc(sq, qn, queue_type, pasid)), 0);
+        assert_eq!(self.mailbox(0x1, qn, self.cqc(cq, pasid)), 0);
+        Ring { qn, sq, cq, depth: 1024, tail: 0, cq_head: 0, phase: true }
+    }
+
+    pub(super) fn sqc(&self, sq: u64, qn: u16, queue_type: u16, pasid: Option<u16>) -> u64 {
+        let mut sqc = [0; 32];
+        sqc[4..12].copy_from_slice(&sq.to_le_bytes());
+        sqc[12..16].copy_from_slice(&0x73ff_u32.to_le_bytes());
+        sqc[20..22].copy_from_slice(&pasid.unwrap_or(0).to_le_bytes());
+        sqc[22] = u8::from(pasid.is_some()) << 7;
+        sqc[24..26].copy_from_slice(&qn.to_le_bytes());
+        sqc[26..28].copy_from_slice(&(0x10 | queue_type << 8).to_le_bytes());
+        self.place(&sqc)
+    }
+
+    pub(super) fn cqc(&self, cq: u64, pasid: Option<u16>) -> u64 {
+        let mut cqc = [0; 32];
+        cqc[4..12].copy_from_slice(&cq.to_le_bytes());
+        cqc[12..16].copy_from_slice(&0x43ff_u32.to_le_bytes());
+        cqc[20..22].copy_from_slice(&pasid.unwrap_or(0).to_le_bytes());
+        cqc[22] = u8::from(pasid.is_some());
+        cqc[24] = 3;
+        self.place(&cqc)
+    }
+
+    /// Puts an SQE into the ring, without the doorbell.
+    pub(super) fn put(&self, ring: &mut Ring, sqe: &[u32; 32]) -> u16 {
+        let bytes: Vec<u8> = sqe.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.ram.write(Pa(ring.sq + 128 * u64::from(ring.tail)), &bytes).unwrap();
+        let index = ring.tail;
+        ring.tail = (ring.tail + 1) % ring.depth;
+        index
+    }
+
+    pub(super) fn ring_sq(&self, ring: &Ring) {
+        self.write64(0x1000, u64::from(ring.tail) << 32 | u64::from(ring.qn));
+    }
+
+    /// Rings the CQ doorbell up to what has been read.
+    pub(super) fn ring_cq(&self, ring: &Ring, arm: bool) {
+        let bell = u64::from(arm) << 48 | u64::from(ring.cq_head) << 32 | 1 << 12 | u64::from(ring.qn);
+        self.write64(0x1000, bell);
+    }
+
+    /// The next completion's SQE index, if there is one; the doorbell is the caller's.
+    pub(super) fn poll(&self, ring: &mut Ring) -> Option<u16> {
+        let tail = self.ram.load_u64(Pa(ring.cq + 16 * u64::from(ring.cq_head) + 8)).unwrap();
+        if (tail >> 48 & 1 == 1) != ring.phase {
+            return None;
+        }
+        ring.cq_head += 1;
+        if ring.cq_head == ring.depth {
+            (ring.cq_head, ring.phase) = (0, !ring.phase);
+        }
+        assert_eq!((tail >> 16) as u16, ring.qn);
+        Some(tail as u16)
+    }
+
+    /// Waits for the next completion.
+    pub(super) fn wait(&self, ring: &mut Ring) -> u16 {
+        let start = std::time::Instant::now();
+        loop {
+            self.run();
+            if let Some(index) = self.poll(ring) {
+                return index;
+            }
+            assert!(start.elapsed().as_secs() < 60, "no completion");
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn sqe(&self, ring: &Ring, index: u16) -> [u32; 32] {
+        let at = ring.sq + 128 * u64::from(index);
+        std::array::from_fn(|word| self.word(at + 4 * word as u64))
+    }
+
+    /// Submits and waits: the SQE as it came back.
+    pub(super) fn submit(&self, ring: &mut Ring, sqe: &[u32; 32]) -> [u32; 32] {
+        let index = self.put(ring, sqe);
+        self.ring_sq(ring);
+        assert_eq!(self.wait(ring), index);
+        self.ring_cq(ring, false);
+        self.sqe(ring, index)
+    }
+}

@@ -1,0 +1,152 @@
+//! The engine behind the queue manager: its capability words, its registers, and the way from SQE to result.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hw::Clock;
+use hw::regmap::RegisterMap;
+
+use super::deflate::{self, Scratch};
+use super::regs::ZipReg;
+use super::sqe::{Report, Request, Status};
+use super::stats::{Sample, Stats, Totals};
+use crate::hisi::bank::Bank;
+use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
+
+/// Levels of the library for the two modes of `HIGH_PERF`.
+const LEVEL_RATIO: u32 = 6;
+const LEVEL_SPEED: u32 = 1;
+
+/// Capability words: error masks, cores, algorithms. LZ77 and LZ4 are not built and not offered.
+fn capability(offset: u64) -> u32 {
+    match offset {
+        0x3124 => 0x7c77,      // QM errors that are not fatal
+        0x3128 => 0x6c77,      // QM errors that need a reset
+        0x312c => 0x8,         // QM errors that are corrected
+        0x3130 => 0x1ffe,      // ZIP errors that are not fatal
+        0x3134 => 0x7fe,       // ZIP errors that need a reset
+        0x3138 => 0x1,         // ZIP errors that are corrected
+        0x313c => 0x1205_0203, // 1 cluster, 2 kinds of core, 5 cores: 2 compress, 3 decompress
+        0x3140 => 0x001c_0003, // which core is of which kind
+        0x3144 => 0x30,        // kernel algorithms: deflate
+        0x3148 => 0x3f,        // user algorithms: zlib, gzip, deflate
+        0x314c | 0x3150 => 0x15,
+        0x3154 | 0x3158 | 0x315c => 0x2a,
+        _ => 0,
+    }
+}
+
+/// The ZIP engine.
+pub struct ZipEngine {
+    clock: Arc<dyn Clock>,
+    regs: Mutex<Bank<ZipReg>>,
+    stats: Stats,
+}
+
+impl ZipEngine {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, regs: Mutex::new(Bank::at_reset()), stats: Stats::default() }
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        self.stats.totals()
+    }
+
+    pub(super) fn reset(&self) {
+        *self.lock() = Bank::at_reset();
+        self.stats.reset_cores();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Bank<ZipReg>> {
+        self.regs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn level(&self) -> u32 {
+        if self.lock().get(ZipReg::HIGH_PERF) & 1 == 0 { LEVEL_RATIO } else { LEVEL_SPEED }
+    }
+
+    /// The aligned word at `offset`; zero where there is no register.
+    pub(super) fn read_word(&self, offset: u64) -> u32 {
+        let Some(at) = ZipReg::locate(offset) else { return 0 };
+        let regs = self.lock();
+        let Some(core) = self.stats.cores.get(at.index as usize) else { return 0 };
+        let counter = match at.reg {
+            ZipReg::CORE_INT_STATUS => return regs.get(ZipReg::CORE_INT_SOURCE),
+            ZipReg::GET_BD_NUM => &core.taken,
+            ZipReg::GET_RIGHT_BD => &core.right,
+            ZipReg::GET_ERROR_BD => &core.wrong,
+            ZipReg::DONE_BD_NUM => &core.done,
+            ZipReg::MAX_DELAY => &core.max_delay_ns,
+            ZipReg::CONSUMED_BYTE => &core.consumed,
+            ZipReg::PRODUCED_BYTE => &core.produced,
+            _ => return regs.read_word(at),
+        };
+        let value = if regs.get(ZipReg::SOFT_CTRL_CNT_CLR_CE) & 1 != 0 {
+            take_word(counter, at.byte)
+        } else {
+            counter.load(Ordering::Relaxed)
+        };
+        (value >> (8 * (at.byte & 4))) as u32
+    }
+
+    /// A write of the aligned word at `offset`. Whether it makes the abnormal interrupt due.
+    pub(super) fn write_word(&self, offset: u64, word: u32) -> bool {
+        let Some(at) = ZipReg::locate(offset) else { return false };
+        let mut regs = self.lock();
+        let before = regs.get(ZipReg::CORE_INT_SOURCE) & !regs.get(ZipReg::CORE_INT_MASK);
+        match at.reg {
+            ZipReg::CORE_INT_SET => {
+                let source = regs.get(ZipReg::CORE_INT_SOURCE);
+                regs.set(ZipReg::CORE_INT_SOURCE, source | word & 0x1fff);
+            }
+            ZipReg::CORE_INT_MASK => regs.set(ZipReg::CORE_INT_MASK, word & 0x1fff),
+            _ => regs.write_word(at, word),
+        }
+        let now = regs.get(ZipReg::CORE_INT_SOURCE) & !regs.get(ZipReg::CORE_INT_MASK);
+        now & !before != 0
+    }
+}
+
+/// Reads a counter and clears the 32 bits that were asked for.
+fn take_word(counter: &AtomicU64, byte: u64) -> u64 {
+    let kept = if byte & 4 == 0 { 0xffff_ffff_0000_0000 } else { 0xffff_ffff };
+    counter.fetch_and(kept, Ordering::Relaxed)
+}
+
+impl Engine for ZipEngine {
+    type Scratch = Scratch;
+
+    const LOG2_SQE: u8 = 7;
+
+    fn capability(&self, offset: u64) -> u32 {
+        capability(offset)
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch::new()
+    }
+
+    fn run(
+        &self,
+        scratch: &mut Scratch,
+        sqe: &mut [u8],
+        queue: QueueInfo,
+        dma: &EngineDma<'_>,
+    ) -> Result<(), Cancelled> {
+        let start = self.clock.now_ns();
+        let request = Request::decode(sqe, queue.queue_type);
+        let report = match &request {
+            Ok(request) => deflate::run(scratch, request, self.level(), dma)?,
+            Err(status) => Report::failure(*status),
+        };
+        report.encode(sqe);
+        let sample = Sample {
+            is_ok: matches!(report.status, Status::Success | Status::StreamEnd),
+            consumed: report.consumed,
+            produced: report.produced,
+            ns: self.clock.now_ns().saturating_sub(start),
+        };
+        self.stats.count(request.ok().map(|request| request.direction), queue.qn, sample);
+        Ok(())
+    }
+}
