@@ -68,8 +68,9 @@ impl Row {
 pub const KINDS: [&str; 5] = ["plain", "fallible", "branch", "indirect", "system"];
 pub const ROLES: [&str; 8] = ["r", "w", "rsp", "wsp", "rwsp", "vr", "vw", "vrw"];
 pub const SLOTS: [&str; 7] = ["rd", "rn", "rm", "ra", "a", "b", "imm"];
-pub const FEATURES: [&str; 20] = [
+pub const FEATURES: [&str; 24] = [
     "base", "crc32", "lse", "lrcpc", "lrcpc2", "flagm", "flagm2", "aes", "pmull", "sha1", "sha256", "sha512", "sha3", "rdm",
+    "sb", "uao", "dit", "ssbs",
     "fp16", "dotprod", "fhm", "fcma", "jscvt", "lse2",
 ];
 pub const MEMORY: [&str; 8] = ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
@@ -161,6 +162,7 @@ fn expand(
                 }
                 for turn in 0..count {
                     let mut inner = variables.to_vec();
+                    inner.retain(|(name, _)| lists.iter().all(|(new, _)| new != name));
                     inner.extend(lists.iter().map(|(name, list)| (name.clone(), list[turn].clone())));
                     // The longest names first, so that `$w` does not eat the start of `$wide`.
                     inner.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
@@ -176,6 +178,7 @@ fn expand(
 fn substitute(line: &str, variables: &[(String, String)]) -> String {
     let mut line = line.to_owned();
     for (name, value) in variables {
+        line = line.replace(&format!("${{{name}}}"), value);
         line = line.replace(&format!("${name}"), value);
     }
     line

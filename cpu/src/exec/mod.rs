@@ -9,9 +9,13 @@
 use crate::insn::Insn;
 use crate::{Cpu, Exception};
 
+pub(crate) mod atomic;
+pub(crate) mod branch;
+pub(crate) mod crc;
 pub(crate) mod crypto;
 pub(crate) mod fp;
 pub(crate) mod integer;
+pub(crate) mod memory;
 mod simd;
 pub(crate) mod simd_fp;
 pub(crate) mod simd_misc;
@@ -19,6 +23,9 @@ pub(crate) mod simd_move;
 pub(crate) mod simd_same;
 pub(crate) mod simd_shift;
 pub(crate) mod simd_wide;
+pub(crate) mod structure;
+pub(crate) mod system;
+pub(crate) mod width;
 
 /// [`crate::insn::Op::Undefined`].
 #[cold]

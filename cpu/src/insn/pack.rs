@@ -49,3 +49,29 @@ pub(super) const fn bitmask_or_zero(n: u32, imms: u32, immr: u32) -> u64 {
         None => 0,
     }
 }
+
+/// A bitfield move's right shift, after a left shift by `top - imms` (`top` is 31 or 63).
+#[inline]
+pub(super) const fn field_right(top: u32, immr: u32, imms: u32) -> u32 {
+    if imms >= immr { top - imms + immr } else { immr - 1 - imms }
+}
+
+/// The destination bits that BFM replaces by the source rotated right by `immr`.
+#[inline]
+pub(super) const fn field_mask(top: u32, immr: u32, imms: u32) -> u64 {
+    if imms >= immr { ones(imms - immr + 1) } else { ones(imms + 1) << (top + 1 - immr) }
+}
+
+/// The lowest `bits` bits set.
+#[inline]
+pub(super) const fn ones(bits: u32) -> u64 {
+    if bits > 63 { u64::MAX } else { (1 << bits) - 1 }
+}
+
+/// The register number that means zero, for forms of a row that have no such field.
+pub(super) const ZR: u32 = 31;
+
+/// A system register's encoding, as [`hw::SysReg`] packs it.
+pub(super) const fn sysreg(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u64 {
+    hw::SysReg::new(op0 as u8, op1 as u8, crn as u8, crm as u8, op2 as u8).0 as u64
+}

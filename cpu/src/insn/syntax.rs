@@ -85,6 +85,55 @@ impl fmt::Display for E {
     }
 }
 
+/// The extended register of an addition: `w3, uxtb`.
+pub(super) struct Extended(pub u32, pub u32, pub u32);
+
+impl fmt::Display for Extended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SIZES: [&str; 4] = ["b", "h", "w", "x"];
+        let sign = if self.0 == 0 { 'u' } else { 's' };
+        let size = SIZES[self.1 as usize & 3];
+        if self.1 == 3 {
+            write!(f, "{}, {sign}xt{size}", X(self.2))
+        } else {
+            write!(f, "{}, {sign}xt{size}", W(self.2))
+        }
+    }
+}
+
+/// A shift amount that is left out when zero.
+pub(super) struct Amount(pub u32);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, " #{}", self.0) }
+    }
+}
+
+/// A bitmask immediate at the instruction's width.
+pub(super) fn mask_text<const WIDTH: u32>(n: u32, imms: u32, immr: u32) -> u64 {
+    super::bitmask_or_zero(n, imms, immr) >> (64 - WIDTH)
+}
+
+/// A signed offset in decimal.
+pub(super) struct Signed(pub u64);
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.cast_signed().fmt(f)
+    }
+}
+
+/// A system register by its generic name.
+pub(super) struct Sys(pub u32, pub u32, pub u32, pub u32, pub u32);
+
+impl fmt::Display for Sys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(op0, op1, crn, crm, op2) = self;
+        write!(f, "s{op0}_{op1}_c{crn}_c{crm}_{op2}")
+    }
+}
+
 /// The arrangement of a vector of bytes: 8 or, if the number is not zero, 16.
 pub(super) struct Bytes(pub u32);
 

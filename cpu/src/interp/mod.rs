@@ -4,6 +4,10 @@ mod code_pages;
 
 pub use code_pages::CodePages;
 
+use crate::exec::atomic::AtomicOp;
+use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
+#[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
+use crate::exec::width::*;
 use crate::insn::{Insn, Op};
 use crate::{Cpu, Exception};
 
