@@ -1,0 +1,296 @@
+//! The guest's kernel: source unpacked once, configured from the fragment, compiled with the cross compiler.
+//!
+//! The object files stay in the cache, so that an interrupted build goes on where it was, and a change of the fragment
+//! compiles only what it touches. The products appear under their names when they are complete, never before.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result, bail};
+
+use super::fragment;
+use crate::archive::{Archive, unpack_deb};
+use crate::key::{Key, is_current, set_current};
+use crate::process;
+use crate::progress::Progress;
+use crate::project::{Project, copy_whole, remove_folder, unfinished};
+
+/// The distribution's package of the kernel's source.
+const SOURCE_PACKAGE: &str = "linux-source-6.12";
+const CROSS: &str = "aarch64-linux-gnu-";
+/// Object files of a first build, until a build has counted its own.
+const EXPECTED_OBJECTS: u64 = 1400;
+
+pub(super) struct Kernel {
+    pub(super) image: PathBuf,
+    pub(super) vmlinux: PathBuf,
+}
+
+/// Source as the user or the archive gave it.
+enum Source {
+    /// A tree that somebody may be working on: `make` decides what has to be compiled.
+    Tree(PathBuf),
+    /// A file that is unpacked into the cache.
+    Packed(PathBuf),
+}
+
+pub(super) fn build(
+    project: &Project,
+    given: Option<&Path>,
+    archive: &mut Option<Archive>,
+) -> Result<Kernel> {
+    let product = |name: &str| project.guest().join(name);
+    let kernel = Kernel { image: product("Image"), vmlinux: product("vmlinux") };
+    let stamp = product("kernel.key");
+
+    let source = match given {
+        Some(path) if path.is_dir() => Source::Tree(path.to_owned()),
+        Some(path) if path.is_file() => Source::Packed(path.to_owned()),
+        Some(path) => bail!("there is no kernel source at {}", path.display()),
+        None => Source::Packed(super::archive(project, archive)?.fetch(SOURCE_PACKAGE)?),
+    };
+    let fragment = project.guest_sources().join("kernel/config");
+    let patches = patches(&project.guest_sources().join("kernel"))?;
+    let source_key = source_key(&source, &patches)?;
+    let key = kernel_key(&source_key, &fragment)?;
+    let complete = kernel.image.exists() && kernel.vmlinux.exists();
+    if complete && is_current(&stamp, &key) && matches!(source, Source::Packed(_)) {
+        return Ok(kernel);
+    }
+
+    let (tree, objects) = prepare(project, &source, &patches, &source_key)?;
+    configure(&tree, &objects, &fragment)?;
+    compile(project, &tree, &objects)?;
+    copy_whole(&objects.join("arch/arm64/boot/Image"), &kernel.image)?;
+    copy_whole(&objects.join("vmlinux"), &kernel.vmlinux)?;
+    set_current(&stamp, &key)?;
+    Ok(kernel)
+}
+
+fn patches(folder: &Path) -> Result<Vec<PathBuf>> {
+    let folder = folder.join("patches");
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut patches: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+        .collect();
+    patches.sort();
+    Ok(patches)
+}
+
+fn source_key(source: &Source, patches: &[PathBuf]) -> Result<String> {
+    let mut key = Key::new("kernel source");
+    match source {
+        Source::Tree(path) => key.add(path.as_os_str().as_encoded_bytes()),
+        Source::Packed(path) => {
+            // The name has the version; the content is far too large to be read each time.
+            let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+            key.add(path.file_name().unwrap_or_default().as_encoded_bytes());
+            key.add(&size.to_le_bytes());
+        }
+    }
+    for patch in patches {
+        key.add_file(patch)?;
+    }
+    Ok(key.finish())
+}
+
+fn kernel_key(source_key: &str, fragment: &Path) -> Result<String> {
+    let mut key = Key::new("kernel");
+    key.add(source_key.as_bytes());
+    key.add_file(fragment)?;
+    key.add(process::output(Command::new(format!("{CROSS}gcc")).arg("--version"))?.as_bytes());
+    Ok(key.finish())
+}
+
+/// Returns the folder of the source, unpacked and patched, and the folder of its object files.
+fn prepare(
+    project: &Project,
+    source: &Source,
+    patches: &[PathBuf],
+    source_key: &str,
+) -> Result<(PathBuf, PathBuf)> {
+    let objects = project.cache().join("kernel-objects");
+    let objects_stamp = objects.join("source.key");
+    // Object files of other sources would be dated by the wrong files.
+    if !is_current(&objects_stamp, source_key) {
+        remove_folder(&objects)?;
+        set_current(&objects_stamp, source_key)?;
+    }
+    let packed = match source {
+        Source::Tree(path) => {
+            let tree = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+            return Ok((tree, objects));
+        }
+        Source::Packed(path) => path,
+    };
+
+    let tree = project.cache().join("kernel-source");
+    let tree_stamp = project.cache().join("kernel-source.key");
+    if tree.exists() && is_current(&tree_stamp, source_key) {
+        return Ok((tree, objects));
+    }
+    let progress = Progress::new("unpacking the kernel's source", 0);
+    remove_folder(&tree)?;
+    let raw = unfinished(&tree);
+    remove_folder(&raw)?;
+    fs::create_dir_all(&raw).with_context(|| format!("cannot create {}", raw.display()))?;
+    unpack_source(packed, &raw)?;
+    // Archives have one folder at the top.
+    let top = only_folder(&raw)?;
+    for patch in patches {
+        process::output(Command::new("patch").args(["-p1", "-s", "-i"]).arg(patch).current_dir(&top))
+            .with_context(|| format!("cannot apply {}", patch.display()))?;
+    }
+    fs::rename(&top, &tree).with_context(|| format!("cannot move {}", top.display()))?;
+    remove_folder(&raw)?;
+    set_current(&tree_stamp, source_key)?;
+    drop(progress);
+    Ok((tree, objects))
+}
+
+fn unpack_source(packed: &Path, folder: &Path) -> Result<()> {
+    if packed.extension().is_some_and(|extension| extension == "deb") {
+        let package = folder.join("package");
+        unpack_deb(packed, &package)?;
+        let sources = package.join("usr/src");
+        let inner = fs::read_dir(&sources)
+            .with_context(|| format!("{} holds no kernel source", packed.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tar")))
+            .with_context(|| format!("{} holds no kernel source", packed.display()))?;
+        untar(&inner, folder)?;
+        return remove_folder(&package);
+    }
+    untar(packed, folder)
+}
+
+fn untar(archive: &Path, folder: &Path) -> Result<()> {
+    // Headers of one graphics driver are a sixth of the whole tree, and nothing that is built reads them.
+    process::output(
+        Command::new("tar")
+            .arg("xf")
+            .arg(archive)
+            .args(["--exclude=*/drivers/gpu/drm/amd/include/asic_reg", "-C"])
+            .arg(folder),
+    )?;
+    Ok(())
+}
+
+fn only_folder(folder: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let folders: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    match &folders[..] {
+        [one] => Ok(one.clone()),
+        _ => bail!("expected one folder in the kernel source archive, found {}", folders.len()),
+    }
+}
+
+/// `make` for the guest's architecture, with object files in a folder of their own.
+fn make(tree: &Path, objects: &Path) -> Command {
+    let mut output = std::ffi::OsString::from("O=");
+    output.push(objects);
+    let mut command = Command::new("make");
+    command
+        .arg("-C")
+        .arg(tree)
+        .arg(output)
+        .args(["ARCH=arm64", &format!("CROSS_COMPILE={CROSS}")])
+        // Equal sources give equal kernels, whoever builds them and when.
+        .env("KBUILD_BUILD_USER", "warpvmm")
+        .env("KBUILD_BUILD_HOST", "guest")
+        .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
+        .env("KBUILD_BUILD_VERSION", "1")
+        .env("LC_ALL", "C");
+    // A job server of an outer make would not be ours to use.
+    for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn configure(tree: &Path, objects: &Path, fragment: &Path) -> Result<()> {
+    process::output(make(tree, objects).args(["-s", "allnoconfig"]).env("KCONFIG_ALLCONFIG", fragment))
+        .context("cannot configure the guest's kernel")?;
+    let read =
+        |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let lost = fragment::lost(&read(fragment)?, &read(&objects.join(".config"))?);
+    if !lost.is_empty() {
+        bail!(
+            "this kernel source does not take {} line(s) of {}: {}",
+            lost.len(),
+            fragment.display(),
+            lost.join("; ")
+        );
+    }
+    Ok(())
+}
+
+fn compile(project: &Project, tree: &Path, objects: &Path) -> Result<()> {
+    let counted = project.cache().join("kernel-objects.count");
+    let expected = fs::read_to_string(&counted).ok().and_then(|text| text.trim().parse().ok());
+    let first = !objects.join("vmlinux").exists();
+    let jobs = available_parallelism().map_or(1, usize::from);
+    let log = project.guest().join("kernel-build.log");
+
+    let mut progress = Progress::new(
+        "compiling the guest's kernel, files",
+        if first { expected.unwrap_or(EXPECTED_OBJECTS) } else { 0 },
+    );
+    process::logged(make(tree, objects).arg(format!("-j{jobs}")).arg("Image"), &log, |line| {
+        // make prints a line with the kind of step, indented, for each file it makes.
+        if line.starts_with("  ") {
+            progress.advance();
+        }
+    })
+    .with_context(|| format!("cannot build the guest's kernel (log: {})", project.shown(&log)))?;
+    let objects = progress.finish();
+    if first {
+        crate::project::write_whole(&counted, objects.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The plain kernel package of the highest version among these names: no real-time, debug or unsigned flavour.
+pub(super) fn newest_stock(names: &[String]) -> Option<&str> {
+    let version = |name: &str| -> Vec<u64> {
+        name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+    };
+    names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| {
+            !["-rt-", "-dbg", "-unsigned", "-cloud-", "-16k"].iter().any(|part| name.contains(part))
+        })
+        .max_by_key(|name| version(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_stock_kernel_compares_versions_as_numbers() {
+        let names = ["linux-image-6.12.9+bpo-arm64", "linux-image-6.12.38+bpo-arm64"].map(str::to_owned);
+
+        assert_eq!(newest_stock(&names), Some("linux-image-6.12.38+bpo-arm64"));
+    }
+
+    #[test]
+    fn newest_stock_kernel_is_no_special_flavour() {
+        let names = [
+            "linux-image-6.12.38+bpo-rt-arm64",
+            "linux-image-6.12.38+bpo-cloud-arm64",
+            "linux-image-6.12.30+bpo-arm64",
+        ]
+        .map(str::to_owned);
+
+        assert_eq!(newest_stock(&names), Some("linux-image-6.12.30+bpo-arm64"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Building the guest: kernel, programs, initramfs. Each is cached and made again only when its sources change.
+
+mod fragment;
+mod initramfs;
+mod kernel;
+mod programs;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::archive::Archive;
+use crate::packages;
+use crate::project::{Project, copy_whole};
+
+/// Where the guest's parts come from, and what set-up may do.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct GuestOptions {
+    /// Kernel source to use instead of the distribution's: a folder, a tar archive, or a linux-source package
+    #[arg(long, value_name = "FILE|DIR", global = true)]
+    pub(crate) kernel_source: Option<PathBuf>,
+    /// Static arm64 busybox to use instead of the distribution's: the program, or a busybox-static package
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) busybox: Option<PathBuf>,
+    /// Say which system packages are missing instead of installing them
+    #[arg(long, global = true)]
+    pub(crate) no_install: bool,
+}
+
+/// What the guest boots.
+pub(crate) struct Guest {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: PathBuf,
+    /// The kernel as an ELF file with its symbols: large enough to be worth compressing.
+    pub(crate) sample: PathBuf,
+}
+
+/// Installs what is missing, fetches what is not there, builds what is not current.
+pub(crate) fn build(project: &Project, options: &GuestOptions) -> Result<Guest> {
+    packages::require(&[packages::GUEST], !options.no_install)?;
+    let mut archive = None;
+    let kernel = kernel::build(project, options.kernel_source.as_deref(), &mut archive)?;
+    let programs = programs::build(project)?;
+    let busybox = initramfs::busybox(project, options.busybox.as_deref(), &mut archive)?;
+    let initrd = initramfs::build(project, &programs, &busybox)?;
+    Ok(Guest { kernel: kernel.image, initrd, sample: kernel.vmlinux })
+}
+
+/// Debian's own arm64 kernel, unmodified, as proof that the board is a real one.
+pub(crate) fn stock_kernel(project: &Project) -> Result<PathBuf> {
+    let image = project.guest().join("stock/vmlinuz");
+    if image.exists() {
+        return Ok(image);
+    }
+    let mut archive = Archive::open(project)?;
+    let name = archive.find(r"^linux-image-6\.12\..*-arm64$", kernel::newest_stock)?;
+    let package = archive.fetch(&name)?;
+    let unpacked = project.cache().join("stock-kernel");
+    crate::project::remove_folder(&unpacked)?;
+    crate::archive::unpack_deb(&package, &unpacked)?;
+    let version = name.strip_prefix("linux-image-").unwrap_or(&name);
+    copy_whole(&unpacked.join("boot").join(format!("vmlinuz-{version}")), &image)?;
+    crate::project::remove_folder(&unpacked)?;
+    Ok(image)
+}
+
+/// Opens the archive when it is needed for the first time.
+fn archive<'a>(project: &Project, archive: &'a mut Option<Archive>) -> Result<&'a mut Archive> {
+    match archive {
+        Some(archive) => Ok(archive),
+        None => Ok(archive.insert(Archive::open(project)?)),
+    }
+}

@@ -1,0 +1,115 @@
+//! `cargo xtask test`: every test, and a summary at the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::guest::{self, GuestOptions};
+use crate::packages;
+use crate::process;
+use crate::project::Project;
+
+#[derive(Args)]
+pub(crate) struct TestOptions {
+    /// Only steps whose name contains this: unit, end-to-end, differential
+    #[arg(long, value_name = "WORD")]
+    only: Option<String>,
+    /// Seconds for each instruction class of the comparison with qemu-aarch64
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    differential_seconds: u64,
+}
+
+struct Step {
+    name: &'static str,
+    command: Command,
+}
+
+pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
+    packages::require(&[packages::GUEST, packages::TESTS], !setup.no_install)?;
+    let guest = guest::build(project, setup)?;
+    let stock = guest::stock_kernel(project);
+    if let Err(error) = &stock {
+        eprintln!("no stock kernel to test with: {error:#}");
+    }
+
+    let mut results = Vec::new();
+    for mut step in steps(project, options) {
+        if options.only.as_ref().is_some_and(|word| !step.name.contains(word.as_str())) {
+            continue;
+        }
+        eprintln!("\n==== {} ====", step.name);
+        step.command.env("WARPVMM_GUEST_KERNEL", &guest.kernel).env("WARPVMM_GUEST_INITRD", &guest.initrd);
+        if let Ok(stock) = &stock {
+            step.command.env("WARPVMM_STOCK_KERNEL", stock);
+        }
+        let start = Instant::now();
+        let result = process::visible(&mut step.command);
+        results.push((step.name, result.err(), start.elapsed()));
+    }
+    summary(&results)
+}
+
+/// Cheap and telling tests first. End-to-end tests and the comparison are built with optimisation: they run a processor.
+fn steps(project: &Project, options: &TestOptions) -> Vec<Step> {
+    let cargo = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(words).current_dir(project.root());
+        command
+    };
+    let mut differential = cargo(&["run", "--release", "-p", "cpu-diff", "--"]);
+    differential.args(["--seconds", &options.differential_seconds.to_string()]);
+    vec![
+        Step {
+            name: "unit and property tests",
+            command: cargo(&["test", "--workspace", "--exclude", "e2e"]),
+        },
+        // The tests run the emulator as users do, so its program has to be there.
+        Step {
+            name: "emulator, for the end-to-end tests",
+            command: cargo(&["build", "--release", "-p", "vmm"]),
+        },
+        Step { name: "end-to-end tests", command: cargo(&["test", "--release", "-p", "e2e"]) },
+        Step { name: "differential tests against qemu-aarch64", command: differential },
+    ]
+}
+
+fn summary(results: &[(&str, Option<anyhow::Error>, Duration)]) -> Result<()> {
+    println!();
+    for (name, error, took) in results {
+        let verdict = if error.is_none() { "ok    " } else { "FAILED" };
+        println!("{verdict} {name} ({:.0} s)", took.as_secs_f64());
+    }
+    let failed: Vec<&str> =
+        results.iter().filter(|(_, error, _)| error.is_some()).map(|(name, _, _)| *name).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    if results.is_empty() {
+        bail!("no step has this name");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_of_passed_steps_is_no_error() {
+        assert!(summary(&[("one", None, Duration::ZERO)]).is_ok());
+    }
+
+    #[test]
+    fn summary_names_what_failed() {
+        let results = [("one", None, Duration::ZERO), ("two", Some(anyhow::anyhow!("no")), Duration::ZERO)];
+
+        assert_eq!(summary(&results).unwrap_err().to_string(), "failed: two");
+    }
+
+    #[test]
+    fn running_nothing_is_an_error() {
+        assert!(summary(&[]).is_err());
+    }
+}
