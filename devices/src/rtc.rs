@@ -98,9 +98,9 @@ impl Pl031 {
     /// A clock that shows `unix_seconds` when `clock` is at zero.
     #[must_use]
     pub fn new(
-        irq: Arc<dyn IrqLine>,
         clock: Arc<dyn Clock>,
         alarms: Arc<dyn Alarms>,
+        irq: Arc<dyn IrqLine>,
         unix_seconds: u64,
     ) -> Arc<Self> {
         let state = State { offset: unix_seconds as u32, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
@@ -226,7 +226,7 @@ mod tests {
             let clock = Arc::new(ManualClock::default());
             let alarm = Arc::new(Alarm::default());
             let line = Arc::new(RecordingLine::default());
-            let rtc = Pl031::new(line.clone(), clock.clone(), alarm.clone(), unix_seconds);
+            let rtc = Pl031::new(clock.clone(), alarm.clone(), line.clone(), unix_seconds);
             Self { rtc, clock, alarm, line }
         }
 

@@ -7,7 +7,7 @@
 //! (ready, and never changing).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitfield_struct::bitfield;
 use hw::mmio::{put_value, value_of};
@@ -93,16 +93,16 @@ pub trait ConsoleOut: Send + Sync {
     /// Takes bytes that the guest has sent, and says how many of them. With less than all, the rest waits in the
     /// UART's FIFO until [`Pl011::output_room`].
     fn write(&self, bytes: &[u8]) -> usize;
-}
 
-/// Called when there is room for input again; see [`Pl011::on_input_room`].
-pub type InputRoom = Box<dyn Fn() + Send + Sync>;
+    /// There is room for input again, after [`Pl011::receive`] had not taken all: wakes the thread that will call it
+    /// once more.
+    fn input_room(&self) {}
+}
 
 /// The UART.
 pub struct Pl011 {
     front: Mutex<Front>,
-    console: Box<dyn ConsoleOut>,
-    input_room: OnceLock<InputRoom>,
+    console: Arc<dyn ConsoleOut>,
     irq: Arc<dyn IrqLine>,
 }
 
@@ -236,18 +236,10 @@ impl Front {
 }
 
 impl Pl011 {
-    /// A UART that drives `irq` and sends to `console`.
+    /// A UART that sends to `console` and drives `irq`.
     #[must_use]
-    pub fn new(irq: Arc<dyn IrqLine>, console: Box<dyn ConsoleOut>) -> Arc<Self> {
-        let front = Mutex::new(Front::at_reset());
-        Arc::new(Self { front, console, input_room: OnceLock::new(), irq })
-    }
-
-    /// Names whom to tell when there is room again after [`Self::receive`] had not taken all. Called on vCPU threads
-    /// under the UART's lock: it wakes the thread that will call `receive`. Only the first call counts.
-    pub fn on_input_room(&self, hook: InputRoom) {
-        // One thread reads the host's end; the first stays.
-        let _ = self.input_room.set(hook);
+    pub fn new(console: Arc<dyn ConsoleOut>, irq: Arc<dyn IrqLine>) -> Arc<Self> {
+        Arc::new(Self { front: Mutex::new(Front::at_reset()), console, irq })
     }
 
     fn lock(&self) -> MutexGuard<'_, Front> {
@@ -259,7 +251,7 @@ impl Pl011 {
     }
 
     /// Receives bytes from the host, as many as there is room for, and says how many. If not all, the
-    /// [`Self::on_input_room`] hook tells when to come back.
+    /// console's [`ConsoleOut::input_room`] tells when to come back.
     pub fn receive(&self, bytes: &[u8]) -> usize {
         let mut front = self.lock();
         let taken = front.rx_room().min(bytes.len());
@@ -292,7 +284,7 @@ impl Pl011 {
 
     /// The machine's reset.
     pub fn reset(&self) {
-        let Self { front, console: _, input_room: _, irq } = self;
+        let Self { front, console: _, irq } = self;
         let mut front = front.lock().unwrap_or_else(PoisonError::into_inner);
         let input_waits = front.input_waits;
         *front = Front { input_waits, ..Front::at_reset() };
@@ -363,9 +355,7 @@ impl Pl011 {
         self.drive(front);
         if front.input_waits && front.rx_room() > front.depth() / 2 {
             front.input_waits = false;
-            if let Some(hook) = self.input_room.get() {
-                hook();
-            }
+            self.console.input_room();
         }
     }
 }

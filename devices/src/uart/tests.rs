@@ -20,12 +20,16 @@ struct Host {
     calls: AtomicUsize,
 }
 
-impl ConsoleOut for Arc<Host> {
+impl ConsoleOut for Host {
     fn write(&self, bytes: &[u8]) -> usize {
         let taken = self.room.load(Ordering::SeqCst).min(bytes.len());
         self.room.fetch_sub(taken, Ordering::SeqCst);
         self.out.lock().unwrap().extend_from_slice(&bytes[..taken]);
         taken
+    }
+
+    fn input_room(&self) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -43,11 +47,7 @@ impl Bench {
             calls: AtomicUsize::new(0),
         });
         let line = Arc::new(RecordingLine::default());
-        let uart = Pl011::new(line.clone(), Box::new(host.clone()));
-        let told = host.clone();
-        uart.on_input_room(Box::new(move || {
-            told.calls.fetch_add(1, Ordering::SeqCst);
-        }));
+        let uart = Pl011::new(host.clone(), line.clone());
         Self { uart, host, line }
     }
 
