@@ -17,9 +17,11 @@ pub mod sys;
 use std::sync::Arc;
 
 pub use exception::Exception;
-pub use interp::Exit;
+pub use insn::Features;
 pub use state::State;
-pub use sys::cluster::{Cluster, ClusterConfig};
+pub use sys::Exit;
+pub use sys::cluster::{Bus, Cluster, ClusterConfig};
+pub use sys::signals::VcpuSignals;
 
 /// One vCPU. It stays on one thread while it runs; others reach it through [`Cluster`].
 pub struct Cpu {
@@ -29,6 +31,8 @@ pub struct Cpu {
     pub mem: mem::Context,
     /// Pre-decoded blocks.
     pub(crate) code: interp::Code,
+    /// What the system side keeps, apart from registers.
+    pub(crate) local: sys::Local,
     /// What all vCPUs share.
     pub cluster: Arc<Cluster>,
     /// Which vCPU this is, from 0.
@@ -42,9 +46,10 @@ impl Cpu {
     /// If the cluster has no such vCPU.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, index: usize) -> Self {
-        let state = State::new(cluster.pending(index));
-        let mem = mem::Context::new(&cluster, index);
-        let code = interp::Code::new();
-        Self { state, mem, code, cluster, index }
+        let state = State::new(cluster.signal(index).word());
+        let mem = mem::Context::new(&state.sys);
+        let code = interp::Code::new(cluster.features);
+        let local = sys::Local::new(cluster.cpus());
+        Self { state, mem, code, local, cluster, index }
     }
 }

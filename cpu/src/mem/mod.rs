@@ -1,18 +1,62 @@
 //! Memory as instructions see it: translated, permission-checked, ordered.
 //!
-//! The fast path of each access is one lookup in the software TLB; everything else is out of line. Signatures below
-//! are what `exec::memory` and `exec::atomic` call.
+//! The fast path of each access is one lookup in the software TLB ([`tlb`]) and one access to host memory
+//! ([`host`]); everything else is out of line: [`slow`] fills the TLB, splits accesses that leave a page, reaches
+//! devices and reports faults with their syndrome; [`atomic`] has exclusives and read-modify-writes; [`fetch`]
+//! translates for instructions. Signatures here are what `exec` calls. Deliberately absent: big-endian data.
+//!
+//! Memory model: a host at least as strong as Armv8 for plain accesses; ordered accesses and barriers are the
+//! host's own sequentially consistent atomics and fences (Arm ARM B2.3).
 
-use crate::sys::cluster::Cluster;
+mod atomic;
+mod fetch;
+mod host;
+mod regime;
+mod slow;
+#[cfg(test)]
+mod tests;
+mod tlb;
+mod writers;
+
+pub(crate) use host::HostRam;
+pub(crate) use regime::PA_BITS;
+pub(crate) use tlb::Invalidation;
+pub(crate) use writers::{Writers, bit_of as writer_bit};
+
+use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
+use atomic::Monitor;
+use fetch::FetchTlb;
+use regime::Regime;
+use tlb::Tlb;
 
 /// A vCPU's translation caches and exclusive monitor.
-#[derive(Debug, Default)]
-pub struct Context {}
+pub struct Context {
+    tlb: Tlb,
+    fetch: FetchTlb,
+    regime: Regime,
+    monitor: Option<Monitor>,
+}
 
 impl Context {
-    pub(crate) fn new(_cluster: &Cluster, _index: usize) -> Self {
-        Self {}
+    pub(crate) fn new(sys: &SysRegs) -> Self {
+        Self { tlb: Tlb::new(), fetch: FetchTlb::new(), regime: Regime::new(sys), monitor: None }
+    }
+
+    /// Whether stage 1 translation is on.
+    pub(crate) fn mmu_on(&self) -> bool {
+        self.regime.mmu_on()
+    }
+
+    /// Whether an exclusive load has been made and not yet paired.
+    pub(crate) fn has_monitor(&self) -> bool {
+        self.monitor.is_some()
+    }
+
+    /// An address as the program counter takes it (D8.2.5: without the tag, where tags are ignored).
+    #[inline]
+    pub(crate) fn branch_target(&self, va: u64) -> u64 {
+        self.regime.branch_target(va)
     }
 }
 
@@ -68,118 +112,176 @@ pub enum Order {
     Ordered,
 }
 
-#[allow(unused_variables, reason = "the bodies come with the MMU")]
+/// Whether all of `bytes` at `va` lie in the page of `tag`.
+#[inline(always)]
+const fn hits(va: u64, bytes: u64, tag: u64) -> bool {
+    va.wrapping_add(bytes - 1) ^ tag <= 0xfff
+}
+
 impl Cpu {
     /// Loads a value. Any alignment, unless SCTLR_EL1.A or Device memory forbids it.
     #[inline(always)]
     pub(crate) fn load<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if hits(va, T::BYTES, entry.tag_r) {
+            // SAFETY: a matching tag says that `addend` leads to the RAM behind this page.
+            return Ok(unsafe { host::load(va.wrapping_add(entry.addend)) });
+        }
+        self.load_slow(va, self.at_el0())
     }
 
     /// Stores a value.
     #[inline(always)]
     pub(crate) fn store<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if hits(va, T::BYTES, entry.tag_w) {
+            // SAFETY: as in `load`; the write tag also says that no code has been decoded from the page.
+            unsafe { host::store(va.wrapping_add(entry.addend), value) };
+            return Ok(());
+        }
+        self.store_slow(va, value, self.at_el0())
     }
 
     /// LDTR: as if from EL0.
     #[inline(always)]
     pub(crate) fn load_unprivileged<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.el0(va);
+        if hits(va, T::BYTES, entry.tag_r) {
+            // SAFETY: as in `load`.
+            return Ok(unsafe { host::load(va.wrapping_add(entry.addend)) });
+        }
+        self.load_slow(va, true)
     }
 
     /// STTR: as if from EL0.
     #[inline(always)]
     pub(crate) fn store_unprivileged<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.el0(va);
+        if hits(va, T::BYTES, entry.tag_w) {
+            // SAFETY: as in `store`.
+            unsafe { host::store(va.wrapping_add(entry.addend), value) };
+            return Ok(());
+        }
+        self.store_slow(va, value, true)
     }
 
     /// LDP and LDNP: both or none. `T` is the type of one half; each half must be `T`-aligned only if alignment is
     /// checked at all.
     #[inline(always)]
     pub(crate) fn load_pair<T: Scalar>(&mut self, va: u64) -> Result<(T, T), Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if hits(va, 2 * T::BYTES, entry.tag_r) {
+            let at = va.wrapping_add(entry.addend);
+            // SAFETY: as in `load`, for both halves.
+            return Ok(unsafe { (host::load(at), host::load(at.wrapping_add(T::BYTES))) });
+        }
+        self.load_pair_slow(va)
     }
 
     /// STP and STNP: both or none; a pair of 64-bit registers to a device is one 16-byte write.
     #[inline(always)]
     pub(crate) fn store_pair<T: Scalar>(&mut self, va: u64, first: T, second: T) -> Result<(), Exception> {
-        Err(Exception::undefined())
-    }
-
-    /// Several consecutive elements of LD1-LD4: checks that all of `[va, va + bytes)` can be read, so that the loads
-    /// that follow cannot fault half-way. Reads nothing.
-    pub(crate) fn probe_load(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
-        Err(Exception::undefined())
-    }
-
-    /// As [`Self::probe_load`], for ST1-ST4.
-    pub(crate) fn probe_store(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if hits(va, 2 * T::BYTES, entry.tag_w) {
+            let at = va.wrapping_add(entry.addend);
+            // SAFETY: as in `store`, for both halves.
+            unsafe {
+                host::store(at, first);
+                host::store(at.wrapping_add(T::BYTES), second);
+            }
+            return Ok(());
+        }
+        self.store_pair_slow(va, first, second)
     }
 
     /// LDAR, LDLAR, LDAPR: aligned, acquire.
     #[inline(always)]
     pub(crate) fn load_acquire<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_r) {
+            // SAFETY: as in `load`; host pages are aligned as guest pages are, so the host address is aligned too.
+            return Ok(unsafe { host::load_acquire(va.wrapping_add(entry.addend)) });
+        }
+        self.load_acquire_slow(va)
     }
 
     /// STLR, STLLR: aligned, release, and not passed by a later [`Self::load_acquire`].
     #[inline(always)]
     pub(crate) fn store_release<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
-        Err(Exception::undefined())
+        let entry = self.mem.tlb.current(va);
+        if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_w) {
+            // SAFETY: as in `store` and `load_acquire`.
+            unsafe { host::store_release(va.wrapping_add(entry.addend), value) };
+            return Ok(());
+        }
+        self.store_release_slow(va, value)
     }
 
-    /// LDXR, LDAXR: aligned; remembers address, size and value. LDXP of two 32-bit registers is `T = u64`, of two
-    /// 64-bit registers `T = u128`, low half first.
-    pub(crate) fn load_exclusive<T: Scalar>(&mut self, va: u64, order: Order) -> Result<T, Exception> {
-        Err(Exception::undefined())
+    /// A load or store is about to use the stack pointer as its base.
+    ///
+    /// # Errors
+    /// SP alignment fault, if SCTLR_EL1.SA (at EL0: SA0) asks for 16-byte alignment and it is not there.
+    #[inline(always)]
+    #[allow(dead_code, reason = "handlers of loads and stores call it")]
+    pub(crate) fn check_stack_pointer(&self) -> Result<(), Exception> {
+        if self.state.x[usize::from(crate::state::SP)] & 15 == 0 {
+            return Ok(());
+        }
+        self.misaligned_stack_pointer()
     }
 
-    /// STXR, STLXR, STXP, STLXP: whether the store was made. Clears the monitor.
-    pub(crate) fn store_exclusive<T: Scalar>(&mut self, va: u64, value: T, order: Order) -> Result<bool, Exception> {
-        Err(Exception::undefined())
+    #[cold]
+    fn misaligned_stack_pointer(&self) -> Result<(), Exception> {
+        // SCTLR_EL1.SA0 is bit 4, SA bit 3.
+        let checked = self.state.sys.sctlr >> if self.at_el0() { 4 } else { 3 } & 1 != 0;
+        if checked { Err(Exception::sp_alignment()) } else { Ok(()) }
     }
 
-    /// CLREX.
+    /// Whether the vCPU is at EL0.
+    #[inline(always)]
+    pub(crate) fn at_el0(&self) -> bool {
+        self.state.pstate.el() == 0
+    }
+
+    /// PSTATE.EL has changed: other permissions apply.
     #[inline]
-    pub(crate) fn clear_exclusive(&mut self) {}
-
-    /// LDADD, LDCLR, ... SWP: the value that was in memory.
-    pub(crate) fn atomic<T: Scalar>(
-        &mut self,
-        op: AtomicOp,
-        va: u64,
-        operand: T,
-        order: Order,
-    ) -> Result<T, Exception> {
-        Err(Exception::undefined())
+    pub(crate) fn memory_el_changed(&mut self) {
+        let el0 = self.at_el0();
+        self.mem.tlb.set_el0(el0);
     }
 
-    /// CAS, and CASP as `T = u64` or `u128`: stores `new` if memory holds `expected`; the value that was in memory.
-    pub(crate) fn compare_and_swap<T: Scalar>(
-        &mut self,
-        va: u64,
-        expected: T,
-        new: T,
-        order: Order,
-    ) -> Result<T, Exception> {
-        Err(Exception::undefined())
+    /// PSTATE.PAN has been set: what EL1 could reach of EL0's memory goes.
+    pub(crate) fn memory_pan_set(&mut self) {
+        self.mem.tlb.drop_tracked();
     }
 
-    /// DC ZVA: zeroes the aligned 64 bytes around `va`.
-    pub(crate) fn zero_block(&mut self, va: u64) -> Result<(), Exception> {
-        Err(Exception::undefined())
+    /// A register that translation depends on has changed.
+    pub(crate) fn memory_regime_changed(&mut self) {
+        let old = self.mem.regime;
+        self.mem.regime = Regime::new(&self.state.sys);
+        if old.same_space_as(&self.mem.regime) {
+            return;
+        }
+        let el0 = self.at_el0();
+        if old.differs_only_in_process(&self.mem.regime) {
+            self.mem.tlb.leave_context(el0);
+            if self.mem.fetch.leave_context() {
+                self.mapping_changed(true);
+            }
+        } else {
+            self.mem.tlb.clear_all();
+            self.mem.tlb.leave_context(el0);
+            self.mem.fetch.clear();
+            self.mapping_changed(false);
+            self.context_changed();
+        }
     }
 
-    /// Translates `va` for instruction fetch, at the current EL. The exception is an instruction abort with all of
-    /// its syndrome; misaligned addresses never come here.
-    pub(crate) fn translate_fetch(&mut self, va: u64) -> Result<hw::Pa, Exception> {
-        Err(Exception::undefined())
+    /// Does what a TLBI instruction says, for this vCPU.
+    pub(crate) fn invalidate(&mut self, what: Invalidation) {
+        self.mem.tlb.invalidate(what);
+        if let Some(lower_only) = self.mem.fetch.invalidate(what) {
+            self.mapping_changed(lower_only);
+        }
     }
-
-    /// The page of `pa` now holds decoded code: no vCPU may write to it any more without
-    /// [`crate::interp::CodePages::written`] being told. Returns when every running vCPU has dropped its fast write
-    /// path to that page.
-    pub(crate) fn protect_code_page(&mut self, pa: hw::Pa) {}
 }

@@ -11,10 +11,10 @@
 use vmsa::{Half, Permissions};
 
 /// Log2 of the page size that the tables work with.
-pub const PAGE_SHIFT: u32 = 12;
+pub(crate) const PAGE_SHIFT: u32 = 12;
 
 /// Bytes of a page of the tables.
-pub const PAGE: u64 = 1 << PAGE_SHIFT;
+pub(crate) const PAGE: u64 = 1 << PAGE_SHIFT;
 
 /// Entries of the EL1 table.
 const EL1_ENTRIES: usize = 1024;
@@ -39,44 +39,48 @@ const REGIONS: usize = 8;
 /// that leave the page.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(32))]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Virtual page for reads, or a page that this slot can't hold.
-    pub tag_r: u64,
+    pub(crate) tag_r: u64,
     /// Virtual page for writes, likewise.
-    pub tag_w: u64,
+    pub(crate) tag_w: u64,
     /// Host address minus virtual address. For an entry that is not direct: the virtual page.
-    pub addend: u64,
+    pub(crate) addend: u64,
     /// Physical page and [`info`] bits.
-    pub info: u64,
+    pub(crate) info: u64,
 }
 
 /// Low bits of [`Entry::info`].
-pub mod info {
+pub(crate) mod info {
     /// The six permissions.
-    pub const PERMISSIONS: u64 = 0x3f;
+    pub(crate) const PERMISSIONS: u64 = 0x3f;
     /// Device memory: unaligned accesses fault.
-    pub const DEVICE: u64 = 1 << 6;
+    pub(crate) const DEVICE: u64 = 1 << 6;
     /// Belongs to one ASID.
-    pub const NOT_GLOBAL: u64 = 1 << 7;
+    pub(crate) const NOT_GLOBAL: u64 = 1 << 7;
     /// The entry holds a translation.
-    pub const VALID: u64 = 1 << 8;
+    pub(crate) const VALID: u64 = 1 << 8;
     /// The page is RAM and `addend` leads to it.
-    pub const DIRECT: u64 = 1 << 9;
+    pub(crate) const DIRECT: u64 = 1 << 9;
 }
 
 /// A page's translation, as the slow path uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Physical address of the 4 KiB page.
-    pub pa: u64,
+    pub(crate) pa: u64,
     /// Who may do what.
-    pub permissions: Permissions,
+    pub(crate) permissions: Permissions,
     /// Device memory.
-    pub device: bool,
+    pub(crate) device: bool,
     /// Belongs to one ASID.
-    pub not_global: bool,
+    pub(crate) not_global: bool,
     /// Log2 of the size of the block or page that the tables map.
-    pub size_log2: u8,
+    pub(crate) size_log2: u8,
+    /// The memory attributes of MAIR_EL1, and SH. Only from a walk: the TLB does not keep them.
+    pub(crate) attributes: u8,
+    /// SH\[1:0\], likewise.
+    pub(crate) shareability: u8,
 }
 
 /// A tag that no access reaching slot `index` of `entries` can match: its page belongs to another slot, and not to
@@ -92,7 +96,7 @@ const fn invalid(index: usize, entries: usize) -> Entry {
 
 /// Where a table lies in the array of all entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     base: u32,
     mask: u32,
 }
@@ -125,14 +129,14 @@ const ALL_ENTRIES: usize = EL1_ENTRIES + CONTEXTS * EL0_ENTRIES + EMPTY_ENTRIES;
 
 /// Ranges of virtual addresses that blocks (more than a page) have mapped in a table.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Regions {
+pub(crate) struct Regions {
     ranges: [(u64, u64); REGIONS],
     used: usize,
 }
 
 impl Regions {
     /// Adds the block of `1 << size_log2` bytes around `va`.
-    pub fn add(&mut self, va: u64, size_log2: u8) {
+    pub(crate) fn add(&mut self, va: u64, size_log2: u8) {
         let size = 1u64.checked_shl(u32::from(size_log2)).unwrap_or(0);
         let first = va & !size.wrapping_sub(1);
         let last = first.wrapping_add(size.wrapping_sub(1));
@@ -141,9 +145,8 @@ impl Regions {
             return;
         }
         // Blocks of one mapping lie side by side and make one range.
-        if let Some(range) = known
-            .iter_mut()
-            .find(|(lo, hi)| first <= hi.saturating_add(1) && last.saturating_add(1) >= *lo)
+        if let Some(range) =
+            known.iter_mut().find(|(lo, hi)| first <= hi.saturating_add(1) && last.saturating_add(1) >= *lo)
         {
             *range = (range.0.min(first), range.1.max(last));
         } else if self.used < REGIONS {
@@ -158,21 +161,21 @@ impl Regions {
         }
     }
 
-    /// Whether a block may map this address.
+    /// Whether a block may map something between these addresses.
     #[must_use]
-    pub fn contain(&self, va: u64) -> bool {
-        self.ranges[..self.used].iter().any(|&(lo, hi)| lo <= va && va <= hi)
+    pub(crate) fn meet(&self, first: u64, last: u64) -> bool {
+        self.ranges[..self.used].iter().any(|&(lo, hi)| lo <= last && first <= hi)
     }
 
     /// Forgets all.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.used = 0;
     }
 }
 
 /// One address space of EL0.
 #[derive(Clone, Copy, Debug, Default)]
-struct Context {
+struct Space {
     bound: bool,
     asid: u16,
     ttbr0: u64,
@@ -194,37 +197,36 @@ struct Tracked {
 
 /// What a TLBI instruction names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalidation {
+pub(crate) enum Invalidation {
     /// Everything of EL1&0.
     All,
     /// All entries of one ASID, except global ones.
     Asid(u16),
-    /// One page: entries of this ASID and global ones.
-    Page {
-        /// An address in the page.
+    /// A number of 4 KiB pages: entries of this ASID (of every ASID, if none) and global ones.
+    Pages {
+        /// An address in the first page.
         va: u64,
+        /// How many.
+        pages: u64,
         /// The ASID.
-        asid: u16,
-    },
-    /// One page, for every ASID.
-    PageEveryAsid {
-        /// An address in the page.
-        va: u64,
+        asid: Option<u16>,
     },
 }
 
 /// All tables of one vCPU.
-pub struct Tlb {
+pub(crate) struct Tlb {
     entries: Box<[Entry; ALL_ENTRIES]>,
     /// Table of the present exception level.
     current: Table,
     /// EL0's table, which LDTR and STTR use from EL1; empty until a miss has chosen a context.
     el0: Table,
     context: Option<usize>,
-    contexts: [Context; CONTEXTS],
+    contexts: [Space; CONTEXTS],
     clock: u64,
     el1_regions: Regions,
     tracked: Tracked,
+    /// Pages of 16 or 64 KiB have been seen: the guest uses such a granule.
+    has_wide_pages: bool,
 }
 
 impl Default for Tlb {
@@ -236,7 +238,7 @@ impl Default for Tlb {
 impl Tlb {
     /// Tables that hold nothing.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let blank = vec![Entry { tag_r: 0, tag_w: 0, addend: 0, info: 0 }; ALL_ENTRIES].into_boxed_slice();
         let entries = blank.try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
         let mut tlb = Self {
@@ -244,10 +246,11 @@ impl Tlb {
             current: Table::EL1,
             el0: Table::EMPTY,
             context: None,
-            contexts: [Context::default(); CONTEXTS],
+            contexts: [Space::default(); CONTEXTS],
             clock: 0,
             el1_regions: Regions::default(),
             tracked: Tracked::default(),
+            has_wide_pages: false,
         };
         tlb.clear(Table::EL1);
         tlb.clear(Table::EMPTY);
@@ -260,14 +263,14 @@ impl Tlb {
     /// The entry that would translate `va` at the present exception level.
     #[inline(always)]
     #[must_use]
-    pub fn current(&self, va: u64) -> &Entry {
+    pub(crate) fn current(&self, va: u64) -> &Entry {
         self.entry(self.current.slot(va))
     }
 
     /// The entry that would translate `va` for EL0.
     #[inline(always)]
     #[must_use]
-    pub fn el0(&self, va: u64) -> &Entry {
+    pub(crate) fn el0(&self, va: u64) -> &Entry {
         self.entry(self.el0.slot(va))
     }
 
@@ -281,7 +284,7 @@ impl Tlb {
 
     /// The slow path's view of a table entry: its page, if it is the translation of `va`.
     #[must_use]
-    pub fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
+    pub(crate) fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
         let entry = if el0 { self.el0(va) } else { self.entry(Table::EL1.slot(va)) };
         let page = va & !(PAGE - 1);
         let direct = entry.info & info::DIRECT != 0;
@@ -295,13 +298,15 @@ impl Tlb {
             device: entry.info & info::DEVICE != 0,
             not_global: entry.info & info::NOT_GLOBAL != 0,
             size_log2: PAGE_SHIFT as u8,
+            attributes: 0,
+            shareability: 0,
         };
         Some((page, direct.then_some(entry.addend)))
     }
 
     /// Puts the translation of `va` into the table of EL0 or EL1. `host` is the host address of the page where the
     /// fast path may use it, and `writable` whether also for stores.
-    pub fn insert(&mut self, el0: bool, va: u64, page: &Page, host: Option<u64>, writable: bool) {
+    pub(crate) fn insert(&mut self, el0: bool, va: u64, page: &Page, host: Option<u64>, writable: bool) {
         let table = if el0 { self.el0 } else { Table::EL1 };
         if table == Table::EMPTY {
             return;
@@ -317,6 +322,7 @@ impl Tlb {
             bits |= info::NOT_GLOBAL;
         }
         let is_block = u32::from(page.size_log2) > 16;
+        self.has_wide_pages |= u32::from(page.size_log2) > PAGE_SHIFT && !is_block;
         self.entries[slot] = match host {
             Some(host) => Entry {
                 tag_r: tag,
@@ -351,13 +357,13 @@ impl Tlb {
 
     /// Uses EL0's or EL1's table from now on.
     #[inline]
-    pub fn set_el0(&mut self, el0: bool) {
+    pub(crate) fn set_el0(&mut self, el0: bool) {
         self.current = if el0 { self.el0 } else { Table::EL1 };
     }
 
     /// The process has changed: EL0 has no table until [`Self::choose_context`], and what EL1 had of the old
     /// process is gone.
-    pub fn leave_context(&mut self, at_el0: bool) {
+    pub(crate) fn leave_context(&mut self, at_el0: bool) {
         self.el0 = Table::EMPTY;
         self.context = None;
         self.set_el0(at_el0);
@@ -367,18 +373,18 @@ impl Tlb {
     /// Whether EL0 has a table.
     #[inline]
     #[must_use]
-    pub fn has_context(&self) -> bool {
+    pub(crate) fn has_context(&self) -> bool {
         self.context.is_some()
     }
 
     /// Gives EL0 the table of this address space: its old one, or the longest unused.
-    pub fn choose_context(&mut self, asid: u16, ttbr0: u64, at_el0: bool) {
+    pub(crate) fn choose_context(&mut self, asid: u16, ttbr0: u64, at_el0: bool) {
         self.clock += 1;
         let known = self.contexts.iter().position(|c| c.bound && c.asid == asid && c.ttbr0 == ttbr0);
         let index = known.unwrap_or_else(|| {
             let oldest = (0..CONTEXTS).min_by_key(|&index| self.contexts[index].stamp).unwrap_or(0);
             self.clear_context(oldest);
-            self.contexts[oldest] = Context { bound: true, asid, ttbr0, empty: true, ..Context::default() };
+            self.contexts[oldest] = Space { bound: true, asid, ttbr0, empty: true, ..Space::default() };
             oldest
         });
         self.contexts[index].stamp = self.clock;
@@ -388,7 +394,7 @@ impl Tlb {
     }
 
     /// Forgets the EL1 translations that PSTATE.PAN forbids or that belong to a process.
-    pub fn drop_tracked(&mut self) {
+    pub(crate) fn drop_tracked(&mut self) {
         if self.tracked.overflowed {
             self.clear_el1();
             return;
@@ -399,7 +405,7 @@ impl Tlb {
     }
 
     /// Does what a TLBI instruction says.
-    pub fn invalidate(&mut self, what: Invalidation) {
+    pub(crate) fn invalidate(&mut self, what: Invalidation) {
         match what {
             Invalidation::All => self.clear_all(),
             Invalidation::Asid(asid) => {
@@ -410,16 +416,16 @@ impl Tlb {
                 }
                 self.drop_tracked();
             }
-            Invalidation::Page { va, asid } => self.invalidate_page(va, Some(asid)),
-            Invalidation::PageEveryAsid { va } => self.invalidate_page(va, None),
+            Invalidation::Pages { va, pages, asid } => self.invalidate_pages(va, pages, asid),
         }
     }
 
-    fn invalidate_page(&mut self, va: u64, asid: Option<u16>) {
-        if self.el1_regions.contain(va) {
+    fn invalidate_pages(&mut self, va: u64, pages: u64, asid: Option<u16>) {
+        let last = va.wrapping_add(pages.saturating_sub(1).saturating_mul(PAGE));
+        if pages > EL1_ENTRIES as u64 / 4 || self.el1_regions.meet(va, last) {
             self.clear_el1();
         } else {
-            self.clear_page(Table::EL1, va);
+            self.clear_pages(Table::EL1, va, pages);
         }
         for index in 0..CONTEXTS {
             let context = &self.contexts[index];
@@ -427,30 +433,32 @@ impl Tlb {
             if context.empty || !concerned {
                 continue;
             }
-            if context.regions.contain(va) {
+            if pages > EL0_ENTRIES as u64 / 4 || context.regions.meet(va, last) {
                 self.clear_context(index);
             } else {
-                self.clear_page(Table::context(index), va);
+                self.clear_pages(Table::context(index), va, pages);
             }
         }
     }
 
-    /// Clears the slots of the page of `va`: of the largest granule, 64 KiB, for any page may be that large.
+    fn clear_pages(&mut self, table: Table, va: u64, pages: u64) {
+        for page in 0..pages {
+            self.clear_page(table, va.wrapping_add(page * PAGE));
+        }
+    }
+
+    /// Clears the slot of a page, and its neighbours' where the page may be one of 16 or 64 KiB.
     fn clear_page(&mut self, table: Table, va: u64) {
-        let first = va & !0xffff;
-        for page in 0..16 {
-            let slot = table.slot(first + page * PAGE);
-            // Only what it maps: neighbours of a 4 KiB page are other pages and may stay.
-            let entry = &self.entries[slot];
-            let tag = if entry.info & info::DIRECT != 0 { entry.tag_r } else { entry.addend };
-            if entry.info & info::VALID != 0 && (tag ^ va) << 8 >> 24 == 0 {
-                self.clear_slot(table, slot);
-            }
+        let slots = if self.has_wide_pages { 16 } else { 1 };
+        let first = va & !(slots * PAGE - 1);
+        for page in 0..slots {
+            // Whatever it maps: to clear too much is no fault, and a tag in the top byte hides nothing.
+            self.clear_slot(table, table.slot(first.wrapping_add(page * PAGE)));
         }
     }
 
     /// Forbids fast stores to a physical page, because code has been decoded from it.
-    pub fn protect(&mut self, pa: u64) {
+    pub(crate) fn protect(&mut self, pa: u64) {
         for table in self.tables() {
             for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
                 if entry.info & (info::VALID | 0x0000_ffff_ffff_f000) == pa & !(PAGE - 1) | info::VALID {
@@ -461,7 +469,7 @@ impl Tlb {
     }
 
     /// Forgets everything.
-    pub fn clear_all(&mut self) {
+    pub(crate) fn clear_all(&mut self) {
         self.clear_el1();
         for index in 0..CONTEXTS {
             self.clear_context(index);
@@ -501,4 +509,3 @@ impl Tlb {
         self.entries[slot] = invalid(slot - table.base as usize, table.entries());
     }
 }
-

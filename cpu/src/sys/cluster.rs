@@ -1,41 +1,469 @@
-//! What all vCPUs of a machine share: memory, the bus, pending words and the request queues.
+//! What all vCPUs of a machine share: memory, the bus, power states, and the requests that they send one another.
+//!
+//! A request is posted to a vCPU's mailbox and noticed at its next block border. Whoever must know that it has been
+//! served waits by ticket ([`Cpu::complete_requests`], which DSB calls) and serves its own mailbox meanwhile, so that
+//! two vCPUs can wait for each other. A vCPU that sleeps, is off or is outside `run` executes nothing; it looks into
+//! its mailbox before it does, so nobody waits for it.
+//!
+//! The locks in here are leaves: nothing is called and no other lock is taken under them.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use hw::Ram;
+use hw::{Alarms, BusError, Clock, CodeWriteHook, IrqLine, Pa, Ram, SysRegDevice};
+
+use super::Exit;
+use super::features::Features;
+use super::signals::{Signal, VcpuSignals};
+use super::timer::Timer;
+use super::wait::EventStream;
+use crate::Cpu;
+use crate::mem::{HostRam, Invalidation, Writers, writer_bit};
+use crate::state::pending;
+
+/// Everything at physical addresses that are not RAM.
+///
+/// Called on vCPU threads, for 1, 2, 4, 8 or 16 bytes that do not cross a 4 KiB page. An error is an external abort
+/// to the guest.
+pub trait Bus: Send + Sync {
+    /// Reads from a device.
+    ///
+    /// # Errors
+    /// [`BusError`], if nothing answers.
+    fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError>;
+
+    /// Writes to a device.
+    ///
+    /// # Errors
+    /// [`BusError`], if nothing answers; nothing has then changed.
+    fn write(&self, pa: Pa, data: &[u8]) -> Result<(), BusError>;
+}
 
 /// What a cluster is made from.
 pub struct ClusterConfig {
-    /// How many vCPUs, at least 1.
-    pub cpus: usize,
+    /// The vCPUs' signals, whose wires the interrupt controller drives: as many as there are vCPUs, at least one.
+    pub signals: VcpuSignals,
+    /// The instructions that exist.
+    pub features: Features,
     /// Guest RAM.
     pub ram: Arc<Ram>,
+    /// Everything else at physical addresses.
+    pub bus: Arc<dyn Bus>,
+    /// The GIC's CPU interface: ICC_* registers.
+    pub gic: Arc<dyn SysRegDevice>,
+    /// Guest time.
+    pub clock: Arc<dyn Clock>,
+    /// Who calls back when a timer's time has come. Must not call [`hw::AlarmTarget::alarm`] under a lock that
+    /// [`Alarms::set`] takes.
+    pub alarms: Arc<dyn Alarms>,
+    /// The virtual timer's interrupt of each vCPU.
+    pub virtual_timer: Vec<Arc<dyn IrqLine>>,
+    /// The physical timer's interrupt of each vCPU.
+    pub physical_timer: Vec<Arc<dyn IrqLine>>,
+}
+
+/// Invalidations beyond this many are replaced by one of everything.
+const INVALIDATIONS: usize = 64;
+
+/// What others ask of a vCPU.
+#[derive(Debug, Default)]
+struct Letters {
+    /// Broadcast TLBIs.
+    invalidations: Vec<Invalidation>,
+    /// Stale code: the 64-byte granules, by page.
+    stale: BTreeMap<Pa, u64>,
+    /// Pages to which fast writes must end. Apart from the others: a vCPU that is about to decode code serves these
+    /// alone, for an invalidation must not slip in between its translation and its use of it.
+    protect: BTreeSet<Pa>,
+}
+
+/// A vCPU's mailbox.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    letters: Mutex<Letters>,
+    /// Tickets given out and served, for invalidations and for protections.
+    invalidations: Tickets,
+    protections: Tickets,
+}
+
+#[derive(Debug, Default)]
+struct Tickets {
+    given: AtomicU64,
+    served: AtomicU64,
+}
+
+impl Tickets {
+    fn give(&self) -> u64 {
+        self.given.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn given(&self) -> u64 {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    fn serve(&self, up_to: u64) {
+        self.served.fetch_max(up_to, Ordering::SeqCst);
+    }
+
+    fn are_served(&self, up_to: u64) -> bool {
+        self.served.load(Ordering::SeqCst) >= up_to
+    }
+}
+
+impl Mailbox {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post_invalidation(&self, what: Invalidation) -> u64 {
+        let mut letters = self.letters();
+        if letters.invalidations.len() < INVALIDATIONS {
+            letters.invalidations.push(what);
+        } else {
+            letters.invalidations = vec![Invalidation::All];
+        }
+        self.invalidations.give()
+    }
+
+    fn post_protection(&self, page: Pa) -> u64 {
+        let mut letters = self.letters();
+        letters.protect.insert(page);
+        self.protections.give()
+    }
+
+    fn post_stale(&self, page: Pa, granules: u64) {
+        *self.letters().stale.entry(page).or_default() |= granules;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    Off,
+    /// CPU_ON has been accepted; the vCPU has not yet started.
+    OnPending {
+        entry: u64,
+        context: u64,
+    },
+    On,
+}
+
+/// What CPU_ON and AFFINITY_INFO say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PowerState {
+    Off,
+    OnPending,
+    On,
+}
+
+impl Power {
+    fn seen(self) -> PowerState {
+        match self {
+            Self::Off => PowerState::Off,
+            Self::OnPending { .. } => PowerState::OnPending,
+            Self::On => PowerState::On,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PowerBoard {
+    states: Vec<Power>,
+    /// Why everything stops, once somebody has said so.
+    exit: Option<Exit>,
 }
 
 /// Shared by all vCPUs.
 pub struct Cluster {
-    pending: Box<[AtomicU32]>,
-    /// Guest RAM.
-    pub ram: Arc<Ram>,
+    signals: VcpuSignals,
+    mailboxes: Box<[Mailbox]>,
+    power: Mutex<PowerBoard>,
+    pub(crate) features: Features,
+    pub(crate) host: HostRam,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) gic: Arc<dyn SysRegDevice>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) virtual_timers: Vec<Arc<Timer>>,
+    pub(crate) physical_timers: Vec<Arc<Timer>>,
+    pub(crate) event_streams: Vec<EventStream>,
+    pub(crate) writers: Writers,
     /// Which pages hold decoded code.
     pub code_pages: crate::interp::CodePages,
+    /// Kept for the hook that RAM holds.
+    itself: OnceLock<Weak<Self>>,
+}
+
+/// What RAM calls when a device has written to code.
+struct DeviceWrites(Weak<Cluster>);
+
+impl CodeWriteHook for DeviceWrites {
+    fn code_written(&self, pa: Pa, len: u64) {
+        if let Some(cluster) = self.0.upgrade() {
+            cluster.code_written(pa, len);
+        }
+    }
 }
 
 impl Cluster {
-    /// The shared part of a machine.
+    /// The shared part of a machine. vCPU 0 is on, the others are off.
+    ///
+    /// # Panics
+    /// If there is no vCPU, or not one line of each timer for each.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { cpus, ram } = config;
-        Arc::new(Self {
-            pending: (0..cpus).map(|_| AtomicU32::new(0)).collect(),
+        let ClusterConfig { signals, features, ram, bus, gic, clock, alarms, virtual_timer, physical_timer } =
+            config;
+        let cpus = signals.len();
+        assert!(cpus > 0, "a machine has at least one vCPU");
+        assert!(virtual_timer.len() == cpus && physical_timer.len() == cpus, "one timer line per vCPU");
+        let timers = |lines: Vec<Arc<dyn IrqLine>>| {
+            lines
+                .into_iter()
+                .map(|line| Timer::new(Arc::clone(&clock), Arc::clone(&alarms), line))
+                .collect::<Vec<_>>()
+        };
+        let cluster = Arc::new(Self {
+            mailboxes: (0..cpus).map(|_| Mailbox::default()).collect(),
+            power: Mutex::new(PowerBoard {
+                states: (0..cpus).map(|cpu| if cpu == 0 { Power::On } else { Power::Off }).collect(),
+                exit: None,
+            }),
+            features,
             code_pages: crate::interp::CodePages::new(&ram),
-            ram,
-        })
+            writers: Writers::new(&ram),
+            host: HostRam::new(Arc::clone(&ram)),
+            bus,
+            gic,
+            virtual_timers: timers(virtual_timer),
+            physical_timers: timers(physical_timer),
+            event_streams: signals.iter().map(|signal| EventStream::new(&alarms, signal)).collect(),
+            clock,
+            signals,
+            itself: OnceLock::new(),
+        });
+        // The first value: nobody else has the cluster yet.
+        let _ = cluster.itself.set(Arc::downgrade(&cluster));
+        let hook: Arc<dyn CodeWriteHook> = Arc::new(DeviceWrites(Arc::downgrade(&cluster)));
+        ram.set_code_write_hook(&hook);
+        cluster
     }
 
-    /// The pending word of vCPU `index`: it must not move while the cluster lives.
-    pub(crate) fn pending(&self, index: usize) -> &AtomicU32 {
-        &self.pending[index]
+    /// How many vCPUs there are.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        self.signals.len()
+    }
+
+    /// vCPU `index`, in its reset state. To be made once for each.
+    ///
+    /// # Panics
+    /// If there is no such vCPU.
+    #[must_use]
+    pub fn vcpu(&self, index: usize) -> Cpu {
+        let itself = self.itself.get().and_then(Weak::upgrade);
+        Cpu::new(itself.unwrap_or_else(|| unreachable!("a borrowed cluster is alive")), index)
+    }
+
+    /// Makes every vCPU return [`Exit::Stopped`] from [`Cpu::run`] soon, unless the machine has stopped for another
+    /// reason. From any thread.
+    pub fn stop_all(&self) {
+        self.stop_for(Exit::Stopped);
+    }
+
+    /// Lets vCPUs run again after [`Self::stop_all`]: the next [`Cpu::run`] goes on where the last one stopped.
+    pub fn resume(&self) {
+        self.power().exit = None;
+        for signal in self.signals.iter() {
+            signal.clear(pending::STOP);
+        }
+    }
+
+    /// Stops all vCPUs; the first reason stays.
+    pub(crate) fn stop_for(&self, exit: Exit) {
+        self.power().exit.get_or_insert(exit);
+        for signal in self.signals.iter() {
+            signal.raise(pending::STOP);
+        }
+    }
+
+    /// Why everything stops, if it does.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.power().exit
+    }
+
+    pub(crate) fn signal(&self, cpu: usize) -> &Arc<Signal> {
+        self.signals.get(cpu).unwrap_or_else(|| panic!("no vCPU {cpu}: `Cpu`s have numbers of this cluster"))
+    }
+
+    /// The signals, by vCPU.
+    pub(crate) fn signals(&self) -> &VcpuSignals {
+        &self.signals
+    }
+
+    fn power(&self) -> MutexGuard<'_, PowerBoard> {
+        self.power.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn power_state(&self, cpu: usize) -> Option<PowerState> {
+        self.power().states.get(cpu).map(|state| state.seen())
+    }
+
+    /// Turns a vCPU on, to start at `entry` with `context` in x0. Gives the state that it was in: only one that was
+    /// off starts.
+    pub(crate) fn turn_on(&self, cpu: usize, entry: u64, context: u64) -> Option<PowerState> {
+        let mut power = self.power();
+        let state = power.states.get_mut(cpu)?;
+        let before = state.seen();
+        if before == PowerState::Off {
+            *state = Power::OnPending { entry, context };
+            drop(power);
+            // Any change of the word makes a sleeper look at its power state.
+            self.signal(cpu).raise(pending::RECHECK);
+        }
+        Some(before)
+    }
+
+    /// Turns a vCPU off.
+    pub(crate) fn turn_off(&self, cpu: usize) {
+        if let Some(state) = self.power().states.get_mut(cpu) {
+            *state = Power::Off;
+        }
+    }
+
+    /// Where a vCPU that CPU_ON has woken starts: entry and context, once.
+    pub(crate) fn take_start(&self, cpu: usize) -> Option<(u64, u64)> {
+        let mut power = self.power();
+        let state = power.states.get_mut(cpu)?;
+        if let Power::OnPending { entry, context } = *state {
+            *state = Power::On;
+            return Some((entry, context));
+        }
+        None
+    }
+
+    /// `len` bytes at `pa` have been written past the vCPUs' fast paths: all vCPUs drop code decoded from them.
+    pub(crate) fn code_written(&self, pa: Pa, len: u64) {
+        self.code_pages.written(pa, len, &mut |page, granules| {
+            for cpu in 0..self.cpus() {
+                self.mailboxes[cpu].post_stale(page, granules);
+                self.signal(cpu).raise(pending::REQUESTS);
+            }
+        });
+    }
+}
+
+/// Tickets of broadcasts whose end this vCPU has yet to wait for, by target; zero for none.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    tickets: Box<[u64]>,
+    any: bool,
+}
+
+impl Outstanding {
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self { tickets: vec![0; cpus].into(), any: false }
+    }
+}
+
+impl Cpu {
+    /// Posts a broadcast TLBI to all other vCPUs.
+    pub(crate) fn broadcast(&mut self, what: Invalidation) {
+        let cluster = &self.cluster;
+        for cpu in (0..cluster.cpus()).filter(|&cpu| cpu != self.index) {
+            self.local.outstanding.tickets[cpu] = cluster.mailboxes[cpu].post_invalidation(what);
+            self.local.outstanding.any = true;
+            cluster.signal(cpu).raise(pending::REQUESTS);
+        }
+    }
+
+    /// DSB beyond its host fence: waits until the requests that this vCPU has sent have been acknowledged.
+    pub(crate) fn complete_requests(&mut self) {
+        if !std::mem::take(&mut self.local.outstanding.any) {
+            return;
+        }
+        let cluster = Arc::clone(&self.cluster);
+        for cpu in 0..cluster.cpus() {
+            let ticket = std::mem::take(&mut self.local.outstanding.tickets[cpu]);
+            let (tickets, signal) = (&cluster.mailboxes[cpu].invalidations, cluster.signal(cpu));
+            self.wait_serving(
+                || tickets.are_served(ticket) || signal.is_asleep(),
+                |cpu| {
+                    cpu.serve_protections();
+                    cpu.serve_invalidations();
+                },
+            );
+        }
+    }
+
+    /// Makes those of `writers` (bits as in [`Writers`]) that are other vCPUs give up their fast write path to a page,
+    /// and waits until they have.
+    pub(crate) fn protect_elsewhere(&mut self, page: Pa, writers: u64) {
+        let cluster = Arc::clone(&self.cluster);
+        let others: Vec<(usize, u64)> = (0..cluster.cpus())
+            .filter(|&cpu| cpu != self.index && writers & writer_bit(cpu) != 0)
+            .map(|cpu| {
+                let ticket = cluster.mailboxes[cpu].post_protection(page);
+                cluster.signal(cpu).raise(pending::REQUESTS);
+                (cpu, ticket)
+            })
+            .collect();
+        for (cpu, ticket) in others {
+            let (tickets, signal) = (&cluster.mailboxes[cpu].protections, cluster.signal(cpu));
+            self.wait_serving(|| tickets.are_served(ticket) || signal.is_asleep(), Self::serve_protections);
+        }
+    }
+
+    /// Waits for another vCPU's next block border, serving this one's mailbox so that the other may wait as well.
+    fn wait_serving(&mut self, acknowledged: impl Fn() -> bool, serve: fn(&mut Self)) {
+        let mut rounds = 0u32;
+        while !acknowledged() {
+            serve(self);
+            rounds = rounds.saturating_add(1);
+            if rounds < 64 {
+                std::hint::spin_loop();
+            } else {
+                // The other thread may be waiting for this core.
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn serve_protections(&mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        let mailbox = &cluster.mailboxes[self.index];
+        let (pages, given) = {
+            let mut letters = mailbox.letters();
+            (std::mem::take(&mut letters.protect), mailbox.protections.given())
+        };
+        for page in pages {
+            self.protect(page);
+        }
+        mailbox.protections.serve(given);
+    }
+
+    fn serve_invalidations(&mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        let mailbox = &cluster.mailboxes[self.index];
+        let (invalidations, given) = {
+            let mut letters = mailbox.letters();
+            (std::mem::take(&mut letters.invalidations), mailbox.invalidations.given())
+        };
+        for what in invalidations {
+            self.invalidate(what);
+        }
+        mailbox.invalidations.serve(given);
+    }
+
+    /// Serves all of the mailbox. Between blocks: code may be dropped.
+    pub(crate) fn serve_requests(&mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        // Cleared first: what is posted from here on sets it again.
+        cluster.signal(self.index).clear(pending::REQUESTS);
+        self.serve_protections();
+        self.serve_invalidations();
+        let stale = std::mem::take(&mut cluster.mailboxes[self.index].letters().stale);
+        for (page, granules) in stale {
+            self.drop_code(page, granules);
+        }
     }
 }

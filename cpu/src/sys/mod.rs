@@ -1,12 +1,40 @@
 //! The system side: registers, exception entry and return, timers, PSCI, what vCPUs ask of one another.
 //!
-//! Signatures below are what `exec::system` and `interp` call.
+//! [`regs`] is the table of system registers, [`features`] what the identification registers say, [`maintenance`] the
+//! SYS instructions, [`wait`] WFI and WFE, [`psci`] the calls by HVC, [`timer`] a generic timer, [`signals`] and
+//! [`cluster`] what reaches a vCPU from outside. Here: exceptions, and what happens between blocks. Arm ARM
+//! (DDI 0487) D1.10 and D2.12. Signatures are what `exec::system` and `interp` call.
 
 pub mod cluster;
+pub mod features;
+mod maintenance;
+mod psci;
 pub mod regs;
+pub mod signals;
+#[cfg(test)]
+mod tests;
+pub mod timer;
+mod wait;
 
-use crate::{Cpu, Exception};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
 use hw::SysReg;
+
+use crate::exception::Class;
+use crate::state::{Flags, Pstate, SP, pending};
+use crate::{Cpu, Exception};
+
+/// Why [`Cpu::run`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// PSCI SYSTEM_OFF.
+    SystemOff,
+    /// PSCI SYSTEM_RESET or SYSTEM_RESET2.
+    SystemReset,
+    /// [`Cluster::stop_all`](cluster::Cluster::stop_all).
+    Stopped,
+}
 
 /// MSR (immediate) targets, op1:op2 as encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,61 +49,325 @@ pub enum PstateField {
     Ssbs,
 }
 
-#[allow(unused_variables, reason = "the bodies come with the system registers")]
+/// What a vCPU keeps for the system side, apart from what the guest sees.
+pub(crate) struct Local {
+    outstanding: cluster::Outstanding,
+    random: Random,
+    /// Software step: the instruction to be stepped has been let go.
+    step_armed: bool,
+}
+
+impl Local {
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self { outstanding: cluster::Outstanding::new(cpus), random: Random::default(), step_armed: false }
+    }
+}
+
+/// The generator behind RNDR: a keyed hash of a counter, with a key from the host.
+#[derive(Default)]
+struct Random {
+    key: RandomState,
+    drawn: u64,
+}
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        self.key.hash_one(self.drawn)
+    }
+}
+
+/// Offsets from VBAR_EL1 (D1.10.2): kinds within one of the groups by origin.
+mod vector {
+    pub(super) const SYNCHRONOUS: u64 = 0x000;
+    pub(super) const IRQ: u64 = 0x080;
+    pub(super) const FIQ: u64 = 0x100;
+    pub(super) const FROM_EL1_SP1: u64 = 0x200;
+    pub(super) const FROM_EL0: u64 = 0x400;
+}
+
+/// PSTATE as SPSR holds it at EL1h: M = 0b0101.
+const EL1H: u32 = 1 << Pstate::EL_SHIFT | Pstate::SP;
+
 impl Cpu {
-    /// MRS.
-    pub(crate) fn read_sysreg(&mut self, reg: SysReg, rt: u8) -> Result<u64, Exception> {
-        Err(Exception::undefined())
+    /// PSTATE as SPSR_EL1 has it, with NZCV.
+    #[must_use]
+    pub fn pstate(&self) -> u64 {
+        u64::from(self.state.pstate.0 | self.state.flags.nzcv())
     }
 
-    /// MSR (register). `rt` is the transfer register's number (0 to 31), for the syndrome of a trap.
-    pub(crate) fn write_sysreg(&mut self, reg: SysReg, rt: u8, value: u64) -> Result<(), Exception> {
-        Err(Exception::undefined())
+    /// Sets PSTATE as a debugger does: as SPSR_EL1 has it; a mode that does not exist is taken as EL1h.
+    pub fn set_pstate(&mut self, pstate: u64) {
+        let bits = pstate as u32;
+        let mode = if is_mode(bits) { bits & MODE } else { EL1H };
+        self.state.flags = Flags::from_nzcv(bits);
+        self.replace_pstate(mode | bits & (Pstate::DAIF | Pstate::IL | Pstate::SS | Pstate::PAN));
+    }
+
+    /// The state of the boot protocol: as after reset, with the program counter at `pc` and x0 set.
+    pub fn set_boot_state(&mut self, pc: u64, x0: u64) {
+        self.reset();
+        self.state.pc = pc;
+        self.state.x[0] = x0;
     }
 
     /// MSR (immediate).
+    ///
+    /// # Errors
+    /// UNDEFINED at EL0, but for DAIFSet and DAIFClr, which SCTLR_EL1.UMA opens and otherwise are trapped.
     pub(crate) fn write_pstate_field(&mut self, field: PstateField, imm: u8) -> Result<(), Exception> {
-        Err(Exception::undefined())
-    }
-
-    /// SYS: IC, DC, AT, TLBI and unallocated ones. op0 of `reg` is 1.
-    pub(crate) fn system_instruction(&mut self, reg: SysReg, rt: u8, value: u64) -> Result<(), Exception> {
-        Err(Exception::undefined())
-    }
-
-    /// WFI: returns when there is a reason to go on, or at once if STOP is pending (the instruction is then complete).
-    pub(crate) fn wait_for_interrupt(&mut self) -> Result<(), Exception> {
+        let masks = u32::from(imm) << 6 & Pstate::DAIF;
+        let daif = self.state.pstate.0 & Pstate::DAIF;
+        if self.at_el0() {
+            let op2 = match field {
+                PstateField::DaifSet => 6,
+                PstateField::DaifClr => 7,
+                _ => return Err(Exception::undefined()),
+            };
+            if self.state.sys.sctlr >> 9 & 1 == 0 {
+                return Err(Exception::trapped_system(SysReg::new(0, 3, 4, imm, op2), 31, false));
+            }
+        }
+        match field {
+            PstateField::SpSel => self.select_sp(imm & 1 != 0),
+            PstateField::DaifSet => self.set_daif(daif | masks),
+            PstateField::DaifClr => self.set_daif(daif & !masks),
+            PstateField::Pan => self.set_pan(imm & 1 != 0),
+            // Not advertised, hence not decoded.
+            PstateField::Uao | PstateField::Dit | PstateField::Ssbs => return Err(Exception::undefined()),
+        }
         Ok(())
     }
 
-    /// WFE.
-    pub(crate) fn wait_for_event(&mut self) -> Result<(), Exception> {
-        Ok(())
+    /// Writes PSTATE.SP: another stack pointer comes into use.
+    fn select_sp(&mut self, own: bool) {
+        let sp = if own { Pstate::SP } else { 0 };
+        self.replace_pstate(self.state.pstate.0 & !Pstate::SP | sp);
     }
 
-    /// SEV (`everywhere`) and SEVL.
-    pub(crate) fn send_event(&mut self, everywhere: bool) {}
-
-    /// DSB beyond its host fence: waits until the requests that this vCPU has sent have been acknowledged.
-    pub(crate) fn complete_requests(&mut self) {}
-
-    /// ERET: sets PSTATE, pc, the stack pointer in use and the block context.
-    pub(crate) fn exception_return(&mut self) -> Result<(), Exception> {
-        Err(Exception::undefined())
+    /// Writes PSTATE.{D,A,I,F}, given where PSTATE has them.
+    fn set_daif(&mut self, daif: u32) {
+        self.state.pstate.0 = self.state.pstate.0 & !Pstate::DAIF | daif;
+        // An interrupt that is pending has its bit set in the pending word, which is looked at after this block.
+        if self.state.sys.mdscr & 1 != 0 {
+            self.debug_changed();
+        }
     }
 
-    /// HVC #imm: PSCI. Err for an undefined HVC; `Ok` leaves results in x0-x3.
-    pub(crate) fn hypervisor_call(&mut self, imm: u16) -> Result<(), Exception> {
-        Err(Exception::undefined())
+    /// Writes PSTATE.PAN.
+    fn set_pan(&mut self, pan: bool) {
+        let old = self.state.pstate.0;
+        self.state.pstate.0 = old & !Pstate::PAN | if pan { Pstate::PAN } else { 0 };
+        if pan && old & Pstate::PAN == 0 {
+            self.memory_pan_set();
+        }
+    }
+
+    /// Replaces PSTATE but for the flags, with all that hangs on it: stack pointer, memory rights, block context.
+    fn replace_pstate(&mut self, bits: u32) {
+        let (old, new) = (self.state.pstate, Pstate(bits));
+        let bank = |pstate: Pstate| usize::from(pstate.el() != 0 && pstate.has(Pstate::SP));
+        if bank(old) != bank(new) {
+            self.state.sp_bank[bank(old)] = self.state.x[usize::from(SP)];
+            self.state.x[usize::from(SP)] = self.state.sp_bank[bank(new)];
+        }
+        self.state.pstate = new;
+        if old.el() != new.el() {
+            self.memory_el_changed();
+        }
+        if new.has(Pstate::PAN) && !old.has(Pstate::PAN) {
+            self.memory_pan_set();
+        }
+        if (old.0 ^ bits) & (3 << Pstate::EL_SHIFT | Pstate::IL) != 0 || self.state.sys.mdscr & 1 != 0 {
+            self.debug_changed();
+        }
     }
 
     /// Takes `exception`, which the instruction at `state.pc` raised: saves state, vectors, updates the block context.
     /// The preferred return address is `state.pc`, or the instruction after it for SVC.
-    pub(crate) fn take_exception(&mut self, exception: Exception) {}
+    pub(crate) fn take_exception(&mut self, exception: Exception) {
+        let mut preferred_return = self.state.pc;
+        if exception.class == Class::Svc {
+            preferred_return = preferred_return.wrapping_add(4);
+            // SVC is complete when it is taken: a step over it is done (D2.12.5).
+            if self.local.step_armed {
+                self.state.pstate.0 &= !Pstate::SS;
+            }
+        }
+        self.state.sys.esr = exception.esr(self.at_el0());
+        if exception.class.has_far() {
+            self.state.sys.far = exception.far;
+        }
+        self.enter(vector::SYNCHRONOUS, preferred_return);
+    }
+
+    /// Exception entry to EL1 (D1.10.1).
+    fn enter(&mut self, offset: u64, preferred_return: u64) {
+        let old = self.state.pstate;
+        let group = match (old.el(), old.has(Pstate::SP)) {
+            (0, _) => vector::FROM_EL0,
+            (_, true) => vector::FROM_EL1_SP1,
+            (_, false) => 0,
+        };
+        self.state.sys.spsr = self.pstate();
+        self.state.sys.elr = preferred_return;
+        let pan = old.0 & Pstate::PAN | if self.state.sys.span() { 0 } else { Pstate::PAN };
+        self.local.step_armed = false;
+        self.replace_pstate(EL1H | Pstate::DAIF | pan);
+        self.clear_exclusive();
+        self.state.pc = self.state.sys.vbar.wrapping_add(group + offset);
+    }
+
+    /// ERET: sets PSTATE, pc, the stack pointer in use and the block context.
+    ///
+    /// # Errors
+    /// UNDEFINED at EL0.
+    pub(crate) fn exception_return(&mut self) -> Result<(), Exception> {
+        if self.at_el0() {
+            return Err(Exception::undefined());
+        }
+        let spsr = self.state.sys.spsr as u32;
+        let old = self.state.pstate.0;
+        let kept = spsr & (Pstate::DAIF | Pstate::PAN);
+        // D1.11.4: after an illegal return EL and stack pointer stay, IL is set; flags and masks return either way.
+        let new = if is_mode(spsr) {
+            let mode = spsr & MODE;
+            let step = spsr & Pstate::SS;
+            let step = if self.step_survives_return(mode, spsr) { step } else { 0 };
+            kept | mode | spsr & Pstate::IL | step
+        } else {
+            kept | old & MODE | Pstate::IL
+        };
+        self.state.flags = Flags::from_nzcv(spsr);
+        self.local.step_armed = false;
+        self.replace_pstate(new);
+        self.clear_exclusive();
+        self.cluster.signal(self.index).send_event_to_itself();
+        self.state.pc = self.mem.branch_target(self.state.sys.elr);
+        Ok(())
+    }
+
+    /// Whether SPSR.SS reaches PSTATE (D2.12.4): software step is enabled at the target and was not here.
+    fn step_survives_return(&self, mode: u32, spsr: u32) -> bool {
+        let here = self.steps_at(self.state.pstate);
+        let there = self.steps_at(Pstate(mode | spsr & Pstate::DAIF));
+        !here && there
+    }
+
+    /// Whether software step is active in `pstate` (D2.12.2): MDSCR_EL1.SS, OS lock open, and debug exceptions enabled
+    /// from that exception level: at EL1 only with KDE and unmasked.
+    fn steps_at(&self, pstate: Pstate) -> bool {
+        let sys = &self.state.sys;
+        let kernel_debug = sys.mdscr >> 13 & 1 != 0 && !pstate.has(Pstate::D);
+        sys.mdscr & 1 != 0 && sys.os_lock == 0 && (pstate.el() == 0 || kernel_debug)
+    }
+
+    /// Whether software step is active: each instruction is followed by a look at the pending word.
+    #[must_use]
+    pub(crate) fn is_stepping(&self) -> bool {
+        self.state.sys.mdscr & 1 != 0 && self.steps_at(self.state.pstate)
+    }
+
+    /// Something that may change how instructions are stepped or trapped has changed.
+    fn debug_changed(&mut self) {
+        if self.is_stepping() {
+            self.cluster.signal(self.index).raise(pending::RECHECK);
+        }
+        self.context_changed();
+    }
 
     /// Serves the pending word at a block border, with `state.pc` exact: runs requests, takes an unmasked interrupt.
     /// `Some` leaves the run loop.
-    pub(crate) fn serve_pending(&mut self) -> Option<crate::Exit> {
+    pub(crate) fn serve_pending(&mut self) -> Option<Exit> {
+        let cluster = Arc::clone(&self.cluster);
+        let signal = cluster.signal(self.index);
+        if signal.is_asleep() {
+            signal.get_up();
+        }
+        let word = signal.pending();
+        if word & pending::REQUESTS != 0 {
+            self.serve_requests();
+        }
+        if word & pending::STOP != 0
+            && let Some(exit) = cluster.exit()
+        {
+            return Some(self.leave(exit));
+        }
+        if word & pending::RECHECK != 0 {
+            signal.clear(pending::RECHECK);
+            if let Some(exit) = self.wait_for_power() {
+                return Some(self.leave(exit));
+            }
+            if self.is_stepping() {
+                // Every border is of interest until the step is over.
+                signal.raise(pending::RECHECK);
+                if self.step() {
+                    return None;
+                }
+            }
+        }
+        let word = signal.pending();
+        if word & pending::FIQ != 0 && !self.state.pstate.has(Pstate::F) {
+            self.enter(vector::FIQ, self.state.pc);
+        } else if word & pending::IRQ != 0 && !self.state.pstate.has(Pstate::I) {
+            self.enter(vector::IRQ, self.state.pc);
+        }
         None
     }
+
+    /// Leaves the run loop: from here on this vCPU executes nothing, and looks around before it does again.
+    fn leave(&mut self, exit: Exit) -> Exit {
+        let signal = self.cluster.signal(self.index);
+        signal.raise(pending::RECHECK);
+        signal.fall_asleep();
+        exit
+    }
+
+    /// While the vCPU is off, sleeps until CPU_ON or an exit; starts it if CPU_ON has come.
+    fn wait_for_power(&mut self) -> Option<Exit> {
+        let cluster = Arc::clone(&self.cluster);
+        let signal = cluster.signal(self.index);
+        let is_off = || cluster.power_state(self.index) == Some(cluster::PowerState::Off);
+        if is_off() {
+            signal.sleep_until(|_| !is_off() || cluster.exit().is_some());
+            signal.clear(pending::RECHECK);
+            if is_off() {
+                return cluster.exit();
+            }
+        }
+        if let Some((entry, context)) = cluster.take_start(self.index) {
+            self.set_boot_state(entry, context);
+            self.serve_requests();
+        }
+        None
+    }
+
+    /// Software step at a block border (D2.12.3): true if a step exception has been taken or the one instruction may
+    /// now run; interrupts are then not looked at, for the step exception comes before them.
+    fn step(&mut self) -> bool {
+        if self.state.pstate.has(Pstate::SS) && !self.local.step_armed {
+            // Active, not pending: an interrupt that is pending is taken in place of the instruction.
+            let word = self.cluster.signal(self.index).pending();
+            let irq = word & pending::IRQ != 0 && !self.state.pstate.has(Pstate::I);
+            let fiq = word & pending::FIQ != 0 && !self.state.pstate.has(Pstate::F);
+            if irq || fiq {
+                return false;
+            }
+            self.local.step_armed = true;
+            return true;
+        }
+        // An exclusive load is told apart, because a step always breaks the pair.
+        let exclusive = self.local.step_armed && self.mem.has_monitor();
+        self.state.pstate.0 &= !Pstate::SS;
+        self.take_exception(Exception::software_step(exclusive));
+        true
+    }
+}
+
+/// SPSR.M\[4:0\].
+const MODE: u32 = 0x1f;
+
+/// Whether SPSR.M names a mode to which EL1 can return: EL0t, EL1t, EL1h.
+const fn is_mode(spsr: u32) -> bool {
+    matches!(spsr & MODE, 0b00000 | 0b00100 | 0b00101)
 }

@@ -1,5 +1,491 @@
-//! The system registers that a vCPU keeps.
+//! The system registers: one table that says for each its encoding, who may access it, what a write leaves in it, and
+//! what depends on it. What is not in the table, and not in the identification space, is UNDEFINED.
+//!
+//! Arm ARM (DDI 0487) D17 and D19. The GIC's registers (ICC_*) belong to a device behind a seam. Debug registers are
+//! storage: breakpoints and watchpoints match nothing. Deliberately absent: every register of a feature that the
+//! identification registers do not advertise.
 
-/// Values of system registers, in the order of nothing in particular.
-#[derive(Debug, Default)]
-pub struct SysRegs {}
+use hw::SysReg;
+
+use super::features::{self, id_value, is_id, mpidr};
+use super::timer::{FREQUENCY_HZ, Timer};
+use crate::exception::Exception;
+use crate::state::{Flags, Pstate, pending};
+use crate::{Cpu, State};
+
+/// SCTLR_EL1.
+mod sctlr {
+    /// EL0 may read and write the interrupt masks.
+    pub(super) const UMA: u64 = 1 << 9;
+    /// EL0 may read CTR_EL0.
+    pub(super) const UCT: u64 = 1 << 15;
+    /// Bits that software can change: UCI, SPAN, WXN, nTWE, nTWI, UCT, DZE, I, UMA, SA0, SA, C, A, M.
+    pub(super) const WRITABLE: u64 = 0x048d_d21f;
+    /// RES1 without the features that would define them: LSMAOE, nTLSMD, EIS, TSCXT, EOS, SED, ITD.
+    pub(super) const RES1: u64 = 0x3050_0980;
+    pub(super) const SPAN: u64 = 1 << 23;
+}
+
+/// CNTKCTL_EL1: what EL0 may reach of the timers.
+mod cntkctl {
+    pub(super) const EL0PCTEN: u64 = 1 << 0;
+    pub(super) const EL0VCTEN: u64 = 1 << 1;
+    pub(super) const EL0VTEN: u64 = 1 << 8;
+    pub(super) const EL0PTEN: u64 = 1 << 9;
+    pub(super) const WRITABLE: u64 = 0x3ff;
+}
+
+/// SPSR_EL1 bits that exist: N, Z, C, V, PAN, SS, IL, D, A, I, F, M\[4:0\].
+const SPSR: u64 = 0xf070_03df;
+
+/// TCR_EL1 bits that exist: everything up to TBI1 but bits 6 and 35.
+const TCR: u64 = 0x0000_0077_ffff_ffbf;
+
+/// MDSCR_EL1 bits that software can change: MDE, KDE, TDCC, SS.
+const MDSCR: u64 = 0xb001;
+
+/// How many breakpoints and watchpoints ID_AA64DFR0_EL1 promises.
+const DEBUG_PAIRS: usize = 2;
+
+/// The registers that a vCPU keeps for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the architecture's own names")]
+pub struct SysRegs {
+    pub sctlr: u64,
+    pub cpacr: u64,
+    pub tcr: u64,
+    pub ttbr0: u64,
+    pub ttbr1: u64,
+    pub mair: u64,
+    pub vbar: u64,
+    pub elr: u64,
+    pub spsr: u64,
+    pub esr: u64,
+    pub far: u64,
+    pub par: u64,
+    pub afsr0: u64,
+    pub afsr1: u64,
+    pub contextidr: u64,
+    pub tpidr_el0: u64,
+    pub tpidrro_el0: u64,
+    pub tpidr_el1: u64,
+    pub csselr: u64,
+    pub cntkctl: u64,
+    pub cntfrq: u64,
+    pub mdscr: u64,
+    pub mdccint: u64,
+    /// OSLSR_EL1.OSLK: the OS lock, which debug exceptions respect.
+    pub os_lock: u64,
+    pub osdlr: u64,
+    pub dbgclaim: u64,
+    pub dbgprcr: u64,
+    pub dbgbvr: [u64; DEBUG_PAIRS],
+    pub dbgbcr: [u64; DEBUG_PAIRS],
+    pub dbgwvr: [u64; DEBUG_PAIRS],
+    pub dbgwcr: [u64; DEBUG_PAIRS],
+}
+
+impl Default for SysRegs {
+    /// The values after reset. Where the architecture leaves them open, zero.
+    fn default() -> Self {
+        Self {
+            sctlr: sctlr::RES1 | sctlr::SPAN,
+            cntfrq: FREQUENCY_HZ,
+            os_lock: 1,
+            cpacr: 0,
+            tcr: 0,
+            ttbr0: 0,
+            ttbr1: 0,
+            mair: 0,
+            vbar: 0,
+            elr: 0,
+            spsr: 0,
+            esr: 0,
+            far: 0,
+            par: 0,
+            afsr0: 0,
+            afsr1: 0,
+            contextidr: 0,
+            tpidr_el0: 0,
+            tpidrro_el0: 0,
+            tpidr_el1: 0,
+            csselr: 0,
+            cntkctl: 0,
+            mdscr: 0,
+            mdccint: 0,
+            osdlr: 0,
+            dbgclaim: 0,
+            dbgprcr: 0,
+            dbgbvr: [0; DEBUG_PAIRS],
+            dbgbcr: [0; DEBUG_PAIRS],
+            dbgwvr: [0; DEBUG_PAIRS],
+            dbgwcr: [0; DEBUG_PAIRS],
+        }
+    }
+}
+
+impl SysRegs {
+    /// The present ASID: of the TTBR that TCR_EL1.A1 selects, 8 or 16 bits by TCR_EL1.AS.
+    #[must_use]
+    pub const fn asid(&self) -> u16 {
+        let ttbr = if self.tcr >> 22 & 1 != 0 { self.ttbr1 } else { self.ttbr0 };
+        self.asid_of(ttbr)
+    }
+
+    /// The ASID in bits \[63:48\] of a register or TLBI operand.
+    #[must_use]
+    pub const fn asid_of(&self, value: u64) -> u16 {
+        let asid = (value >> 48) as u16;
+        if self.tcr >> 36 & 1 != 0 { asid } else { asid & 0xff }
+    }
+
+    /// Whether exceptions to EL1 leave PSTATE.PAN alone.
+    #[must_use]
+    pub const fn span(&self) -> bool {
+        self.sctlr & sctlr::SPAN != 0
+    }
+}
+
+/// What EL0 may do with a register.
+#[derive(Clone, Copy)]
+enum User {
+    /// Nothing: UNDEFINED.
+    Nothing,
+    Read,
+    ReadWrite,
+    /// What a control register says; otherwise the access is trapped to EL1.
+    If(fn(&SysRegs) -> bool),
+    /// Likewise, but only to read; a write is UNDEFINED.
+    ReadIf(fn(&SysRegs) -> bool),
+}
+
+/// What depends on a register that has been written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    None,
+    /// Address translation.
+    Translation,
+    /// What blocks are made for: traps and debug.
+    Context,
+}
+
+/// How a register is read and written at EL1.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Always this value; not writable.
+    Constant(u64),
+    /// A word of [`SysRegs`]: bits that software can change, bits that are always one.
+    Stored(fn(&mut SysRegs) -> &mut u64, u64, u64, Effect),
+    /// Computed; not writable.
+    ReadOnly(fn(&mut Cpu) -> u64),
+    /// Not readable.
+    WriteOnly(fn(&mut Cpu, u64)),
+    ReadWrite(fn(&mut Cpu) -> u64, fn(&mut Cpu, u64)),
+    /// SP_EL0, whose existence depends on PSTATE.SP.
+    SpEl0,
+}
+
+struct Row {
+    reg: SysReg,
+    name: &'static str,
+    user: User,
+    kind: Kind,
+}
+
+/// Whether the GIC's CPU interface has the register: ICC_PMR_EL1, and CRn 12 from CRm 8.
+const fn is_gic(reg: SysReg) -> bool {
+    matches!(reg.fields(), (3, 0, 4, 6, 0) | (3, 0, 12, 8..=12, _))
+}
+
+macro_rules! rows {
+    ($( $name:ident($op0:literal, $op1:literal, $crn:literal, $crm:literal, $op2:literal) $user:expr, $kind:expr; )*) => {
+        const ROWS: &[Row] = &[
+            $( Row { reg: SysReg::new($op0, $op1, $crn, $crm, $op2), name: stringify!($name), user: $user, kind: $kind }, )*
+        ];
+    };
+}
+
+use Effect::{Context, None as Nowhere, Translation};
+use Kind::{Constant, ReadOnly, ReadWrite, SpEl0, Stored, WriteOnly};
+use User::{If, Nothing, Read, ReadIf};
+
+const ALL: u64 = u64::MAX;
+const WORD: u64 = u32::MAX as u64;
+
+rows! {
+    // Identification; ID_* are apart: see `is_id`.
+    MIDR_EL1(3, 0, 0, 0, 0) Nothing, Constant(features::MIDR);
+    MPIDR_EL1(3, 0, 0, 0, 5) Nothing, ReadOnly(|cpu| mpidr(cpu.index));
+    REVIDR_EL1(3, 0, 0, 0, 6) Nothing, Constant(0);
+    AIDR_EL1(3, 1, 0, 0, 7) Nothing, Constant(0);
+    CCSIDR_EL1(3, 1, 0, 0, 0) Nothing, ReadOnly(|cpu| features::ccsidr(cpu.state.sys.csselr));
+    CLIDR_EL1(3, 1, 0, 0, 1) Nothing, Constant(features::CLIDR);
+    CSSELR_EL1(3, 2, 0, 0, 0) Nothing, Stored(|r| &mut r.csselr, 0xf, 0, Nowhere);
+    CTR_EL0(3, 3, 0, 0, 1) ReadIf(|r| r.sctlr & sctlr::UCT != 0), Constant(features::CTR);
+    DCZID_EL0(3, 3, 0, 0, 7) Read, ReadOnly(dczid);
+
+    // PSTATE.
+    SPSel(3, 0, 4, 2, 0) Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::SP), |cpu, v| cpu.select_sp(v & 1 != 0));
+    CurrentEL(3, 0, 4, 2, 2) Nothing, ReadOnly(|cpu| u64::from(cpu.state.pstate.el()) << 2);
+    PAN(3, 0, 4, 2, 3) Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::PAN), |cpu, v| cpu.set_pan(v >> 22 & 1 != 0));
+    NZCV(3, 3, 4, 2, 0) User::ReadWrite, ReadWrite(|cpu| u64::from(cpu.state.flags.nzcv()), |cpu, v| cpu.state.flags = Flags::from_nzcv(v as u32));
+    DAIF(3, 3, 4, 2, 1) If(|r| r.sctlr & sctlr::UMA != 0), ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::DAIF), |cpu, v| cpu.set_daif(v as u32 & Pstate::DAIF));
+
+    // Exceptions.
+    SPSR_EL1(3, 0, 4, 0, 0) Nothing, Stored(|r| &mut r.spsr, SPSR, 0, Nowhere);
+    ELR_EL1(3, 0, 4, 0, 1) Nothing, Stored(|r| &mut r.elr, ALL, 0, Nowhere);
+    SP_EL0(3, 0, 4, 1, 0) Nothing, SpEl0;
+    AFSR0_EL1(3, 0, 5, 1, 0) Nothing, Stored(|r| &mut r.afsr0, WORD, 0, Nowhere);
+    AFSR1_EL1(3, 0, 5, 1, 1) Nothing, Stored(|r| &mut r.afsr1, WORD, 0, Nowhere);
+    ESR_EL1(3, 0, 5, 2, 0) Nothing, Stored(|r| &mut r.esr, WORD, 0, Nowhere);
+    FAR_EL1(3, 0, 6, 0, 0) Nothing, Stored(|r| &mut r.far, ALL, 0, Nowhere);
+    VBAR_EL1(3, 0, 12, 0, 0) Nothing, Stored(|r| &mut r.vbar, ALL << 11, 0, Nowhere);
+    RVBAR_EL1(3, 0, 12, 0, 1) Nothing, Constant(0);
+    ISR_EL1(3, 0, 12, 1, 0) Nothing, ReadOnly(pending_interrupts);
+
+    // Control and translation.
+    SCTLR_EL1(3, 0, 1, 0, 0) Nothing, Stored(|r| &mut r.sctlr, sctlr::WRITABLE, sctlr::RES1, Translation);
+    ACTLR_EL1(3, 0, 1, 0, 1) Nothing, ReadWrite(zero, ignore);
+    CPACR_EL1(3, 0, 1, 0, 2) Nothing, Stored(|r| &mut r.cpacr, 0x30_0000, 0, Context);
+    TTBR0_EL1(3, 0, 2, 0, 0) Nothing, Stored(|r| &mut r.ttbr0, ALL << 1, 0, Translation);
+    TTBR1_EL1(3, 0, 2, 0, 1) Nothing, Stored(|r| &mut r.ttbr1, ALL << 1, 0, Translation);
+    TCR_EL1(3, 0, 2, 0, 2) Nothing, Stored(|r| &mut r.tcr, TCR, 0, Translation);
+    PAR_EL1(3, 0, 7, 4, 0) Nothing, Stored(|r| &mut r.par, ALL, 0, Nowhere);
+    MAIR_EL1(3, 0, 10, 2, 0) Nothing, Stored(|r| &mut r.mair, ALL, 0, Translation);
+    AMAIR_EL1(3, 0, 10, 3, 0) Nothing, ReadWrite(zero, ignore);
+    CONTEXTIDR_EL1(3, 0, 13, 0, 1) Nothing, Stored(|r| &mut r.contextidr, WORD, 0, Nowhere);
+    TPIDR_EL1(3, 0, 13, 0, 4) Nothing, Stored(|r| &mut r.tpidr_el1, ALL, 0, Nowhere);
+    TPIDR_EL0(3, 3, 13, 0, 2) User::ReadWrite, Stored(|r| &mut r.tpidr_el0, ALL, 0, Nowhere);
+    TPIDRRO_EL0(3, 3, 13, 0, 3) Read, Stored(|r| &mut r.tpidrro_el0, ALL, 0, Nowhere);
+
+    // Random numbers.
+    RNDR(3, 3, 2, 4, 0) Read, ReadOnly(random);
+    RNDRRS(3, 3, 2, 4, 1) Read, ReadOnly(random);
+
+    // Timers. EL1 is the highest exception level, so it may write the frequency.
+    CNTKCTL_EL1(3, 0, 14, 1, 0) Nothing, Stored(|r| &mut r.cntkctl, cntkctl::WRITABLE, 0, Nowhere);
+    CNTFRQ_EL0(3, 3, 14, 0, 0) ReadIf(|r| r.cntkctl & (cntkctl::EL0PCTEN | cntkctl::EL0VCTEN) != 0), Stored(|r| &mut r.cntfrq, WORD, 0, Nowhere);
+    CNTPCT_EL0(3, 3, 14, 0, 1) ReadIf(|r| r.cntkctl & cntkctl::EL0PCTEN != 0), ReadOnly(|cpu| cpu.physical_timer().count());
+    CNTVCT_EL0(3, 3, 14, 0, 2) ReadIf(|r| r.cntkctl & cntkctl::EL0VCTEN != 0), ReadOnly(|cpu| cpu.virtual_timer().count());
+    CNTP_TVAL_EL0(3, 3, 14, 2, 0) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().tval(), |cpu, v| cpu.physical_timer().set_tval(v));
+    CNTP_CTL_EL0(3, 3, 14, 2, 1) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().ctl(), |cpu, v| cpu.physical_timer().set_ctl(v));
+    CNTP_CVAL_EL0(3, 3, 14, 2, 2) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().cval(), |cpu, v| cpu.physical_timer().set_cval(v));
+    CNTV_TVAL_EL0(3, 3, 14, 3, 0) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().tval(), |cpu, v| cpu.virtual_timer().set_tval(v));
+    CNTV_CTL_EL0(3, 3, 14, 3, 1) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().ctl(), |cpu, v| cpu.virtual_timer().set_ctl(v));
+    CNTV_CVAL_EL0(3, 3, 14, 3, 2) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().cval(), |cpu, v| cpu.virtual_timer().set_cval(v));
+
+    // Debug.
+    OSDTRRX_EL1(2, 0, 0, 0, 2) Nothing, ReadWrite(zero, ignore);
+    MDCCINT_EL1(2, 0, 0, 2, 0) Nothing, Stored(|r| &mut r.mdccint, 0x6000_0000, 0, Nowhere);
+    MDSCR_EL1(2, 0, 0, 2, 2) Nothing, Stored(|r| &mut r.mdscr, MDSCR, 0, Context);
+    OSDTRTX_EL1(2, 0, 0, 3, 2) Nothing, ReadWrite(zero, ignore);
+    OSECCR_EL1(2, 0, 0, 6, 2) Nothing, ReadWrite(zero, ignore);
+    DBGBVR0_EL1(2, 0, 0, 0, 4) Nothing, Stored(|r| &mut r.dbgbvr[0], ALL << 2, 0, Nowhere);
+    DBGBCR0_EL1(2, 0, 0, 0, 5) Nothing, Stored(|r| &mut r.dbgbcr[0], 0xff_e1e7, 0, Nowhere);
+    DBGWVR0_EL1(2, 0, 0, 0, 6) Nothing, Stored(|r| &mut r.dbgwvr[0], ALL << 2, 0, Nowhere);
+    DBGWCR0_EL1(2, 0, 0, 0, 7) Nothing, Stored(|r| &mut r.dbgwcr[0], 0x1f1f_ffff, 0, Nowhere);
+    DBGBVR1_EL1(2, 0, 0, 1, 4) Nothing, Stored(|r| &mut r.dbgbvr[1], ALL << 2, 0, Nowhere);
+    DBGBCR1_EL1(2, 0, 0, 1, 5) Nothing, Stored(|r| &mut r.dbgbcr[1], 0xff_e1e7, 0, Nowhere);
+    DBGWVR1_EL1(2, 0, 0, 1, 6) Nothing, Stored(|r| &mut r.dbgwvr[1], ALL << 2, 0, Nowhere);
+    DBGWCR1_EL1(2, 0, 0, 1, 7) Nothing, Stored(|r| &mut r.dbgwcr[1], 0x1f1f_ffff, 0, Nowhere);
+    MDRAR_EL1(2, 0, 1, 0, 0) Nothing, Constant(0);
+    OSLAR_EL1(2, 0, 1, 0, 4) Nothing, WriteOnly(|cpu, v| { cpu.state.sys.os_lock = v & 1; cpu.debug_changed(); });
+    // OSLM = 0b10: the lock is implemented.
+    OSLSR_EL1(2, 0, 1, 1, 4) Nothing, ReadOnly(|cpu| 1 << 3 | cpu.state.sys.os_lock << 1);
+    OSDLR_EL1(2, 0, 1, 3, 4) Nothing, Stored(|r| &mut r.osdlr, 1, 0, Nowhere);
+    DBGPRCR_EL1(2, 0, 1, 4, 4) Nothing, Stored(|r| &mut r.dbgprcr, 1, 0, Nowhere);
+    DBGCLAIMSET_EL1(2, 0, 7, 8, 6) Nothing, ReadWrite(|_| 0xff, |cpu, v| cpu.state.sys.dbgclaim |= v & 0xff);
+    DBGCLAIMCLR_EL1(2, 0, 7, 9, 6) Nothing, ReadWrite(|cpu| cpu.state.sys.dbgclaim, |cpu, v| cpu.state.sys.dbgclaim &= !(v & 0xff));
+    DBGAUTHSTATUS_EL1(2, 0, 7, 14, 6) Nothing, Constant(0);
+    MDCCSR_EL0(2, 3, 0, 1, 0) ReadIf(dcc_open), Constant(0);
+    DBGDTR_EL0(2, 3, 0, 4, 0) If(dcc_open), ReadWrite(zero, ignore);
+    DBGDTRRX_EL0(2, 3, 0, 5, 0) If(dcc_open), ReadWrite(zero, ignore);
+}
+
+fn zero(_: &mut Cpu) -> u64 {
+    0
+}
+
+fn ignore(_: &mut Cpu, _: u64) {}
+
+/// MDSCR_EL1.TDCC traps EL0's accesses to the debug communication channel, in which nobody listens.
+fn dcc_open(regs: &SysRegs) -> bool {
+    regs.mdscr >> 12 & 1 == 0
+}
+
+/// DCZID_EL0: DZP tells whether DC ZVA is forbidden at this exception level.
+fn dczid(cpu: &mut Cpu) -> u64 {
+    features::DCZID | u64::from(cpu.at_el0() && cpu.state.sys.sctlr >> 14 & 1 == 0) << 4
+}
+
+/// ISR_EL1: physical interrupts that are pending, masked or not.
+fn pending_interrupts(cpu: &mut Cpu) -> u64 {
+    let word = cpu.state.pending();
+    u64::from(word & pending::IRQ != 0) << 7 | u64::from(word & pending::FIQ != 0) << 6
+}
+
+/// RNDR and RNDRRS: a number from the host's generator. PSTATE.NZCV = 0 says that it is one.
+fn random(cpu: &mut Cpu) -> u64 {
+    cpu.state.flags = Flags::from_nzcv(0);
+    cpu.local.random.next()
+}
+
+/// Position in [`ROWS`] plus one, by encoding without bit 15, which op0 = 2 and 3 share.
+static INDEX: [u8; 1 << 15] = {
+    let mut index = [0; 1 << 15];
+    let mut row = 0;
+    while row < ROWS.len() {
+        index[(ROWS[row].reg.0 & 0x7fff) as usize] = row as u8 + 1;
+        row += 1;
+    }
+    index
+};
+
+fn row(reg: SysReg) -> Option<&'static Row> {
+    if reg.0 >> 15 == 0 {
+        return None; // op0 = 0 and 1 are instructions
+    }
+    let index = INDEX[usize::from(reg.0 & 0x7fff)];
+    ROWS.get(usize::from(index).wrapping_sub(1))
+}
+
+/// The register's name in the architecture, for traces and debuggers.
+#[must_use]
+pub fn name(reg: SysReg) -> Option<&'static str> {
+    row(reg).map(|row| row.name)
+}
+
+impl Cpu {
+    /// MRS.
+    ///
+    /// # Errors
+    /// UNDEFINED, or trapped from EL0.
+    pub(crate) fn read_sysreg(&mut self, reg: SysReg, rt: u8) -> Result<u64, Exception> {
+        let Some(row) = row(reg) else { return self.read_other(reg) };
+        if self.at_el0() {
+            self.check_user(row.user, reg, rt, true)?;
+        }
+        match row.kind {
+            Kind::Constant(value) => Ok(value),
+            Kind::Stored(at, _, res1, _) => Ok(*at(&mut self.state.sys) | res1),
+            Kind::ReadOnly(read) | Kind::ReadWrite(read, _) => Ok(read(self)),
+            Kind::WriteOnly(_) => Err(Exception::undefined()),
+            Kind::SpEl0 => {
+                self.check_sp_el0()?;
+                Ok(self.state.sp_bank[0])
+            }
+        }
+    }
+
+    /// MSR (register). `rt` is the transfer register's number (0 to 31), for the syndrome of a trap.
+    ///
+    /// # Errors
+    /// UNDEFINED, or trapped from EL0.
+    pub(crate) fn write_sysreg(&mut self, reg: SysReg, rt: u8, value: u64) -> Result<(), Exception> {
+        let Some(row) = row(reg) else { return self.write_other(reg, value) };
+        if self.at_el0() {
+            self.check_user(row.user, reg, rt, false)?;
+        }
+        match row.kind {
+            Kind::Constant(_) | Kind::ReadOnly(_) => return Err(Exception::undefined()),
+            Kind::Stored(at, writable, _, effect) => {
+                *at(&mut self.state.sys) = value & writable;
+                self.after_write(effect);
+            }
+            Kind::WriteOnly(write) | Kind::ReadWrite(_, write) => write(self, value),
+            Kind::SpEl0 => {
+                self.check_sp_el0()?;
+                self.state.sp_bank[0] = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// SP_EL0 has no other name than SP while it is in use.
+    fn check_sp_el0(&self) -> Result<(), Exception> {
+        if self.state.pstate.has(Pstate::SP) { Ok(()) } else { Err(Exception::undefined()) }
+    }
+
+    fn after_write(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Translation => {
+                self.memory_regime_changed();
+            }
+            Effect::Context => self.debug_changed(),
+        }
+    }
+
+    fn check_user(&self, user: User, reg: SysReg, rt: u8, read: bool) -> Result<(), Exception> {
+        let open = match user {
+            User::Nothing => return Err(Exception::undefined()),
+            User::Read | User::ReadIf(_) if !read => return Err(Exception::undefined()),
+            User::Read | User::ReadWrite => true,
+            User::If(open) | User::ReadIf(open) => open(&self.state.sys),
+        };
+        if open { Ok(()) } else { Err(Exception::trapped_system(reg, rt, read)) }
+    }
+
+    /// Registers that have no row: identification space and the GIC's.
+    fn read_other(&mut self, reg: SysReg) -> Result<u64, Exception> {
+        if self.at_el0() {
+            return Err(Exception::undefined());
+        }
+        if is_id(reg) {
+            return Ok(id_value(self.cluster.features, reg));
+        }
+        let value = if is_gic(reg) { self.cluster.gic.sysreg_read(self.index, reg) } else { None };
+        value.ok_or_else(|| self.unknown(reg, "read"))
+    }
+
+    fn write_other(&mut self, reg: SysReg, value: u64) -> Result<(), Exception> {
+        if self.at_el0() {
+            return Err(Exception::undefined());
+        }
+        let done = if is_gic(reg) { self.cluster.gic.sysreg_write(self.index, reg, value) } else { None };
+        done.ok_or_else(|| self.unknown(reg, "write"))
+    }
+
+    #[cold]
+    fn unknown(&self, reg: SysReg, what: &str) -> Exception {
+        log::debug!("vCPU {}: {what} of {reg:?} at {:#x} is undefined", self.index, self.state.pc);
+        Exception::undefined()
+    }
+
+    fn virtual_timer(&self) -> &Timer {
+        &self.cluster.virtual_timers[self.index]
+    }
+
+    fn physical_timer(&self) -> &Timer {
+        &self.cluster.physical_timers[self.index]
+    }
+
+    /// The reset state of registers and caches of translation.
+    pub(crate) fn reset(&mut self) {
+        self.state = State::new(self.cluster.signal(self.index).word());
+        self.mem = crate::mem::Context::new(&self.state.sys);
+        self.virtual_timer().reset();
+        self.physical_timer().reset();
+        self.context_changed();
+        self.mapping_changed(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_has_each_encoding_once_and_finds_each_by_it() {
+        for (position, entry) in ROWS.iter().enumerate() {
+            let (op0, ..) = entry.reg.fields();
+            assert!(op0 >= 2, "{}", entry.name);
+            assert_eq!(row(entry.reg).map(|found| found.name), Some(entry.name));
+            assert!(!is_id(entry.reg) && !is_gic(entry.reg), "{}", entry.name);
+            assert!(ROWS[..position].iter().all(|other| other.reg != entry.reg), "{}", entry.name);
+        }
+        assert!(row(SysReg::new(1, 0, 7, 5, 0)).is_none());
+        assert!(row(SysReg::new(3, 0, 1, 2, 0)).is_none(), "ZCR_EL1");
+        assert_eq!(name(SysReg::new(3, 0, 1, 0, 0)), Some("SCTLR_EL1"));
+    }
+}

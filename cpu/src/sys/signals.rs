@@ -9,26 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use hw::IrqLine;
 
-/// Bits of the pending word.
-pub mod pending {
-    /// The IRQ wire is high.
-    pub const IRQ: u32 = 1 << 0;
-    /// The FIQ wire is high.
-    pub const FIQ: u32 = 1 << 1;
-    /// The vCPU's thread is asked out of `run`.
-    pub const STOP: u32 = 1 << 2;
-    /// The mailbox holds requests of other vCPUs.
-    pub const REQUEST: u32 = 1 << 3;
-    /// PSTATE or a control register has changed so that the word must be looked at afresh.
-    pub const RECHECK: u32 = 1 << 4;
-    /// The event register of WFE is set. Ends no block: see [`super::ATTENTION`].
-    pub const EVENT: u32 = 1 << 5;
-    /// Software step is active: every instruction is followed by a check.
-    pub const STEP: u32 = 1 << 6;
-}
-
-/// The bits for which a running vCPU leaves its block.
-pub const ATTENTION: u32 = !pending::EVENT;
+use crate::state::pending;
 
 /// One vCPU's pending word and bed.
 #[derive(Debug, Default)]
@@ -38,6 +19,8 @@ pub struct Signal {
     asleep: AtomicBool,
     bed: Mutex<()>,
     wake: Condvar,
+    /// The event register of WFE (D1.6.1). Apart from the word, because a running vCPU need not look at it.
+    event: AtomicBool,
 }
 
 impl Signal {
@@ -55,11 +38,8 @@ impl Signal {
 
     /// Sets bits and wakes the vCPU if it sleeps.
     pub fn raise(&self, bits: u32) {
-        let before = self.word.fetch_or(bits, Ordering::SeqCst);
-        if before & bits != bits && self.asleep.load(Ordering::SeqCst) {
-            // The lock orders this after the sleeper's last look at the word and before its wait.
-            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
-            self.wake.notify_all();
+        if self.word.fetch_or(bits, Ordering::SeqCst) & bits != bits {
+            self.wake_sleeper();
         }
     }
 
@@ -71,6 +51,30 @@ impl Signal {
     /// Clears bits and tells which of them were set.
     pub fn take(&self, bits: u32) -> u32 {
         self.word.fetch_and(!bits, Ordering::SeqCst) & bits
+    }
+
+    /// Sets the event register.
+    pub fn send_event(&self) {
+        self.event.store(true, Ordering::SeqCst);
+        self.wake_sleeper();
+    }
+
+    /// Sets the event register of the calling vCPU, which is awake.
+    pub fn send_event_to_itself(&self) {
+        self.event.store(true, Ordering::Relaxed);
+    }
+
+    /// Clears the event register; tells if it was set.
+    pub fn take_event(&self) -> bool {
+        self.event.swap(false, Ordering::SeqCst)
+    }
+
+    fn wake_sleeper(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            // The lock orders this after the sleeper's last look and before its wait.
+            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
     }
 
     /// Whether the vCPU sleeps: requests to it count as done, since it looks into its mailbox before it goes on.
@@ -89,20 +93,15 @@ impl Signal {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Sleeps until one of `until` is set; returns the word.
-    pub fn sleep_until(&self, until: u32) -> u32 {
+    /// Sleeps until `enough`, which is asked after each change of the word or the event register.
+    pub fn sleep_until(&self, mut enough: impl FnMut(&Self) -> bool) {
         self.fall_asleep();
         let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
-        let word = loop {
-            let word = self.pending();
-            if word & until != 0 {
-                break word;
-            }
+        while !enough(self) {
             bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
-        };
+        }
         drop(bed);
         self.get_up();
-        word
     }
 }
 
@@ -113,12 +112,14 @@ pub struct VcpuSignals {
 }
 
 impl VcpuSignals {
-    /// Signals for `cpus` vCPUs, none pending, all asleep.
+    /// Signals for `cpus` vCPUs, no interrupt pending, all asleep.
     #[must_use]
     pub fn new(cpus: usize) -> Self {
         let one = || {
             let signal = Signal::default();
             signal.fall_asleep();
+            // The first border looks whether the vCPU is on.
+            signal.raise(pending::RECHECK);
             Arc::new(signal)
         };
         Self { all: (0..cpus).map(|_| one()).collect() }
@@ -192,20 +193,33 @@ mod tests {
         let signals = VcpuSignals::new(2);
         signals.irq_line(1).set(true);
         signals.fiq_line(1).set(true);
-        assert_eq!(signals.get(1).unwrap().pending(), pending::IRQ | pending::FIQ);
-        assert_eq!(signals.get(0).unwrap().pending(), 0);
+        let interrupts = |cpu| signals.get(cpu).unwrap().pending() & (pending::IRQ | pending::FIQ);
+        assert_eq!((interrupts(0), interrupts(1)), (0, pending::IRQ | pending::FIQ));
         signals.irq_line(1).set(false);
-        assert_eq!(signals.get(1).unwrap().pending(), pending::FIQ);
+        assert_eq!(interrupts(1), pending::FIQ);
         signals.irq_line(7).set(true);
     }
 
     #[test]
-    fn sleeper_wakes_for_the_bits_it_waits_for() {
+    fn sleeper_wakes_for_what_it_waits_for() {
         let signals = VcpuSignals::new(1);
         let signal = Arc::clone(signals.get(0).unwrap());
-        let sleeper = std::thread::spawn(move || signal.sleep_until(pending::IRQ | pending::STOP));
-        signals.get(0).unwrap().raise(pending::EVENT);
+        let sleeper = std::thread::spawn(move || {
+            signal.sleep_until(|signal| signal.pending() & pending::IRQ != 0);
+            signal.pending()
+        });
+        signals.get(0).unwrap().raise(pending::RECHECK);
         signals.irq_line(0).set(true);
         assert_eq!(sleeper.join().unwrap() & pending::IRQ, pending::IRQ);
+    }
+
+    #[test]
+    fn event_register_is_taken_once() {
+        let signals = VcpuSignals::new(1);
+        let signal = signals.get(0).unwrap();
+        signal.send_event();
+        signal.send_event();
+        assert!(signal.take_event());
+        assert!(!signal.take_event());
     }
 }

@@ -1,0 +1,192 @@
+//! Exclusives, atomic read-modify-writes and ordered accesses, out of line.
+//!
+//! An exclusive store is a compare-and-swap with the value that the exclusive load saw: a location that was changed
+//! and changed back in between passes for untouched, which no program that follows Arm ARM (DDI 0487) B2.9.5 can
+//! tell. Atomics are the host's own. On a device they end in an unsupported atomic fault.
+
+use std::sync::atomic::{Ordering, fence};
+
+use vmsa::AccessKind;
+
+use super::slow::Place;
+use super::{AtomicOp, Order, Scalar, hits, host};
+use crate::exception::FaultStatus;
+use crate::{Cpu, Exception};
+
+/// What an exclusive load has seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Monitor {
+    va: u64,
+    bytes: u64,
+    value: u128,
+}
+
+impl Cpu {
+    /// LDXR, LDAXR: aligned; remembers address, size and value. LDXP of two 32-bit registers is `T = u64`, of two
+    /// 64-bit registers `T = u128`, low half first.
+    pub(crate) fn load_exclusive<T: Scalar>(&mut self, va: u64, order: Order) -> Result<T, Exception> {
+        let entry = self.mem.tlb.current(va);
+        let value: T = if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_r) {
+            let at = va.wrapping_add(entry.addend);
+            match order {
+                // SAFETY: a matching tag says that `addend` leads to the RAM behind this page.
+                Order::Relaxed => unsafe { host::load(at) },
+                // SAFETY: likewise, and the address is aligned.
+                Order::Ordered => unsafe { host::load_acquire(at) },
+            }
+        } else {
+            let place = self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
+            let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
+            let at = place.host(va).ok_or(unsupported)?;
+            // SAFETY: the host address is in a page of RAM and aligned.
+            unsafe { host::load_acquire(at) }
+        };
+        self.mem.monitor = Some(Monitor { va, bytes: T::BYTES, value: value.to_u128() });
+        Ok(value)
+    }
+
+    /// STXR, STLXR, STXP, STLXP: whether the store was made. Clears the monitor. Host exchanges are sequentially
+    /// consistent, so `order` asks for nothing more.
+    pub(crate) fn store_exclusive<T: Scalar>(
+        &mut self,
+        va: u64,
+        value: T,
+        _order: Order,
+    ) -> Result<bool, Exception> {
+        if va & (T::BYTES - 1) != 0 {
+            return Err(Exception::data_abort(va, FaultStatus::ALIGNMENT, true));
+        }
+        let Some(monitor) = self.mem.monitor.take() else { return Ok(false) };
+        if monitor.va != va || monitor.bytes != T::BYTES {
+            return Ok(false);
+        }
+        let expected = T::from_u128(monitor.value);
+        let exchange = |at| {
+            // SAFETY: callers give the address of aligned bytes of RAM.
+            unsafe { host::compare_exchange(at, expected, value) == expected }
+        };
+        let entry = self.mem.tlb.current(va);
+        if hits(va, T::BYTES, entry.tag_w) {
+            return Ok(exchange(va.wrapping_add(entry.addend)));
+        }
+        let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
+        let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, true);
+        let at = place.host(va).ok_or(unsupported)?;
+        let stored = exchange(at);
+        if stored {
+            self.stored(place.pa(va), T::BYTES);
+        }
+        Ok(stored)
+    }
+
+    /// CLREX.
+    #[inline]
+    pub(crate) fn clear_exclusive(&mut self) {
+        self.mem.monitor = None;
+    }
+
+    /// Whether the monitored location no longer holds what the exclusive load saw: the event that clears the global
+    /// monitor and wakes WFE (B2.9.2). `None` without a monitor.
+    pub(crate) fn monitor_broken(&mut self) -> Option<bool> {
+        let monitor = self.mem.monitor?;
+        let mut bytes = [0; 16];
+        let len = usize::try_from(monitor.bytes).ok()?;
+        let read = self.read_bytes(monitor.va, bytes.get_mut(..len)?, 1, self.at_el0());
+        Some(read.is_err() || u128::from_le_bytes(bytes) != monitor.value)
+    }
+
+    /// LDADD, LDCLR, ... SWP: the value that was in memory.
+    pub(crate) fn atomic<T: Scalar>(
+        &mut self,
+        op: AtomicOp,
+        va: u64,
+        operand: T,
+        _order: Order,
+    ) -> Result<T, Exception> {
+        let entry = self.mem.tlb.current(va);
+        if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_w) {
+            // SAFETY: a matching write tag says that the page is RAM without code, and the address is aligned.
+            // What can be written can be read.
+            return Ok(unsafe { host::read_modify_write(va.wrapping_add(entry.addend), op, operand) });
+        }
+        self.update_slow(va, &|at| {
+            // SAFETY: `update_slow` gives the address of aligned bytes of RAM.
+            unsafe { host::read_modify_write(at, op, operand) }
+        })
+    }
+
+    /// CAS, and CASP as `T = u64` or `u128`: stores `new` if memory holds `expected`; the value that was in memory.
+    pub(crate) fn compare_and_swap<T: Scalar>(
+        &mut self,
+        va: u64,
+        expected: T,
+        new: T,
+        _order: Order,
+    ) -> Result<T, Exception> {
+        let entry = self.mem.tlb.current(va);
+        if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_w) {
+            // SAFETY: as in `atomic`.
+            return Ok(unsafe { host::compare_exchange(va.wrapping_add(entry.addend), expected, new) });
+        }
+        self.update_slow(va, &|at| {
+            // SAFETY: `update_slow` gives the address of aligned bytes of RAM.
+            unsafe { host::compare_exchange(at, expected, new) }
+        })
+    }
+
+    /// A read-modify-write off the fast path. ISS.WnR tells of a write only if a read would have been possible.
+    #[cold]
+    fn update_slow<T: Scalar>(&mut self, va: u64, update: &dyn Fn(u64) -> T) -> Result<T, Exception> {
+        self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
+        let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
+        let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
+        let found = update(place.host(va).ok_or(unsupported)?);
+        self.stored(place.pa(va), T::BYTES);
+        Ok(found)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn load_acquire_slow<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
+        let place = self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
+        match place.host(va) {
+            // SAFETY: the host address is in a page of RAM and aligned.
+            Some(at) => Ok(unsafe { host::load_acquire(at) }),
+            None => {
+                let value = self.load_slow(va, self.at_el0());
+                fence(Ordering::SeqCst);
+                value
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn store_release_slow<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
+        let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
+        match place.host(va) {
+            Some(at) => {
+                // SAFETY: the host address is in a page of RAM and aligned.
+                unsafe { host::store_release(at, value) };
+                self.stored(place.pa(va), T::BYTES);
+                Ok(())
+            }
+            None => {
+                fence(Ordering::SeqCst);
+                let done = self.store_slow(va, value, self.at_el0());
+                fence(Ordering::SeqCst);
+                done
+            }
+        }
+    }
+
+    /// Finds where an access leads that must be aligned to its size, whatever the memory (B2.5.2, without FEAT_LSE2).
+    fn locate_aligned(&mut self, va: u64, bytes: u64, kind: AccessKind) -> Result<Place, Exception> {
+        let fault = |status| Exception::data_abort(va, status, kind == AccessKind::Write);
+        if va & (bytes - 1) != 0 {
+            return Err(fault(FaultStatus::ALIGNMENT));
+        }
+        let el0 = self.at_el0();
+        self.locate(va, kind, el0).map_err(fault)
+    }
+}
