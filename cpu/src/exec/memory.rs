@@ -4,6 +4,7 @@
 
 use crate::insn::Insn;
 use crate::mem::Scalar;
+use crate::state::SP;
 use crate::{Cpu, Exception};
 
 /// What is transferred between memory and a general register.
@@ -50,6 +51,9 @@ elements! {
 /// The base register's value, after CheckSPAlignment if it is SP.
 #[inline(always)]
 pub(crate) fn base(cpu: &mut Cpu, i: &Insn) -> Result<u64, Exception> {
+    if i.rn == SP {
+        cpu.check_stack_pointer()?;
+    }
     Ok(cpu.x(i.rn))
 }
 

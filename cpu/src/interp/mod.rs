@@ -1,7 +1,18 @@
-//! The interpreter: pre-decoded blocks, how they are found, and the loop that runs them.
+//! The interpreter (tier T0): runs pre-decoded blocks in one `match` loop.
+//!
+//! [`cache`] finds blocks, [`block`] holds them, [`code_pages`] knows what memory they came from. The loop leaves a
+//! block by its links where it can, and looks at the pending word before each one. The address of an instruction is
+//! its place in its block: `state.pc` is written only where somebody looks at it.
 
+mod block;
+mod cache;
 mod code_pages;
+#[cfg(test)]
+mod tests;
 
+use std::ptr::NonNull;
+
+pub(crate) use cache::Code;
 pub use code_pages::CodePages;
 
 use crate::exec::atomic::AtomicOp;
@@ -9,78 +20,124 @@ use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Insn, Op};
-use crate::{Cpu, Exception};
-
-/// Why [`Cpu::run`] came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Somebody set [`crate::state::pending::STOP`].
-    Kicked,
-    /// PSCI CPU_OFF: this vCPU is off until it is turned on again.
-    CpuOff,
-    /// PSCI SYSTEM_OFF.
-    SystemOff,
-    /// PSCI SYSTEM_RESET or SYSTEM_RESET2.
-    SystemReset,
-}
-
-/// One vCPU's blocks.
-#[derive(Debug, Default)]
-pub(crate) struct Code {}
-
-impl Code {
-    pub(crate) fn new() -> Self {
-        Self {}
-    }
-}
+use crate::{Cpu, Exit};
+use block::Block;
 
 impl Cpu {
     /// Runs guest code until there is a reason to leave.
     pub fn run(&mut self) -> Exit {
+        self.context_changed();
         loop {
-            if self.state.pending() != 0
-                && let Some(exit) = self.serve_pending()
-            {
+            // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
+            // block is run before the next look.
+            let looked = self.state.pending() != 0;
+            if looked && let Some(exit) = self.serve_pending() {
                 return exit;
             }
-            let _ = self.run_block(&[Insn::fall_through()]);
+            match self.find_block(self.state.pc) {
+                Ok(block) => self.run_blocks(block, looked),
+                Err(exception) => self.take_exception(exception),
+            }
         }
     }
 
-    /// EL, MMU, FP trap or translation regime may have changed: called by whoever changes PSTATE.EL, SCTLR_EL1.M,
-    /// CPACR_EL1.FPEN.
-    pub(crate) fn context_changed(&mut self) {}
-
-    /// A mapping that code may have been fetched through has changed: `lower` for TTBR0's half alone (a context
-    /// switch), otherwise both.
-    pub(crate) fn mapping_changed(&mut self, _lower: bool) {}
-
-    /// Drops this vCPU's blocks that overlap `granules` (bits of 64 bytes each) of the page at `page`.
-    pub(crate) fn drop_code(&mut self, _page: hw::Pa, _granules: u64) {}
-
-    fn run_block(&mut self, code: &[Insn]) -> Result<(), Exception> {
+    /// Runs `block` and what follows it, until something is pending or an exception has been taken.
+    /// With `looked`, the first block is run whatever is pending.
+    fn run_blocks(&mut self, mut block: NonNull<Block>, mut looked: bool) {
         let cpu = self;
-        for i in code {
-            let op = i.op;
-            macro_rules! plain {
-                ($($handler:tt)*) => { $($handler)*(cpu, i) };
+        'blocks: loop {
+            // SAFETY: blocks come from `find_block` and valid links, and stay where they are until the arena is
+            // emptied, which happens only in `find_block`: after it this reference is not used.
+            let header = unsafe { block.as_ref() };
+            if !std::mem::take(&mut looked) && cpu.state.pending() != 0 {
+                cpu.state.pc = header.pc;
+                return;
             }
-            macro_rules! fallible {
-                ($($handler:tt)*) => { $($handler)*(cpu, i)? };
+            let first = Block::insns(block);
+            let mut at = first;
+            loop {
+                // SAFETY: every block ends in an instruction that leaves this loop.
+                let i: &Insn = unsafe { &*at };
+                /// The address of the instruction at `at`.
+                macro_rules! pc {
+                    () => {
+                        // SAFETY: both point into the same block.
+                        header.pc.wrapping_add(4 * unsafe { at.offset_from_unsigned(first) } as u64)
+                    };
+                }
+                macro_rules! raise {
+                    ($exception:expr) => {{
+                        cpu.state.pc = pc!();
+                        cpu.take_exception($exception);
+                        return;
+                    }};
+                }
+                macro_rules! enter {
+                    ($found:expr, $pc:expr) => {
+                        match $found {
+                            Ok(found) => {
+                                block = found;
+                                continue 'blocks;
+                            }
+                            Err(exception) => {
+                                cpu.state.pc = $pc;
+                                cpu.take_exception(exception);
+                                return;
+                            }
+                        }
+                    };
+                }
+                macro_rules! plain {
+                    ($($handler:tt)*) => { $($handler)*(cpu, i) };
+                }
+                macro_rules! fallible {
+                    ($($handler:tt)*) => {
+                        if let Err(exception) = $($handler)*(cpu, i) {
+                            raise!(exception);
+                        }
+                    };
+                }
+                macro_rules! branch {
+                    ($($handler:tt)*) => {{
+                        let (slot, target) = if $($handler)*(cpu, i) { (0, i.imm) } else { (1, header.end) };
+                        let link = &header.links[slot];
+                        if link.stamp == cpu.state.stamp[usize::from(header.half) & 1] {
+                            block = link.block;
+                            continue 'blocks;
+                        }
+                        enter!(cpu.follow(block, slot, target), target)
+                    }};
+                }
+                macro_rules! indirect {
+                    ($($handler:tt)*) => {{
+                        let target = $($handler)*(cpu, i);
+                        if let Some(found) = cpu.cached_block(target) {
+                            block = found;
+                            continue 'blocks;
+                        }
+                        let target = cpu.mem.branch_target(target);
+                        enter!(cpu.find_block(target), target)
+                    }};
+                }
+                macro_rules! system {
+                    ($($handler:tt)*) => {{
+                        cpu.state.pc = header.end;
+                        if let Err(exception) = $($handler)*(cpu, i) {
+                            raise!(exception);
+                        }
+                        let target = cpu.state.pc;
+                        if let Some(found) = cpu.cached_block(target) {
+                            block = found;
+                            continue 'blocks;
+                        }
+                        return;
+                    }};
+                }
+                let op = i.op;
+                include!(concat!(env!("OUT_DIR"), "/dispatch.rs"));
+                // SAFETY: the instruction was not the block's last one: those have left the loop.
+                at = unsafe { at.add(1) };
             }
-            macro_rules! branch {
-                ($($handler:tt)*) => { { $($handler)*(cpu, i); } };
-            }
-            #[allow(unused_macros)]
-            macro_rules! indirect {
-                ($($handler:tt)*) => { { $($handler)*(cpu, i); } };
-            }
-            #[allow(unused_macros)]
-            macro_rules! system {
-                ($($handler:tt)*) => { $($handler)*(cpu, i)? };
-            }
-            include!(concat!(env!("OUT_DIR"), "/dispatch.rs"));
         }
-        Ok(())
     }
 }

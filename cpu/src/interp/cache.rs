@@ -1,0 +1,331 @@
+//! How blocks are found: by direct links, by a small cache on the virtual address, by a table on everything.
+//!
+//! A block's key is the physical and the virtual address of its first instruction and the context that it was decoded
+//! for; ASIDs and table bases are not part of it, so process switches keep all blocks. Links and the jump cache skip
+//! translation, so they hold only while nothing that translation depends on has changed: each carries a *stamp*, and
+//! the vCPU has a current stamp for each half of its address space. To invalidate all of them is to take new stamps.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ptr::NonNull;
+
+use hw::Pa;
+
+use super::block::{Arena, Block, LONGEST, Link, NEVER};
+use crate::insn::{Features, Insn, Kind, decode};
+use crate::state::Pstate;
+use crate::{Cpu, Exception};
+
+/// What the meaning of an instruction depends on besides its bits: part of a block's key and of stamps.
+mod context {
+    /// At EL0.
+    pub(super) const EL0: u8 = 1 << 0;
+    /// SCTLR_EL1.M.
+    pub(super) const MMU: u8 = 1 << 1;
+    /// CPACR_EL1.FPEN traps floating point and SIMD at this EL.
+    pub(super) const FP_TRAPPED: u8 = 1 << 2;
+    /// PSTATE.IL: every instruction takes an exception.
+    pub(super) const ILLEGAL: u8 = 1 << 3;
+    /// Software step: blocks of one instruction.
+    pub(super) const STEP: u8 = 1 << 4;
+}
+
+/// Entries of the jump cache.
+const JUMPS: usize = 2048;
+
+#[derive(Clone, Copy, Debug)]
+struct Jump {
+    pc: u64,
+    stamp: u64,
+    block: NonNull<Block>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    pa: u64,
+    pc: u64,
+    context: u8,
+}
+
+/// Multiply and fold: keys are addresses, and nobody gains by making them collide but the guest that pays for it.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+    fn write_u64(&mut self, value: u64) {
+        let product = u128::from(self.0 ^ value) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
+/// One vCPU's blocks.
+pub(crate) struct Code {
+    arena: Arena,
+    blocks: Map<Key, NonNull<Block>>,
+    /// Blocks by physical page.
+    pages: Map<u64, Vec<NonNull<Block>>>,
+    jumps: Box<[Jump; JUMPS]>,
+    /// The vCPU's present context.
+    context: u8,
+    /// Counts changes of mappings, for each half of the address space.
+    generations: [u64; 2],
+    /// Counts how often the arena has been emptied.
+    emptied: u64,
+    features: Features,
+}
+
+// SAFETY: all pointers lead into the arena, which belongs to this value.
+unsafe impl Send for Code {}
+
+impl Code {
+    pub(crate) fn new(features: Features) -> Self {
+        Self {
+            arena: Arena::default(),
+            blocks: Map::default(),
+            pages: Map::default(),
+            jumps: Box::new([Jump { pc: 0, stamp: NEVER, block: NonNull::dangling() }; JUMPS]),
+            context: 0,
+            generations: [0; 2],
+            emptied: 0,
+            features,
+        }
+    }
+
+    fn stamp(&self, half: usize) -> u64 {
+        self.generations[half] << 8 | u64::from(self.context)
+    }
+
+    /// Forgets everything. Only between blocks, and links of blocks that are still running are not followed after.
+    fn empty(&mut self) {
+        self.blocks.clear();
+        self.pages.clear();
+        self.jumps.fill(Jump { pc: 0, stamp: NEVER, block: NonNull::dangling() });
+        self.arena.empty();
+        self.emptied += 1;
+    }
+}
+
+/// Which half of the address space `va` is in.
+#[inline(always)]
+pub(super) const fn half(va: u64) -> usize {
+    (va >> 63) as usize
+}
+
+#[inline(always)]
+const fn jump_slot(pc: u64) -> usize {
+    ((pc >> 2) ^ (pc >> 13)) as usize % JUMPS
+}
+
+impl Cpu {
+    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN or software step may have changed.
+    pub(crate) fn context_changed(&mut self) {
+        let el0 = self.state.pstate.el() == 0;
+        let mut context = 0;
+        if el0 {
+            context |= context::EL0;
+        }
+        if self.mem.mmu_on() {
+            context |= context::MMU;
+        }
+        if self.fp_is_trapped() {
+            context |= context::FP_TRAPPED;
+        }
+        if self.state.pstate.has(Pstate::IL) {
+            context |= context::ILLEGAL;
+        }
+        if self.is_stepping() {
+            context |= context::STEP;
+        }
+        self.code.context = context;
+        self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
+    }
+
+    /// CPACR_EL1.FPEN (bits \[21:20\]): 0b11 traps nothing, 0b01 traps EL0, the others trap both.
+    fn fp_is_trapped(&self) -> bool {
+        match self.state.sys.cpacr >> 20 & 3 {
+            3 => false,
+            1 => self.state.pstate.el() == 0,
+            _ => true,
+        }
+    }
+
+    /// A mapping that code may have been fetched through has changed: with `lower`, in TTBR0's half alone.
+    pub(crate) fn mapping_changed(&mut self, lower: bool) {
+        self.code.generations[0] += 1;
+        if !lower {
+            self.code.generations[1] += 1;
+        }
+        self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
+    }
+
+    /// Drops this vCPU's blocks that overlap `granules` (bits of 64 bytes each) of the page at `page`. They may still
+    /// be running: their memory stays.
+    pub(crate) fn drop_code(&mut self, page: Pa, granules: u64) {
+        let Some(blocks) = self.code.pages.get_mut(&page.0) else { return };
+        let mut dropped = false;
+        let table = &mut self.code.blocks;
+        blocks.retain(|&pointer| {
+            // SAFETY: blocks in the lists are in the arena.
+            let block = unsafe { pointer.as_ref() };
+            let first = (block.pa - page.0) >> 6;
+            let last = (block.pa - page.0 + (block.end.wrapping_sub(block.pc)) - 1) >> 6;
+            let overlap = (u64::MAX << first) & (u64::MAX >> (63 - last)) & granules != 0;
+            if overlap {
+                table.remove(&Key { pa: block.pa, pc: block.pc, context: block.context });
+                dropped = true;
+            }
+            !overlap
+        });
+        if blocks.is_empty() {
+            self.code.pages.remove(&page.0);
+        }
+        if dropped {
+            self.mapping_changed(false);
+        }
+    }
+
+    /// The block at `pc`, if it is in the jump cache.
+    #[inline(always)]
+    pub(super) fn cached_block(&self, pc: u64) -> Option<NonNull<Block>> {
+        let jump = &self.code.jumps[jump_slot(pc)];
+        (jump.pc == pc && jump.stamp == self.state.stamp[half(pc)]).then_some(jump.block)
+    }
+
+    /// The block at `pc`, decoded if need be.
+    ///
+    /// # Errors
+    /// What fetching from `pc` raises.
+    pub(super) fn find_block(&mut self, pc: u64) -> Result<NonNull<Block>, Exception> {
+        if let Some(block) = self.cached_block(pc) {
+            return Ok(block);
+        }
+        if self.code.context & context::ILLEGAL != 0 {
+            return Err(Exception::illegal_state());
+        }
+        if pc & 3 != 0 {
+            return Err(Exception::pc_alignment(pc));
+        }
+        let pa = self.translate_fetch(pc)?;
+        let key = Key { pa: pa.0, pc, context: self.code.context };
+        let block = match self.code.blocks.get(&key) {
+            Some(&block) => block,
+            None => self.build(key)?,
+        };
+        let stamp = self.state.stamp[half(pc)];
+        self.code.jumps[jump_slot(pc)] = Jump { pc, stamp, block };
+        Ok(block)
+    }
+
+    /// The block that follows `from` at `target`, by a link that is made here. `slot` is 0 for the branch's target
+    /// and 1 for the next instruction.
+    #[cold]
+    pub(super) fn follow(
+        &mut self,
+        from: NonNull<Block>,
+        slot: usize,
+        target: u64,
+    ) -> Result<NonNull<Block>, Exception> {
+        let emptied = self.code.emptied;
+        let block = self.find_block(target)?;
+        if self.code.emptied == emptied {
+            // SAFETY: `from` is in the arena, which has not been emptied since it ran; nobody else refers to it.
+            let from = unsafe { &mut *from.as_ptr() };
+            // A link's stamp is compared with that of the block's own half.
+            if usize::from(from.half) == half(target) {
+                from.links[slot] = Link { stamp: self.state.stamp[half(target)], block };
+            }
+        }
+        Ok(block)
+    }
+
+    /// Decodes the block of `key`.
+    fn build(&mut self, key: Key) -> Result<NonNull<Block>, Exception> {
+        let pa = Pa(key.pa);
+        let mut words = [0u32; LONGEST];
+        let mut insns = Vec::with_capacity(LONGEST + 1);
+        self.read_words(pa, &mut words)?;
+        let count = loop {
+            let count = self.decode_run(key, &words, &mut insns);
+            // Marked before the bytes that count are read: see `CodePages`.
+            // Even a page that another vCPU has marked may still have writers whose end that vCPU is waiting for.
+            let _ = self.cluster.code_pages.add(pa, 4 * count as u64);
+            self.protect_code_page(pa);
+            let mut again = [0u32; LONGEST];
+            self.read_words(pa, &mut again)?;
+            if again[..count] == words[..count] {
+                break count;
+            }
+            words = again;
+        };
+        let nowhere = Link { stamp: NEVER, block: NonNull::dangling() };
+        let header = Block {
+            pc: key.pc,
+            end: key.pc.wrapping_add(4 * count as u64),
+            pa: key.pa,
+            links: [nowhere; 2],
+            context: key.context,
+            half: half(key.pc) as u8,
+        };
+        if !self.code.arena.has_room(insns.len()) {
+            self.code.empty();
+        }
+        let block = self.code.arena.add(header, &insns);
+        self.code.blocks.insert(key, block);
+        self.code.pages.entry(key.pa & !0xfff).or_default().push(block);
+        Ok(block)
+    }
+
+    /// The words from `pa` on, up to the end of its page; zeros after it.
+    fn read_words(&self, pa: Pa, words: &mut [u32; LONGEST]) -> Result<(), Exception> {
+        let bytes = (0x1000 - (pa.0 & 0xfff)).min(4 * LONGEST as u64) as usize;
+        let mut buffer = [0u8; 4 * LONGEST];
+        // `translate_fetch` answers with RAM only, and RAM comes in whole pages.
+        self.cluster.host.ram().read(pa, &mut buffer[..bytes]).expect("code is fetched from RAM");
+        for (word, bytes) in words.iter_mut().zip(buffer.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        Ok(())
+    }
+
+    /// Decodes up to the first instruction that ends a block, the end of the page or the longest block. Returns how
+    /// many words that takes.
+    fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
+        insns.clear();
+        let longest = if key.context & context::STEP == 0 { LONGEST } else { 1 };
+        let room = ((0x1000 - (key.pa & 0xfff)) / 4).min(longest as u64) as usize;
+        let trapped = key.context & context::FP_TRAPPED != 0;
+        for (n, &word) in words[..room].iter().enumerate() {
+            let insn = decode(word, key.pc.wrapping_add(4 * n as u64), self.code.features, trapped);
+            insns.push(insn);
+            if ends_block(&insn) {
+                return n + 1;
+            }
+        }
+        insns.push(Insn::fall_through());
+        room
+    }
+}
+
+/// Whether control does not simply go on to the next instruction.
+fn ends_block(insn: &Insn) -> bool {
+    use crate::insn::Op;
+    match insn.op.kind() {
+        Kind::Plain => false,
+        // These always take their exception: what follows may not even be code.
+        Kind::Fallible => matches!(insn.op, Op::Undefined | Op::FpTrapped),
+        Kind::Branch | Kind::Indirect | Kind::System => true,
+    }
+}

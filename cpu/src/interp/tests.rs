@@ -1,0 +1,1 @@
+//! Blocks, chaining and self-modifying code.
