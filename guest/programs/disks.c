@@ -1,5 +1,4 @@
 /* disks: see disks.h. */
-#define _GNU_SOURCE
 #include "disks.h"
 
 #include <errno.h>

@@ -5,7 +5,6 @@
  * to the device are to ordinary memory of this process; output buffers are handed over without having been touched, so
  * that their first pages come in through faults in the SMMU.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>

@@ -1,5 +1,4 @@
 /* zip_test_bad: commands that must fail with a status, and leave the queue working. */
-#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,5 +1,4 @@
 /* zip_test_basic: good commands: every format, buffer type and size, memory that nobody has touched, streams, full rings. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,5 +1,4 @@
 /* zip_test_common: see zip_test.h. */
-#define _GNU_SOURCE
 #include "zip_test.h"
 
 #include <stdlib.h>

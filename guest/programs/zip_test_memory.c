@@ -4,7 +4,6 @@
  * In a race the device may see the memory before or after the change. Either is right; wrong are other data than the
  * two possible ones, a command that never completes, and a queue that doesn't work afterwards.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>

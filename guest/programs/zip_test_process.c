@@ -1,5 +1,4 @@
 /* zip_test_process: several processes: isolation, death with commands under way, many at once, fork. */
-#define _GNU_SOURCE
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

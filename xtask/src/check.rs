@@ -4,56 +4,80 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::licences;
 use crate::process;
 use crate::project::{Project, write_whole};
 
-pub(crate) fn check(project: &Project, fix: bool) -> Result<()> {
-    let cargo = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(words).current_dir(project.root());
-        command
-    };
-    let mut format = cargo(&["fmt", "--all"]);
-    if !fix {
-        format.args(["--", "--check"]);
-    }
-    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    documentation.env("RUSTDOCFLAGS", "-D warnings");
-    let steps: Vec<(&str, Result<()>)> = vec![
-        ("format", process::visible(&mut format)),
-        (
-            "lints",
-            process::visible(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        ),
-        ("documentation", process::visible(&mut documentation)),
-        ("licences", generated_licences(project, fix)),
-    ];
+#[derive(Args)]
+pub(crate) struct CheckOptions {
+    /// Write the generated documents and format the code instead of complaining
+    #[arg(long)]
+    fix: bool,
+    /// Only this check: format, lints, documentation, licences
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
 
-    println!();
-    for (name, result) in &steps {
-        match result {
-            Ok(()) => println!("ok     {name}"),
-            Err(error) => println!("FAILED {name}: {error:#}"),
+type Check = fn(&Project, bool) -> Result<()>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("format", format),
+    ("lints", lints),
+    ("documentation", documentation),
+    ("licences", licences_document),
+];
+
+pub(crate) fn check(project: &Project, options: &CheckOptions) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut lines = Vec::new();
+    for (name, check) in CHECKS {
+        if options.only.as_deref().is_some_and(|only| only != *name) {
+            continue;
+        }
+        match check(project, options.fix) {
+            Ok(()) => lines.push(format!("ok     {name}")),
+            Err(error) => {
+                lines.push(format!("FAILED {name}: {error:#}"));
+                failed.push(*name);
+            }
         }
     }
-    let failed: Vec<&str> =
-        steps.iter().filter(|(_, result)| result.is_err()).map(|(name, _)| *name).collect();
+    if lines.is_empty() {
+        bail!("no check has this name");
+    }
+    println!("\n{}", lines.join("\n"));
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
 }
 
+fn cargo(project: &Project, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(words).current_dir(project.root());
+    command
+}
+
+fn format(project: &Project, fix: bool) -> Result<()> {
+    let words: &[&str] = if fix { &["fmt", "--all"] } else { &["fmt", "--all", "--", "--check"] };
+    process::visible(&mut cargo(project, words))
+}
+
+fn lints(project: &Project, _fix: bool) -> Result<()> {
+    process::visible(&mut cargo(project, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn documentation(project: &Project, _fix: bool) -> Result<()> {
+    let words = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    process::visible(cargo(project, &words).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
 /// Checks that every dependency's licence is acceptable, and that the document that lists them is current.
-fn generated_licences(project: &Project, fix: bool) -> Result<()> {
-    let metadata = process::output(
-        Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--quiet"])
-            .current_dir(project.root()),
-    )?;
-    let document = licences::document(&metadata)?;
+fn licences_document(project: &Project, fix: bool) -> Result<()> {
+    let words = ["metadata", "--format-version", "1", "--locked", "--quiet"];
+    let document = licences::document(&process::output(&mut cargo(project, &words))?)?;
     let path = project.root().join("docs/licences.md");
     if fix {
         return write_whole(&path, document.as_bytes());

@@ -63,11 +63,7 @@ enum Task {
     /// Measure boot time beside qemu-system-aarch64, on the same guest
     Bench(bench::BenchOptions),
     /// Check what needs no guest: format, lints, documentation, licences of dependencies, generated documents
-    Check {
-        /// Write the generated documents and format the code instead of complaining
-        #[arg(long)]
-        fix: bool,
-    },
+    Check(check::CheckOptions),
 }
 
 fn main() -> ExitCode {
@@ -97,7 +93,7 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
             Ok(())
         }
         Task::Bench(options) => bench::bench(project, &cli.guest, options),
-        Task::Check { fix } => check::check(project, *fix),
+        Task::Check(options) => check::check(project, options),
     }
 }
 
