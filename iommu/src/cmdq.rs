@@ -178,7 +178,7 @@ impl TlbiRange {
         if d0.num() == 0 && d0.scale() == 0 && ttl == 0 {
             return None;
         }
-        let granules = (u64::from(d0.num()) + 1).checked_mul(1 << d0.scale()).unwrap_or(u64::MAX);
+        let granules = (u64::from(d0.num()) + 1).saturating_mul(1 << d0.scale());
         Some(Self::Granules(granule, granules))
     }
 }

@@ -65,13 +65,13 @@ impl Permissions {
     pub const fn stage1(leaf: LeafDescriptor, rules: Stage1Rules) -> Self {
         let (el0, write) = (leaf.ap_el0(), !leaf.ap_read_only());
         if !rules.has_el0 {
-            let execute = !leaf.uxn() && !(rules.wxn && write);
+            let execute = !(leaf.uxn() || rules.wxn && write);
             return Self::PR.plus(Self::PW, write).plus(Self::PX, execute);
         }
         let unprivileged_write = el0 && write;
         // D8.4.1: what EL0 can write, EL1 never executes.
-        let px = !leaf.pxn() && !unprivileged_write && !(rules.wxn && write);
-        let ux = !leaf.uxn() && !(rules.wxn && unprivileged_write);
+        let px = !(leaf.pxn() || unprivileged_write || rules.wxn && write);
+        let ux = !(leaf.uxn() || rules.wxn && unprivileged_write);
         Self::PR
             .plus(Self::PW, write)
             .plus(Self::PX, px)

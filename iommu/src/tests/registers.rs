@@ -1,0 +1,241 @@
+//! Registers (chapter 6).
+
+use super::*;
+use crate::StallModel;
+use crate::spec::regs::SmmuReg;
+use hw::BusError;
+use hw::regmap::check_map;
+
+#[test]
+fn register_map_is_sound() {
+    check_map::<SmmuReg>();
+}
+
+#[test]
+fn enables_and_errors_are_zero_after_reset() {
+    let m = Bench::reset(Features::default());
+    for offset in [CR0, CR0ACK, IRQ_CTRL, IRQ_CTRLACK, GERROR, GERRORN] {
+        assert_eq!(m.r32(offset), 0, "{offset:#x}");
+    }
+    assert_eq!(m.r32(GBPA), 0x1000);
+}
+
+#[test]
+fn id_registers_tell_the_features_and_ignore_writes() {
+    let m = Bench::reset(Features::default());
+    // S1, AArch64, COHACC, ASID16, MSI, CD2L, little-endian, TERM_MODEL, two-level stream table.
+    let expected = [
+        (IDR0, 0x0c48_301a),
+        (IDR1, 0x018c_0510),
+        (0x8, 0),
+        (IDR3, 0x404),
+        (0x10, 0),
+        (IDR5, 0x0100_0075),
+        (0x18, 0),
+        (0x1c, 1),
+    ];
+    for (offset, value) in expected {
+        m.w32(offset, u32::MAX);
+        assert_eq!(m.r32(offset), value, "{offset:#x}");
+    }
+}
+
+#[test]
+fn stall_max_is_zero_without_stalls() {
+    let features = Features { stall_model: StallModel::TerminateOnly, ..Features::default() };
+    let m = Bench::reset(features);
+    assert_eq!(m.r32(IDR5) >> 16, 0);
+    assert_eq!(m.r32(IDR0) >> 24 & 3, 1);
+}
+
+#[test]
+fn cr0_is_acknowledged() {
+    let m = Bench::reset(Features::default());
+    m.w32(CR0, 8);
+    assert_eq!((m.r32(CR0), m.r32(CR0ACK)), (8, 8));
+}
+
+#[test]
+fn cr0_bits_of_absent_features_are_never_acknowledged() {
+    let m = Bench::reset(Features::default());
+    m.w32(CR0, u32::MAX);
+    assert_eq!(m.r32(CR0ACK), SMMUEN | EVENTQEN | CMDQEN);
+}
+
+#[test]
+fn irq_ctrl_is_acknowledged() {
+    let m = Bench::reset(Features::default());
+    m.w32(IRQ_CTRL, u32::MAX);
+    assert_eq!((m.r32(IRQ_CTRL), m.r32(IRQ_CTRLACK)), (5, 5));
+    m.w32(IRQ_CTRL, 0);
+    assert_eq!(m.r32(IRQ_CTRLACK), 0);
+}
+
+#[test]
+fn table_registers_are_fixed_while_translation_is_on() {
+    let m = Bench::reset(Features::default());
+    m.set_up(4);
+    m.w32(CR1, 0xd75);
+    m.enable(SMMUEN);
+    m.w32(CR1, 0);
+    m.w32(CR2, 0);
+    m.w64(STRTAB_BASE, 0);
+    m.w32(STRTAB_BASE_CFG, 0);
+    assert_eq!(m.r32(CR1), 0xd40, "the queue attributes may change");
+    assert_eq!(m.r32(CR2), 2);
+    assert_eq!(m.r64(STRTAB_BASE), STRTAB);
+    assert_eq!(m.r32(STRTAB_BASE_CFG), STRTAB_LOG2);
+    m.enable(0);
+    m.w64(STRTAB_BASE, 0);
+    assert_eq!(m.r64(STRTAB_BASE), 0);
+}
+
+#[test]
+fn queue_attributes_are_fixed_while_any_queue_is_on() {
+    for enable in [CMDQEN, EVENTQEN] {
+        let m = Bench::reset(Features::default());
+        m.set_up(4);
+        m.enable(enable);
+        m.w32(CR1, 0xd75);
+        assert_eq!(m.r32(CR1), 0xd40);
+    }
+}
+
+#[test]
+fn queue_registers_are_fixed_while_their_queue_is_on() {
+    let m = Bench::new();
+    m.w64(CMDQ_BASE, 0);
+    m.w32(CMDQ_CONS, 1);
+    m.w64(EVENTQ_BASE, 0);
+    m.w32(EVENTQ_PROD, 1);
+    assert_eq!(m.r64(CMDQ_BASE), CMDQ | u64::from(CMDQ_LOG2));
+    assert_eq!(m.r32(CMDQ_CONS), 0);
+    assert_eq!(m.r64(EVENTQ_BASE), EVENTQ | 4);
+    assert_eq!(m.r32(EVENTQ_PROD), 0);
+    m.enable(0);
+    m.w32(CMDQ_CONS, 1);
+    m.w32(EVENTQ_PROD, 1);
+    assert_eq!((m.r32(CMDQ_CONS), m.r32(EVENTQ_PROD)), (1, 1));
+}
+
+#[test]
+fn interrupt_configuration_is_fixed_while_the_interrupt_is_on() {
+    let m = Bench::reset(Features::default());
+    for (cfg0, enable) in [(GERROR_IRQ_CFG0, 1), (EVENTQ_IRQ_CFG0, 4)] {
+        m.w32(IRQ_CTRL, enable);
+        m.w64(cfg0, DOORBELL);
+        m.w32(cfg0 + 8, 7);
+        m.w32(cfg0 + 12, 1);
+        assert_eq!((m.r64(cfg0), m.r32(cfg0 + 8), m.r32(cfg0 + 12)), (0, 0, 0));
+        m.w32(IRQ_CTRL, 5 & !enable);
+        m.w64(cfg0, DOORBELL);
+        m.w32(cfg0 + 8, 7);
+        m.w32(cfg0 + 12, 1);
+        assert_eq!((m.r64(cfg0), m.r32(cfg0 + 8), m.r32(cfg0 + 12)), (DOORBELL, 7, 1));
+    }
+}
+
+#[test]
+fn wide_registers_take_one_write_or_two_halves() {
+    let m = Bench::reset(Features::default());
+    for offset in [STRTAB_BASE, CMDQ_BASE, EVENTQ_BASE, GERROR_IRQ_CFG0, EVENTQ_IRQ_CFG0] {
+        m.w64(offset, 0x40ab_cdef_1234_5640);
+        let whole = m.r64(offset);
+        m.w64(offset, 0);
+        m.w32(offset + 4, 0x40ab_cdef);
+        m.w32(offset, 0x1234_5640);
+        assert_eq!(m.r64(offset), whole, "{offset:#x}");
+        assert_eq!(u64::from(m.r32(offset + 4)) << 32 | u64::from(m.r32(offset)), whole);
+    }
+}
+
+#[test]
+fn wide_access_to_narrow_registers_is_two_accesses() {
+    let m = Bench::reset(Features::default());
+    assert_eq!(m.r64(IDR0), 0x018c_0510_0c48_301a);
+    m.w64(CR1, 2 << 32 | 0xd75);
+    assert_eq!((m.r32(CR1), m.r32(CR2)), (0xd75, 2));
+}
+
+#[test]
+fn narrow_and_misaligned_accesses_are_refused_and_gaps_read_zero() {
+    let m = Bench::reset(Features::default());
+    let mut data = [0xff; 8];
+    assert!(matches!(m.smmu.mmio_read(0, &mut data[..2]), Err(BusError::BadAccess { .. })));
+    assert!(matches!(m.smmu.mmio_read(2, &mut data[..4]), Err(BusError::BadAccess { .. })));
+    assert!(matches!(m.smmu.mmio_write(4, &data), Err(BusError::BadAccess { .. })));
+    for gap in [0x34, 0x58, 0x100, 0x8000, 0xfffc, 0x1_0000, 0x1_fffc] {
+        m.w32(gap, u32::MAX);
+        assert_eq!(m.r32(gap), 0, "{gap:#x}");
+    }
+}
+
+#[test]
+fn gbpa_changes_only_with_update() {
+    let m = Bench::reset(Features::default());
+    m.w32(GBPA, 1 << 20);
+    assert_eq!(m.r32(GBPA), 0x1000);
+    m.w32(GBPA, 1 << 31 | 1 << 20);
+    assert_eq!(m.r32(GBPA), 1 << 20);
+}
+
+#[test]
+fn disabled_smmu_passes_addresses_below_the_output_size() {
+    let m = Bench::reset(Features::default());
+    m.set_up(4);
+    m.enable(EVENTQEN);
+    m.write(&plain(), DATA, b"abc").unwrap();
+    assert_eq!(m.read(&process(), DATA, 3).unwrap(), b"abc");
+    assert_eq!(m.read(&plain(), 1 << 48, 1), aborted(1 << 48));
+    m.w32(GBPA, 1 << 31 | 1 << 20);
+    assert_eq!(m.read(&plain(), DATA, 3), aborted(DATA));
+    assert_eq!(m.events(), [] as [Record; 0]);
+}
+
+#[test]
+fn global_error_toggles_once_until_acknowledged() {
+    let m = Bench::new();
+    m.command(0, 0);
+    assert_eq!((m.r32(GERROR), m.active_errors()), (1, 1));
+    m.w32(GERRORN, 1);
+    // The bad command is still there: refused again.
+    assert_eq!((m.r32(GERROR), m.active_errors()), (0, 1));
+    assert_eq!(m.gerror.edges(), 2);
+}
+
+#[test]
+fn acknowledging_an_inactive_error_does_nothing() {
+    let m = Bench::new();
+    m.w32(GERRORN, u32::MAX);
+    assert_eq!(m.active_errors(), 0);
+}
+
+#[test]
+fn index_bits_above_the_wrap_bit_read_zero() {
+    let m = Bench::reset(Features::default());
+    m.set_up(4);
+    m.w32(CMDQ_PROD, u32::MAX);
+    m.w32(EVENTQ_PROD, u32::MAX);
+    m.w32(EVENTQ_CONS, u32::MAX);
+    assert_eq!(m.r32(CMDQ_PROD), 0xff);
+    assert_eq!(m.r32(EVENTQ_PROD), 0x8000_001f);
+    assert_eq!(m.r32(EVENTQ_CONS), 0x8000_001f);
+}
+
+#[test]
+fn event_queue_indexes_show_on_both_pages() {
+    let m = Bench::reset(Features::default());
+    m.set_up(4);
+    m.w32(EVENTQ_CONS, 3);
+    m.w32(0xa8, 5);
+    assert_eq!((m.r32(0xac), m.r32(EVENTQ_PROD)), (3, 5));
+    assert_eq!(m.r64(0xa8), 3 << 32 | 5);
+}
+
+#[test]
+fn queue_sizes_above_the_limit_count_as_the_limit() {
+    let m = Bench::reset(Features::default());
+    m.w64(CMDQ_BASE, RAM | 31);
+    m.w32(CMDQ_PROD, u32::MAX);
+    assert_eq!(m.r32(CMDQ_PROD), 0x1fff);
+}
