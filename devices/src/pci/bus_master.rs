@@ -1,13 +1,15 @@
 //! The gate between a function and the bus: Command.Bus Master Enable (7.5.1.1.3).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use hw::{Dir, DmaFault, DmaPort, Iova, Pinned, Requester};
+use hw::{Dir, DmaFault, DmaPort, DmaTag, Iova, Pinned, Requester};
 
 use super::config::{ConfigSpace, Gates};
 
-/// A DMA port that aborts every access while its function is no bus master: Bus Master Enable is off, or the
-/// function is not in D0.
+/// A DMA port that aborts every access while its function is no bus master: Bus Master Enable is off, here or in the
+/// port above, or the function is not in D0. What goes through carries the requester ID that the function has at
+/// present, whatever the caller's tag says.
 pub struct BusMasterPort {
     gates: Arc<Gates>,
     port: Arc<dyn DmaPort>,
@@ -20,24 +22,30 @@ impl BusMasterPort {
         Self { gates: Arc::clone(config.gates()), port }
     }
 
-    fn check(&self, at: Iova) -> Result<(), DmaFault> {
-        if self.gates.bus_master() { Ok(()) } else { Err(DmaFault::Aborted(at)) }
+    fn admit<'r>(&self, who: &'r Requester, at: Iova) -> Result<Cow<'r, Requester>, DmaFault> {
+        if !self.gates.bus_master() {
+            return Err(DmaFault::Aborted(at));
+        }
+        match self.gates.requester() {
+            Some(stream) if stream != who.tag.stream => {
+                let tag = DmaTag { stream, ..who.tag };
+                Ok(Cow::Owned(Requester { tag, waiter: Arc::clone(&who.waiter) }))
+            }
+            _ => Ok(Cow::Borrowed(who)),
+        }
     }
 }
 
 impl DmaPort for BusMasterPort {
     fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
-        self.check(at)?;
-        self.port.read(who, at, out)
+        self.port.read(&*self.admit(who, at)?, at, out)
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        self.check(at)?;
-        self.port.write(who, at, data)
+        self.port.write(&*self.admit(who, at)?, at, data)
     }
 
     fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
-        self.check(at)?;
-        self.port.pin(who, at, len, dir)
+        self.port.pin(&*self.admit(who, at)?, at, len, dir)
     }
 }

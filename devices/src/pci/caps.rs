@@ -64,6 +64,42 @@ pub mod header {
     pub const INTERRUPT_PIN: Field = ro("Interrupt Pin", 0x3d, 1);
 }
 
+/// Type 1 header (7.5.1.3): what differs from type 0. There is no I/O behind a port of ours: its window is read-only
+/// zero.
+pub mod bridge {
+    use super::{Field, ro, rw, w1c};
+    /// 7.5.1.3.2: storage.
+    pub const PRIMARY_BUS: Field = rw("Primary Bus Number", 0x18, 1, 0xff);
+    /// 7.5.1.3.3
+    pub const SECONDARY_BUS: Field = rw("Secondary Bus Number", 0x19, 1, 0xff);
+    /// 7.5.1.3.4
+    pub const SUBORDINATE_BUS: Field = rw("Subordinate Bus Number", 0x1a, 1, 0xff);
+    /// 7.5.1.3.6
+    pub const IO_BASE: Field = ro("I/O Base", 0x1c, 1);
+    /// 7.5.1.3.6
+    pub const IO_LIMIT: Field = ro("I/O Limit", 0x1d, 1);
+    /// 7.5.1.3.7
+    pub const SECONDARY_STATUS: Field = w1c("Secondary Status", 0x1e, 2, 0xf900);
+    /// 7.5.1.3.8: address bits 31:20 in bits 15:4.
+    pub const MEMORY_BASE: Field = rw("Memory Base", 0x20, 2, 0xfff0);
+    /// 7.5.1.3.8
+    pub const MEMORY_LIMIT: Field = rw("Memory Limit", 0x22, 2, 0xfff0);
+    /// 7.5.1.3.9: as [`MEMORY_BASE`]; bit 0 tells of 64-bit addresses.
+    pub const PREFETCHABLE_BASE: Field = rw("Prefetchable Memory Base", 0x24, 2, 0xfff0);
+    /// 7.5.1.3.9
+    pub const PREFETCHABLE_LIMIT: Field = rw("Prefetchable Memory Limit", 0x26, 2, 0xfff0);
+    /// 7.5.1.3.10
+    pub const PREFETCHABLE_BASE_UPPER: Field = rw("Prefetchable Base Upper 32 Bits", 0x28, 4, 0xffff_ffff);
+    /// 7.5.1.3.10
+    pub const PREFETCHABLE_LIMIT_UPPER: Field = rw("Prefetchable Limit Upper 32 Bits", 0x2c, 4, 0xffff_ffff);
+    /// 7.5.1.3.13: Parity Error Response, SERR#, Secondary Bus Reset.
+    pub const CONTROL: Field = rw("Bridge Control", 0x3e, 2, 0x0043);
+    /// Bridge Control.Secondary Bus Reset
+    pub const SECONDARY_BUS_RESET: u32 = 1 << 6;
+    /// Prefetchable Memory Base and Limit: 64-bit addresses.
+    pub const IS_64_BIT: u32 = 1;
+}
+
 /// Command register (7.5.1.1.3).
 #[bitfield(u16)]
 pub struct Command {
@@ -168,6 +204,13 @@ pub mod express {
     pub const DEVICE_CAPABILITIES_2: Field = ro("Device Capabilities 2", 0x24, 4);
     /// 7.5.3.16: completion timeout, ID-based ordering, End-End TLP Prefix Blocking.
     pub const DEVICE_CONTROL_2: Field = rw("Device Control 2", 0x28, 2, 0x831f);
+    /// 7.5.3.12 to 7.5.3.14. Only for root ports, and without effect: there are no errors and no power events.
+    pub const ROOT: [Field; 3] =
+        [rw("Root Control", 0x1c, 2, 0x000f), ro("Root Capabilities", 0x1e, 2), ro("Root Status", 0x20, 4)];
+    /// Device Capabilities 2: ARI Forwarding Supported. Only for ports.
+    pub const ARI_FORWARDING_SUPPORTED: u32 = 1 << 5;
+    /// Device Control 2: ARI Forwarding Enable. Only for ports.
+    pub const ARI_FORWARDING_ENABLE: u32 = 1 << 5;
     /// Device Capabilities: role-based error reporting.
     pub const ROLE_BASED_ERRORS: u32 = 1 << 15;
     /// Device Capabilities: Function Level Reset Capability.

@@ -4,16 +4,21 @@
 //! and the state of messages; the gates that every DMA asks (bus master, power) are atomics beside it. The space
 //! itself never calls its function: a write returns [`Effects`] and the host acts on them.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use hw::StreamId;
+
 use super::bar::{Bar, Decoded};
-use super::caps::{self, Command, Field, PortType, acs, ari, express, header, msi, msix, pasid, pm};
+use super::caps::{self, Command, Field, PortType, acs, ari, bridge, express, header, msi, msix, pasid, pm};
 use super::interrupts::{MsixLayout, MsixState};
 
 /// Bytes of a configuration space.
 const CONFIG_BYTES: usize = 4096;
 const WORDS: usize = CONFIG_BYTES / 4;
+/// Words of the header with BARs, or with bus numbers, windows and bridge control.
+const ADDRESS_WORDS: RangeInclusive<usize> = 4..=15;
 const FIRST_CAPABILITY: u16 = 0x40;
 const FIRST_EXTENDED: u16 = 0x100;
 
@@ -51,9 +56,23 @@ pub trait PendingWaker: Send + Sync {
     fn messages_ready(&self);
 }
 
-/// What is let through at present. Atomic, so that no DMA takes the registers' lock.
-#[derive(Debug, Default)]
-pub(super) struct Gates(AtomicU8);
+/// What is let through at present, and under which requester ID. Atomic, so that no DMA takes the registers' lock.
+#[derive(Debug)]
+pub(super) struct Gates {
+    open: AtomicU8,
+    /// The requester ID; [`NO_REQUESTER`] before there is one.
+    requester: AtomicU32,
+    /// The port above, which also has to let requests through.
+    upstream: OnceLock<Arc<Gates>>,
+}
+
+const NO_REQUESTER: u32 = u32::MAX;
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { open: AtomicU8::new(0), requester: AtomicU32::new(NO_REQUESTER), upstream: OnceLock::new() }
+    }
+}
 
 impl Gates {
     const MEMORY: u8 = 1;
@@ -61,7 +80,14 @@ impl Gates {
     const BUS_MASTER: u8 = 4;
 
     pub(super) fn bus_master(&self) -> bool {
-        self.0.load(Ordering::Acquire) & Self::BUS_MASTER != 0
+        self.open.load(Ordering::Acquire) & Self::BUS_MASTER != 0
+            && self.upstream.get().is_none_or(|port| port.bus_master())
+    }
+
+    /// The requester ID, once the function is on a bus.
+    pub(super) fn requester(&self) -> Option<StreamId> {
+        let requester = self.requester.load(Ordering::Acquire);
+        (requester != NO_REQUESTER).then_some(StreamId(requester))
     }
 
     fn set(&self, command: Command, is_on: bool) {
@@ -69,7 +95,7 @@ impl Gates {
         let gates = bit(command.memory_space_enable(), Self::MEMORY)
             | bit(command.io_space_enable(), Self::IO)
             | bit(command.bus_master_enable(), Self::BUS_MASTER);
-        self.0.store(gates, Ordering::Release);
+        self.open.store(gates, Ordering::Release);
     }
 }
 
@@ -153,6 +179,11 @@ impl ConfigSpace {
         ConfigBuilder::new(identity)
     }
 
+    /// Starts a type 1 configuration space, of a bridge. It has no subsystem IDs.
+    pub(super) fn bridge_builder(identity: Identity) -> ConfigBuilder {
+        ConfigBuilder::new_bridge(identity)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,6 +198,36 @@ impl ConfigSpace {
         if let Some(waker) = self.waker.get() {
             waker.messages_ready();
         }
+    }
+
+    /// Makes the function take this requester ID, as it does from each configuration write (2.2.6.2).
+    pub(super) fn capture_requester(&self, requester: StreamId) {
+        self.gates.requester.store(requester.0, Ordering::Release);
+    }
+
+    /// Puts the function below a port, whose gates from now on also count.
+    pub(super) fn set_upstream(&self, port: &Self) {
+        // A function is below one port for all its life; the first stays.
+        let _ = self.gates.upstream.set(Arc::clone(&port.gates));
+    }
+
+    /// The requester ID that the function uses at present: by the place it was attached to or, below a port, by the
+    /// bus number that the guest has given.
+    #[must_use]
+    pub fn requester_id(&self) -> Option<StreamId> {
+        self.gates.requester()
+    }
+
+    /// Whether Device Control 2 of a port lets it forward to device numbers other than 0 (7.5.3.16).
+    pub(super) fn forwards_ari(&self) -> bool {
+        self.layout.express.is_some_and(|base| {
+            self.register(base, &express::DEVICE_CONTROL_2) & express::ARI_FORWARDING_ENABLE != 0
+        })
+    }
+
+    /// Command.Memory Space Enable in D0.
+    pub(super) fn decodes_memory(&self) -> bool {
+        self.gates.open.load(Ordering::Acquire) & Gates::MEMORY != 0
     }
 
     pub(super) fn gates(&self) -> &Arc<Gates> {
@@ -283,7 +344,7 @@ impl ConfigSpace {
             self.update_gates(registers);
             effects.decode_changed = true;
         }
-        if (4..10).contains(&word) {
+        if ADDRESS_WORDS.contains(&word) {
             effects.decode_changed = true;
         }
         if let Some(base) = self.layout.msi {
@@ -317,7 +378,7 @@ impl ConfigSpace {
     #[must_use]
     pub fn decoded_bars(&self) -> Vec<Decoded> {
         let state = self.lock();
-        let gates = self.gates.0.load(Ordering::Acquire);
+        let gates = self.gates.open.load(Ordering::Acquire);
         let mut decoded = Vec::new();
         for (number, bar) in (0u8..).zip(&self.layout.bars) {
             let Some(bar) = bar else { continue };
@@ -374,6 +435,42 @@ pub struct ConfigBuilder {
 
 impl ConfigBuilder {
     fn new(identity: Identity) -> Self {
+        let mut builder = Self::common(identity);
+        for (field, value) in [
+            (&header::HEADER_TYPE, 0),
+            (&header::SUBSYSTEM_VENDOR_ID, u32::from(identity.subsystem_vendor)),
+            (&header::SUBSYSTEM_ID, u32::from(identity.subsystem)),
+        ] {
+            builder.registers.declare(0, field, value);
+        }
+        builder
+    }
+
+    fn new_bridge(identity: Identity) -> Self {
+        let mut builder = Self::common(identity);
+        for (field, value) in [
+            (&header::HEADER_TYPE, 1),
+            (&bridge::PRIMARY_BUS, 0),
+            (&bridge::SECONDARY_BUS, 0),
+            (&bridge::SUBORDINATE_BUS, 0),
+            (&bridge::IO_BASE, 0),
+            (&bridge::IO_LIMIT, 0),
+            (&bridge::SECONDARY_STATUS, 0),
+            (&bridge::MEMORY_BASE, 0),
+            (&bridge::MEMORY_LIMIT, 0),
+            (&bridge::PREFETCHABLE_BASE, bridge::IS_64_BIT),
+            (&bridge::PREFETCHABLE_LIMIT, bridge::IS_64_BIT),
+            (&bridge::PREFETCHABLE_BASE_UPPER, 0),
+            (&bridge::PREFETCHABLE_LIMIT_UPPER, 0),
+            (&bridge::CONTROL, 0),
+        ] {
+            builder.registers.declare(0, field, value);
+        }
+        builder
+    }
+
+    /// What both types of header have.
+    fn common(identity: Identity) -> Self {
         let mut registers = Registers::new();
         assert!(identity.class >> 24 == 0, "a class code has 24 bits");
         let class = identity.class.to_le_bytes();
@@ -387,9 +484,6 @@ impl ConfigBuilder {
             (&header::CLASS_CODE[1], u32::from(class[1])),
             (&header::CLASS_CODE[2], u32::from(class[2])),
             (&header::CACHE_LINE_SIZE, 0),
-            (&header::HEADER_TYPE, 0),
-            (&header::SUBSYSTEM_VENDOR_ID, u32::from(identity.subsystem_vendor)),
-            (&header::SUBSYSTEM_ID, u32::from(identity.subsystem)),
             (&header::CAPABILITIES_POINTER, 0),
             (&header::INTERRUPT_LINE, 0),
             (&header::INTERRUPT_PIN, 0),
@@ -461,15 +555,23 @@ impl ConfigBuilder {
     #[must_use]
     pub fn express(mut self, kind: PortType) -> Self {
         let base = self.capability(express::ID, express::LEN);
-        let flr = if kind == PortType::RootPort { 0 } else { express::FLR_CAPABLE };
+        let is_port = kind == PortType::RootPort;
+        let flr = if is_port { 0 } else { express::FLR_CAPABLE };
+        let (forwarding, may_forward) = if is_port {
+            (express::ARI_FORWARDING_SUPPORTED, express::ARI_FORWARDING_ENABLE)
+        } else {
+            (0, 0)
+        };
+        let control_2 =
+            Field { writable: express::DEVICE_CONTROL_2.writable | may_forward, ..express::DEVICE_CONTROL_2 };
         let version = 2;
         for (field, value) in [
             (&express::CAPABILITIES, version | kind.encoding() << 4),
             (&express::DEVICE_CAPABILITIES, express::ROLE_BASED_ERRORS | flr),
             (&express::DEVICE_CONTROL, express::DEVICE_CONTROL_RESET),
             (&express::DEVICE_STATUS, 0),
-            (&express::DEVICE_CAPABILITIES_2, express::DEVICE_CAPABILITIES_2_VALUE),
-            (&express::DEVICE_CONTROL_2, 0),
+            (&express::DEVICE_CAPABILITIES_2, express::DEVICE_CAPABILITIES_2_VALUE | forwarding),
+            (&control_2, 0),
         ] {
             self.registers.declare(base, field, value);
         }
@@ -478,6 +580,11 @@ impl ConfigBuilder {
             self.registers.declare(base, &express::LINK_CAPABILITIES, 0x14);
             self.registers.declare(base, &express::LINK_CONTROL, 0);
             self.registers.declare(base, &express::LINK_STATUS, 0x14);
+        }
+        if is_port {
+            for field in &express::ROOT {
+                self.registers.declare(base, field, 0);
+            }
         }
         self.layout.express = Some(base);
         self

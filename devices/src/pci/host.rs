@@ -42,6 +42,32 @@ struct Map {
     io: Routes,
 }
 
+impl Map {
+    /// Claims what `function` decodes: of memory only what is inside `windows`, of I/O only with `io`.
+    fn claim_bars(&mut self, function: &Arc<dyn PciFunction>, windows: &[(u64, u64)], io: bool) {
+        for decoded in function.config().decoded_bars() {
+            let Some(last) = decoded.base.checked_add(decoded.size - 1) else { continue };
+            let whole = Route {
+                first: decoded.base,
+                last,
+                base: decoded.base,
+                bar: decoded.bar,
+                function: Arc::clone(function),
+            };
+            if !decoded.is_io {
+                for &(from, to) in windows {
+                    let (first, last) = (decoded.base.max(from), last.min(to));
+                    if first <= last {
+                        claim(&mut self.memory, Route { first, last, ..whole.clone() });
+                    }
+                }
+            } else if io {
+                claim(&mut self.io, whole);
+            }
+        }
+    }
+}
+
 /// The PCI Express host: all functions of one segment.
 pub struct PciHost {
     functions: RwLock<BTreeMap<u16, Arc<dyn PciFunction>>>,
@@ -72,6 +98,7 @@ impl PciHost {
             if functions.contains_key(&rid) {
                 return Err(AttachError::Taken(rid.into()));
             }
+            function.config().capture_requester(requester_id(bus, devfn));
             functions.insert(rid, function);
         }
         self.remap();
@@ -117,8 +144,17 @@ impl PciHost {
         Arc::new(Window { host: Arc::clone(self), pci_base, is_io: true })
     }
 
+    /// The function that answers to a requester ID: one that is attached there, or one behind a port.
     fn function(&self, rid: u16) -> Option<Arc<dyn PciFunction>> {
-        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(&rid).cloned()
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(&rid) {
+            return Some(Arc::clone(function));
+        }
+        let [devfn, bus] = rid.to_le_bytes();
+        functions
+            .values()
+            .filter_map(|function| function.as_port())
+            .find_map(|port| port.function(bus, devfn))
     }
 
     /// Makes the routes anew. The write lock is taken before the functions are asked, so that of two concurrent
@@ -129,19 +165,12 @@ impl PciHost {
         map.io.clear();
         let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
         for function in functions.values() {
-            for decoded in function.config().decoded_bars() {
-                let Some(last) = decoded.base.checked_add(decoded.size - 1) else { continue };
-                let routes = if decoded.is_io { &mut map.io } else { &mut map.memory };
-                claim(
-                    routes,
-                    Route {
-                        first: decoded.base,
-                        last,
-                        base: decoded.base,
-                        bar: decoded.bar,
-                        function: Arc::clone(function),
-                    },
-                );
+            map.claim_bars(function, &[(0, u64::MAX)], true);
+            if let Some(port) = function.as_port() {
+                let windows = port.memory_windows();
+                for function in port.functions() {
+                    map.claim_bars(&function, &windows, false);
+                }
             }
         }
     }
@@ -203,6 +232,9 @@ impl MmioDevice for Ecam {
         else {
             return Ok(());
         };
+        if let Some((rid, _)) = Self::split(offset) {
+            function.config().capture_requester(StreamId(rid.into()));
+        }
         let effects = function.config_write(at, data);
         if effects.decode_changed {
             self.host.remap();

@@ -12,6 +12,7 @@ pub mod caps;
 mod config;
 mod host;
 mod interrupts;
+mod port;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use bus_master::BusMasterPort;
 pub use config::{ConfigBuilder, ConfigSpace, Effects, Identity, PendingWaker};
 pub use host::{AttachError, HostBridge, PciHost, Window};
 pub use interrupts::MsixLayout;
+pub use port::RootPort;
 
 /// A function of a PCI device: what the host needs of it.
 ///
@@ -27,6 +29,11 @@ pub use interrupts::MsixLayout;
 pub trait PciFunction: Send + Sync {
     /// The function's configuration space.
     fn config(&self) -> &ConfigSpace;
+
+    /// The bridge that this function is, if it is one.
+    fn as_port(&self) -> Option<&RootPort> {
+        None
+    }
 
     /// A read of the configuration space. Only a function whose registers act on reads has its own.
     fn config_read(&self, offset: u64, data: &mut [u8]) {

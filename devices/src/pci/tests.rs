@@ -487,15 +487,124 @@ fn detached_function_is_gone_and_machine_reset_reaches_every_function() {
     assert_eq!(bench.config_read(8, 0, 4), 0xffff_ffff);
 }
 
+/// A port at 00:02.0 with a function behind it, its bus given number 5.
+fn behind_port() -> (Bench, Arc<Probe>) {
+    let bench = Bench::new();
+    let port = RootPort::new();
+    let probe = Probe::new(full());
+    port.attach(0, probe.clone()).unwrap();
+    bench.host.attach(0, 0x10, port).unwrap();
+    bench.config_write(0x10, 0x18, 4, 0x0005_0500);
+    (bench, probe)
+}
+
+const CHILD: u64 = 5 << 8;
+
+#[test]
+fn port_is_a_bridge_with_hard_wired_redirection() {
+    let (bench, _) = behind_port();
+    assert_eq!(bench.config_read(0x10, 0, 4), 0x000c_1b36);
+    assert_eq!(bench.config_read(0x10, 0xe, 1), 1);
+    assert_eq!(bench.config_read(0x10, 0x42, 2), 0x42, "type 4, version 2");
+    bench.config_write(0x10, 0x1c, 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(0x10, 0x1c, 2), 0, "no I/O window");
+    assert_eq!(bench.config_read(0x10, 0x104, 4), 0, "ACS offers nothing to switch");
+    bench.config_write(0x10, 0x10, 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(0x10, 0x10, 4), 0, "no BAR");
+}
+
+#[test]
+fn function_behind_a_port_answers_on_the_bus_number_that_the_guest_gave() {
+    let (bench, _) = behind_port();
+    assert_eq!(bench.config_read(CHILD, 0, 4), 0x5678_1234);
+    assert_eq!(bench.config_read(CHILD + 8, 0, 4), 0xffff_ffff, "one device behind a port");
+    assert_eq!(bench.config_read(6 << 8, 0, 4), 0xffff_ffff);
+    bench.config_write(0x10, 0x19, 1, 7);
+    assert_eq!(bench.config_read(CHILD, 0, 4), 0xffff_ffff);
+    assert_eq!(bench.config_read(7 << 8, 0, 4), 0x5678_1234);
+    bench.config_write(0x10, 0x19, 1, 0);
+    assert_eq!(bench.config_read(0, 0, 4), 0x0008_1b36, "the root bus stays itself");
+}
+
+#[test]
+fn function_numbers_beyond_7_need_ari_forwarding() {
+    let bench = Bench::new();
+    let port = RootPort::new();
+    port.attach(9, Probe::new(full().ari(0))).unwrap();
+    assert!(port.attach(9, Probe::new(full())).is_err());
+    bench.host.attach(0, 0x10, port).unwrap();
+    bench.config_write(0x10, 0x18, 4, 0x0005_0500);
+    assert_eq!(bench.config_read(CHILD + 9, 0, 4), 0xffff_ffff);
+    bench.config_write(0x10, 0x40 + 0x28, 2, 0x20);
+    assert_eq!(bench.config_read(CHILD + 9, 0, 4), 0x5678_1234);
+}
+
+#[test]
+fn bars_behind_a_port_answer_only_inside_its_windows() {
+    let (bench, probe) = behind_port();
+    bench.config_write(CHILD, 0x10, 4, 0x1020_0000);
+    bench.config_write(CHILD, 0x18, 8, 0x80_0040_0000);
+    bench.config_write(CHILD, 4, 2, 6);
+    // Memory window 0x1010_0000 to 0x102f_ffff; prefetchable 0x80_0040_0000 to 0x80_005f_ffff: half of BAR 2.
+    bench.config_write(0x10, 0x20, 4, 0x1020_1010);
+    bench.config_write(0x10, 0x24, 4, 0x0050_0040);
+    bench.config_write(0x10, 0x28, 4, 0x80);
+    bench.config_write(0x10, 0x2c, 4, 0x80);
+    write(&*bench.memory, 0x1020_0008, 4, 1);
+    assert_eq!(probe.seen(), [], "the port decodes no memory");
+    bench.config_write(0x10, 4, 2, 6);
+    for (at, value) in [(0x1020_0008, 1), (0x80_0040_0010, 2), (0x80_005f_fffc, 3), (0x80_0060_0000, 4)] {
+        write(&*bench.memory, at, 4, value);
+    }
+    assert_eq!(probe.seen(), [(0, 8, 1), (2, 0x10, 2), (2, 0x1f_fffc, 3)]);
+    bench.config_write(0x10, 0x20, 4, 0x1000_1010);
+    write(&*bench.memory, 0x1020_0008, 4, 1);
+    assert_eq!(probe.seen(), [], "limit below base");
+}
+
+#[test]
+fn requests_from_behind_a_port_carry_the_present_bus_number_and_need_the_ports_mastering() {
+    let (bench, probe) = behind_port();
+    bench.enable_msi(CHILD);
+    let sink = bench.sink.clone();
+    let ram = Arc::new(Ram::new(&[(Pa(0x1000), 0x1000)]).unwrap());
+    let port = BusMasterPort::new(&probe.config, Arc::new(DirectPort::new(ram, sink)));
+    probe.config.raise(0, &port, &who());
+    assert_eq!(port.read(&who(), Iova(0x1000), &mut [0]), Err(DmaFault::Aborted(Iova(0x1000))));
+    assert_eq!(bench.messages(), []);
+    bench.config_write(0x10, 4, 2, 6);
+    probe.config.raise(0, &port, &who());
+    assert_eq!(bench.messages(), [(DeviceId(0x500), 0x40)]);
+    bench.config_write(0x10, 0x18, 4, 0x0007_0700);
+    bench.config_write(7 << 8, 0xc, 1, 0);
+    probe.config.raise(0, &port, &who());
+    assert_eq!(bench.messages(), [(DeviceId(0x700), 0x40)]);
+    assert_eq!(probe.config.requester_id(), Some(StreamId(0x700)));
+}
+
+#[test]
+fn secondary_bus_reset_resets_what_is_behind_and_hides_it_meanwhile() {
+    let (bench, probe) = behind_port();
+    bench.config_write(CHILD, 4, 2, 6);
+    bench.config_write(0x10, 0x3e, 2, 0x40);
+    assert_eq!(probe.resets.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.config_read(CHILD, 0, 4), 0xffff_ffff);
+    bench.config_write(0x10, 0x3e, 2, 0x40);
+    bench.config_write(0x10, 0x3e, 2, 0);
+    assert_eq!(probe.resets.load(Ordering::SeqCst), 1, "once");
+    assert_eq!((bench.config_read(CHILD, 0, 4), bench.config_read(CHILD, 4, 2)), (0x5678_1234, 0));
+}
+
 proptest! {
     #[test]
     fn no_sequence_of_accesses_panics_or_changes_who_the_function_is(
-        accesses in prop::collection::vec((0u64..0x2000, 0usize..5, any::<u64>(), any::<bool>()), 1..60)
+        accesses in prop::collection::vec((0u64..0x3000, 0usize..5, any::<u64>(), any::<bool>()), 1..60)
     ) {
         let bench = Bench::new();
         let probes = [Probe::new(full()), Probe::new(with_msix(3))];
         bench.host.attach(0, 1, probes[0].clone()).unwrap();
         bench.host.attach(0, 2, probes[1].clone()).unwrap();
+        bench.host.attach(0, 3, RootPort::new()).unwrap();
         for (at, log2, value, to_config) in accesses {
             let (at, len) = (at & !((1 << log2) - 1), 1usize << log2);
             if to_config {
