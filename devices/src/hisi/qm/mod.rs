@@ -132,7 +132,8 @@ impl<E: Engine> Qm<E> {
     fn time_is_up(&self) {
         let again = self.with(|front| {
             if self.wiring.clock.now_ns() < front.deadline_ns {
-                return None;
+                // The alarm of an earlier command.
+                return Some(front.deadline_ns);
             }
             if std::mem::replace(&mut front.is_cut, true) {
                 front.patience_over = true;

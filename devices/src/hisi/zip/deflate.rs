@@ -16,6 +16,9 @@ use crate::hisi::qm::{Cancelled, EngineDma};
 
 /// Bytes moved at a time.
 const CHUNK_BYTES: usize = 128 << 10;
+/// Most bytes decompressed at a time. At each beginning the library copies its window and is slow for as long as
+/// matches reach back into it, so a request of usual size is decompressed at one go.
+const MAX_CHUNK_BYTES: usize = 1 << 20;
 /// The largest distance of deflate: history that a stream needs.
 pub(super) const WINDOW_BYTES: usize = 32 << 10;
 /// Where the history of a stream is in its context memory. It ends before 0x97c0, where software's own memory begins.
@@ -24,7 +27,7 @@ pub(super) const HISTORY_OFFSET: u64 = 0xc00;
 /// Memory that a worker keeps from task to task. The larger parts are made when first needed.
 pub struct Scratch {
     pub(super) input: Box<[u8]>,
-    output: Box<[u8]>,
+    output: Vec<u8>,
     pub(super) source_list: ListMemory,
     pub(super) destination_list: ListMemory,
     compress: Option<(Settings, Compress)>,
@@ -65,7 +68,7 @@ impl Scratch {
     pub(super) fn new() -> Self {
         Self {
             input: vec![0; CHUNK_BYTES].into(),
-            output: vec![0; CHUNK_BYTES].into(),
+            output: vec![0; CHUNK_BYTES],
             source_list: ListMemory::new(),
             destination_list: ListMemory::new(),
             compress: None,
@@ -245,6 +248,10 @@ fn decompress(scratch: &mut Scratch, request: &Request, dma: &EngineDma<'_>) -> 
     let Scratch { input, output, source_list, destination_list, decompress, .. } = scratch;
     let decompress = decompress.get_or_insert_with(|| Decompress::new(false));
     decompress.reset(false);
+    let room = usize::try_from(request.output.len).unwrap_or(usize::MAX).min(MAX_CHUNK_BYTES);
+    if output.len() < room {
+        output.resize(room.next_power_of_two(), 0);
+    }
     let mut digest = Digest::new(request.format);
     let mut source = Walk::new(request.input, dma, source_list);
     let mut sink = Output::new(request.output, dma, destination_list);

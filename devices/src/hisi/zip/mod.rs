@@ -129,7 +129,7 @@ impl Zip {
             subsystem: 0,
         };
         let config = ConfigSpace::builder(identity)
-            .bar(2, Bar::prefetchable64(BAR2_BYTES))
+            .bar(2, Bar::memory64(BAR2_BYTES))
             .express(PortType::RcIntegratedEndpoint)
             .power_management()
             .msi(4)

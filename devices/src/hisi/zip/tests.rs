@@ -118,3 +118,612 @@ fn stateless_request_of_each_format_round_trips_and_counts_without_headers() {
     let totals = machine.zip.totals();
     assert_eq!((totals.commands, totals.errors), (30, 0));
 }
+
+// ---- scatter lists
+
+/// A chain of lists over these runs, `per_list` entries in each; the count of the chain says nothing, as software's.
+fn chain(machine: &Machine, runs: &[(u64, usize)], per_list: usize) -> u64 {
+    let lists: Vec<u64> = runs.chunks(per_list).map(|_| machine.alloc(64 + 255 * 32)).collect();
+    for (index, chunk) in runs.chunks(per_list).enumerate() {
+        let mut list = vec![0_u8; 64 + 32 * chunk.len()];
+        list[..8].copy_from_slice(&lists.get(index + 1).copied().unwrap_or(0).to_le_bytes());
+        list[8..10].copy_from_slice(&10_u16.to_le_bytes());
+        list[10..12].copy_from_slice(&(chunk.len() as u16).to_le_bytes());
+        for (entry, (at, len)) in chunk.iter().enumerate() {
+            list[64 + 32 * entry..][..8].copy_from_slice(&at.to_le_bytes());
+            list[64 + 32 * entry + 16..][..4].copy_from_slice(&(*len as u32).to_le_bytes());
+        }
+        machine.ram.write(hw::Pa(lists[index]), &list).unwrap();
+    }
+    lists[0]
+}
+
+/// The kernel's self-test: one-entry lists, a destination of 512 bytes, flags all zero, a window code of 0.
+#[test]
+fn kernel_self_test_request_with_one_entry_lists_round_trips() {
+    let machine = Machine::new();
+    let (eq, _) = machine.start(64);
+    let mut compress = machine.start_queue(0, 0, None);
+    let mut decompress = machine.start_queue(1, 1, None);
+    for data in [text(70), text(191)] {
+        let packed = machine.alloc(512);
+        let src = chain(&machine, &[(machine.place(&data), data.len())], 1);
+        let dst = chain(&machine, &[(packed, 512)], 1);
+        let request = Sqe::new(DEFLATE, (src, data.len()), (dst, 512)).sgl().with(9, 0x101);
+        let sqe = machine.submit(&mut compress, &request.0);
+        assert_eq!(sqe[3], 0);
+        let produced = sqe[1] as usize;
+
+        let out = machine.alloc(512);
+        let src = chain(&machine, &[(packed, produced)], 1);
+        let dst = chain(&machine, &[(out, 512)], 1);
+        let request = Sqe::new(DEFLATE, (src, produced), (dst, 512)).sgl().with(9, 0x101);
+        let sqe = machine.submit(&mut decompress, &request.0);
+        assert_eq!((sqe[3], sqe[1] as usize), (0, data.len()));
+        assert_eq!(machine.bytes(out, data.len()), data);
+    }
+    assert_eq!(machine.word(eq), 0x1_0000, "an event of queue 0 in phase 1");
+    assert_eq!(machine.word(eq + 4), 0x1_0001);
+}
+
+#[test]
+fn fixed_raw_deflate_vector_decompresses() {
+    let (machine, mut ring) = started(1);
+    // A fixed-code block: "warpvmm" as raw deflate, made by an independent encoder.
+    let vector = [0x2b, 0x4f, 0x2c, 0x2a, 0x28, 0xcb, 0xcd, 0x05, 0x00];
+    let (src, out) = (machine.place(&vector), machine.alloc(64));
+    let sqe = machine.submit(&mut ring, &Sqe::new(DEFLATE, (src, vector.len()), (out, 64)).0);
+    assert_eq!((status(&sqe), sqe[1]), (0, 7));
+    assert_eq!(machine.bytes(out, 7), b"warpvmm");
+}
+
+#[test]
+fn chain_of_lists_with_skips_and_empty_entries_is_one_run_of_bytes() {
+    let (machine, mut ring) = started(0);
+    let data = text(100_000);
+    // Entries of odd sizes, some empty, three to a list; headers of 10 and 12 bytes to skip.
+    let mut runs = Vec::new();
+    let whole = [&[0xee; 10][..], &data].concat();
+    for (piece, len) in whole.chunks(7_777).zip([7_777, 0].iter().cycle()) {
+        if *len == 0 {
+            runs.push((0xdead_0000, 0));
+        }
+        runs.push((machine.place(piece), piece.len()));
+    }
+    let src = chain(&machine, &runs, 3);
+    let out = machine.alloc(200_000);
+    let out_runs: Vec<_> = (0..20).map(|i| (out + 10_000 * i, 10_000)).collect();
+    let dst = chain(&machine, &out_runs, 7);
+    let request = Sqe::new(ZLIB, (src, data.len()), (dst, 199_988)).sgl().with(8, 12);
+    let request = request.with(7, 3 << 28 | 10);
+    let sqe = machine.submit(&mut ring, &request.0);
+    assert_eq!((status(&sqe), sqe[0] as usize), (0, data.len()));
+    assert_eq!(machine.bytes(out, 12), [0; 12], "skipped output is untouched");
+    assert_eq!(decode(ZLIB, &machine.bytes(out + 12, sqe[1] as usize)), data);
+}
+
+#[test]
+fn chain_that_loops_and_list_with_too_many_entries_and_short_list_are_source_faults() {
+    let (machine, mut ring) = started(0);
+    let out = machine.alloc(4096);
+    let list = machine.alloc(64 + 32);
+    machine.ram.store_u64(hw::Pa(list), list).unwrap();
+    let looping = Sqe::new(DEFLATE, (list, 100), (list, 100)).sgl();
+    assert_eq!(status(&machine.submit(&mut ring, &looping.0)), 0x04);
+
+    let many = machine.alloc(64);
+    machine.ram.store_u64(hw::Pa(many + 8), 256 << 16).unwrap();
+    assert_eq!(status(&machine.submit(&mut ring, &Sqe::new(DEFLATE, (many, 100), (out, 100)).sgl().0)), 0x04);
+
+    let short = chain(&machine, &[(out, 50)], 1);
+    assert_eq!(
+        status(&machine.submit(&mut ring, &Sqe::new(DEFLATE, (short, 100), (out, 100)).sgl().0)),
+        0x04
+    );
+}
+
+// ---- what goes wrong with one request
+
+#[test]
+fn destination_too_small_by_one_byte_is_0x0e_and_exactly_fitting_is_success() {
+    let machine = Machine::new();
+    machine.start(64);
+    let mut compress = machine.start_queue(0, 0, None);
+    let mut decompress = machine.start_queue(1, 1, None);
+    let data = text(50_000);
+    let (src, packed, out) = (machine.place(&data), machine.alloc(60_000), machine.alloc(60_000));
+    for kind in [DEFLATE, ZLIB, GZIP] {
+        let fit = machine.submit(&mut compress, &Sqe::new(kind, (src, data.len()), (packed, 60_000)).0)[1];
+        let exact = Sqe::new(kind, (src, data.len()), (packed, fit as usize));
+        assert_eq!(status(&machine.submit(&mut compress, &exact.0)), 0);
+        let small = Sqe::new(kind, (src, data.len()), (out, fit as usize - 1));
+        assert_eq!(status(&machine.submit(&mut compress, &small.0)), 0x0e);
+
+        let exact = Sqe::new(kind, (packed, fit as usize), (out, data.len()));
+        assert_eq!(status(&machine.submit(&mut decompress, &exact.0)), 0);
+        let small = Sqe::new(kind, (packed, fit as usize), (out, data.len() - 1));
+        assert_eq!(status(&machine.submit(&mut decompress, &small.0)), 0x0e);
+    }
+}
+
+#[test]
+fn malformed_truncated_and_mismatched_data_have_their_status() {
+    let machine = Machine::new();
+    machine.start(64);
+    let mut compress = machine.start_queue(0, 0, None);
+    let mut decompress = machine.start_queue(1, 1, None);
+    let data = text(5_000);
+    let (src, packed, out) = (machine.place(&data), machine.alloc(8_192), machine.alloc(8_192));
+    for kind in [ZLIB, GZIP] {
+        let len = machine.submit(&mut compress, &Sqe::new(kind, (src, data.len()), (packed, 8_192)).0)[1];
+        let mut bytes = machine.bytes(packed, len as usize);
+        for (cut, expected) in [(1, 0x03), (len as usize / 2, 0x03), (len as usize, 0x03)] {
+            let request = Sqe::new(kind, (packed, len as usize - cut), (out, 8_192));
+            assert_eq!(status(&machine.submit(&mut decompress, &request.0)), expected, "cut by {cut}");
+        }
+        *bytes.last_mut().unwrap() ^= 1;
+        let wrong = machine.place(&bytes);
+        let request = Sqe::new(kind, (wrong, bytes.len()), (out, 8_192));
+        assert_eq!(status(&machine.submit(&mut decompress, &request.0)), 0x10);
+    }
+    let junk = machine.place(&[0xff; 100]);
+    let sqe = machine.submit(&mut decompress, &Sqe::new(DEFLATE, (junk, 100), (out, 8_192)).0);
+    assert_eq!(status(&sqe), 0x03);
+    assert_eq!((sqe[15], sqe[28], sqe[29]), (0, 0, 0));
+}
+
+#[test]
+fn request_that_the_device_does_not_have_is_refused() {
+    let (machine, mut ring) = started(0);
+    let (src, out) = (machine.place(&[1; 64]), machine.alloc(4096));
+    let good = Sqe::new(DEFLATE, (src, 64), (out, 4096));
+    for (what, bad) in [
+        ("lz77_zstd", good.with(9, 0x42 | 4 << 12)),
+        ("lz4", good.with(9, 0x04 | 4 << 12)),
+        ("request type 0", good.with(9, 4 << 12)),
+        ("buffer type 2", good.with(9, 1 | 2 << 8)),
+        ("window 5", good.with(9, 1 | 5 << 12)),
+        ("SQE type 1", good.with(7, 1 << 28)),
+        ("SQE type 15", good.with(7, 15 << 28)),
+    ] {
+        assert_eq!(status(&machine.submit(&mut ring, &bad.0)), 0x01, "{what}");
+    }
+    assert_eq!(status(&machine.submit(&mut ring, &good.with(7, 0).0)), 0, "SQE type 0");
+    let mut other = machine.start_queue(9, 2, None);
+    assert_eq!(status(&machine.submit(&mut other, &good.0)), 0x01, "queue type 2");
+    let totals = machine.zip.totals();
+    assert_eq!((totals.commands, totals.errors), (9, 8));
+}
+
+#[test]
+fn address_that_does_not_answer_is_told_in_the_status_and_the_queue_goes_on() {
+    let (machine, mut ring) = started(0);
+    let (src, out) = (machine.place(&[1; 64]), machine.alloc(4096));
+    let hole = 0x10_0000;
+    let request = Sqe::new(GZIP, (hole, 64), (out, 4096));
+    assert_eq!(status(&machine.submit(&mut ring, &request.0)), 0x04);
+    let request = Sqe::new(GZIP, (src, 64), (hole, 4096));
+    assert_eq!(status(&machine.submit(&mut ring, &request.0)), 0x05);
+    let request = Sqe::new(GZIP, (u64::MAX - 5, 64), (out, 4096));
+    assert_eq!(status(&machine.submit(&mut ring, &request.0)), 0x04);
+    let request = Sqe::new(GZIP, (src, 64), (out, 4096));
+    assert_eq!(status(&machine.submit(&mut ring, &request.with(23, 1).with(22, 64).0)), 0, "context unused");
+    assert_eq!(machine.read(0x10_0008), 0, "no RAS error: that would start a reset of the device");
+}
+
+#[test]
+fn lengths_of_4_gib_take_no_memory_and_end_where_the_data_do() {
+    let (machine, mut ring) = started(1);
+    let packed = machine.place(&[0x03, 0x00]);
+    let out = machine.alloc(4096);
+    let request = Sqe::new(DEFLATE, (packed, u32::MAX as usize), (out, u32::MAX as usize));
+    // The empty stream ends in its second byte, in front of a long rest of RAM and then a hole.
+    let sqe = machine.submit(&mut ring, &request.0);
+    assert_eq!((status(&sqe), sqe[0], sqe[1]), (0, 2, 0));
+}
+
+#[test]
+fn stale_stream_words_of_a_stateless_request_are_ignored_and_come_back_as_zero() {
+    let (machine, mut ring) = started(0);
+    let data = b"123456789";
+    let (src, out) = (machine.place(data), machine.alloc(64));
+    let mut request = Sqe::new(GZIP, (src, data.len()), (out, 64)).with(15, 0x83).with(28, 7).with(29, 9);
+    request = request.with(30, 0x1234).with(31, 0xdead_beef).with(7, 3 << 28 | 5 << 25);
+    let sqe = machine.submit(&mut ring, &request.0);
+    assert_eq!((sqe[15], sqe[28], sqe[29]), (0, 0, 0));
+    assert_eq!((sqe[30], sqe[31]), (9, 0x9b63_d02c));
+    assert_eq!(sqe[7], 3 << 28 | 5 << 25, "software counts its header by this word");
+}
+
+#[test]
+fn window_code_limits_the_distance_of_matches() {
+    let (machine, mut ring) = started(0);
+    // Noise that repeats after 8000 bytes: a 4 KiB window cannot see the repetition, a 32 KiB window can.
+    let half = noise(8_000);
+    let data = [&half[..], &half].concat();
+    let (src, out) = (machine.place(&data), machine.alloc(20_000));
+    let request = Sqe::new(DEFLATE, (src, data.len()), (out, 20_000));
+    let small = machine.submit(&mut ring, &request.with(9, DEFLATE).0)[1];
+    let large = machine.submit(&mut ring, &request.0)[1];
+    assert!(small > 16_000 && large < 9_000, "{small} {large}");
+}
+
+// ---- streams
+
+const STATEFUL: u32 = 3 << 28 | 1 << 26;
+const NEW: u32 = 1 << 27;
+const FINISH: u32 = 1 << 25;
+
+/// A session of software: context memory, and the words that it takes from one request to the next.
+struct Session {
+    context: u64,
+    kind: u32,
+    is_new: bool,
+    words: [u32; 5],
+}
+
+impl Session {
+    fn new(machine: &Machine, kind: u32) -> Self {
+        // Garbage from an earlier stream, which must not matter.
+        let context = machine.place(&noise(0x97c0));
+        Self { context, kind, is_new: true, words: [0x83, 7, 0xffff, 99, 0xdead_beef] }
+    }
+
+    fn request(
+        &mut self,
+        machine: &Machine,
+        ring: &mut Ring,
+        src: (u64, usize),
+        dst: (u64, usize),
+        is_last: bool,
+    ) -> [u32; 32] {
+        let control = STATEFUL | if self.is_new { NEW } else { 0 } | if is_last { FINISH } else { 0 };
+        let mut sqe = Sqe::new(self.kind, src, dst).with(7, control);
+        sqe = sqe.with(22, self.context as u32).with(23, (self.context >> 32) as u32);
+        for (index, word) in [15, 28, 29, 30, 31].into_iter().zip(self.words) {
+            sqe = sqe.with(index, word);
+        }
+        let sqe = machine.submit(ring, &sqe.0);
+        self.is_new = false;
+        self.words = [15, 28, 29, 30, 31].map(|index| sqe[index]);
+        sqe
+    }
+}
+
+#[test]
+fn stream_compressed_in_requests_on_two_queues_is_one_stream() {
+    for kind in [DEFLATE, ZLIB, GZIP] {
+        let machine = Machine::new();
+        machine.start(64);
+        let mut rings = [machine.start_queue(0, 0, None), machine.start_queue(1, 0, None)];
+        let data = text(300_000);
+        let src = machine.place(&data);
+        let out = machine.alloc(400_000);
+        let mut session = Session::new(&machine, kind);
+        let (mut at, mut produced) = (0, 0);
+        for (index, len) in [4, 100_000, 1, 33_000, 150_000, 12].into_iter().cycle().enumerate() {
+            let len = len.min(data.len() - at);
+            let is_last = at + len == data.len();
+            let place = (out + produced as u64, 400_000 - produced);
+            let sqe =
+                session.request(&machine, &mut rings[index % 2], (src + at as u64, len), place, is_last);
+            assert_eq!((sqe[3], sqe[0] as usize), (0, len));
+            let part = machine.bytes(out + produced as u64, sqe[1] as usize);
+            assert!(is_last || part.ends_with(&[0, 0, 0xff, 0xff]), "nothing is held back");
+            at += len;
+            produced += sqe[1] as usize;
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(decode(kind, &machine.bytes(out, produced)), data);
+        // The history of earlier requests is used.
+        assert!(produced < 100_000, "{produced}");
+    }
+}
+
+#[test]
+fn empty_request_in_a_stream_does_nothing_and_empty_last_request_ends_it() {
+    let (machine, mut ring) = started(0);
+    let (src, out) = (machine.place(b"123456789"), machine.alloc(4096));
+    let mut session = Session::new(&machine, GZIP);
+    let first = session.request(&machine, &mut ring, (src, 9), (out, 4096), false);
+    let words = session.words;
+    let sqe = session.request(&machine, &mut ring, (src, 0), (out + 2048, 16), false);
+    assert_eq!((sqe[3], sqe[0], sqe[1]), (0, 0, 0));
+    assert_eq!(session.words, words);
+    assert_eq!(words[4], 0x9b63_d02c, "software makes trailers of its own from this");
+    let last = session.request(&machine, &mut ring, (src, 0), (out + u64::from(first[1]), 64), true);
+    assert_eq!(last[3], 0);
+    let packed = machine.bytes(out, (first[1] + last[1]) as usize);
+    assert_eq!(decode(GZIP, &packed), b"123456789");
+}
+
+/// Feeds a compressed stream in pieces of `piece` bytes into rooms of `room`, as software's loop does.
+fn decompress_in_pieces(kind: u32, packed: &[u8], piece: usize, room: usize) -> (Vec<u8>, [u32; 32]) {
+    let machine = Machine::new();
+    machine.start(64);
+    let mut rings = [machine.start_queue(0, 1, None), machine.start_queue(1, 1, None)];
+    let src = machine.place(packed);
+    let out = machine.alloc(room as u64);
+    let mut session = Session::new(&machine, kind);
+    let (mut at, mut data) = (0, Vec::new());
+    for turn in 0.. {
+        let len = piece.min(packed.len() - at);
+        let sqe = session.request(&machine, &mut rings[turn % 2], (src + at as u64, len), (out, room), false);
+        assert!(sqe[0] as usize <= len);
+        data.extend(machine.bytes(out, sqe[1] as usize));
+        at += sqe[0] as usize;
+        if sqe[3] & 0xff != 0 {
+            assert_eq!(at, packed.len(), "all of the stream and its trailer is consumed");
+            return (data, sqe);
+        }
+        assert_eq!(sqe[15] & 0xfc00, 0, "no input bits for software to look at");
+        let is_full = sqe[15] & 0xf == 2;
+        assert_eq!(is_full, sqe[28] != 0, "pending output is counted");
+        assert!(sqe[0] != 0 || sqe[1] != 0 || (len == 0 && is_full), "no progress at {at}");
+    }
+    unreachable!()
+}
+
+#[test]
+fn stream_decompresses_the_same_whatever_the_pieces() {
+    let data = [text(90_000), noise(70_000), vec![b'a'; 100_000]].concat();
+    for kind in [DEFLATE, ZLIB, GZIP] {
+        let (machine, mut ring) = started(0);
+        let (src, out) = (machine.place(&data), machine.alloc(400_000));
+        let len = machine.submit(&mut ring, &Sqe::new(kind, (src, data.len()), (out, 400_000)).0)[1];
+        let packed = machine.bytes(out, len as usize);
+        for (piece, room) in
+            [(1 << 20, 1 << 20), (5_000, 1 << 20), (1 << 20, 4_096), (777, 1_001), (150, 201)]
+        {
+            let (back, last) = decompress_in_pieces(kind, &packed, piece, room);
+            assert!(back == data, "kind {kind} pieces {piece} rooms {room}");
+            assert_eq!(last[3], 0x113, "end of stream, last block seen");
+            assert_eq!(last[30] as usize, data.len());
+        }
+    }
+}
+
+#[test]
+fn stream_with_wrong_trailer_or_garbage_context_is_an_error_with_context_word_0() {
+    let (machine, mut ring) = started(1);
+    let packed = [0x03, 0x00, 0, 0, 0, 2];
+    let (src, out) = (machine.place(&packed), machine.alloc(4096));
+    let mut session = Session::new(&machine, ZLIB);
+    let sqe = session.request(&machine, &mut ring, (src, packed.len()), (out, 4096), false);
+    assert_eq!((status(&sqe), sqe[15]), (0x10, 0));
+
+    let mut session = Session::new(&machine, ZLIB);
+    session.is_new = false;
+    let sqe = session.request(&machine, &mut ring, (src, packed.len()), (out, 4096), false);
+    assert_eq!((status(&sqe), sqe[15]), (0x06, 0));
+
+    let mut session = Session::new(&machine, ZLIB);
+    session.context = 0x10_0000;
+    let src = machine.place(&[0x03, 0x00, 0, 0, 0, 1]);
+    let sqe = session.request(&machine, &mut ring, (src, packed.len()), (out, 4096), false);
+    assert_eq!(status(&sqe), 0x06);
+}
+
+#[test]
+fn context_memory_from_0x97c0_on_is_never_written() {
+    let machine = Machine::new();
+    machine.start(64);
+    for queue_type in [0, 1] {
+        let mut ring = machine.start_queue(queue_type, queue_type, None);
+        let data = noise(100_000);
+        let mut stored = vec![0, 0xff, 0xff, 0, 0];
+        stored.extend(&data[..0xffff]);
+        let input = if queue_type == 0 { data } else { stored };
+        let (src, out) = (machine.place(&input), machine.alloc(200_000));
+        let mut session = Session::new(&machine, DEFLATE);
+        let beyond = session.context + 0x97c0;
+        machine.ram.write(hw::Pa(beyond), &[0x5a; 64]).unwrap();
+        machine.ram.write(hw::Pa(session.context + 784), &[0x5a; 16]).unwrap();
+        let sqe = session.request(&machine, &mut ring, (src, input.len()), (out, 200_000), false);
+        assert_eq!((sqe[3], sqe[29]), (0, 32768), "the history is full");
+        assert_eq!(machine.bytes(beyond, 64), [0x5a; 64]);
+        assert_eq!(machine.bytes(session.context + 784, 16), [0x5a; 16]);
+    }
+}
+
+// ---- processes: PASIDs, stalls, threads
+
+/// Maps `len` bytes at `va` of a process to new memory; returns where that is.
+fn map(machine: &Machine, pasid: u16, va: u64, len: u64) -> u64 {
+    let pa = machine.alloc(len);
+    for page in (0..len).step_by(4096) {
+        machine.spaces.map(Some(pasid.into()), va + page, Page::At(pa + page));
+    }
+    pa
+}
+
+#[test]
+fn user_queue_takes_data_from_the_process_and_rings_from_the_function() {
+    let machine = Machine::new();
+    machine.start(64);
+    let mut first = machine.start_queue(10, 0, Some(7));
+    let mut second = machine.start_queue(11, 0, Some(8));
+    // The same addresses in two processes, other data behind them.
+    let (one, two) = (text(9_000), noise(9_000));
+    let (va, out_va) = (0x7fff_1234_5000, 0x7fff_2000_0000);
+    for (pasid, data) in [(7, &one), (8, &two)] {
+        let pa = map(&machine, pasid, va, 12_288);
+        machine.ram.write(hw::Pa(pa + 100), data).unwrap();
+    }
+    let outs = [7, 8].map(|pasid| map(&machine, pasid, out_va, 16_384));
+    let request = Sqe::new(GZIP, (va + 100, 9_000), (out_va + 3, 16_000)).0;
+    let len = [machine.submit(&mut first, &request)[1], machine.submit(&mut second, &request)[1]];
+    assert_eq!(decode(GZIP, &machine.bytes(outs[0] + 3, len[0] as usize)), one);
+    assert_eq!(decode(GZIP, &machine.bytes(outs[1] + 3, len[1] as usize)), two);
+
+    // A kernel queue does not see the process.
+    let mut kernel = machine.start_queue(12, 0, None);
+    assert_eq!(status(&machine.submit(&mut kernel, &request)), 0x04);
+}
+
+#[test]
+fn pasid_that_the_function_may_not_use_reaches_nothing() {
+    let machine = Machine::new();
+    machine.start(64);
+    let mut ring = machine.start_queue(10, 0, Some(7));
+    map(&machine, 7, 0x10000, 4096);
+    let config = crate::pci::PciFunction::config(&*machine.zip);
+    let _ = config.write(0x106, &0_u16.to_le_bytes());
+    let request = Sqe::new(GZIP, (0x10000, 100), (0x10800, 500)).0;
+    assert_eq!(status(&machine.submit(&mut ring, &request)), 0x04);
+}
+
+#[test]
+fn task_that_waits_for_a_page_goes_on_when_it_comes() {
+    let machine = Machine::threaded(4);
+    machine.start(64);
+    let mut ring = machine.start_queue(10, 0, Some(7));
+    let pa = map(&machine, 7, 0x10000, 8192);
+    let out = map(&machine, 7, 0x20000, 8192);
+    machine.ram.write(hw::Pa(pa), &[b'z'; 8192]).unwrap();
+    machine.spaces.map(Some(7), 0x11000, Page::Absent);
+    machine.put(&mut ring, &Sqe::new(ZLIB, (0x10000, 8192), (0x20000, 8192)).0);
+    machine.ring_sq(&ring);
+    wait_until(|| machine.spaces.stalls() == 1);
+    assert_eq!(machine.poll(&mut ring), None);
+    machine.spaces.map(Some(7), 0x11000, Page::At(pa + 4096));
+    let index = machine.wait(&mut ring);
+    let sqe = machine.sqe(&ring, index);
+    assert_eq!(status(&sqe), 0);
+    assert_eq!(decode(ZLIB, &machine.bytes(out, sqe[1] as usize)), [b'z'; 8192]);
+}
+
+#[test]
+fn page_that_the_guest_refuses_ends_the_task_with_an_error() {
+    let machine = Machine::threaded(4);
+    machine.start(64);
+    let mut ring = machine.start_queue(10, 0, Some(7));
+    machine.spaces.map(Some(7), 0x10000, Page::Absent);
+    machine.put(&mut ring, &Sqe::new(ZLIB, (0x10000, 4096), (0x20000, 4096)).0);
+    machine.ring_sq(&ring);
+    wait_until(|| machine.spaces.stalls() == 1);
+    machine.spaces.map(Some(7), 0x10000, Page::Refused);
+    let index = machine.wait(&mut ring);
+    assert_eq!(status(&machine.sqe(&ring, index)), 0x04);
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 60, "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn stalled_queues_stop_no_other_and_stop_qp_gives_them_up() {
+    let machine = Machine::threaded(64);
+    machine.start(64);
+    let stalled: Vec<Ring> = (0..20)
+        .map(|qn| {
+            let mut ring = machine.start_queue(qn, 0, Some(7));
+            machine.spaces.map(Some(7), 0x10000, Page::Absent);
+            machine.put(&mut ring, &Sqe::new(ZLIB, (0x10000, 4096), (0x20000, 4096)).0);
+            machine.ring_sq(&ring);
+            ring
+        })
+        .collect();
+    wait_until(|| machine.spaces.stalls() == 20);
+
+    let mut other = machine.start_queue(30, 0, None);
+    let (src, out) = (machine.place(&text(5_000)), machine.alloc(8_192));
+    assert_eq!(status(&machine.submit(&mut other, &Sqe::new(ZLIB, (src, 5_000), (out, 8_192)).0)), 0);
+
+    for mut ring in stalled {
+        machine.post_mailbox(0x8, ring.qn, 0);
+        // The task has its time; then it is dropped and the mailbox is free.
+        machine.pass_ns(400_000);
+        wait_until(|| !machine.mailbox_is_busy());
+        assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
+        assert_eq!(machine.poll(&mut ring), None, "a dropped task has no completion");
+    }
+    // A late answer for the stalled page does nothing.
+    machine.spaces.map(Some(7), 0x10000, Page::Refused);
+}
+
+#[test]
+fn many_queues_on_few_workers_complete_in_order() {
+    let machine = Machine::threaded(3);
+    machine.start(64);
+    let data = text(3_000);
+    let src = machine.place(&data);
+    let mut rings: Vec<(Ring, u64)> =
+        (0..16).map(|qn| (machine.start_queue(qn, 0, None), machine.alloc(4_096 * 40))).collect();
+    for _ in 0..40 {
+        for (ring, out) in &mut rings {
+            let index = machine.put(ring, &[0; 32]);
+            let place = (*out + 4_096 * u64::from(index), 4_096);
+            let sqe = Sqe::new(GZIP, (src, data.len()), place).with(26, index.into()).0;
+            let bytes: Vec<u8> = sqe.iter().flat_map(|word| word.to_le_bytes()).collect();
+            machine.ram.write(hw::Pa(ring.sq + 128 * u64::from(index)), &bytes).unwrap();
+            machine.ring_sq(ring);
+        }
+    }
+    for (ring, out) in &mut rings {
+        for expected in 0..40 {
+            assert_eq!(machine.wait(ring), expected);
+            let sqe = machine.sqe(ring, expected);
+            assert_eq!((status(&sqe), sqe[26]), (0, expected.into()));
+            let packed = machine.bytes(*out + 4_096 * u64::from(expected), sqe[1] as usize);
+            assert_eq!(decode(GZIP, &packed), data);
+        }
+    }
+    let threads = machine.threads.as_ref().unwrap();
+    assert!(threads.count() <= 4, "control and three workers, not {}", threads.count());
+    assert_eq!(machine.zip.totals().commands, 640);
+}
+
+#[test]
+fn function_reset_gives_up_stalled_tasks_and_forgets_everything() {
+    let machine = Machine::threaded(4);
+    machine.start(64);
+    let mut ring = machine.start_queue(10, 0, Some(7));
+    machine.spaces.map(Some(7), 0x10000, Page::Absent);
+    machine.put(&mut ring, &Sqe::new(ZLIB, (0x10000, 4096), (0x20000, 4096)).0);
+    machine.ring_sq(&ring);
+    wait_until(|| machine.spaces.stalls() == 1);
+    crate::pci::PciFunction::function_reset(&*machine.zip);
+    wait_until(|| machine.read(0x30_0150) == 3);
+    assert_eq!((machine.read(0x10_006c), machine.read(0xc), machine.read(0x4)), (1, 1, 1));
+    machine.ring_sq(&ring);
+    assert_eq!(machine.poll(&mut ring), None);
+
+    // A new life: the driver starts it again, without MEM_START_INIT.
+    machine.start(64);
+    let mut ring = machine.start_queue(10, 0, None);
+    let (src, out) = (machine.place(&[1; 64]), machine.alloc(4096));
+    assert_eq!(status(&machine.submit(&mut ring, &Sqe::new(ZLIB, (src, 64), (out, 4096)).0)), 0);
+}
+
+#[test]
+fn engine_error_raises_the_abnormal_message_until_its_source_is_cleared() {
+    let machine = Machine::new();
+    machine.write(0x30_10a8, 1 << 2);
+    machine.run();
+    assert_eq!(machine.vectors(), [0_u32; 0], "masked");
+    assert_eq!(machine.read(0x30_10ac), 1 << 2);
+    machine.write(0x30_10a4, 0);
+    machine.run();
+    assert_eq!(machine.vectors(), [3]);
+    machine.write(0x30_10a0, 1 << 2);
+    assert_eq!(machine.read(0x30_10ac), 0);
+}
+
+#[test]
+fn core_counters_clear_when_read_if_software_says_so() {
+    let (machine, mut ring) = started(0);
+    let (src, out) = (machine.place(&[1; 64]), machine.alloc(4096));
+    machine.submit(&mut ring, &Sqe::new(ZLIB, (src, 64), (out, 4096)).0);
+    // Queue 3 compresses on core 1.
+    assert_eq!((machine.read(0x30_3000), machine.read(0x30_3004), machine.read(0x30_3038)), (1, 1, 64));
+    machine.write(0x30_1000, 5);
+    assert_eq!((machine.read(0x30_3000), machine.read(0x30_3000)), (1, 0));
+    assert_eq!(machine.read(0x30_9000), 0, "cores that do not exist read as zero");
+}
