@@ -18,6 +18,7 @@ mod project;
 mod run;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -60,10 +61,13 @@ enum Task {
         #[arg(long)]
         stock: bool,
     },
-    /// Measure boot time beside qemu-system-aarch64, on the same guest
+    /// Measure: boot and guest's speed beside qemu-system-aarch64, the accelerator beside the same library on the host
     Bench(bench::BenchOptions),
     /// Check what needs no guest: format, lints, documentation, licences of dependencies, generated documents
     Check(check::CheckOptions),
+    /// The host's side of the accelerator's benchmark
+    #[command(hide = true)]
+    Direct { file: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -93,6 +97,7 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
             Ok(())
         }
         Task::Bench(options) => bench::bench(project, &cli.guest, options),
+        Task::Direct { file } => bench::direct(file),
         Task::Check(options) => check::check(project, options),
     }
 }

@@ -32,6 +32,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
             "zip_sqe.c",
         ],
     ),
+    ("zip-bench", &["zip-bench.c", "wd_queue.c", "zip_sqe.c"]),
+    ("compute-bench", &["compute-bench.c"]),
     (
         "zip-stream",
         &["zip-stream.c", "disks.c", "record.c", "framing.c", "checksum.c", "wd_queue.c", "zip_sqe.c"],
