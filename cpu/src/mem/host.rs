@@ -60,6 +60,16 @@ impl HostRam {
     }
 }
 
+impl vmsa::TableMemory for HostRam {
+    #[inline]
+    fn load(&self, pa: u64) -> Result<u64, vmsa::ExternalAbort> {
+        // The walker asks for aligned doublewords only; a base that is not aligned to one is its caller's to mask.
+        let host = self.host(Pa(pa & !7), 8).ok_or(vmsa::ExternalAbort)?;
+        // SAFETY: eight aligned bytes of RAM.
+        Ok(unsafe { AtomicU64::from_ptr(host as *mut u64) }.load(Ordering::Acquire))
+    }
+}
+
 /// A value at an address of any alignment, so that a volatile access may be unaligned.
 #[repr(C, packed)]
 struct Unaligned<T>(T);
@@ -257,15 +267,25 @@ mod wide {
     /// `host` is 16 bytes of mapped guest RAM, aligned to 16.
     #[cfg(target_arch = "x86_64")]
     pub(super) unsafe fn compare_exchange(host: u64, expected: u128, new: u128) -> u128 {
-        use std::sync::atomic::Ordering::SeqCst;
         if std::arch::is_x86_feature_detected!("cmpxchg16b") {
             // SAFETY: the caller vouches for the address, and the host has the instruction.
-            return unsafe {
-                core::arch::x86_64::cmpxchg16b(host as *mut u128, expected, new, SeqCst, SeqCst)
-            };
+            return unsafe { native(host, expected, new) };
         }
         // SAFETY: passed on.
         unsafe { locked(host, expected, new) }
+    }
+
+    /// A function of its own, because only where the feature is enabled does the intrinsic become the instruction; elsewhere
+    /// it is a call to a library that is not there.
+    ///
+    /// # Safety
+    /// `host` is 16 bytes of mapped guest RAM, aligned to 16, and the host has CMPXCHG16B.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "cmpxchg16b")]
+    unsafe fn native(host: u64, expected: u128, new: u128) -> u128 {
+        use std::sync::atomic::Ordering::SeqCst;
+        // SAFETY: the caller vouches for both.
+        unsafe { core::arch::x86_64::cmpxchg16b(host as *mut u128, expected, new, SeqCst, SeqCst) }
     }
 
     /// # Safety
