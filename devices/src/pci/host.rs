@@ -3,6 +3,10 @@
 //! PCI Express Base 7.2.2 (ECAM). The routes are a sorted list of disjoint ranges, made anew whenever the guest
 //! changes a BAR, Command or the power state of a function; an access through a window takes only their read lock.
 //! Where BARs overlap, the function with the lowest requester ID answers, and of one function the lowest BAR.
+//!
+//! Locks, from left to right: routes, functions, functions behind a port, registers of one function; none is held
+//! while a function is called.
+//!
 //! Accesses that nobody takes, or that a function refuses, read all ones and drop writes, as a completion with
 //! Unsupported Request does.
 

@@ -2,7 +2,7 @@
 //!
 //! PCI Express Base 6.0. A function ([`PciFunction`]) owns a [`ConfigSpace`], which holds its BARs, capabilities,
 //! messages and gates; [`PciHost`] routes accesses to functions by what the guest programmed. Deliberately absent:
-//! INTx, expansion ROMs, links and their training, error messages (AER).
+//! INTx, expansion ROMs, links and their training, error messages (AER), ATS and page requests, SR-IOV.
 
 use hw::{BusError, StreamId};
 
