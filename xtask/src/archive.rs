@@ -117,7 +117,7 @@ impl Archive {
     }
 
     fn has_lists(&self) -> bool {
-        self.folder.join("sources.list").exists() && self.folder.join("lists").exists()
+        self.folder.join("apt.conf").exists() && self.folder.join("lists").exists()
     }
 
     fn offers(&self, name: &str) -> Result<bool> {
@@ -132,6 +132,7 @@ impl Archive {
         }
         let keys = if Path::new(ARCHIVE_KEYS).exists() { Some(ARCHIVE_KEYS) } else { None };
         write_whole(&self.folder.join("sources.list"), source_list(&self.suites, keys).as_bytes())?;
+        self.configure()?;
         let _progress = Progress::new("fetching the archive's package lists into target/cache/apt", 0);
         process::output(self.apt("apt-get").args(["update", "-q"]))
             .context("cannot fetch the archive's package lists")?;
@@ -141,30 +142,52 @@ impl Archive {
     /// An apt program on the private state.
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let mut set = |key: &str, value: &str| {
-            command.arg("-o").arg(format!("{key}={value}"));
-        };
-        let inside = |name: &str| self.folder.join(name).display().to_string();
-        set("APT::Architecture", "arm64");
-        set("APT::Architectures", "arm64");
-        set("Dir::Etc::SourceList", &inside("sources.list"));
-        set("Dir::Etc::SourceParts", "-");
-        set("Dir::Etc::Preferences", "-");
-        set("Dir::Etc::PreferencesParts", "-");
-        set("Dir::State", &inside(""));
-        set("Dir::State::Lists", &inside("lists"));
-        set("Dir::State::Status", "/dev/null");
-        set("Dir::Cache", &inside(""));
-        // Only package names are needed: no translations, no descriptions of applications.
-        set("Acquire::Languages", "none");
-        set("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false");
-        if self.sandbox_off {
-            // Root's apt downloads as another user, who may not be able to write here.
-            set("APT::Sandbox::User", "root");
-        }
-        command.env("LC_ALL", "C");
+        command.env("APT_CONFIG", self.folder.join("apt.conf")).env("LC_ALL", "C");
         command
     }
+
+    /// Writes the configuration that [`Self::apt`] uses.
+    fn configure(&self) -> Result<()> {
+        let system = process::output(Command::new("apt-config").arg("dump"))?;
+        let inside = |name: &str| self.folder.join(name).display().to_string();
+        let mut settings = vec![
+            // This file stands for all of the system's.
+            ("Dir::Etc::Main", "/dev/null".to_owned()),
+            ("Dir::Etc::Parts", "/dev/null".to_owned()),
+            ("APT::Architecture", "arm64".to_owned()),
+            ("Dir::Etc::SourceList", inside("sources.list")),
+            ("Dir::Etc::SourceParts", "/dev/null".to_owned()),
+            ("Dir::Etc::Preferences", "/dev/null".to_owned()),
+            ("Dir::Etc::PreferencesParts", "/dev/null".to_owned()),
+            ("Dir::State", inside("")),
+            ("Dir::State::Lists", inside("lists")),
+            ("Dir::State::Status", "/dev/null".to_owned()),
+            ("Dir::Cache", inside("")),
+            // Only package names are needed: no translations, no descriptions of applications.
+            ("Acquire::Languages", "none".to_owned()),
+            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
+        ];
+        if self.sandbox_off {
+            // Root's apt downloads as another user, who may not be able to write here.
+            settings.push(("APT::Sandbox::User", "root".to_owned()));
+        }
+        let mut text = system_settings(&system);
+        text.push_str("#clear APT::Architectures;\nAPT::Architectures:: \"arm64\";\n");
+        for (key, value) in settings {
+            text.push_str(&format!("{key} \"{value}\";\n"));
+        }
+        write_whole(&self.folder.join("apt.conf"), text.as_bytes())
+    }
+}
+
+/// What to take over from the output of `apt-config dump`: proxies and the like, but no commands that the system runs
+/// after an update (some images delete the system's downloads there), and no lists of what has just been replaced.
+fn system_settings(dump: &str) -> String {
+    let foreign = ["APT::Update::", "DPkg::", "APT::Architecture", "Acquire::Languages"];
+    dump.lines()
+        .filter(|line| !foreign.iter().any(|prefix| line.starts_with(prefix)))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 /// The package file of this exact name in a folder.
@@ -260,6 +283,13 @@ http://elsewhere.example/apt/|stable|Elsewhere|main|Packages
     fn other_vendors_and_releases_are_left_out() {
         assert!(debian_suites("http://e.example/|bookworm|Elsewhere|main|Packages\n", "bookworm").is_empty());
         assert!(debian_suites("http://e.example/|bullseye|Debian|main|Packages\n", "bookworm").is_empty());
+    }
+
+    #[test]
+    fn system_settings_keep_proxies_and_drop_commands() {
+        let dump = "Acquire::http::Proxy \"http://p.example\";\nAPT::Update::Post-Invoke:: \"rm -f x\";\nAPT::Architectures:: \"amd64\";\n";
+
+        assert_eq!(system_settings(dump), "Acquire::http::Proxy \"http://p.example\";\n");
     }
 
     #[test]

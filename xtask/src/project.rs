@@ -56,6 +56,21 @@ impl Project {
         }
     }
 
+    /// Waits until no other `cargo xtask` builds in this checkout, and keeps others waiting until the result is dropped.
+    pub(crate) fn lock(&self) -> Result<fs::File> {
+        let path = self.cache().join("lock");
+        let locked = || -> std::io::Result<fs::File> {
+            fs::create_dir_all(self.cache())?;
+            let file = fs::File::create(&path)?;
+            if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+                eprintln!("waiting for another cargo xtask to finish building the guest ...");
+                file.lock()?;
+            }
+            Ok(file)
+        };
+        locked().with_context(|| format!("cannot lock {}", path.display()))
+    }
+
     /// A path as the user may type it: relative to the checkout where it is inside.
     pub(crate) fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()

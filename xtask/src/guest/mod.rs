@@ -38,6 +38,7 @@ pub(crate) struct Guest {
 
 /// Installs what is missing, fetches what is not there, builds what is not current.
 pub(crate) fn build(project: &Project, options: &GuestOptions) -> Result<Guest> {
+    let _lock = project.lock()?;
     packages::require(&[packages::GUEST], !options.no_install)?;
     let mut archive = None;
     let kernel = kernel::build(project, options.kernel_source.as_deref(), &mut archive)?;
@@ -49,6 +50,7 @@ pub(crate) fn build(project: &Project, options: &GuestOptions) -> Result<Guest> 
 
 /// Debian's own arm64 kernel, unmodified, as proof that the board is a real one.
 pub(crate) fn stock_kernel(project: &Project) -> Result<PathBuf> {
+    let _lock = project.lock()?;
     let image = project.guest().join("stock/vmlinuz");
     if image.exists() {
         return Ok(image);
