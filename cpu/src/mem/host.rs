@@ -275,17 +275,30 @@ mod wide {
         unsafe { locked(host, expected, new) }
     }
 
-    /// A function of its own, because only where the feature is enabled does the intrinsic become the instruction; elsewhere
-    /// it is a call to a library that is not there.
+    /// Written out, because the intrinsic becomes a call to a library that is not there once its function has been inlined into
+    /// one that may not assume the instruction.
     ///
     /// # Safety
     /// `host` is 16 bytes of mapped guest RAM, aligned to 16, and the host has CMPXCHG16B.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "cmpxchg16b")]
     unsafe fn native(host: u64, expected: u128, new: u128) -> u128 {
-        use std::sync::atomic::Ordering::SeqCst;
-        // SAFETY: the caller vouches for both.
-        unsafe { core::arch::x86_64::cmpxchg16b(host as *mut u128, expected, new, SeqCst, SeqCst) }
+        let (low, high): (u64, u64);
+        // SAFETY: the caller vouches for the address and the instruction. RBX, which may not be named as an operand,
+        // is saved in RSI and restored.
+        unsafe {
+            core::arch::asm!(
+                "xchg rsi, rbx",
+                "lock cmpxchg16b [rdi]",
+                "mov rbx, rsi",
+                in("rdi") host,
+                inout("rsi") new as u64 => _,
+                in("rcx") (new >> 64) as u64,
+                inout("rax") expected as u64 => low,
+                inout("rdx") (expected >> 64) as u64 => high,
+                options(nostack),
+            );
+        }
+        u128::from(high) << 64 | u128::from(low)
     }
 
     /// # Safety
