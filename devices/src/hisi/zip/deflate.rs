@@ -260,6 +260,9 @@ fn decompress(scratch: &mut Scratch, request: &Request, dma: &EngineDma<'_>) -> 
     loop {
         if at == filled {
             (filled, at) = (source.read(input).map_err(failed(Status::SourceFault))?, 0);
+            if filled == 0 && source.left() != 0 {
+                return Err(Stop::Failed(Status::SourceFault)); // the scatter list is shorter than its data
+            }
             given = given.wrapping_add(filled as u32);
             if dma.is_cancelled() {
                 return Err(Stop::Cancelled);

@@ -222,6 +222,18 @@ fn chain_that_loops_and_list_with_too_many_entries_and_short_list_are_source_fau
     );
 }
 
+/// The data that there are end in the middle of a block, so the decoder waits for those that there are not.
+#[test]
+fn list_shorter_than_its_compressed_data_is_a_source_fault_and_not_a_wait_without_end() {
+    let (machine, mut ring) = started(1);
+    let (src, dst) = (machine.place(&[0]), machine.alloc(4096));
+    let short = chain(&machine, &[(src, 1)], 1);
+
+    let request = Sqe::new(DEFLATE, (short, 100), (dst, 100)).sgl();
+
+    assert_eq!(status(&machine.submit(&mut ring, &request.0)), 0x04);
+}
+
 // ---- what goes wrong with one request
 
 #[test]
