@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::cache::Age;
-use crate::stats::StripeStats;
+use crate::stats::{Counts, StripeStats};
 
 const STRIPES: usize = 16;
 
@@ -57,8 +57,9 @@ fn stripe_of_this_thread() -> usize {
 #[derive(Debug)]
 pub(crate) struct Access<'a> {
     inflight: &'a Inflight,
-    pub(crate) stripe: &'a Stripe,
+    stripe: &'a Stripe,
     turn: usize,
+    pub(crate) counts: Counts,
 }
 
 impl Inflight {
@@ -68,7 +69,7 @@ impl Inflight {
         let stripe = &self.stripes[stripe_of_this_thread()];
         let turn = self.turn.load(Ordering::SeqCst) & 1;
         stripe.inside[turn].fetch_add(1, Ordering::SeqCst);
-        Access { inflight: self, stripe, turn }
+        Access { inflight: self, stripe, turn, counts: Counts::default() }
     }
 
     /// Waits for the end of all accesses that were counted in before. The caller holds no lock that an access takes.
@@ -119,6 +120,7 @@ impl Inflight {
 impl Drop for Access<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.stripe.stats.add(&self.counts);
         self.stripe.inside[self.turn].fetch_sub(1, Ordering::SeqCst);
         if self.inflight.waiting.load(Ordering::SeqCst) != 0 {
             // The lock orders this after a look that found the access and before the wait that follows it.

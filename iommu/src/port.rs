@@ -93,10 +93,18 @@ impl Smmu {
         let mut done = 0;
         while done < len {
             let access = self.inflight.enter();
+            tx.address = at.0 + done as u64;
+            let route = match self.route(&access, &tx) {
+                Ok(route) => route,
+                Err(fault) => {
+                    self.fault(who, &tx, fault, access)?;
+                    continue;
+                }
+            };
             let piece_end = len.min(done + PIECE_BYTES as usize);
             while done < piece_end {
                 tx.address = at.0 + done as u64;
-                let mapping = match self.translate(access.stripe, &tx) {
+                let mapping = match self.translate(&access, &route, &tx) {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         self.fault(who, &tx, fault, access)?;
@@ -143,13 +151,24 @@ impl DmaPort for Smmu {
 
     fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
         let mut tx = self.begin(who, at, len, dir)?;
+        if len == 0 {
+            return Ok(Pinned::new(Vec::new(), ()));
+        }
         'again: loop {
             let access = self.inflight.enter();
             let mut pieces: Vec<(Pa, usize)> = Vec::new();
             let mut done = 0;
+            tx.address = at.0;
+            let route = match self.route(&access, &tx) {
+                Ok(route) => route,
+                Err(fault) => {
+                    self.fault(who, &tx, fault, access)?;
+                    continue 'again;
+                }
+            };
             while done < len {
                 tx.address = at.0 + done as u64;
-                let mapping = match self.translate(access.stripe, &tx) {
+                let mapping = match self.translate(&access, &route, &tx) {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.

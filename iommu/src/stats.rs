@@ -1,5 +1,6 @@
 //! Counters. Each is exact; read together while traffic goes on they need not fit one another.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::spec::command::Opcode;
@@ -11,6 +12,44 @@ pub(crate) struct StripeStats {
     pub(crate) tlb_hits: AtomicU64,
     pub(crate) walks: AtomicU64,
     pub(crate) config_fetches: AtomicU64,
+}
+
+impl StripeStats {
+    /// Adds what one access counted.
+    #[inline]
+    pub(crate) fn add(&self, counts: &Counts) {
+        let add = |counter: &AtomicU64, n: &Cell<u32>| {
+            if n.get() != 0 {
+                counter.fetch_add(n.get().into(), Ordering::Relaxed);
+            }
+        };
+        add(&self.tlb_hits, &counts.tlb_hits);
+        add(&self.walks, &counts.walks);
+        add(&self.config_fetches, &counts.config_fetches);
+    }
+}
+
+/// What one access counts, before it is added up at its end.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    tlb_hits: Cell<u32>,
+    walks: Cell<u32>,
+    config_fetches: Cell<u32>,
+}
+
+impl Counts {
+    #[inline]
+    pub(crate) fn tlb_hit(&self) {
+        self.tlb_hits.set(self.tlb_hits.get().wrapping_add(1));
+    }
+
+    pub(crate) fn walk(&self) {
+        self.walks.set(self.walks.get().wrapping_add(1));
+    }
+
+    pub(crate) fn config_fetch(&self) {
+        self.config_fetches.set(self.config_fetches.get().wrapping_add(1));
+    }
 }
 
 /// Counters of the slow road.

@@ -7,10 +7,9 @@ use vmsa::{Access, AccessKind, Half, Permissions, Stage1Rules, WalkFaultKind, Wa
 
 use crate::Smmu;
 use crate::config::{self, StreamConfig};
-use crate::inflight::Stripe;
+use crate::inflight::Access as InflightAccess;
 use crate::spec::cd::Cd;
 use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, class};
-use crate::stats::count;
 use crate::tlb::{Space, Translation};
 
 /// A transaction as it comes in.
@@ -97,27 +96,46 @@ impl Mode {
     }
 }
 
+/// Which way the transactions of one stream and SubstreamID go: what is looked up once for many pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    /// Everything found on this route is at least this new.
+    age: u64,
+    /// `None` while translation is off and transactions pass.
+    config: Option<StreamConfig>,
+}
+
 impl Smmu {
-    /// Translates the first byte of a transaction. The caller is counted in ([`crate::inflight`]) and stays so
-    /// until it has used the answer.
+    /// Finds the route of a transaction. It is good as long as `access` lives.
     #[inline]
-    pub(crate) fn translate(&self, stripe: &Stripe, tx: &Transaction) -> Result<Mapping, Fault> {
+    pub(crate) fn route(&self, access: &InflightAccess<'_>, tx: &Transaction) -> Result<Route, Fault> {
         // First of all: everything looked up below is at least this new.
         let age = self.age.now();
-        match Mode::from_bits(self.mode.load(Ordering::SeqCst)) {
-            Mode::Translate => {}
+        let config = match Mode::from_bits(self.mode.load(Ordering::SeqCst)) {
+            Mode::Bypass => None,
             Mode::Abort => return Err(Fault::Silent),
-            Mode::Bypass => return self.bypass(tx).ok_or(Fault::Silent),
-        }
-        let config = match self.configs.get(tx.sid, tx.ssid) {
-            Some(config) => config,
-            None => self.fetch_config(stripe, tx, age)?,
+            Mode::Translate => Some(match self.configs.get(tx.sid, tx.ssid) {
+                Some(config) => config,
+                None => self.fetch_config(access, tx, age)?,
+            }),
         };
-        match config {
-            StreamConfig::Stage1(cd) => self.stage1(stripe, tx, age, &cd),
-            StreamConfig::Bypass => self
+        Ok(Route { age, config })
+    }
+
+    /// Translates the first byte of a transaction on its route.
+    #[inline]
+    pub(crate) fn translate(
+        &self,
+        access: &InflightAccess<'_>,
+        route: &Route,
+        tx: &Transaction,
+    ) -> Result<Mapping, Fault> {
+        match &route.config {
+            Some(StreamConfig::Stage1(cd)) => self.stage1(access, tx, route.age, cd),
+            Some(StreamConfig::Bypass) => self
                 .bypass(tx)
                 .ok_or_else(|| Fault::Recorded(tx.access_event(EventType::F_ADDR_SIZE, class::IN))),
+            None => self.bypass(tx).ok_or(Fault::Silent),
         }
     }
 
@@ -128,8 +146,13 @@ impl Smmu {
     }
 
     #[cold]
-    fn fetch_config(&self, stripe: &Stripe, tx: &Transaction, age: u64) -> Result<StreamConfig, Fault> {
-        count(&stripe.stats.config_fetches);
+    fn fetch_config(
+        &self,
+        access: &InflightAccess<'_>,
+        tx: &Transaction,
+        age: u64,
+    ) -> Result<StreamConfig, Fault> {
+        access.counts.config_fetch();
         let table = self.state().stream_table(&self.features);
         let config = config::fetch(&self.ram, &self.features, &table, tx)?;
         self.configs.insert(tx.sid, tx.ssid, age, config);
@@ -137,7 +160,13 @@ impl Smmu {
     }
 
     #[inline]
-    fn stage1(&self, stripe: &Stripe, tx: &Transaction, age: u64, cd: &Cd) -> Result<Mapping, Fault> {
+    fn stage1(
+        &self,
+        access: &InflightAccess<'_>,
+        tx: &Transaction,
+        age: u64,
+        cd: &Cd,
+    ) -> Result<Mapping, Fault> {
         let va = tx.address;
         let half = Half::of(va);
         let (disabled, tsz, tbi) = match half {
@@ -154,10 +183,10 @@ impl Smmu {
         if let Some(found) = self.tlb.get(space, va)
             && allowed(found.permissions)
         {
-            count(&stripe.stats.tlb_hits);
+            access.counts.tlb_hit();
             return Ok(mapping(va, &found));
         }
-        count(&stripe.stats.walks);
+        access.counts.walk();
         let found = self.walk(tx, cd, half)?;
         if !allowed(found.permissions) {
             return Err(translation_fault(tx, cd, EventType::F_PERMISSION));

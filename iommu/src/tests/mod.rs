@@ -7,6 +7,7 @@ mod commands;
 mod contexts;
 mod events;
 mod hostile;
+mod model;
 mod port;
 mod races;
 mod registers;
