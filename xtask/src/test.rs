@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, and a summary at the end.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,9 @@ pub(crate) struct TestOptions {
     differential_seconds: u64,
 }
 
-struct Step {
+struct Step<'a> {
     name: &'static str,
-    command: Command,
+    run: Box<dyn FnOnce() -> Result<()> + 'a>,
 }
 
 pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
@@ -34,44 +35,46 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
         eprintln!("no stock kernel to test with: {error:#}");
     }
 
+    let mut environment =
+        vec![("WARPVMM_GUEST_KERNEL", guest.kernel), ("WARPVMM_GUEST_INITRD", guest.initrd)];
+    environment.extend(stock.ok().map(|stock| ("WARPVMM_STOCK_KERNEL", stock)));
+
     let mut results = Vec::new();
-    for mut step in steps(project, options) {
+    for step in steps(project, options, &environment) {
         if options.only.as_ref().is_some_and(|word| !step.name.contains(word.as_str())) {
             continue;
         }
         eprintln!("\n==== {} ====", step.name);
-        step.command.env("WARPVMM_GUEST_KERNEL", &guest.kernel).env("WARPVMM_GUEST_INITRD", &guest.initrd);
-        if let Ok(stock) = &stock {
-            step.command.env("WARPVMM_STOCK_KERNEL", stock);
-        }
         let start = Instant::now();
-        let result = process::visible(&mut step.command);
+        let result = (step.run)();
         results.push((step.name, result.err(), start.elapsed()));
     }
     summary(&results)
 }
 
-/// Cheap and telling tests first. End-to-end tests and the comparison are built with optimisation: they run a processor.
-fn steps(project: &Project, options: &TestOptions) -> Vec<Step> {
-    let cargo = |words: &[&str]| {
+/// Cheap and telling tests first. End-to-end tests and the comparison are built with optimisation: they run a
+/// processor.
+fn steps<'a>(
+    project: &'a Project,
+    options: &TestOptions,
+    environment: &'a [(&str, PathBuf)],
+) -> Vec<Step<'a>> {
+    let cargo = |name, words: &[&str]| {
         let mut command = Command::new(env!("CARGO"));
-        command.args(words).current_dir(project.root());
-        command
+        command.args(words).current_dir(project.root()).envs(environment.iter().cloned());
+        Step { name, run: Box::new(move || process::visible(&mut command)) }
     };
-    let mut differential = cargo(&["run", "--release", "-p", "cpu-diff", "--"]);
-    differential.args(["--seconds", &options.differential_seconds.to_string()]);
+    let seconds = options.differential_seconds.to_string();
     vec![
-        Step {
-            name: "unit and property tests",
-            command: cargo(&["test", "--workspace", "--exclude", "e2e"]),
-        },
+        cargo("unit and property tests", &["test", "--workspace", "--exclude", "e2e"]),
+        Step { name: "guest programs, unit tests", run: Box::new(|| guest::programs::test(project)) },
         // The tests run the emulator as users do, so its program has to be there.
-        Step {
-            name: "emulator, for the end-to-end tests",
-            command: cargo(&["build", "--release", "-p", "vmm"]),
-        },
-        Step { name: "end-to-end tests", command: cargo(&["test", "--release", "-p", "e2e"]) },
-        Step { name: "differential tests against qemu-aarch64", command: differential },
+        cargo("emulator for the end-to-end tests", &["build", "--release", "-p", "vmm"]),
+        cargo("end-to-end tests", &["test", "--release", "-p", "e2e"]),
+        cargo(
+            "differential tests against qemu-aarch64",
+            &["run", "--release", "-p", "cpu-diff", "--", "--seconds", &seconds],
+        ),
     ]
 }
 

@@ -3,7 +3,7 @@
 mod fragment;
 mod initramfs;
 mod kernel;
-mod programs;
+pub(crate) mod programs;
 
 use std::path::PathBuf;
 

@@ -68,6 +68,20 @@ pub(super) fn build(project: &Project) -> Result<BTreeMap<&'static str, PathBuf>
     Ok(programs)
 }
 
+/// Tests of what the programs share and that needs no guest: compiled for the host, with the sanitizers, and run.
+pub(crate) fn test(project: &Project) -> Result<()> {
+    let sources = project.guest_sources().join("programs");
+    let program = project.guest().join("bin/framing_test");
+    process::visible(
+        Command::new("gcc")
+            .args(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-fsanitize=address,undefined", "-o"])
+            .arg(&program)
+            .args(["tests/framing_test.c", "framing.c", "checksum.c"])
+            .current_dir(sources),
+    )?;
+    process::visible(&mut Command::new(program))
+}
+
 fn headers(sources: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(sources).with_context(|| format!("cannot read {}", sources.display()))?;
     let mut headers: Vec<PathBuf> = entries
