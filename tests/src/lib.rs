@@ -1,1 +1,238 @@
-//! End-to-end tests of the program, run as a user would run it.
+//! The harness of the end-to-end tests: runs the program as a user would, with a bound on wall time, and shows the
+//! guest's console when an expectation fails.
+//!
+//! `cargo xtask test` builds program and guest and passes their places in [`PROGRAM`] and [`GUEST`].
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Environment variable with the path of the built program.
+pub const PROGRAM: &str = "WARPVMM_BIN";
+/// Environment variable with the folder of the built guest.
+pub const GUEST: &str = "WARPVMM_GUEST";
+
+/// Wall time that no single run may need, however loaded the machine is.
+pub const WALL_LIMIT: Duration = Duration::from_secs(300);
+
+fn from_env(variable: &str, default: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("target").join(default),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is missing: run the tests by `cargo xtask test`, which builds it", path.display());
+    path
+}
+
+/// The program.
+#[must_use]
+pub fn program() -> PathBuf {
+    from_env(PROGRAM, "release/warpvmm")
+}
+
+/// A file of the guest: `Image`, `initramfs.cpio.gz`.
+#[must_use]
+pub fn guest(file: &str) -> PathBuf {
+    let path = from_env(GUEST, "guest").join(file);
+    assert!(path.exists(), "{} is missing: run the tests by `cargo xtask test`, which builds it", path.display());
+    path
+}
+
+/// How a run of the program ended.
+pub struct Finished {
+    /// Exit status; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// Standard output: for `warpvmm run` the console.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The guest's console, if it went to a file.
+    pub console: String,
+    /// Wall time.
+    pub took: Duration,
+}
+
+impl Finished {
+    fn show(&self, what: &str) -> ! {
+        let mut text = format!("{what}\nstatus {:?} after {:?}\n", self.status, self.took);
+        for (name, content) in [("stdout", &self.stdout), ("stderr", &self.stderr), ("console", &self.console)] {
+            let _ = writeln!(text, "----- {name}\n{content}");
+        }
+        panic!("{text}");
+    }
+
+    /// Expects an exit status.
+    #[track_caller]
+    pub fn expect_status(self, status: i32) -> Self {
+        if self.status != Some(status) {
+            self.show(&format!("expected exit status {status}"));
+        }
+        self
+    }
+
+    /// Expects a text on the guest's console.
+    #[track_caller]
+    pub fn expect_console(self, text: &str) -> Self {
+        if !self.stdout.contains(text) && !self.console.contains(text) {
+            self.show(&format!("expected on the console: {text:?}"));
+        }
+        self
+    }
+
+    /// Expects that a text is not on the guest's console.
+    #[track_caller]
+    pub fn expect_console_without(self, text: &str) -> Self {
+        if self.stdout.contains(text) || self.console.contains(text) {
+            self.show(&format!("not expected on the console: {text:?}"));
+        }
+        self
+    }
+
+    /// Expects a text on standard error.
+    #[track_caller]
+    pub fn expect_stderr(self, text: &str) -> Self {
+        if !self.stderr.contains(text) {
+            self.show(&format!("expected on standard error: {text:?}"));
+        }
+        self
+    }
+}
+
+/// A run of the program in the making.
+pub struct Run {
+    command: Command,
+    console: Option<PathBuf>,
+    wall_limit: Duration,
+}
+
+impl Run {
+    /// The program with these arguments.
+    #[must_use]
+    pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
+        let mut command = Command::new(program());
+        command.args(args).stdin(Stdio::null());
+        Self { command, console: None, wall_limit: WALL_LIMIT }
+    }
+
+    /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
+    #[must_use]
+    pub fn guest(append: &str) -> Self {
+        let mut run = Self::new(&["run"]);
+        run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio.gz"));
+        run.command.arg("--append").arg(format!("console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1 {append}"));
+        run.command.args(["--timeout", "240"]);
+        run
+    }
+
+    /// `warpvmm run` of our guest with one job: the words of a program of the initramfs.
+    #[must_use]
+    pub fn job(words: &str) -> Self {
+        Self::guest(&format!("warp.run=\"{words}\""))
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<std::ffi::OsStr>>(mut self, args: &[S]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sends the console to a file, to be shown when an expectation fails.
+    #[must_use]
+    pub fn console_log(mut self, path: &Path) -> Self {
+        self.command.arg("--console-log").arg(path);
+        self.console = Some(path.into());
+        self
+    }
+
+    /// Starts it and leaves it running.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(mut self, stdin: Stdio) -> Child {
+        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.spawn().expect("the program starts")
+    }
+
+    /// Runs it to its end, or kills it when the wall time is over.
+    ///
+    /// # Panics
+    /// If it cannot be started or does not end in time.
+    #[must_use]
+    pub fn finish(self) -> Finished {
+        let start = Instant::now();
+        let console = self.console.clone();
+        let limit = self.wall_limit;
+        let child = self.spawn(Stdio::null());
+        wait(child, start, limit, console.as_deref())
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Waits for a child that [`Run::spawn`] started.
+///
+/// # Panics
+/// If it does not end within `limit`.
+#[must_use]
+pub fn wait(mut child: Child, start: Instant, limit: Duration, console: Option<&Path>) -> Finished {
+    let stdout = collect(child.stdout.take().expect("piped"));
+    let stderr = collect(child.stderr.take().expect("piped"));
+    let mut in_time = true;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("our child") {
+            break status;
+        }
+        if start.elapsed() > limit {
+            in_time = false;
+            child.kill().expect("our child");
+            break child.wait().expect("our child");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let finished = Finished {
+        status: status.code(),
+        stdout: stdout.join().expect("the reader"),
+        stderr: stderr.join().expect("the reader"),
+        console: console
+            .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
+            .unwrap_or_default(),
+        took: start.elapsed(),
+    };
+    if !in_time {
+        finished.show("did not end within its wall time");
+    }
+    finished
+}
+
+/// Bytes that compress like text and differ from place to place; the same for the same seed.
+#[must_use]
+pub fn test_data(len: usize, seed: u64) -> Vec<u8> {
+    const WORDS: [&[u8]; 16] = [
+        b"queue ", b"doorbell ", b"page ", b"fault ", b"stall ", b"resume ", b"stream ", b"table ", b"walk ",
+        b"command ", b"address ", b"space ", b"process ", b"device ", b"retry ", b"abort\n",
+    ];
+    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
+    let mut data = Vec::with_capacity(len + 16);
+    while data.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        data.extend_from_slice(WORDS[(state >> 60) as usize]);
+        if state & 7 == 0 {
+            data.extend_from_slice(&(state as u32).to_le_bytes());
+        }
+    }
+    data.truncate(len);
+    data
+}

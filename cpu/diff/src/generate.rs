@@ -1,0 +1,143 @@
+//! Makes random cases from the instruction table.
+//!
+//! Instructions that touch memory need addresses inside the case's scratch memory. Where an instruction's address
+//! comes from its registers is not written down here a second time: the case is first run in our engine with a base
+//! that is mapped nowhere, and the fault's address tells what the instruction adds to it. If the engine is wrong about
+//! that, the other side disagrees later.
+
+use cpu::Features;
+use cpu::insn::{Class, Kind, Memory, Role, Row, Slot, decode, op_of};
+
+use crate::case::{Case, SCRATCH};
+use crate::machine_code::IMAGE_BASE;
+use crate::random::Random;
+
+/// An address far from everything that is mapped, and canonical after any offset.
+pub(crate) const UNMAPPED: u64 = 0x50_0000_0000;
+const NOP: u32 = 0xd503_201f;
+
+/// The rows of a class that random cases can use.
+pub(crate) fn rows_of(class: Class, features: Features) -> Vec<&'static Row> {
+    cpu::insn::ROWS
+        .iter()
+        .filter(|row| row.class == class && features.has(row.feature))
+        .filter(|row| !matches!(row.kind, Kind::System))
+        .collect()
+}
+
+/// What a case needs before it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing.
+    Nothing,
+    /// General register `base` (31: SP) must be given the address that makes the access hit scratch memory.
+    Base(u8),
+}
+
+fn base_of(row: &Row, word: u32) -> Option<u8> {
+    let register =
+        row.registers.iter().find(|r| r.slot == Slot::Rn && matches!(r.role, Role::Rsp | Role::Rwsp))?;
+    let field = &row.fields[usize::from(register.field?)];
+    Some((word >> field.lsb & 31) as u8)
+}
+
+/// General registers that an instruction names, for any purpose.
+fn names_general(row: &Row, word: u32, number: u8) -> usize {
+    row.registers
+        .iter()
+        .filter(|r| !matches!(r.role, Role::Vr | Role::Vw | Role::Vrw))
+        .filter_map(|r| r.field)
+        .filter(|&field| {
+            let field = &row.fields[usize::from(field)];
+            field.width == 5 && (word >> field.lsb & 31) as u8 == number
+        })
+        .count()
+}
+
+/// A random word of a row, or `None` if the drawn one is of no use.
+fn word_of(row: &Row, random: &mut Random, features: Features) -> Option<u32> {
+    let mut word = row.value | random.next() as u32 & !row.mask;
+    // Branches go to the instruction after the next: two words on.
+    for (name, bits) in [("imm26", 26), ("imm19", 19), ("imm14", 14)] {
+        if matches!(row.kind, Kind::Branch)
+            && let Some(field) = row.field(name)
+        {
+            let mask = ((1u32 << bits) - 1) << field.lsb;
+            word = word & !mask | 2 << field.lsb;
+        }
+    }
+    // x30 holds the case's address.
+    let usable = op_of(word, features) == row.op && !row.unpredictable(word) && names_general(row, word, 30) == 0;
+    usable.then_some(word)
+}
+
+/// A case of `length` instructions from `rows`; memory and indirect branches come alone.
+pub(crate) fn case(
+    rows: &[&'static Row],
+    length: usize,
+    random: &mut Random,
+    features: Features,
+) -> (Case, Need) {
+    let mut words = Vec::new();
+    let mut need = Need::Nothing;
+    while words.len() < length {
+        let row = rows[random.below(rows.len())];
+        let alone = row.memory != Memory::None || matches!(row.kind, Kind::Indirect);
+        if alone && !words.is_empty() {
+            continue;
+        }
+        let Some(word) = word_of(row, random, features) else { continue };
+        if row.memory != Memory::None {
+            match base_of(row, word) {
+                // A base that is also the offset or the data cannot be chosen freely.
+                Some(base) if names_general(row, word, base) > 1 && base != 31 => continue,
+                Some(base) => need = Need::Base(base),
+                None => {
+                    // A literal: only those that hit the image before the case itself.
+                    let target = decode(word, IMAGE_BASE + 0x2000, features, false).imm;
+                    if !(IMAGE_BASE..IMAGE_BASE + 0x1000).contains(&target) {
+                        continue;
+                    }
+                }
+            }
+        }
+        words.push(word);
+        if matches!(row.kind, Kind::Branch) {
+            words.push(NOP);
+        }
+        if alone {
+            break;
+        }
+    }
+    let mut x = [0; 30];
+    x.fill_with(|| random.integer());
+    let mut v = [0; 32];
+    v.fill_with(|| random.vector());
+    let mut scratch = Vec::with_capacity(SCRATCH);
+    while scratch.len() < SCRATCH {
+        scratch.extend(random.integer().to_le_bytes());
+    }
+    let case = Case {
+        words,
+        x,
+        nzcv: random.next() & 0xf << 28,
+        fpcr: random.fpcr(),
+        fpsr: if random.next() >> 63 == 0 { 0 } else { random.next() & 0x0800_009f },
+        sp: random.integer() & !15,
+        v,
+        scratch,
+    };
+    (case, need)
+}
+
+/// Gives the base register of a memory case its value.
+pub(crate) fn set_base(case: &mut Case, base: u8, value: u64) {
+    match base {
+        31 => case.sp = value,
+        n => {
+            if let Some(x) = case.x.get_mut(usize::from(n)) {
+                *x = value;
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Boot: kernel, drivers, CPUs, power-off, and what the program says when it cannot.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use e2e::{Run, guest, wait};
+
+/// The kernel's own words for each part that it must find.
+#[test]
+fn kernel_finds_every_device_and_powers_off() {
+    let run = Run::job("/bin/true").finish().expect_status(0).expect_console("warp: exit status 0");
+    run.expect_console("psci: PSCIv1.")
+        .expect_console("GICv3: 256 SPIs implemented")
+        .expect_console("ITS@0x0000000008080000")
+        .expect_console("arch_timer: cp15 timer(s) running at 62.50MHz (virt)")
+        .expect_console("arm-smmu-v3 9050000.iommu: ias 48-bit, oas 48-bit")
+        .expect_console("9000000.pl011: ttyAMA0")
+        .expect_console("rtc-pl031 9010000.pl031: registered as rtc0")
+        .expect_console_without("CMD_SYNC timeout")
+        .expect_console_without("ITS queue timeout")
+        .expect_console_without("BUG:")
+        .expect_console_without("WARNING:");
+}
+
+#[test]
+fn accelerator_probes_with_sva_and_passes_the_kernels_self_tests() {
+    Run::job("cat /sys/class/uacce/hisi_zip-0/flags /sys/class/uacce/hisi_zip-0/algorithms; grep -A9 hisi-deflate /proc/crypto")
+        .finish()
+        .expect_status(0)
+        .expect_console("hisi-deflate-acomp")
+        .expect_console("selftest     : passed")
+        .expect_console("gzip")
+        .expect_console("warp: exit status 0")
+        .expect_console_without("alg: acomp: ")
+        .expect_console_without("fail to alloc uacce");
+}
+
+#[test]
+fn two_and_four_cpus_come_online() {
+    for cpus in ["2", "4"] {
+        Run::job("nproc")
+            .args(&["--cpus", cpus])
+            .finish()
+            .expect_status(0)
+            .expect_console(&format!("smp: Brought up 1 node, {cpus} CPUs"));
+    }
+}
+
+#[test]
+fn fifty_boots_in_a_row_end_without_a_hang() {
+    for _ in 0..50 {
+        Run::job("/bin/true").args(&["--timeout", "60"]).finish().expect_status(0);
+    }
+}
+
+#[test]
+fn guest_panic_ends_with_status_3_and_shows_the_last_lines() {
+    // Once with a kernel that resets after a panic, once with one that stands still.
+    for panic in ["panic=-1", "panic=0"] {
+        Run::guest(&format!("{panic} rdinit=/nothing root=/dev/none"))
+            .finish()
+            .expect_status(3)
+            .expect_stderr("the guest panicked")
+            .expect_stderr("Kernel panic - not syncing");
+    }
+}
+
+#[test]
+fn guest_reset_ends_with_status_3() {
+    Run::job("reboot -f").finish().expect_status(3).expect_stderr("reset itself");
+}
+
+#[test]
+fn time_limit_ends_with_status_124() {
+    let started = Instant::now();
+    Run::job("sleep 1000").args(&["--timeout", "3"]).finish().expect_status(124).expect_stderr("time limit");
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn shell_on_the_console_answers_what_is_typed() {
+    let started = Instant::now();
+    let mut child = Run::guest("").spawn(Stdio::piped());
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"echo $((6 * 7))-answer\npoweroff -f\n").expect("the pipe takes it");
+    wait(child, started, Duration::from_secs(120), None).expect_status(0).expect_console("42-answer");
+}
+
+/// A paste of 100 KB passes the UART's 32-byte FIFO without losing a byte.
+#[test]
+fn long_paste_arrives_whole() {
+    let started = Instant::now();
+    let mut child = Run::guest("").spawn(Stdio::piped());
+    let mut stdin = child.stdin.take().expect("piped");
+    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n";
+    let mut paste = String::from("stty -echo; cat > /tmp/p <<END; md5sum < /tmp/p; poweroff -f\n");
+    for _ in 0..1600 {
+        paste.push_str(line);
+    }
+    paste.push_str("END\n");
+    let writer = std::thread::spawn(move || {
+        stdin.write_all(paste.as_bytes()).expect("the pipe takes it");
+        stdin
+    });
+    let finished = wait(child, started, Duration::from_secs(180), None);
+    drop(writer.join());
+    // md5 of 1600 such lines.
+    finished.expect_status(0).expect_console(LONG_PASTE_MD5);
+}
+
+/// `yes 0123…cde | head -n 1600 | md5sum`
+const LONG_PASTE_MD5: &str = "fd7b8c1b739a4b5a9cbff22101a107dd";
+
+#[test]
+fn kernels_that_cannot_boot_are_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    };
+    let mut bzimage = vec![0; 4096];
+    bzimage[0x202..0x206].copy_from_slice(b"HdrS");
+    let image = std::fs::read(guest("Image")).expect("the kernel");
+    let cases = [
+        ("/nonexistent".to_string(), "cannot read kernel"),
+        (file("bz", &bzimage), "x86 bzImage"),
+        (file("half", &image[..image.len() / 2]), "truncated"),
+        (file("short", b"hello"), "only 5 bytes"),
+        (file("text", &[b'x'; 5000]), "not an arm64 kernel"),
+    ];
+    for (kernel, message) in cases {
+        Run::new(&["run", "--kernel", &kernel]).finish().expect_status(1).expect_stderr(message);
+    }
+}
+
+#[test]
+fn gzipped_kernel_boots() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("Image.gz");
+    let mut gz = flate2::write::GzEncoder::new(
+        std::fs::File::create(&path).expect("a file"),
+        flate2::Compression::fast(),
+    );
+    gz.write_all(&std::fs::read(guest("Image")).expect("the kernel")).expect("room");
+    gz.finish().expect("room");
+    Run::new(&["run", "--timeout", "120", "--append", "panic=-1 warp.run=/bin/true"])
+        .args(&["--kernel".as_ref(), path.as_os_str(), "--initrd".as_ref(), guest("initramfs.cpio.gz").as_os_str()])
+        .finish()
+        .expect_status(0);
+}
+
+#[test]
+fn initrd_larger_than_ram_is_refused_with_the_memory_that_would_do() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("huge");
+    std::fs::File::create(&path).and_then(|f| f.set_len(8 << 30)).expect("a sparse file");
+    Run::new(&["run", "--memory", "256M"])
+        .args(&["--kernel".as_ref(), guest("Image").as_os_str(), "--initrd".as_ref(), path.as_os_str()])
+        .finish()
+        .expect_status(1)
+        .expect_stderr("the initrd needs")
+        .expect_stderr("try --memory");
+}
+
+#[test]
+fn wrong_command_lines_are_usage_errors() {
+    for args in [&["run"][..], &["frobnicate"], &["run", "--kernel", "x", "--cpus", "1000"]] {
+        Run::new(args).finish().expect_status(2);
+    }
+}

@@ -1,0 +1,206 @@
+//! `warpvmm compress`, as a user calls it.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::{Finished, Run, test_data, wait};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, data: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, data).expect("room");
+        path
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.0.path())
+            .expect("our folder")
+            .map(|entry| entry.expect("our folder").file_name().into_string().expect("our names"))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn compress(input: &Path, output: &Path, args: &[&str]) -> Run {
+    Run::new(&["compress", "--timeout", "280"])
+        .args(&[input.as_os_str(), "-o".as_ref(), output.as_os_str()])
+        .args(args)
+}
+
+fn run(input: &Path, output: &Path, args: &[&str]) -> Finished {
+    let log = output.with_extension("console");
+    let finished = compress(input, output, args).console_log(&log).finish();
+    fs::remove_file(log).expect("the log was written");
+    finished
+}
+
+#[test]
+fn gzip_output_is_accepted_by_gzip_and_the_report_tells_what_happened() {
+    let folder = Folder::new();
+    let input = folder.write("in", &test_data(3_000_000, 1));
+    let output = folder.path("out.gz");
+
+    let finished = run(&input, &output, &["--json"]).expect_status(0);
+
+    let status = Command::new("gzip").arg("-t").arg(&output).status().expect("gzip is installed");
+    assert!(status.success());
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(report["bytes_in"], 3_000_000);
+    assert_eq!(report["bytes_out"], fs::metadata(&output).expect("it exists").len());
+    assert_eq!(report["verified"], true);
+    assert!(report["commands"].as_u64() >= Some(3), "{report}");
+    assert!(report["page_faults"].as_u64() >= Some(1), "{report}");
+    assert!(report["tlb_hits"].as_u64() >= Some(1) && report["table_walks"].as_u64() >= Some(1), "{report}");
+    assert!(report["device_seconds"].as_f64() > Some(0.0), "{report}");
+    assert!(report["guest_kernel"].as_str().is_some_and(|k| k.starts_with("6.")), "{report}");
+}
+
+#[test]
+fn every_format_and_size_round_trips() {
+    let folder = Folder::new();
+    for format in ["gzip", "zlib", "deflate"] {
+        for size in [0, 1, 511, 512, 4096, 1 << 20, (1 << 20) + 1, 5_000_001] {
+            let data = test_data(size, size as u64);
+            let input = folder.write("in", &data);
+            let (packed, back) = (folder.path("packed"), folder.path("back"));
+            run(&input, &packed, &["--format", format, "--force"]).expect_status(0);
+            run(&packed, &back, &["--format", format, "-d", "--force"]).expect_status(0);
+            assert!(fs::read(&back).expect("it exists") == data, "{format}, {size} bytes");
+        }
+    }
+}
+
+#[test]
+fn gzip_files_of_others_are_decompressed_with_names_and_several_members() {
+    let folder = Folder::new();
+    let (first, second) = (test_data(700_000, 2), test_data(1_300_000, 3));
+    let mut packed = Vec::new();
+    for (name, data) in [("a", &first), ("b", &second)] {
+        let path = folder.write(name, data);
+        let gzip = Command::new("gzip").arg("-9c").arg(path).output().expect("gzip is installed");
+        packed.extend(gzip.stdout);
+    }
+    let packed = folder.write("packed.gz", &packed);
+    run(&packed, &folder.path("back"), &["-d"]).expect_status(0);
+    assert!(fs::read(folder.path("back")).expect("it exists") == [first, second].concat());
+}
+
+#[test]
+fn corrupt_input_is_reported_with_its_place_and_leaves_no_output() {
+    let folder = Folder::new();
+    let input = folder.write("in", &test_data(2_000_000, 4));
+    let packed = folder.path("packed.gz");
+    run(&input, &packed, &[]).expect_status(0);
+    let mut bytes = fs::read(&packed).expect("it exists");
+    let before = folder.names();
+
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    let damaged = folder.write("packed.gz", &bytes);
+    run(&damaged, &folder.path("back"), &["-d"]).expect_status(1).expect_stderr("corrupt at byte");
+    bytes[middle] ^= 0x55;
+    let cut = folder.write("packed.gz", &bytes[..bytes.len() - 9]);
+    run(&cut, &folder.path("back"), &["-d"]).expect_status(1).expect_stderr("corrupt at byte");
+    let text = folder.write("packed.gz", b"this is no gzip file at all");
+    run(&text, &folder.path("back"), &["-d"]).expect_status(1).expect_stderr("corrupt at byte 0");
+
+    assert_eq!(folder.names(), before);
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_the_boot() {
+    let folder = Folder::new();
+    let input = folder.write("in", b"data");
+    let existing = folder.write("existing", b"keep me");
+    let started = Instant::now();
+    let missing = folder.path("no/such/folder");
+    let cases = [(&missing, "cannot write to"), (&existing, "--force"), (&input, "same file")];
+    for (output, message) in cases {
+        compress(&input, output, &[]).finish().expect_status(1).expect_stderr(message);
+    }
+    compress(&folder.path("nothing"), &folder.path("out"), &[]).finish().expect_status(1).expect_stderr("cannot read");
+    assert_eq!(fs::read(&existing).expect("it exists"), b"keep me");
+    assert!(started.elapsed() < Duration::from_secs(30), "no guest was booted");
+}
+
+#[test]
+fn interrupt_leaves_neither_output_nor_temporary_files() {
+    let folder = Folder::new();
+    let input = folder.write("in", &test_data(200_000_000, 5));
+    // Once while the guest boots, once while it works.
+    for delay in [Duration::from_millis(150), Duration::from_secs(3)] {
+        let started = Instant::now();
+        let child = compress(&input, &folder.path("out"), &[]).spawn(Stdio::null());
+        thread::sleep(delay);
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill is installed").success());
+        let _ = wait(child, started, Duration::from_secs(60), None).expect_status(130);
+        assert_eq!(folder.names(), ["in"]);
+    }
+}
+
+#[test]
+fn one_gibibyte_streams_through_a_guest_with_half_of_that() {
+    let folder = Folder::new();
+    let block = test_data(64 << 20, 6);
+    let input = folder.path("in");
+    let mut file = fs::File::create(&input).expect("room");
+    for _ in 0..16 {
+        std::io::Write::write_all(&mut file, &block).expect("room");
+    }
+    drop(file);
+    let output = folder.path("out.gz");
+    run(&input, &output, &["--memory", "512M", "--cpus", "2", "-q"]).expect_status(0);
+    let mut inflated = flate2::read::MultiGzDecoder::new(fs::File::open(&output).expect("it exists"));
+    let mut part = vec![0; block.len()];
+    for _ in 0..16 {
+        inflated.read_exact(&mut part).expect("valid gzip");
+        assert!(part == block);
+    }
+    assert_eq!(inflated.read(&mut part).expect("valid gzip"), 0);
+}
+
+#[test]
+fn full_disk_is_reported_and_leaves_no_output() {
+    // A small tmpfs of our own in a user namespace: no root, nothing to clean up.
+    let folder = Folder::new();
+    let input = folder.write("in", &test_data(60_000_000, 7));
+    let script = format!(
+        "mount -t tmpfs -o size=4m none {dir} && {program} compress {input} -o {dir}/out --timeout 120; \
+         status=$?; ls -A {dir}; exit $status",
+        dir = folder.path("small").display(),
+        program = e2e::program().display(),
+        input = input.display(),
+    );
+    fs::create_dir(folder.path("small")).expect("room");
+    let started = Instant::now();
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("unshare is installed");
+    let finished = wait(child, started, Duration::from_secs(200), None);
+    if finished.stderr.contains("unshare:") {
+        eprintln!("skipped: this host allows no user namespaces");
+        return;
+    }
+    let finished = finished.expect_status(1).expect_stderr("No space left on device");
+    assert_eq!(finished.stdout, "", "nothing is left in the folder");
+}

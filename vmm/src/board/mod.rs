@@ -1,0 +1,262 @@
+//! The board: instantiates the devices, wires them up, and says so in the device tree.
+//!
+//! Address-compatible with QEMU's `virt` ([`map`]). Each part is put together in one place, and that place also
+//! makes its device-tree node, so that the tree and the machine cannot disagree.
+
+pub mod map;
+mod pci;
+mod tree;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use cpu::{Cluster, ClusterConfig, VcpuSignals};
+use devices::gic::{Gic, GicConfig};
+use devices::rtc::Pl031;
+use devices::uart::Pl011;
+use devices::virtio::BlockBackend;
+use hw::{Alarms, Clock, DeviceId, DmaPort, IrqLine, MsiSink, Pa, Ram};
+use iommu::{Smmu, SmmuConfig, Wires};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::board::pci::PciDevices;
+use crate::bus::Bus;
+use crate::cli::Accel;
+use crate::console::Console;
+use crate::engine::Engine;
+use crate::engine::soft::SoftEngine;
+use crate::exit::Failed;
+use crate::host::clock::{AlarmThread, HostClock};
+use crate::machine::Stats;
+use crate::supervise::ConsoleInput;
+
+/// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
+const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
+
+/// What a board is made from.
+pub struct BoardConfig {
+    /// vCPUs.
+    pub cpus: u32,
+    /// Bytes of RAM.
+    pub ram_bytes: u64,
+    /// Accelerators in PCI order.
+    pub accels: Vec<Accel>,
+    /// Disks in PCI order, after the accelerators.
+    pub drives: Vec<Arc<dyn BlockBackend>>,
+    /// The other end of the serial line.
+    pub console: Arc<Console>,
+}
+
+/// All devices, wired.
+pub struct Board {
+    cpus: u32,
+    ram: Arc<Ram>,
+    ram_bytes: u64,
+    engine: Box<dyn Engine>,
+    smmu: Arc<Smmu>,
+    uart: Arc<UartInput>,
+    pci: PciDevices,
+    nodes: Vec<crate::boot::fdt::Node>,
+    /// Ends with the board, and with it the alarms' thread.
+    _alarms: Arc<AlarmThread>,
+}
+
+impl Board {
+    /// Instantiates and wires everything.
+    ///
+    /// # Errors
+    /// A line for the user: no memory, no threads.
+    pub fn assemble(config: BoardConfig) -> anyhow::Result<Self> {
+        let cpus = config.cpus as usize;
+        let ram = Arc::new(Ram::new(&[(Pa(map::RAM_BASE), config.ram_bytes)]).map_err(|e| {
+            Failed::new(format!("{e}; try a smaller --memory"))
+        })?);
+        let clock = HostClock::new();
+        let alarms = AlarmThread::start(Arc::clone(&clock)).context("cannot start the alarms' thread")?;
+        let mut bus = Bus::default();
+        let mut nodes = Vec::new();
+
+        // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
+        let signals = VcpuSignals::new(cpus);
+        let gic = Gic::new(GicConfig {
+            affinities: (0..cpus).map(devices::gic::virt_affinity).collect(),
+            spis: map::spi::COUNT,
+            cpu_irq: (0..cpus).map(|i| signals.irq_line(i)).collect(),
+            cpu_fiq: (0..cpus).map(|i| signals.fiq_line(i)).collect(),
+            ram: Arc::clone(&ram),
+            its_base: map::ITS.pa(),
+        });
+        let redistributors = map::Window { base: map::GICR.base, size: gic.redistributors_bytes() };
+        bus.attach(map::GICD, gic.distributor())?;
+        bus.attach(redistributors, gic.redistributors())?;
+        bus.attach(map::ITS, gic.its())?;
+        nodes.push(tree::gic(redistributors));
+        nodes.push(tree::timer());
+
+        nodes.push(tree::clock24mhz());
+        let input_room = EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?;
+        let sink = ConsoleSink {
+            console: Arc::clone(&config.console),
+            input_room: input_room.try_clone().context("cannot make an event descriptor")?,
+        };
+        let uart = Pl011::new(Arc::new(sink), gic.spi(map::spi::UART));
+        let to_uart = Arc::clone(&uart);
+        config.console.on_room(Box::new(move || to_uart.output_room()));
+        bus.attach(map::UART, uart.clone())?;
+        nodes.push(tree::uart());
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let dyn_clock: Arc<dyn Clock> = clock.clone();
+        let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
+        let rtc = Pl031::new(
+            Arc::clone(&dyn_clock),
+            Arc::clone(&dyn_alarms),
+            gic.spi(map::spi::RTC),
+            since_epoch.as_secs(),
+        );
+        bus.attach(map::RTC, rtc)?;
+        nodes.push(tree::rtc());
+
+        let msi: Arc<dyn MsiSink> = gic.clone();
+        let smmu = Smmu::new(SmmuConfig {
+            features: iommu::Features::default(),
+            ram: Arc::clone(&ram),
+            msi,
+            device_id: SMMU_DEVICE_ID,
+            wires: Wires {
+                eventq: gic.spi(map::spi::SMMU_EVENTQ),
+                priq: gic.spi(map::spi::SMMU_PRIQ),
+                cmdq_sync: gic.spi(map::spi::SMMU_CMDQ_SYNC),
+                gerror: gic.spi(map::spi::SMMU_GERROR),
+            },
+        });
+        bus.attach(map::SMMU, smmu.clone())?;
+        nodes.push(tree::smmu());
+
+        let port: Arc<dyn DmaPort> = smmu.clone();
+        let pci = PciDevices::assemble(&config.accels, config.drives, &ram, &port, &dyn_clock, &dyn_alarms)?;
+        bus.attach(map::PCI_ECAM, pci.host().ecam())?;
+        bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
+        bus.attach(map::PCI_MMIO64, pci.host().memory_window(map::PCI_MMIO64.base))?;
+        bus.attach(map::PCI_IO, pci.host().io_window(0))?;
+        nodes.push(tree::pcie(pci.stalling_functions()));
+
+        let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
+        let cluster = Cluster::new(ClusterConfig {
+            signals,
+            features: cpu::Features::default(),
+            ram: Arc::clone(&ram),
+            bus: Arc::new(bus),
+            gic: Arc::clone(&gic) as Arc<dyn hw::SysRegDevice>,
+            clock: dyn_clock,
+            alarms: dyn_alarms,
+            virtual_timer: line(map::ppi::VIRTUAL_TIMER),
+            physical_timer: line(map::ppi::PHYSICAL_TIMER),
+        });
+        Ok(Self {
+            cpus: config.cpus,
+            ram,
+            ram_bytes: config.ram_bytes,
+            engine: Box::new(SoftEngine::new(cluster)),
+            smmu,
+            uart: Arc::new(UartInput { uart, room: input_room }),
+            pci,
+            nodes,
+            _alarms: alarms,
+        })
+    }
+
+    /// Guest RAM.
+    #[must_use]
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// What runs the vCPUs.
+    #[must_use]
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// The way to the UART's receiver.
+    #[must_use]
+    pub fn console_input(&self) -> Box<dyn ConsoleInput> {
+        Box::new(Arc::clone(&self.uart))
+    }
+
+    /// Starts the threads that do the devices' work.
+    ///
+    /// # Errors
+    /// If the host gives none.
+    pub fn start_workers(&self) -> std::io::Result<()> {
+        self.pci.start_workers()
+    }
+
+    /// Ends the devices' work and waits for its threads. The vCPUs have stopped.
+    pub fn stop_workers(&self) {
+        self.pci.stop_workers();
+    }
+
+    /// The flattened device tree.
+    ///
+    /// # Errors
+    /// If the command line has a NUL in it.
+    pub fn device_tree(&self, bootargs: &str, initrd: Option<(u64, u64)>) -> anyhow::Result<Vec<u8>> {
+        let mut seed = [0; 64];
+        fill_random(&mut seed).context("cannot read /dev/urandom")?;
+        tree::root(self.cpus, self.ram_bytes, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
+            .flatten()
+            .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
+    }
+
+    /// Numbers so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let smmu = self.smmu.stats();
+        let accel = self.pci.accel_stats();
+        Stats {
+            accel_commands: accel.commands,
+            accel_busy_ns: accel.busy_ns,
+            page_faults: smmu.retries,
+            tlb_hits: smmu.tlb_hits,
+            table_walks: smmu.walks,
+        }
+    }
+}
+
+fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
+}
+
+/// The UART's way out.
+struct ConsoleSink {
+    console: Arc<Console>,
+    input_room: EventFd,
+}
+
+impl devices::uart::ConsoleOut for ConsoleSink {
+    fn write(&self, bytes: &[u8]) -> usize {
+        self.console.write(bytes)
+    }
+
+    fn input_room(&self) {
+        // Only a counter at its maximum refuses, and then the event is pending anyway.
+        let _ = self.input_room.write(1);
+    }
+}
+
+/// The way in.
+struct UartInput {
+    uart: Arc<Pl011>,
+    room: EventFd,
+}
+
+impl ConsoleInput for Arc<UartInput> {
+    fn receive(&self, bytes: &[u8]) -> usize {
+        self.uart.receive(bytes)
+    }
+
+    fn room(&self) -> &EventFd {
+        &self.room
+    }
+}

@@ -1,0 +1,237 @@
+//! The device-tree nodes of the board's parts, with the addresses and interrupts of [`super::map`].
+//!
+//! Bindings: `Documentation/devicetree/bindings` of Linux.
+
+use devices::gic::virt_affinity;
+
+use crate::board::map::{self, Window, ppi, spi};
+use crate::boot::fdt::{EDGE, LEVEL, Node, PPI, SPI, Value, phandle};
+
+/// What `/chosen` tells the kernel.
+pub(crate) struct Chosen<'a> {
+    /// Command line.
+    pub(crate) bootargs: &'a str,
+    /// First and one past the last byte of the initramfs.
+    pub(crate) initrd: Option<(u64, u64)>,
+    /// Randomness for the kernel's generator and its placement.
+    pub(crate) seed: [u8; 64],
+}
+
+fn reg(window: Window) -> [u64; 2] {
+    [window.base, window.size]
+}
+
+fn at(name: &str, window: Window) -> Node {
+    Node::new(format!("{name}@{:x}", window.base))
+}
+
+/// The root with everything below it.
+pub(crate) fn root(cpus: u32, ram_bytes: u64, chosen: &Chosen<'_>, parts: &[Node]) -> Node {
+    let mut root = Node::new("")
+        .cells("#address-cells", &[2])
+        .cells("#size-cells", &[2])
+        .strings("compatible", &["linux,dummy-virt"])
+        .strings("model", &["warpvmm"])
+        .cells("interrupt-parent", &[phandle::GIC])
+        .flag("dma-coherent")
+        .child(chosen_node(chosen))
+        .child(Node::new("aliases").strings("serial0", &[&uart_path()]))
+        .child(
+            Node::new(format!("memory@{:x}", map::RAM_BASE))
+                .strings("device_type", &["memory"])
+                .cells64("reg", &[map::RAM_BASE, ram_bytes]),
+        )
+        .child(cpus_node(cpus))
+        .child(
+            Node::new("psci")
+                .strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])
+                .strings("method", &["hvc"]),
+        );
+    for part in parts {
+        root = root.child(part.clone());
+    }
+    root
+}
+
+fn uart_path() -> String {
+    format!("/pl011@{:x}", map::UART.base)
+}
+
+fn chosen_node(chosen: &Chosen<'_>) -> Node {
+    let (kaslr, rng) = chosen.seed.split_at(8);
+    let mut node = Node::new("chosen")
+        .strings("stdout-path", &[&uart_path()])
+        .strings("bootargs", &[chosen.bootargs])
+        .with("kaslr-seed", Value::Bytes(kaslr.to_vec()))
+        .with("rng-seed", Value::Bytes(rng.to_vec()));
+    if let Some((start, end)) = chosen.initrd {
+        node = node.cells64("linux,initrd-start", &[start]).cells64("linux,initrd-end", &[end]);
+    }
+    node
+}
+
+fn cpus_node(cpus: u32) -> Node {
+    let mut node = Node::new("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]);
+    for cpu in 0..cpus {
+        let mut one = Node::new(format!("cpu@{:x}", virt_affinity(cpu as usize)))
+            .strings("device_type", &["cpu"])
+            .strings("compatible", &["arm,armv8"])
+            .cells("reg", &[virt_affinity(cpu as usize)])
+            .cells("phandle", &[phandle::CPU0 + cpu]);
+        if cpus > 1 {
+            one = one.strings("enable-method", &["psci"]);
+        }
+        node = node.child(one);
+    }
+    node
+}
+
+/// The generic timers. The firmware-only ones are listed as on `virt`, because the binding's order is fixed.
+pub(crate) fn timer() -> Node {
+    const SECURE: u32 = 13;
+    const HYPERVISOR: u32 = 10;
+    let interrupts: Vec<u32> = [SECURE, ppi::PHYSICAL_TIMER, ppi::VIRTUAL_TIMER, HYPERVISOR]
+        .iter()
+        .flat_map(|&n| [PPI, n, LEVEL])
+        .collect();
+    Node::new("timer")
+        .strings("compatible", &["arm,armv8-timer", "arm,armv7-timer"])
+        .cells("interrupts", &interrupts)
+        .flag("always-on")
+}
+
+/// GICv3 with its ITS.
+pub(crate) fn gic(redistributors: Window) -> Node {
+    at("intc", map::GICD)
+        .strings("compatible", &["arm,gic-v3"])
+        .cells("#interrupt-cells", &[3])
+        .flag("interrupt-controller")
+        .cells("#redistributor-regions", &[1])
+        .cells64("reg", &[reg(map::GICD), reg(redistributors)].concat())
+        .cells("#address-cells", &[2])
+        .cells("#size-cells", &[2])
+        .flag("ranges")
+        .cells("phandle", &[phandle::GIC])
+        .child(
+            at("its", map::ITS)
+                .strings("compatible", &["arm,gic-v3-its"])
+                .flag("msi-controller")
+                .cells("#msi-cells", &[1])
+                .cells64("reg", &reg(map::ITS))
+                .cells("phandle", &[phandle::ITS]),
+        )
+}
+
+/// The clock of UART and RTC.
+pub(crate) fn clock24mhz() -> Node {
+    Node::new("apb-pclk")
+        .strings("compatible", &["fixed-clock"])
+        .cells("#clock-cells", &[0])
+        .cells("clock-frequency", &[24_000_000])
+        .strings("clock-output-names", &["clk24mhz"])
+        .cells("phandle", &[phandle::CLK24MHZ])
+}
+
+/// PL011.
+pub(crate) fn uart() -> Node {
+    at("pl011", map::UART)
+        .strings("compatible", &["arm,pl011", "arm,primecell"])
+        .cells64("reg", &reg(map::UART))
+        .cells("interrupts", &[SPI, spi::UART, LEVEL])
+        .cells("clocks", &[phandle::CLK24MHZ, phandle::CLK24MHZ])
+        .strings("clock-names", &["uartclk", "apb_pclk"])
+}
+
+/// PL031.
+pub(crate) fn rtc() -> Node {
+    at("pl031", map::RTC)
+        .strings("compatible", &["arm,pl031", "arm,primecell"])
+        .cells64("reg", &reg(map::RTC))
+        .cells("interrupts", &[SPI, spi::RTC, LEVEL])
+        .cells("clocks", &[phandle::CLK24MHZ])
+        .strings("clock-names", &["apb_pclk"])
+}
+
+/// SMMUv3, wired interrupts.
+pub(crate) fn smmu() -> Node {
+    at("iommu", map::SMMU)
+        .strings("compatible", &["arm,smmu-v3"])
+        .cells64("reg", &reg(map::SMMU))
+        .cells(
+            "interrupts",
+            &[
+                [SPI, spi::SMMU_EVENTQ, EDGE],
+                [SPI, spi::SMMU_PRIQ, EDGE],
+                [SPI, spi::SMMU_CMDQ_SYNC, EDGE],
+                [SPI, spi::SMMU_GERROR, EDGE],
+            ]
+            .concat(),
+        )
+        .strings("interrupt-names", &["eventq", "priq", "cmdq-sync", "gerror"])
+        .cells("#iommu-cells", &[1])
+        .flag("dma-coherent")
+        .cells("phandle", &[phandle::SMMU])
+}
+
+/// The PCI host. `stalling` are the `devfn` of functions on bus 0 whose accesses may stall.
+pub(crate) fn pcie(stalling: &[u8]) -> Node {
+    let hi_lo = |v: u64| [(v >> 32) as u32, v as u32];
+    let window = |space: u32, pci: u64, w: Window| -> Vec<u32> {
+        [&[space][..], &hi_lo(pci), &hi_lo(w.base), &hi_lo(w.size)].concat()
+    };
+    const IO: u32 = 0x0100_0000;
+    const MEM32: u32 = 0x0200_0000;
+    const MEM64: u32 = 0x0300_0000;
+    let ranges = [
+        window(IO, 0, map::PCI_IO),
+        window(MEM32, map::PCI_MMIO32.base, map::PCI_MMIO32),
+        window(MEM64, map::PCI_MMIO64.base, map::PCI_MMIO64),
+    ]
+    .concat();
+    // INTA to INTD of four neighbouring slots, swizzled over four SPIs.
+    let mut intx = Vec::new();
+    for slot in 0..4 {
+        for pin in 1..=4 {
+            let line = spi::PCI_INTA + (slot + pin - 1) % 4;
+            intx.extend([slot << 11, 0, 0, pin, phandle::GIC, 0, 0, SPI, line, LEVEL]);
+        }
+    }
+    let mut node = Node::new(format!("pcie@{:x}", map::PCI_MMIO32.base))
+        .strings("compatible", &["pci-host-ecam-generic"])
+        .strings("device_type", &["pci"])
+        .cells("#address-cells", &[3])
+        .cells("#size-cells", &[2])
+        .cells("#interrupt-cells", &[1])
+        .cells64("reg", &reg(map::PCI_ECAM))
+        .cells("bus-range", &[0, 255])
+        .cells("linux,pci-domain", &[0])
+        .flag("dma-coherent")
+        .cells("ranges", &ranges)
+        .cells("msi-map", &[0, phandle::ITS, 0, 0x1_0000])
+        .cells("iommu-map", &[0, phandle::SMMU, 0, 0x1_0000])
+        .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
+        .cells("interrupt-map", &intx);
+    for &devfn in stalling {
+        node = node.child(
+            Node::new(format!("accelerator@{:x},{:x}", devfn >> 3, devfn & 7))
+                .cells("reg", &[u32::from(devfn) << 8, 0, 0, 0, 0])
+                .flag("dma-can-stall"),
+        );
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_tree_flattens_for_one_and_for_all_cpus() {
+        for cpus in [1, 4, map::MAX_CPUS] {
+            let chosen = Chosen { bootargs: "console=ttyAMA0", initrd: Some((1, 2)), seed: [1; 64] };
+            let parts = [gic(map::GICR), timer(), clock24mhz(), uart(), rtc(), smmu(), pcie(&[8])];
+            let fdt = root(cpus, 1 << 30, &chosen, &parts).flatten().unwrap();
+            assert!(fdt.len() < 64 << 10);
+        }
+    }
+}

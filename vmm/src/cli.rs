@@ -1,0 +1,187 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::{parse_duration, parse_memory};
+
+/// Boots an arm64 Linux with an accelerator that shares the address space of its processes.
+#[derive(Debug, Parser)]
+#[command(name = "warpvmm", version, after_help = EXIT_HELP, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log to standard error: error, warn, info, debug, trace; or per target, as in `smmu=debug,mmio=trace`.
+    #[arg(long, global = true, value_name = "FILTER", env = "WARPVMM_LOG")]
+    pub log: Option<String>,
+}
+
+const EXIT_HELP: &str = "\
+Exit status:
+  0    the guest powered itself off; the job is done
+  1    an error of ours or of the host: the message says what to do
+  2    wrong command line
+  3    the guest panicked or reset itself
+  124  the time limit passed
+  130  interrupted (Ctrl-C)";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a kernel; the serial console is this terminal (Ctrl-A X leaves)
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Compress or decompress a file on the accelerator, in a guest booted for the job
+    #[command(after_help = COMPRESS_EXAMPLES)]
+    Compress(CompressArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  warpvmm run --kernel Image --initrd initramfs.cpio.gz
+  warpvmm run --kernel Image --initrd i.gz --append 'console=ttyAMA0 hisi_zip.uacce_mode=1' --cpus 4
+  warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
+
+Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them.";
+
+const COMPRESS_EXAMPLES: &str = "\
+Examples:
+  warpvmm compress data.bin -o data.bin.gz
+  warpvmm compress data.bin -o data.z --format zlib --json
+  warpvmm compress -d data.bin.gz -o data.bin";
+
+/// What runs the vCPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// The fastest that works here
+    #[default]
+    Auto,
+    /// The built-in CPU engine
+    Soft,
+}
+
+/// An accelerator to put into the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// HiSilicon ZIP (deflate, zlib, gzip)
+    Zip,
+    /// No accelerator at all
+    None,
+}
+
+/// The machine's size.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// Number of vCPUs
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::board::map::MAX_CPUS)))]
+    pub cpus: u32,
+    /// RAM, with K, M or G; a bare number is MiB
+    #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
+    pub memory: u64,
+    /// What runs the vCPUs
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    pub engine: EngineChoice,
+    /// End with status 124 after this long: seconds, or with s, m, h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Also write the guest's console to this file
+    #[arg(long, value_name = "FILE")]
+    pub console_log: Option<PathBuf>,
+}
+
+/// `warpvmm run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// arm64 kernel: Image, Image.gz or EFI zboot
+    #[arg(long, short = 'k', value_name = "FILE")]
+    pub kernel: PathBuf,
+    /// Initramfs
+    #[arg(long, short = 'i', value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(long, short = 'a', value_name = "STRING", default_value = "", hide_default_value = true)]
+    pub append: String,
+    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Repeat for more
+    #[arg(long, value_name = "FILE[,ro]")]
+    pub drive: Vec<String>,
+    /// Accelerators, comma-separated
+    #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]
+    pub accel: Vec<Accel>,
+    /// The machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Format of compressed data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// RFC 1952
+    #[default]
+    Gzip,
+    /// RFC 1950
+    Zlib,
+    /// RFC 1951, without header and checksum
+    Deflate,
+}
+
+/// `warpvmm compress`.
+#[derive(Debug, Args)]
+pub struct CompressArgs {
+    /// The input
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// The output; it appears under this name only when it is complete
+    #[arg(long, short = 'o', value_name = "OUT")]
+    pub output: PathBuf,
+    /// Decompress
+    #[arg(long, short = 'd')]
+    pub decompress: bool,
+    /// Format of the compressed side
+    #[arg(long, value_name = "FORMAT", default_value = "gzip")]
+    pub format: Format,
+    /// Replace OUT if it exists
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Guest kernel; by default the one that `cargo xtask guest` built
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Guest initramfs; by default the one that `cargo xtask guest` built
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub report_json: Option<PathBuf>,
+    /// No progress, no report
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// The machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_usage_errors() {
+        for bad in [&["--memory", "1M"][..], &["--cpus", "0"], &["--cpus", "124"], &["--timeout", "0"]] {
+            let args = ["warpvmm", "run", "--kernel", "Image"].iter().chain(bad);
+            assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2);
+        }
+    }
+}

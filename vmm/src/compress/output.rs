@@ -1,0 +1,143 @@
+//! The output file: checked before the boot, written under a temporary name, renamed when it is complete.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+/// The output cannot be written.
+#[derive(Debug, Error)]
+pub enum OutputError {
+    /// It exists.
+    #[error("{0:?} exists; use --force to replace it")]
+    Exists(PathBuf),
+    /// It names the input.
+    #[error("input and output are the same file: {0:?}")]
+    SameFile(PathBuf),
+    /// It is a directory or a device.
+    #[error("{0:?} is not a regular file")]
+    NotAFile(PathBuf),
+    /// Its folder does not take files.
+    #[error("cannot write to {dir:?}: {source}")]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// The last step failed.
+    #[error("cannot put the output in place as {path:?}: {source}")]
+    Persist {
+        /// The final name.
+        path: PathBuf,
+        /// The host's answer.
+        source: io::Error,
+    },
+}
+
+/// An output in the making. Dropped without [`Output::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    temporary: NamedTempFile,
+    force: bool,
+}
+
+impl Output {
+    /// Checks that `path` can be written and makes the temporary file beside it.
+    ///
+    /// # Errors
+    /// [`OutputError`]
+    pub fn prepare(path: &Path, input: &Path, force: bool) -> Result<Self, OutputError> {
+        if let Ok(metadata) = path.metadata() {
+            if let (Ok(a), Ok(b)) = (path.canonicalize(), input.canonicalize())
+                && a == b
+            {
+                return Err(OutputError::SameFile(path.into()));
+            }
+            if !metadata.is_file() {
+                return Err(OutputError::NotAFile(path.into()));
+            }
+            if !force {
+                return Err(OutputError::Exists(path.into()));
+            }
+        }
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix(".warpvmm-")
+            .suffix(".tmp")
+            .tempfile_in(dir)
+            .map_err(|source| OutputError::Folder { dir: dir.into(), source })?;
+        Ok(Self { path: path.into(), temporary, force })
+    }
+
+    /// The file to write to.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Cuts the file to `len` bytes, makes it durable and gives it its name, with the permissions that a new file
+    /// of this process has.
+    ///
+    /// # Errors
+    /// [`OutputError`]; the temporary file is then gone.
+    pub fn finish(self, len: u64) -> Result<(), OutputError> {
+        let Self { path, temporary, force } = self;
+        let failed = |source| OutputError::Persist { path: path.clone(), source };
+        temporary.as_file().set_len(len).map_err(failed)?;
+        set_default_permissions(temporary.as_file()).map_err(failed)?;
+        temporary.as_file().sync_all().map_err(failed)?;
+        let done = if force { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
+        done.map(drop).map_err(|e| failed(e.error))
+    }
+}
+
+/// Temporary files are private; the output is an ordinary file under the process's umask.
+fn set_default_permissions(file: &File) -> io::Result<()> {
+    use nix::sys::stat::{Mode, umask};
+    use std::os::unix::fs::PermissionsExt;
+    // The mask can only be read by setting it. No other thread of ours makes files at this point.
+    let mask = umask(Mode::from_bits_truncate(0o077));
+    umask(mask);
+    file.set_permissions(PermissionsExt::from_mode(0o666 & !mask.bits()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn abandoned_output_leaves_nothing_and_finished_one_has_its_exact_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        drop(Output::prepare(&path, Path::new("in"), false).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let output = Output::prepare(&path, Path::new("in"), false).unwrap();
+        output.file().write_all(b"abcdef").unwrap();
+        output.finish(3).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+        assert!(matches!(Output::prepare(&path, Path::new("in"), false), Err(OutputError::Exists(_))));
+        Output::prepare(&path, Path::new("in"), true).unwrap().finish(0).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn unwritable_places_are_named_before_anything_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = dir.path().join("in");
+        std::fs::write(&input, b"x").unwrap();
+        assert!(matches!(Output::prepare(&input, &input, true), Err(OutputError::SameFile(_))));
+        assert!(matches!(Output::prepare(dir.path(), &input, true), Err(OutputError::NotAFile(_))));
+        let missing = dir.path().join("no/such/out");
+        assert!(matches!(Output::prepare(&missing, &input, false), Err(OutputError::Folder { .. })));
+    }
+}

@@ -1,0 +1,122 @@
+//! What the user is told about a job that went well.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cli::{CompressArgs, Format};
+use crate::compress::record::Record;
+use crate::machine::Stats;
+use crate::size::human_bytes;
+
+/// The report, as `--json` prints it. Sizes in bytes, times in seconds.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Input file.
+    pub input: PathBuf,
+    /// Output file.
+    pub output: PathBuf,
+    /// `compress` or `decompress`.
+    pub operation: &'static str,
+    /// Format of the compressed side.
+    pub format: Format,
+    /// Release of the guest's kernel.
+    pub guest_kernel: String,
+    /// The device that did it.
+    pub device: String,
+    /// Bytes in.
+    pub bytes_in: u64,
+    /// Bytes out.
+    pub bytes_out: u64,
+    /// Plain bytes per compressed byte; absent if there is none.
+    pub ratio: Option<f64>,
+    /// Commands that the accelerator completed.
+    pub commands: u64,
+    /// Queues that carried them.
+    pub queues: u64,
+    /// Time spent on commands by the accelerator's engines, added up.
+    pub device_seconds: f64,
+    /// Time with at least one command under way, seen by the process.
+    pub busy_seconds: f64,
+    /// Input bytes per second of `busy_seconds`.
+    pub bytes_per_second: Option<f64>,
+    /// Page faults that the guest's kernel served for the accelerator.
+    pub page_faults: u64,
+    /// SMMU TLB hits.
+    pub tlb_hits: u64,
+    /// SMMU translation table walks.
+    pub table_walks: u64,
+    /// The host's inflate agrees.
+    pub verified: bool,
+    /// Time that took.
+    pub verify_seconds: f64,
+    /// From the start of the machine to its power-off.
+    pub machine_seconds: f64,
+}
+
+impl Report {
+    /// Puts the guest's and the machine's numbers together.
+    #[must_use]
+    pub fn new(
+        args: &CompressArgs,
+        record: &Record,
+        stats: &Stats,
+        input_len: u64,
+        machine: Duration,
+        verify: Duration,
+    ) -> Self {
+        let (plain, compressed) = if args.decompress {
+            (record.output_bytes, input_len)
+        } else {
+            (input_len, record.output_bytes)
+        };
+        let busy_seconds = record.busy_ns as f64 / 1e9;
+        Self {
+            input: args.input.clone(),
+            output: args.output.clone(),
+            operation: if args.decompress { "decompress" } else { "compress" },
+            format: args.format,
+            guest_kernel: record.kernel.clone(),
+            device: record.device.clone().unwrap_or_else(|| "unknown".into()),
+            bytes_in: input_len,
+            bytes_out: record.output_bytes,
+            ratio: (compressed > 0).then(|| plain as f64 / compressed as f64),
+            commands: record.commands,
+            queues: record.queues,
+            device_seconds: stats.accel_busy_ns as f64 / 1e9,
+            busy_seconds,
+            bytes_per_second: (busy_seconds > 0.0).then(|| input_len as f64 / busy_seconds),
+            page_faults: stats.page_faults,
+            tlb_hits: stats.tlb_hits,
+            table_walks: stats.table_walks,
+            verified: true,
+            verify_seconds: verify.as_secs_f64(),
+            machine_seconds: machine.as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |n: u64| if n < 1024 { human_bytes(n) } else { format!("{} ({n} bytes)", human_bytes(n)) };
+        writeln!(f, "{} {} -> {}", self.operation, self.input.display(), self.output.display())?;
+        writeln!(f, "  guest kernel  {}", self.guest_kernel)?;
+        writeln!(f, "  device        {}", self.device)?;
+        writeln!(f, "  in            {}", bytes(self.bytes_in))?;
+        writeln!(f, "  out           {}", bytes(self.bytes_out))?;
+        if let Some(ratio) = self.ratio {
+            writeln!(f, "  ratio         {ratio:.3}")?;
+        }
+        write!(f, "  on the device {:.3} s", self.device_seconds)?;
+        match self.bytes_per_second {
+            Some(rate) => writeln!(f, ", {}/s seen by the process", human_bytes(rate as u64))?,
+            None => writeln!(f)?,
+        }
+        writeln!(f, "  commands      {} on {} queue(s)", self.commands, self.queues)?;
+        writeln!(f, "  SMMU          {} page faults served, {} TLB hits, {} walks", self.page_faults, self.tlb_hits, self.table_walks)?;
+        writeln!(f, "  verified      yes, with the host's inflate")?;
+        writeln!(f, "  took          {:.2} s for the machine, {:.2} s to verify", self.machine_seconds, self.verify_seconds)
+    }
+}

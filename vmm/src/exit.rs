@@ -1,0 +1,52 @@
+//! How the program ends: exit statuses, and the errors behind them.
+
+use std::fmt;
+
+/// The program's exit statuses, as documented in `--help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// The guest powered itself off; the job is done.
+    Success = 0,
+    /// Our own or the host's trouble: one line says what to do.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The guest panicked or reset itself.
+    GuestPanic = 3,
+    /// The time limit passed.
+    Timeout = 124,
+    /// Interrupted by SIGINT.
+    Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+/// An error that knows the status to exit with.
+#[derive(Debug)]
+pub struct Failed {
+    /// The status.
+    pub status: Status,
+    /// One line for people.
+    pub message: String,
+}
+
+impl Failed {
+    /// An error with the general status.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { status: Status::Failure, message: message.into() }
+    }
+
+    /// An error with a status of its own.
+    pub fn with_status(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failed {}

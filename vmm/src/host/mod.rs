@@ -1,0 +1,7 @@
+//! What the machine takes from the host: time, alarms, files, the terminal.
+
+pub mod clock;
+pub mod disk;
+pub mod logger;
+pub mod signals;
+pub mod terminal;

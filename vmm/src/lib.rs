@@ -1,0 +1,18 @@
+//! The `warpvmm` program as a library: machine assembly, boot, vCPU engines, event loop, command line.
+//!
+//! The only crate that knows threads, files, the terminal and the wall clock. `docs/architecture.md` has the map.
+
+pub mod board;
+pub mod boot;
+pub mod bus;
+pub mod cli;
+pub mod compress;
+pub mod console;
+pub mod engine;
+pub mod exit;
+pub mod host;
+pub mod machine;
+pub mod run;
+pub mod size;
+pub mod supervise;
+pub mod workers;

@@ -1,0 +1,183 @@
+//! A machine from power-on to its end: files loaded, board assembled, threads started, watched and joined.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context;
+use devices::virtio::BlockBackend;
+use hw::Pa;
+
+use crate::board::{Board, BoardConfig};
+use crate::boot::image::Image;
+use crate::boot::load::{self, FDT_ADDR};
+use crate::cli::{Accel, MachineArgs};
+use crate::console::{Console, Outputs};
+use crate::engine::Vcpu;
+use crate::exit::Failed;
+use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
+
+/// Everything a machine is made from.
+pub struct Setup {
+    /// Kernel file.
+    pub kernel: PathBuf,
+    /// Initramfs file.
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    pub append: String,
+    /// Size, engine, limits.
+    pub machine: MachineArgs,
+    /// Accelerators, in PCI order.
+    pub accels: Vec<Accel>,
+    /// Disks, in PCI order.
+    pub drives: Vec<Arc<dyn BlockBackend>>,
+    /// Where the console goes.
+    pub outputs: Outputs,
+}
+
+/// Numbers of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commands completed by all accelerators.
+    pub accel_commands: u64,
+    /// Time their engines spent on commands, in nanoseconds.
+    pub accel_busy_ns: u64,
+    /// Stalled accesses that the guest answered with a retry.
+    pub page_faults: u64,
+    /// SMMU TLB hits.
+    pub tlb_hits: u64,
+    /// SMMU table walks.
+    pub table_walks: u64,
+}
+
+/// How a run ended.
+pub struct Ended {
+    /// Why.
+    pub reason: Reason,
+    /// The guest's kernel printed a panic.
+    pub panicked: bool,
+    /// Numbers.
+    pub stats: Stats,
+    /// The first error of the terminal or the console log.
+    pub console_error: Option<String>,
+    console: Arc<Console>,
+}
+
+impl Ended {
+    /// The last lines of the guest's console.
+    #[must_use]
+    pub fn last_lines(&self, lines: usize) -> String {
+        self.console.last_lines(lines)
+    }
+}
+
+/// A machine that is ready to run.
+pub struct Machine {
+    board: Board,
+    vcpus: Vec<Box<dyn Vcpu>>,
+    console: Arc<Console>,
+    switch: Arc<StopSwitch>,
+}
+
+/// Opens the console log that the user asked for.
+///
+/// # Errors
+/// A line for the user.
+pub fn open_console_log(args: &MachineArgs) -> Result<Option<(File, String)>, Failed> {
+    let Some(path) = &args.console_log else { return Ok(None) };
+    match File::create(path) {
+        Ok(file) => Ok(Some((file, path.display().to_string()))),
+        Err(e) => Err(Failed::new(format!("cannot write the console log {path:?}: {e}"))),
+    }
+}
+
+fn read(what: &str, path: &Path) -> Result<Vec<u8>, Failed> {
+    std::fs::read(path).map_err(|e| Failed::new(format!("cannot read {what} {path:?}: {e}")))
+}
+
+impl Machine {
+    /// Loads the files and puts the board together. Nothing runs yet.
+    ///
+    /// # Errors
+    /// A line for the user.
+    pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        let image = Image::parse(read("kernel", &setup.kernel)?)
+            .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
+        // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
+        let initrd_len = match &setup.initrd {
+            Some(path) => {
+                let failed = |e: io::Error| Failed::new(format!("cannot read initrd {path:?}: {e}"));
+                Some(std::fs::metadata(path).map_err(failed)?.len())
+            }
+            None => None,
+        };
+        let mut placement = load::place(&image, initrd_len, setup.machine.memory)?;
+        let initrd = setup.initrd.as_deref().map(|path| read("initrd", path)).transpose()?;
+        if let Some(bytes) = &initrd {
+            // It may have grown since.
+            placement = load::place(&image, Some(bytes.len() as u64), setup.machine.memory)?;
+        }
+
+        let switch = StopSwitch::new().context("cannot make an event descriptor")?;
+        let on_panic = Arc::clone(&switch);
+        let console = Console::start(setup.outputs, Box::new(move || on_panic.stop(Reason::Panic)))
+            .context("cannot start the console's thread")?;
+        let board = Board::assemble(BoardConfig {
+            cpus: setup.machine.cpus,
+            ram_bytes: setup.machine.memory,
+            accels: setup.accels,
+            drives: setup.drives,
+            console: Arc::clone(&console),
+        })?;
+        let fdt = board.device_tree(&setup.append, placement.initrd)?;
+        load::load(board.ram(), &placement, &image, initrd.as_deref(), &fdt);
+
+        let mut vcpus: Vec<_> = (0..setup.machine.cpus as usize).map(|i| board.engine().vcpu(i)).collect();
+        vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR);
+        Ok(Self { board, vcpus, console, switch })
+    }
+
+    /// The way from standard input to the guest's UART.
+    #[must_use]
+    pub fn console_input(&self) -> Box<dyn ConsoleInput> {
+        self.board.console_input()
+    }
+
+    /// Runs to the end, whatever it is, and joins every thread.
+    ///
+    /// # Errors
+    /// If the host gives no threads or no epoll.
+    pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
+        let Self { board, vcpus, console, switch } = self;
+        board.start_workers().context("cannot start the devices' threads")?;
+        let mut threads = Vec::new();
+        for (i, mut vcpu) in vcpus.into_iter().enumerate() {
+            let switch = Arc::clone(&switch);
+            let thread = thread::Builder::new().name(format!("vcpu{i}")).spawn(move || {
+                // A panic in here is our bug; it must end the machine instead of leaving it without a CPU.
+                let run = std::panic::AssertUnwindSafe(|| vcpu.run());
+                match std::panic::catch_unwind(run) {
+                    Ok(exit) => switch.stop(Reason::Guest(exit)),
+                    Err(_) => switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it"))),
+                }
+            });
+            threads.push(thread.context("cannot start a vCPU's thread")?);
+        }
+        let reason = supervise(&switch, inputs).context("cannot wait for events")?;
+        board.engine().stop();
+        for thread in threads {
+            // Its panic, if any, is the reason already.
+            let _ = thread.join();
+        }
+        board.stop_workers();
+        let console_error = console.close();
+        let panicked = console.panic_seen().started;
+        let reason = match reason {
+            Reason::Guest(crate::engine::Exit::SystemReset) if panicked => Reason::Panic,
+            other => other,
+        };
+        Ok(Ended { reason, panicked, stats: board.stats(), console_error, console })
+    }
+}

@@ -1,0 +1,94 @@
+//! `warpvmm run`: the serial console is the terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use anyhow::Context;
+use devices::virtio::BlockBackend;
+
+use crate::cli::RunArgs;
+use crate::console::Outputs;
+use crate::engine::Exit;
+use crate::exit::{Failed, Status};
+use crate::host::disk::FileDisk;
+use crate::host::signals::Signals;
+use crate::host::terminal::{self, RawMode};
+use crate::machine::{Ended, Machine, Setup, open_console_log};
+use crate::supervise::{Inputs, Reason};
+
+/// Lines of the guest's console shown after a panic.
+const PANIC_LINES: usize = 25;
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// A line for the user.
+pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
+    let signals = Signals::block().context("cannot block signals")?;
+    let mut drives = Vec::new();
+    for spec in &args.drive {
+        drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
+    }
+    let setup = Setup {
+        kernel: args.kernel.clone(),
+        initrd: args.initrd.clone(),
+        append: args.append.clone(),
+        machine: args.machine.clone(),
+        accels: args.accel.clone(),
+        drives,
+        outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
+    };
+    let machine = Machine::build(setup)?;
+    let is_terminal = io::stdin().is_terminal();
+    let raw = if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };
+    restore_terminal_on_panic();
+    let console = Some(machine.console_input());
+    let inputs = Inputs {
+        signals: &signals,
+        timeout: args.machine.timeout,
+        console,
+        escape_key: is_terminal,
+        tick: None,
+    };
+    let ended = machine.run(inputs)?;
+    drop(raw);
+    if let Some(message) = &ended.console_error {
+        return Err(Failed::new(message.clone()).into());
+    }
+    match &ended.reason {
+        Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
+        Reason::Timeout => eprintln!("\nwarpvmm: time limit of {:?} passed", args.machine.timeout.unwrap_or_default()),
+        Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
+        Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
+        Reason::Guest(_) | Reason::Signal(_) => {}
+    }
+    io::stderr().flush().context("cannot write to standard error")?;
+    Ok(status_of(&ended.reason))
+}
+
+/// The exit status for the reason why a machine ended.
+#[must_use]
+pub fn status_of(reason: &Reason) -> Status {
+    match reason {
+        Reason::Guest(Exit::SystemOff) | Reason::Quit => Status::Success,
+        Reason::Guest(Exit::SystemReset) | Reason::Panic => Status::GuestPanic,
+        Reason::Guest(Exit::Stopped) | Reason::Broken(_) => Status::Failure,
+        Reason::Timeout => Status::Timeout,
+        Reason::Signal(status) => *status,
+    }
+}
+
+/// Says whether the guest panicked or reset, with the last lines of its console.
+#[must_use]
+pub fn panic_report(ended: &Ended) -> String {
+    let what = if ended.panicked { "the guest panicked" } else { "the guest reset itself" };
+    format!("{what}; its console's last lines:\n{}", ended.last_lines(PANIC_LINES))
+}
+
+fn restore_terminal_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        terminal::restore();
+        before(info);
+    }));
+}
