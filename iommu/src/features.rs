@@ -104,6 +104,16 @@ impl Features {
     /// SMMU_AIDR: SMMUv3.1, whose rules for illegal structures are exact.
     pub const AIDR: u32 = 0x01;
 
+    /// Whether every number is one that its ID register field allows.
+    pub(crate) const fn are_sound(&self) -> bool {
+        self.sid_bits <= 32
+            && self.ssid_bits <= 20
+            && self.stall_max >= 1
+            && self.cmdq_log2 <= 19
+            && self.eventq_log2 <= 19
+            && (self.gran4k || self.gran16k || self.gran64k)
+    }
+
     pub(crate) fn idr0(&self) -> Idr0 {
         Idr0::new()
             .with_s1p(true)

@@ -117,9 +117,13 @@ pub struct Smmu {
 
 impl Smmu {
     /// An SMMU as after reset.
+    ///
+    /// # Panics
+    /// If `features` has a number beyond what its field's text allows.
     #[must_use]
     pub fn new(config: SmmuConfig) -> Arc<Self> {
         let SmmuConfig { features, ram, msi, device_id, wires } = config;
+        assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new(Self {
             features,
             ram,

@@ -21,7 +21,6 @@ const PIECE_BYTES: u64 = 64 * 1024;
 /// How a fault goes on once it is recorded.
 enum Outcome {
     Abort,
-    Retry,
     Wait(Arc<Stalled>),
 }
 
@@ -39,8 +38,8 @@ impl Smmu {
             Fault::Stalled(event) => {
                 let mut state = self.state();
                 if !state.cr0().smmuen() {
-                    // Translation ended meanwhile, and with it all stalls.
-                    return Outcome::Retry;
+                    // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
+                    return Outcome::Abort;
                 }
                 let stalled = Stalled::new(tx.sid, &who.waiter);
                 self.stall(&mut state, event, &stalled);
@@ -61,7 +60,6 @@ impl Smmu {
         let outcome = self.report(who, tx, fault);
         drop(access);
         let verdict = match outcome {
-            Outcome::Retry => Verdict::Retry,
             Outcome::Abort => Verdict::Abort,
             Outcome::Wait(stalled) => who.waiter.wait(|| stalled.verdict()).inspect_err(|_| {
                 self.state().stalls.forget_unrecorded(&stalled);

@@ -130,7 +130,7 @@ impl Smmu {
         count(&self.stats.stalls);
         let stag = state.stalls.free_stag();
         event.d1 = event.d1.with_stall(true).with_stag(stag);
-        let has_room = state.stalls.recorded.len() < usize::from(self.features.stall_max.max(1));
+        let has_room = state.stalls.recorded.len() < usize::from(self.features.stall_max);
         if has_room && self.try_record(state, &event).is_ok() {
             state.stalls.recorded.insert(stag, Arc::clone(stalled));
             state.stalls.next_stag = stag.wrapping_add(1);
