@@ -6,7 +6,7 @@
 mod disks;
 mod guest_files;
 mod output;
-mod record;
+pub mod record;
 mod report;
 mod verify;
 

@@ -1,0 +1,66 @@
+//! Fuzz targets: one function for each border that a guest or a file can reach.
+//!
+//! A target takes bytes, reads them as a sequence of operations ([`input`]), and carries those out on a fresh model, as
+//! a hostile guest would. It asserts little: a target fails by a panic (the profile checks overflows), by taking too
+//! long, or by taking too much memory. The driver (`main.rs`) and libFuzzer (`libfuzzer/`) call the same functions.
+//! Deliberately absent: whether the answers are right, which the crates' own tests say.
+
+#![forbid(unsafe_code)]
+
+pub mod input;
+mod machine;
+mod targets;
+
+pub use targets::*;
+
+/// A border and how to fuzz it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: on the command line, and of its folder of seeds.
+    pub name: &'static str,
+    /// What it reaches.
+    pub about: &'static str,
+    /// Carries out one input.
+    pub run: fn(&[u8]),
+}
+
+macro_rules! targets {
+    ($($name:ident: $about:literal,)*) => {
+        /// All targets.
+        pub const TARGETS: &[Target] =
+            &[$(Target { name: stringify!($name), about: $about, run: targets::$name },)*];
+    };
+}
+
+targets! {
+    smmu: "SMMUv3: registers, commands, tables in memory, DMA of several streams and PASIDs",
+    gic: "GICv3 and ITS: registers, CPU interface, commands, tables in memory, messages, wires",
+    pci: "PCI: configuration space, BARs, ECAM and windows",
+    virtio_blk: "virtio-blk over virtio-pci: registers and rings",
+    zip: "HiSilicon QM and ZIP: registers, mailbox, doorbells, SQEs, scatter lists, compressed data",
+    uart: "PL011: registers, input and output",
+    rtc: "PL031: registers and alarms",
+    vmsa: "translation tables: the walker over random descriptors",
+    cpu_decode: "CPU: the decoder over random words",
+    cpu_run: "CPU: random instructions at EL1 and EL0 in random states of the system",
+    image: "kernel files: Image, gzip, EFI zboot",
+    record: "the result that the guest leaves on the output disk",
+    device_tree: "device tree: command line and names",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_survives_nothing_and_each_of_its_seeds() {
+        for target in TARGETS {
+            (target.run)(&[]);
+            let seeds = input::seeds(target.name).unwrap();
+            assert!(!seeds.is_empty(), "{} has no seed", target.name);
+            for (_, seed) in seeds {
+                (target.run)(&seed);
+            }
+        }
+    }
+}

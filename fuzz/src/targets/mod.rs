@@ -1,0 +1,21 @@
+//! The targets.
+
+mod cpu;
+mod files;
+mod gic;
+mod pci;
+mod primecell;
+mod smmu;
+mod virtio_blk;
+mod vmsa;
+mod zip;
+
+pub use cpu::{cpu_decode, cpu_run};
+pub use files::{device_tree, image, record};
+pub use gic::gic;
+pub use pci::pci;
+pub use primecell::{rtc, uart};
+pub use smmu::smmu;
+pub use virtio_blk::virtio_blk;
+pub use vmsa::vmsa;
+pub use zip::zip;

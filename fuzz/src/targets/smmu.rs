@@ -1,0 +1,252 @@
+//! SMMUv3.
+
+use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use hw::{
+    DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester, StreamId,
+    Waiter,
+};
+use iommu::spec::regs::SmmuReg;
+use iommu::{Features, OutputSize, Smmu, SmmuConfig, StallModel, WINDOW_BYTES, Wires};
+
+use crate::input::Input;
+use crate::machine::{DOORBELL, PLACES, RAM, mmio, offsets, put, ram, scribble, w32, w64};
+
+// Where the driver that comes before the hostile one puts its things.
+const CMDQ: u64 = RAM;
+const CMDQ_LOG2: u32 = 5;
+const EVENTQ: u64 = RAM + 0x1000;
+const STRTAB: u64 = RAM + 0x2000;
+const STRTAB_LOG2: u32 = 5;
+const CDTAB: u64 = RAM + 0x3000;
+const PGD: u64 = RAM + 0x4000;
+
+/// Accesses that may wait at the same time: each has a thread.
+const MOST_STALLED: usize = 6;
+
+struct Machine {
+    smmu: Arc<Smmu>,
+    ram: Arc<Ram>,
+    msi: Arc<RecordingMsiSink>,
+    registers: Vec<u64>,
+    commands: u32,
+}
+
+impl Machine {
+    fn new(input: &mut Input<'_>) -> (Self, bool) {
+        let how = input.u8();
+        let stall_model = [StallModel::TerminateOnly, StallModel::StallAndTerminate, StallModel::StallForced]
+            [usize::from(how & 3) % 3];
+        let features = Features {
+            stall_model,
+            stall_max: if how & 4 != 0 { 2 } else { 256 },
+            ssid_bits: if how & 8 != 0 { 4 } else { 20 },
+            output: if how & 16 != 0 { OutputSize::BITS_40 } else { OutputSize::BITS_48 },
+            msi: how & 32 == 0,
+            ..Features::default()
+        };
+        let (ram, msi) = (ram(), Arc::new(RecordingMsiSink::new(Pa(DOORBELL))));
+        let smmu = Smmu::new(SmmuConfig {
+            features,
+            ram: ram.clone(),
+            msi: msi.clone(),
+            device_id: DeviceId(0xff),
+            wires: Wires::unconnected(),
+        });
+        let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0 };
+        if how & 0x80 == 0 {
+            machine.bring_up(how & 0x40 != 0);
+        }
+        (machine, stall_model != StallModel::TerminateOnly)
+    }
+
+    /// What Linux leaves behind: queues, a linear stream table whose streams have contexts with four-level tables.
+    fn bring_up(&self, stalls: bool) {
+        for sid in 0..1 << STRTAB_LOG2 {
+            // V, Config S1, 16 contexts in a linear table; S1DSS: SSID 0.
+            put(&self.ram, STRTAB + 64 * sid, &[CDTAB | 4 << 59 | 0b1011, 2]);
+        }
+        for ssid in 0..16 {
+            // T0SZ 16, 4 KiB, EPD1, V, IPS 48, AA64, A, R, perhaps S.
+            let d0 = ssid << 48 | 0x6205_c000_3510 | u64::from(stalls) << 44 | 1 << 45;
+            put(&self.ram, CDTAB + 64 * ssid, &[d0, PGD]);
+        }
+        for level in 0..4 {
+            let table = PGD + 0x1000 * level;
+            for i in 0..16 {
+                let entry = match level {
+                    3 => (RAM + 0x10_0000 + 0x1000 * i) | 0x0060_0000_0000_0c43,
+                    _ => (table + 0x1000) | 3,
+                };
+                put(&self.ram, table + 8 * i, &[entry]);
+            }
+        }
+        let smmu = &*self.smmu;
+        w32(smmu, 0x2c, 2); // CR2
+        w64(smmu, 0x80, STRTAB);
+        w32(smmu, 0x88, STRTAB_LOG2);
+        w64(smmu, 0x90, CMDQ | u64::from(CMDQ_LOG2));
+        w64(smmu, 0xa0, EVENTQ | 4);
+        w32(smmu, 0x50, 5); // IRQ_CTRL
+        w32(smmu, 0x20, 0xd); // CR0
+    }
+
+    /// A command at the place where the driver that brought the SMMU up puts the next.
+    fn command(&mut self, input: &mut Input<'_>) {
+        const OPCODES: [u64; 14] =
+            [0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30, 0x44, 0x45, 0x46];
+        let opcode = if input.u8() & 15 == 0 { input.u8().into() } else { input.choose(&OPCODES) };
+        let (sid, ssid) = (u64::from(input.u8() % 40), u64::from(input.u8() % 20));
+        let d0 = match input.u8() % 4 {
+            0 => input.word(&PLACES) & !0xff | opcode,
+            1 => sid << 32 | ssid << 12 | 1 << 11 | opcode,
+            // Resume, with an answer.
+            2 => sid << 32 | u64::from(input.u8() & 3) << 12 | opcode,
+            _ => ssid << 48 | u64::from(input.u16()) << 12 | opcode,
+        };
+        let d1 = if input.u8() & 1 == 0 { u64::from(input.u8() % 8) } else { input.word(&PLACES) };
+        let slot = u64::from(self.commands) & ((1 << CMDQ_LOG2) - 1);
+        put(&self.ram, CMDQ + 16 * slot, &[d0, d1]);
+        self.commands = self.commands.wrapping_add(1) & ((2 << CMDQ_LOG2) - 1);
+        w32(&*self.smmu, 0x98, self.commands);
+    }
+}
+
+/// A DMA access as the input describes it.
+struct Access {
+    who: Requester,
+    at: Iova,
+    len: usize,
+    kind: u8,
+}
+
+impl Access {
+    fn new(input: &mut Input<'_>) -> Self {
+        let (kind, stream) = (input.u8(), u32::from(input.u8() % 34));
+        let pasid = (kind & 0x80 != 0).then(|| Pasid::new(u32::from(input.u8()) % 20)).flatten();
+        let tag = DmaTag {
+            stream: StreamId(stream),
+            pasid,
+            privileged: pasid.is_some() && kind & 0x40 != 0,
+            execute: pasid.is_some() && kind & 0x20 != 0,
+        };
+        // The first pages are mapped at the start.
+        let at = match kind >> 3 & 3 {
+            0 => input.word(&PLACES),
+            _ => u64::from(input.u16()),
+        };
+        let len = if kind & 4 != 0 { usize::from(input.u16()) } else { usize::from(input.u8() % 17) };
+        Self { who: Requester::new(tag), at: Iova(at), len, kind: kind & 3 }
+    }
+
+    fn make(&self, smmu: &Smmu) {
+        let _ = match self.kind {
+            0 => smmu.write(&self.who, self.at, &vec![0xa5; self.len]),
+            1 => smmu.pin(&self.who, self.at, self.len, Dir::Write).map(|pinned| {
+                assert_eq!(pinned.pieces.iter().map(|piece| piece.1).sum::<usize>(), self.len);
+            }),
+            _ => smmu.read(&self.who, self.at, &mut vec![0; self.len]),
+        };
+    }
+}
+
+/// Accesses under way, each on its thread.
+#[derive(Default)]
+struct Traffic<'s> {
+    running: Vec<(ScopedJoinHandle<'s, ()>, Arc<Waiter>)>,
+}
+
+impl<'s> Traffic<'s> {
+    fn forget_ended(&mut self) {
+        let (ended, running) =
+            std::mem::take(&mut self.running).into_iter().partition(|(t, _)| t.is_finished());
+        self.running = running;
+        join(ended);
+    }
+
+    /// Starts an access and goes on once it has ended or stalled, so that an input means the same each time.
+    fn start<'e>(&mut self, scope: &'s Scope<'s, 'e>, smmu: &Arc<Smmu>, access: Access) {
+        let stalls = smmu.stats().stalls;
+        let (waiter, for_thread) = (Arc::clone(&access.who.waiter), Arc::clone(smmu));
+        let thread = scope.spawn(move || access.make(&for_thread));
+        while !thread.is_finished() && smmu.stats().stalls == stalls {
+            thread::sleep(Duration::from_micros(10));
+        }
+        self.running.push((thread, waiter));
+    }
+}
+
+fn join(threads: Vec<(ScopedJoinHandle<'_, ()>, Arc<Waiter>)>) {
+    for (thread, _) in threads {
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Registers, commands, tables that change under way, and DMA that may stall.
+pub fn smmu(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (mut machine, may_stall) = Machine::new(&mut input);
+    let smmu = Arc::clone(&machine.smmu);
+    thread::scope(|scope| {
+        let mut traffic = Traffic::default();
+        while !input.is_empty() {
+            match input.u8() % 16 {
+                0 | 1 => mmio(&mut input, WINDOW_BYTES, &machine.registers, &*smmu),
+                2 => scribble(&machine.ram, &mut input, &PLACES),
+                3 | 4 => {
+                    // A word of the tables that are in use.
+                    let table = input.choose(&[STRTAB, CDTAB, PGD, PGD + 0x1000, PGD + 0x2000, PGD + 0x3000]);
+                    let at = table + u64::from(input.u8()) * 8;
+                    let old = machine.ram.load_u64(Pa(at)).unwrap_or(0);
+                    let new =
+                        if input.u8() & 1 == 0 { old ^ 1 << (input.u8() % 64) } else { input.word(&PLACES) };
+                    put(&machine.ram, at, &[new]);
+                }
+                5..9 => machine.command(&mut input),
+                9 => {
+                    // The reader of the event queue.
+                    let prod = r32(&smmu, 0x1_00a8);
+                    w32(&*smmu, 0x1_00ac, prod);
+                }
+                10 => {
+                    // The handler of global errors.
+                    let active = r32(&smmu, 0x60);
+                    w32(&*smmu, 0x64, active);
+                }
+                11 if !traffic.running.is_empty() => {
+                    let index = input.below(traffic.running.len());
+                    traffic.running[index].1.cancel();
+                }
+                _ => {
+                    let access = Access::new(&mut input);
+                    if !may_stall {
+                        access.make(&smmu);
+                        continue;
+                    }
+                    traffic.forget_ended();
+                    if traffic.running.len() == MOST_STALLED {
+                        traffic.running[0].1.cancel();
+                        join(vec![traffic.running.remove(0)]);
+                    }
+                    traffic.start(scope, &smmu, access);
+                }
+            }
+        }
+        // The devices give up, in whatever state the guest has left the SMMU.
+        for (_, waiter) in &traffic.running {
+            waiter.cancel();
+        }
+        join(traffic.running);
+    });
+    let _ = machine.msi.take();
+}
+
+fn r32(smmu: &Smmu, offset: u64) -> u32 {
+    let mut data = [0; 4];
+    let _ = smmu.mmio_read(offset, &mut data);
+    u32::from_le_bytes(data)
+}
