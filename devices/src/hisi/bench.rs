@@ -436,13 +436,19 @@ impl Machine {
     }
 
     pub(super) fn ring_sq(&self, ring: &Ring) {
-        self.write64(0x1000, u64::from(ring.tail) << 32 | u64::from(ring.qn));
+        self.ring_page(ring.qn, u64::from(ring.tail) << 32 | u64::from(ring.qn));
     }
 
     /// Rings the CQ doorbell up to what has been read.
     pub(super) fn ring_cq(&self, ring: &Ring, arm: bool) {
         let bell = u64::from(arm) << 48 | u64::from(ring.cq_head) << 32 | 1 << 12 | u64::from(ring.qn);
-        self.write64(0x1000, bell);
+        self.ring_page(ring.qn, bell);
+    }
+
+    /// Writes to a queue's own doorbell page.
+    pub(super) fn ring_page(&self, qn: u16, bell: u64) {
+        let at = (u64::from(qn) << 16) + 0x1000;
+        self.zip.bar_write(4, at, &bell.to_le_bytes()).unwrap();
     }
 
     /// The next completion's SQE index, if there is one; the doorbell is the caller's.

@@ -440,7 +440,7 @@ mod tests {
         assert!(cqc.is_full() && cqc.phase);
         cqc.advance();
         assert!(!cqc.phase && cqc.wrap);
-        assert_eq!(Cqc::decode(&cqc.encode()).unwrap().wrap, true);
+        assert!(Cqc::decode(&cqc.encode()).unwrap().wrap);
         assert_eq!(cqc.encode()[24], 2);
     }
 

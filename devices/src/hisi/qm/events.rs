@@ -106,28 +106,33 @@ impl Events {
         }
     }
 
+    /// Gives up entries: those that are due, and one on its way.
+    pub(super) fn give_up(&mut self) {
+        self.pending.clear();
+        self.trouble.clear();
+        self.life += 1;
+        self.waiter.cancel();
+        self.waiter = Waiter::new();
+    }
+
     /// Forgets everything; an entry on its way is given up.
     pub(super) fn reset(&mut self) {
+        self.give_up();
         let Self {
             eq,
             aeq,
-            pending,
-            trouble,
+            pending: _,
+            trouble: _,
             overflow_told,
             abnormal_due,
             masked_due,
             writing: _,
-            life,
-            waiter,
+            life: _,
+            waiter: _,
         } = self;
         *eq = EventRing::default();
         *aeq = EventRing::default();
-        pending.clear();
-        trouble.clear();
         (*overflow_told, *abnormal_due, *masked_due) = (false, false, false);
-        *life += 1;
-        waiter.cancel();
-        *waiter = Waiter::new();
     }
 
     fn ring(&mut self, ring: Ring) -> &mut EventRing {
@@ -139,15 +144,9 @@ impl Events {
 
     /// A context has been loaded.
     pub(super) fn load(&mut self, ring: Ring, context: Eqc) {
-        self.life += 1;
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
-        match ring {
-            Ring::Eq => {
-                self.pending.clear();
-                self.overflow_told = false;
-            }
-            Ring::Aeq => self.trouble.clear(),
+        self.give_up();
+        if ring == Ring::Eq {
+            self.overflow_told = false;
         }
         let slot = self.ring(ring);
         slot.context = Some(context);

@@ -20,8 +20,10 @@ use super::regs::QmReg;
 use super::vft::Vft;
 use crate::hisi::bank::Bank;
 
-/// Queues of the device, and most queues of one function.
+/// Queues of the device.
 pub(super) const DEVICE_QUEUES: u16 = 1024;
+/// Most queues of one function: as many as have a doorbell page of their own.
+pub(super) const FUNCTION_QUEUES: u16 = 256;
 
 /// Error bits of the abnormal interrupt.
 pub(super) mod error {
@@ -53,6 +55,8 @@ pub(super) struct Queue {
     place: Place,
     life: u64,
     waiter: Arc<Waiter>,
+    /// Low half of a doorbell that arrives at the queue's own page in two writes.
+    pub(super) bell_low: u32,
     pub(super) sqes: u32,
     pub(super) cqes: u32,
 }
@@ -70,6 +74,7 @@ impl Queue {
             place: Place::Idle,
             life: 0,
             waiter: Waiter::new(),
+            bell_low: 0,
             sqes: 0,
             cqes: 0,
         }
@@ -227,7 +232,7 @@ impl Front {
             mailbox: Mailbox::at_reset(),
             bell_low: [0; 2],
             vft: Vft::at_reset(),
-            queues: (0..DEVICE_QUEUES).map(|_| Queue::at_reset()).collect(),
+            queues: (0..FUNCTION_QUEUES).map(|_| Queue::at_reset()).collect(),
             events: Events::at_reset(),
             runnable: VecDeque::new(),
             crew: Crew { limit, ..Crew::default() },
@@ -290,7 +295,8 @@ impl Front {
         *bell_low = [0; 2];
         *vft = Vft::at_reset();
         for queue in queues {
-            (queue.sqc, queue.cqc, queue.sqes, queue.cqes) = (None, None, 0, 0);
+            (queue.sqc, queue.cqc) = (None, None);
+            (queue.sqes, queue.cqes, queue.bell_low) = (0, 0, 0);
         }
         events.reset();
         (*sqc_table, *cqc_table, *drain, *mailbox_errand) = (None, None, None, None);
@@ -303,7 +309,7 @@ impl Front {
 
     /// Queues that the function has: what mailbox, doorbells and events may name.
     fn limit(&self) -> u16 {
-        self.vft.pf_queues(DEVICE_QUEUES)
+        self.vft.pf_queues(DEVICE_QUEUES).min(FUNCTION_QUEUES)
     }
 
     fn queue(&mut self, qn: u16) -> Option<&mut Queue> {
@@ -546,11 +552,14 @@ impl Front {
     pub(super) fn shut_master(&mut self) {
         self.is_shut = true;
         self.kill_all();
+        self.events.give_up();
+        self.errand_waiter.cancel();
+        self.errand_waiter = Waiter::new();
     }
 
     /// Whether no access is under way.
     pub(super) fn is_quiet(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight == 0 && !self.events.is_writing()
     }
 
     /// Whether no task is in the device.
@@ -613,6 +622,11 @@ impl Front {
             None => {}
         }
         self.check_drain();
+    }
+
+    /// Whether somebody may be waiting for a command, or for a write-back.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.mailbox.is_started() || self.is_writing_back()
     }
 
     /// Completes a stop once its queues have nothing more to do.

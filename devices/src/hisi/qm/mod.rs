@@ -3,8 +3,12 @@
 //!
 //! Registers, structures and behaviour as the Linux driver (`hisi_qm`, 6.12) relies on them, for a physical function
 //! of version 3. A store to a register moves state under one lock and wakes a worker; workers make all accesses to
-//! memory, with no lock held ([`worker`]). Deliberately absent: virtual functions and what serves them (messages
-//! between functions, the shaper, live migration), doorbells in a BAR of their own, versions 1 and 2.
+//! memory, with no lock held ([`worker`]). Each queue has a doorbell page of its own in BAR4, so that a process sees no
+//! register. Deliberately absent: virtual functions and what serves them (messages between functions, the shaper,
+//! live migration), versions 1 and 2.
+//!
+//! The lock is the last that a vCPU takes on its way through here, but for a `Waiter`'s own; nothing that waits on a
+//! `Waiter` comes back here while it holds that.
 //!
 //! One access of a vCPU may be held: a read of a busy mailbox, for at most [`Limits::mailbox_patience_ns`]. The driver
 //! allows a command 1 ms of guest time, which runs on while a busy host gives no processor to the worker that
@@ -32,6 +36,11 @@ pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, Qu
 pub use worker::Bench;
 
 use front::{Front, Wake};
+
+/// Log2 of the bytes of a queue's doorbell page in BAR4.
+const DOORBELL_PAGE_SHIFT: u32 = 16;
+/// Bytes of BAR4: a doorbell page for each queue that a function can have.
+pub const DOORBELL_BAR_BYTES: u64 = (front::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
 
 /// How long the tasks of a queue that is being stopped may take, in nanoseconds: less than the driver's patience of
 /// 1 ms. After that they are dropped, so that the mailbox is free again for the next command.
@@ -135,6 +144,9 @@ impl<E: Engine> Qm<E> {
                 // The alarm of an earlier command.
                 return Some(front.deadline_ns);
             }
+            if !front.is_awaited() {
+                return None;
+            }
             if std::mem::replace(&mut front.is_cut, true) {
                 front.patience_over = true;
                 front.wake.readers = true;
@@ -197,6 +209,18 @@ impl<E: Engine> Qm<E> {
                 Ok(())
             })
         })
+    }
+
+    /// A write at `offset` of BAR4, the doorbell pages. They read as zero.
+    ///
+    /// # Errors
+    /// [`BusError::BadAccess`] for other than 4, 8 or 16 aligned bytes.
+    pub fn write_doorbell(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        let in_page = offset & ((1 << DOORBELL_PAGE_SHIFT) - 1);
+        let Ok(qn) = u16::try_from(offset >> DOORBELL_PAGE_SHIFT) else {
+            return Err(BusError::NoRegister(offset));
+        };
+        self.with(|front| front.ring_page(qn, in_page, data))
     }
 
     /// An error of the engine that has no other way to the guest: the abnormal interrupt is raised.

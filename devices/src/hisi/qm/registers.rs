@@ -1,12 +1,18 @@
 //! What software sees at each register: reads and writes of 32-bit words.
 
+use hw::BusError;
+use hw::mmio::write_words;
 use hw::regmap::{Located, RegisterMap};
 
 use super::context::Doorbell;
 use super::counters;
 use super::events::Ring;
-use super::front::{DEVICE_QUEUES, Front};
+use super::front::{DEVICE_QUEUES, FUNCTION_QUEUES, Front};
 use super::regs::QmReg;
+
+/// The doorbell in a queue's page: for SQ and CQ.
+const DOORBELL_IN_PAGE: u64 = 0x1000;
+const DOORBELL_IN_PAGE_HIGH: u64 = 0x1004;
 
 /// Capability words of the queue manager itself; those of the engine follow at 0x3120.
 mod capability {
@@ -49,7 +55,7 @@ impl Front {
         match at.reg {
             QmReg::MAILBOX => self.mailbox.word(at.index),
             QmReg::DOORBELL_SQ_CQ | QmReg::DOORBELL_EQ_AEQ => 0,
-            QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(DEVICE_QUEUES) << 11,
+            QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(FUNCTION_QUEUES) << 11,
             QmReg::ABNORMAL_INT_STATUS => self.regs.get(QmReg::ABNORMAL_INT_SOURCE),
             QmReg::AM_CURR_TRANS_RETURN => {
                 if self.is_quiet() {
@@ -149,6 +155,23 @@ impl Front {
         }
         let bell = u64::from(*low) | u64::from(word) << 32;
         self.ring(Doorbell::from(bell));
+    }
+
+    /// A write to a queue's own doorbell page: the page says whose doorbell it is, whatever the data say.
+    pub(super) fn ring_page(&mut self, qn: u16, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        write_words(offset, data, |at, word| {
+            if let Some(queue) = self.queues.get_mut(usize::from(qn)) {
+                match at {
+                    DOORBELL_IN_PAGE => queue.bell_low = word,
+                    DOORBELL_IN_PAGE_HIGH => {
+                        let bell = u64::from(queue.bell_low) | u64::from(word) << 32;
+                        self.ring(Doorbell::from(bell).with_qn(qn));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
     }
 
     /// The access to the table of functions that the `VFT_CFG` registers describe. Ready at once.

@@ -17,8 +17,8 @@ hw::register_map! {
         IFC_INT_MASK         @ 0x0024: 4 Rw(1) = 1, "function";
         IFC_INT_STATUS       @ 0x0028: 4 Ro(0) = 0, "function";
         IFC_INT_SET_V        @ 0x002c: 4 Ro(0) = 0, "function";
-        /// Bit 0: doorbells isolated in BAR4. Not built, so 0.
-        QUE_ISO_CFG          @ 0x0030: 4 Ro(0) = 0, "function";
+        /// Bit 0: each queue has a doorbell page of its own in BAR4.
+        QUE_ISO_CFG          @ 0x0030: 4 Ro(0) = 1, "function";
         PAGE_SIZE            @ 0x0034: 4 Rw(3) = 0, "function";
         DFX_FUNS_ACTIVE_ST   @ 0x0200: 4 Ro(0) = 0, "function";
         CACHE_WB_START       @ 0x0204: 4 Special(1) = 0, "function";

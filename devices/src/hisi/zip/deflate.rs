@@ -16,6 +16,8 @@ use crate::hisi::qm::{Cancelled, EngineDma};
 
 /// Bytes moved at a time.
 const CHUNK_BYTES: usize = 128 << 10;
+/// Bytes compressed at a time: a millisecond's work or so, after which a stopped queue's task ends.
+const COMPRESS_BYTES: usize = 32 << 10;
 /// Most bytes decompressed at a time. At each beginning the library copies its window and is slow for as long as
 /// matches reach back into it, so a request of usual size is decompressed at one go.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
@@ -173,7 +175,8 @@ fn compress(
     let mut sink = Output::new(request.output, dma, destination_list);
     let mut consumed = 0_u32;
     loop {
-        let len = source.read(input).map_err(failed(Status::SourceFault))?;
+        let space = input.get_mut(..COMPRESS_BYTES).unwrap_or_default();
+        let len = source.read(space).map_err(failed(Status::SourceFault))?;
         let chunk = input.get(..len).unwrap_or_default();
         if len == 0 && source.left() != 0 {
             return Err(Stop::Failed(Status::SourceFault)); // the scatter list is shorter than its data

@@ -26,7 +26,7 @@ pub use checksum::Format;
 pub use engine::ZipEngine;
 pub use stats::{Direction, Totals};
 
-use super::qm::{Limits, Messages, Qm, Wiring, Workforce};
+use super::qm::{DOORBELL_BAR_BYTES, Limits, Messages, Qm, Wiring, Workforce};
 use crate::pci::caps::PortType;
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Identity, PciFunction, PendingWaker};
 
@@ -130,6 +130,7 @@ impl Zip {
         };
         let config = ConfigSpace::builder(identity)
             .bar(2, Bar::memory64(BAR2_BYTES))
+            .bar(4, Bar::memory64(DOORBELL_BAR_BYTES))
             .express(PortType::RcIntegratedEndpoint)
             .power_management()
             .msi(4)
@@ -177,6 +178,10 @@ impl PciFunction for Zip {
                 read_words(offset, data, |at| Ok(self.qm.engine().read_word(at)))
             }
             2 => self.qm.read(offset, data),
+            4 => {
+                data.fill(0);
+                Ok(())
+            }
             _ => Err(BusError::NoRegister(offset)),
         }
     }
@@ -190,6 +195,7 @@ impl PciFunction for Zip {
                 Ok(())
             }),
             2 => self.qm.write(offset, data),
+            4 => self.qm.write_doorbell(offset, data),
             _ => Err(BusError::NoRegister(offset)),
         }
     }

@@ -66,6 +66,9 @@ pub(super) fn decompress(
             Pause::Output => {}
             Pause::Input => {
                 (filled, at) = (source.read(input).map_err(failed(Status::SourceFault))?, 0);
+                if filled == 0 && source.left() != 0 {
+                    return Err(Stop::Failed(Status::SourceFault)); // the scatter list is shorter than its data
+                }
                 if filled == 0 {
                     break Pause::Input;
                 }
