@@ -13,6 +13,8 @@ pub mod mem;
 pub mod softfloat;
 pub mod state;
 pub mod sys;
+#[cfg(test)]
+pub(crate) mod testbed;
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ impl FetchTlb {
             Invalidation::Asid(_) => self.leave_context().then_some(true),
             Invalidation::Pages { va, pages, .. } => {
                 let low = Half::of(va) == Half::Low;
-                let last = va.wrapping_add(pages.saturating_sub(1).saturating_mul(PAGE));
+                let last = va.saturating_add(pages.saturating_sub(1).saturating_mul(PAGE));
                 // A page may be as large as 64 KiB.
                 let (first, pages) = (va & !0xffff, pages.saturating_add(15));
                 if pages > ENTRIES as u64 || self.regions.meet(va, last) {
@@ -114,7 +114,7 @@ impl Cpu {
         }
         let intent = Intent { kind: AccessKind::Execute, el0, pan: false };
         let fault = |status| Exception::instruction_abort(va, status);
-        let found = self.mem.regime.translate(va, intent, &**self.cluster.host.ram()).map_err(fault)?;
+        let found = self.mem.regime.translate(va, intent, &self.cluster.host).map_err(fault)?;
         // Instructions are fetched from RAM only: a device answers with an external abort.
         if self.cluster.host.host(Pa(found.pa), PAGE).is_none() {
             return Err(fault(FaultStatus::EXTERNAL_ABORT));

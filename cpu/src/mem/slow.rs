@@ -58,14 +58,16 @@ impl Cpu {
             .filter(|(page, _)| page.permissions.allow(Access { kind, privileged: !el0 }, pan));
         let page = match known {
             Some((page, _)) => page,
-            None => self.mem.regime.translate(va, Intent { kind, el0, pan }, &**self.cluster.host.ram())?,
+            None => self.mem.regime.translate(va, Intent { kind, el0, pan }, &self.cluster.host)?,
         };
         let host = self.cluster.host.host(Pa(page.pa), PAGE);
         let writes = kind == AccessKind::Write;
         let fast = host.filter(|_| !page.device && !self.mem.regime.alignment_checked);
-        let writable = writes && fast.is_some() && {
-            self.cluster.writers.add(Pa(page.pa), self.index);
-            !self.cluster.code_pages.is_code(Pa(page.pa))
+        let (pages, page_pa) = (&self.cluster.code_pages, Pa(page.pa));
+        let writable = writes && fast.is_some() && !pages.is_code(page_pa) && {
+            // Noted first, looked at again after: the decoder marks first and then asks who writes.
+            self.cluster.writers.add(page_pa, self.index);
+            !pages.is_code(page_pa)
         };
         if known.is_none() || writable {
             self.mem.tlb.insert(el0, va, &page, fast, writable);
@@ -301,6 +303,6 @@ impl Cpu {
         el0: bool,
         pan: bool,
     ) -> Result<Page, FaultStatus> {
-        self.mem.regime.translate(va, Intent { kind, el0, pan }, &**self.cluster.host.ram())
+        self.mem.regime.translate(va, Intent { kind, el0, pan }, &self.cluster.host)
     }
 }

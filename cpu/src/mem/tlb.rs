@@ -421,7 +421,7 @@ impl Tlb {
     }
 
     fn invalidate_pages(&mut self, va: u64, pages: u64, asid: Option<u16>) {
-        let last = va.wrapping_add(pages.saturating_sub(1).saturating_mul(PAGE));
+        let last = va.saturating_add(pages.saturating_sub(1).saturating_mul(PAGE));
         if pages > EL1_ENTRIES as u64 / 4 || self.el1_regions.meet(va, last) {
             self.clear_el1();
         } else {

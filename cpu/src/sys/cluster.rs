@@ -346,7 +346,7 @@ impl Cluster {
         self.code_pages.written(pa, len, &mut |page, granules| {
             for cpu in 0..self.cpus() {
                 self.mailboxes[cpu].post_stale(page, granules);
-                self.signal(cpu).raise(pending::REQUESTS);
+                self.signal(cpu).note(pending::REQUESTS);
             }
         });
     }
@@ -372,7 +372,7 @@ impl Cpu {
         for cpu in (0..cluster.cpus()).filter(|&cpu| cpu != self.index) {
             self.local.outstanding.tickets[cpu] = cluster.mailboxes[cpu].post_invalidation(what);
             self.local.outstanding.any = true;
-            cluster.signal(cpu).raise(pending::REQUESTS);
+            cluster.signal(cpu).note(pending::REQUESTS);
         }
     }
 
@@ -403,7 +403,7 @@ impl Cpu {
             .filter(|&cpu| cpu != self.index && writers & writer_bit(cpu) != 0)
             .map(|cpu| {
                 let ticket = cluster.mailboxes[cpu].post_protection(page);
-                cluster.signal(cpu).raise(pending::REQUESTS);
+                cluster.signal(cpu).note(pending::REQUESTS);
                 (cpu, ticket)
             })
             .collect();

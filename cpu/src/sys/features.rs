@@ -50,11 +50,11 @@ const fn field(lsb: u32, value: u64) -> u64 {
     value << lsb
 }
 
-/// Whether `reg` is in the identification space, all of which can be read at EL1: op0 = 3, op1 = 0, CRn = 0, CRm = 1
-/// to 7.
+/// Whether `reg` is in the identification space, all of which can be read at EL1: op0 = 3, op1 = 0, CRn = 0, CRm = 0
+/// to 7. The few at CRm = 0 have rows of their own.
 pub(super) const fn is_id(reg: SysReg) -> bool {
     let (op0, op1, crn, crm, _) = reg.fields();
-    op0 == 3 && op1 == 0 && crn == 0 && crm >= 1 && crm <= 7
+    op0 == 3 && op1 == 0 && crn == 0 && crm <= 7
 }
 
 /// The value of a register of the identification space; zero where nothing is allocated or nothing promised.

@@ -43,6 +43,11 @@ impl Signal {
         }
     }
 
+    /// Sets bits that a sleeper need not wake for: it looks at them before it goes on.
+    pub fn note(&self, bits: u32) {
+        self.word.fetch_or(bits, Ordering::SeqCst);
+    }
+
     /// Clears bits.
     pub fn clear(&self, bits: u32) {
         self.word.fetch_and(!bits, Ordering::SeqCst);

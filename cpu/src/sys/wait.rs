@@ -25,8 +25,9 @@ mod cntkctl {
 const NTWI: u64 = 1 << 16;
 const NTWE: u64 = 1 << 18;
 
-/// What ends WFI, masked by PSTATE or not; also what makes the thread look around.
-const WAKE_UP: u32 = pending::IRQ | pending::FIQ | pending::STOP | pending::REQUESTS;
+/// What ends WFI, masked by PSTATE or not. Requests of other vCPUs don't: they count as served while this one sleeps,
+/// and are looked at before its next instruction.
+const WAKE_UP: u32 = pending::IRQ | pending::FIQ | pending::STOP;
 
 /// How often WFE looks at a monitored location before it sleeps.
 const POLLS: u32 = 100;
@@ -79,7 +80,6 @@ impl Cpu {
         }
         let signal = Arc::clone(self.cluster.signal(self.index));
         if signal.pending() & WAKE_UP == 0 {
-            // Requests posted meanwhile count as served: their bit is looked at before the next instruction.
             signal.sleep_until(|signal| signal.pending() & WAKE_UP != 0);
         }
         Ok(())
