@@ -203,8 +203,12 @@ impl Events {
                 (waiting && !eqc.is_full()) || (ring.enabled && ring.unmasked && !eqc.is_empty())
             })
         };
+        let has_overflowed = !self.pending.is_empty()
+            && !self.overflow_told
+            && self.eq.context.as_ref().is_some_and(Eqc::is_full);
         self.abnormal_due
             || self.masked_due
+            || has_overflowed
             || ring(&self.eq, !self.pending.is_empty())
             || ring(&self.aeq, !self.trouble.is_empty())
     }
@@ -365,6 +369,17 @@ mod tests {
         assert_eq!(pump(&mut events), []);
         events.doorbell(Ring::Eq, 1);
         assert_eq!(pump(&mut events), [write(1, 0x1_0005, &events), Action::Message(vector::EQ)]);
+    }
+
+    #[test]
+    fn event_that_finds_the_ring_full_is_told_too() {
+        let mut events = events(2);
+        events.post(3);
+        assert_eq!(pump(&mut events).len(), 2, "entry and message; the ring is full");
+        events.post(5);
+        assert!(events.is_due());
+        assert!(matches!(pump(&mut events)[..], [Action::Write { ring: Ring::Aeq, .. }, Action::Message(1)]));
+        assert!(!events.is_due());
     }
 
     #[test]

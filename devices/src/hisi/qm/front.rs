@@ -31,6 +31,14 @@ pub(super) mod error {
     pub(in crate::hisi::qm) const AXI_BRESP: u32 = 1 << 1;
 }
 
+/// Commands of doorbells.
+mod doorbell {
+    pub(super) const SQ: u8 = 0;
+    pub(super) const CQ: u8 = 1;
+    pub(super) const EQ: u8 = 2;
+    pub(super) const AEQ: u8 = 3;
+}
+
 /// Where a queue is with regard to the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -145,7 +153,6 @@ pub(super) struct Completion {
 enum Drain {
     Queue(u16),
     Function,
-    Pause,
 }
 
 /// Accesses for the control worker to make.
@@ -201,7 +208,6 @@ pub(super) struct Front {
     sqc_table: Option<Iova>,
     cqc_table: Option<Iova>,
     drain: Option<Drain>,
-    is_paused: bool,
     /// The AXI master is shut down: no new DMA.
     pub(super) is_shut: bool,
     /// A mailbox command that needs DMA.
@@ -240,7 +246,6 @@ impl Front {
             sqc_table: None,
             cqc_table: None,
             drain: None,
-            is_paused: false,
             is_shut: false,
             mailbox_errand: None,
             write_back_due: false,
@@ -274,7 +279,6 @@ impl Front {
             sqc_table,
             cqc_table,
             drain,
-            is_paused,
             is_shut,
             mailbox_errand,
             write_back_due,
@@ -300,7 +304,7 @@ impl Front {
         }
         events.reset();
         (*sqc_table, *cqc_table, *drain, *mailbox_errand) = (None, None, None, None);
-        (*is_paused, *is_shut, *write_back_due, *is_write_back_asked) = (false, false, false, false);
+        (*is_shut, *write_back_due, *is_write_back_asked) = (false, false, false);
         errand_waiter.cancel();
         *errand_waiter = Waiter::new();
         *life += 1;
@@ -346,14 +350,22 @@ impl Front {
 
     // ---- doorbells
 
-    /// A doorbell's doubleword has arrived.
-    pub(super) fn ring(&mut self, bell: Doorbell) {
+    /// A doorbell of a queue has rung.
+    pub(super) fn ring_queue(&mut self, bell: Doorbell) {
         self.counters.doorbell(bell.into());
         match bell.command() {
-            0 => self.ring_sq(bell),
-            1 => self.ring_cq(bell),
-            2 => self.wake.control |= self.events.doorbell(Ring::Eq, bell.index()),
-            3 => self.wake.control |= self.events.doorbell(Ring::Aeq, bell.index()),
+            doorbell::SQ => self.ring_sq(bell),
+            doorbell::CQ => self.ring_cq(bell),
+            _ => {}
+        }
+    }
+
+    /// A doorbell of the function has rung. These have an address of their own, which no process is given.
+    pub(super) fn ring_events(&mut self, bell: Doorbell) {
+        self.counters.doorbell(bell.into());
+        match bell.command() {
+            doorbell::EQ => self.wake.control |= self.events.doorbell(Ring::Eq, bell.index()),
+            doorbell::AEQ => self.wake.control |= self.events.doorbell(Ring::Aeq, bell.index()),
             _ => {}
         }
     }
@@ -361,7 +373,7 @@ impl Front {
     fn ring_sq(&mut self, bell: Doorbell) {
         let closing = match self.drain {
             Some(Drain::Queue(qn)) => qn == bell.qn(),
-            Some(Drain::Function | Drain::Pause) => true,
+            Some(Drain::Function) => true,
             None => false,
         };
         // Priority 1 is not a submission: live migration rings it after it has restored the contexts.
@@ -401,7 +413,7 @@ impl Front {
 
     /// Puts a queue that has something to do at the end of the line.
     fn schedule(&mut self, qn: u16) {
-        if self.is_paused || self.is_shut || self.is_shutting_down {
+        if self.is_shut || self.is_shutting_down {
             return;
         }
         let Some(queue) = self.queues.get_mut(usize::from(qn)) else { return };
@@ -438,7 +450,7 @@ impl Front {
             return None;
         }
         while let Some(qn) = self.runnable.pop_front() {
-            let is_held = self.is_paused || self.is_shut || qn >= self.limit();
+            let is_held = self.is_shut || qn >= self.limit();
             let Some(queue) = self.queues.get_mut(usize::from(qn)) else { continue };
             queue.place = Place::Idle;
             if is_held || !queue.is_ready() {
@@ -593,7 +605,6 @@ impl Front {
             Command::StopQueue(qn) if qn >= self.limit() => self.finish_command(STATUS_REFUSED, None),
             Command::StopQueue(qn) => self.start_drain(Drain::Queue(qn)),
             Command::Flush => self.start_drain(Drain::Function),
-            Command::Pause => self.start_drain(Drain::Pause),
             Command::Unknown => self.finish_command(STATUS_REFUSED, None),
         }
     }
@@ -618,7 +629,6 @@ impl Front {
                 }
             }
             Some(Drain::Function) => self.kill_all(),
-            Some(Drain::Pause) => self.is_paused = true,
             None => {}
         }
         self.check_drain();
@@ -632,11 +642,10 @@ impl Front {
     /// Completes a stop once its queues have nothing more to do.
     fn check_drain(&mut self) {
         let Some(drain) = self.drain else { return };
-        let is_paused = self.is_paused;
-        let busy = |queue: &Queue| queue.place == Place::Running || (queue.is_ready() && !is_paused);
+        let busy = |queue: &Queue| queue.place == Place::Running || queue.is_ready();
         let is_busy = match drain {
             Drain::Queue(qn) => self.queues.get(usize::from(qn)).is_some_and(busy),
-            Drain::Function | Drain::Pause => self.queues.iter().any(busy),
+            Drain::Function => self.queues.iter().any(busy),
         };
         if is_busy {
             return;
@@ -649,7 +658,6 @@ impl Front {
                 }
             }
             Drain::Function => self.queues.iter_mut().for_each(Queue::kill),
-            Drain::Pause => self.is_paused = true,
         }
         self.finish_command(0, None);
     }
@@ -677,7 +685,6 @@ impl Front {
                 let Some(eqc) = Eqc::decode(image) else { return false };
                 // The first command of the function's next start: its old queues are gone.
                 self.kill_all();
-                self.is_paused = false;
                 self.events.load(Ring::Eq, eqc);
             }
             Context::Aeqc => {

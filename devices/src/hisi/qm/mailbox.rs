@@ -40,8 +40,6 @@ pub mod command {
     pub const STOP_QP: u8 = 0x8;
     /// Finish all tasks of the function.
     pub const FLUSH_QM: u8 = 0x9;
-    /// Stop the function and keep its contexts.
-    pub const PAUSE_QM: u8 = 0xe;
 }
 
 /// Status of a command that the device refused.
@@ -68,7 +66,6 @@ pub(super) enum Command {
     GetVft,
     StopQueue(u16),
     Flush,
-    Pause,
     /// Nothing that this device knows.
     Unknown,
 }
@@ -152,7 +149,6 @@ impl Mailbox {
             (command::SQC_VFT, true) => Command::GetVft,
             (command::STOP_QP, false) => Command::StopQueue(qn),
             (command::FLUSH_QM, false) => Command::Flush,
-            (command::PAUSE_QM, false) => Command::Pause,
             _ => Command::Unknown,
         }
     }

@@ -29,7 +29,7 @@ mod worker;
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
-use hw::mmio::{read_words, value_of, write_words};
+use hw::mmio::{read_words, write_words};
 use hw::{AlarmTarget, BusError};
 
 pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, QueueInfo, Wiring, Workforce};
@@ -196,11 +196,6 @@ impl<E: Engine> Qm<E> {
                     front.start_command(command);
                 }
             });
-            return Ok(());
-        }
-        // The hot road: a doorbell in one piece.
-        if data.len() == 8 && matches!(offset, 0x1000 | 0x2000) {
-            self.with(|front| front.ring(context::Doorbell::from(value_of(data))));
             return Ok(());
         }
         self.with(|front| {

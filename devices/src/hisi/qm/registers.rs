@@ -102,8 +102,16 @@ impl Front {
         let Some(at) = QmReg::locate(offset) else { return };
         match at.reg {
             QmReg::MAILBOX => {}
-            QmReg::DOORBELL_SQ_CQ => self.ring_half(0, at, word),
-            QmReg::DOORBELL_EQ_AEQ => self.ring_half(1, at, word),
+            QmReg::DOORBELL_SQ_CQ => {
+                if let Some(bell) = self.whole_bell(0, at, word) {
+                    self.ring_queue(bell);
+                }
+            }
+            QmReg::DOORBELL_EQ_AEQ => {
+                if let Some(bell) = self.whole_bell(1, at, word) {
+                    self.ring_events(bell);
+                }
+            }
             QmReg::EQ_INT_MASK | QmReg::AEQ_INT_MASK => {
                 self.regs.write_word(at, word);
                 let ring = if at.reg == QmReg::EQ_INT_MASK { Ring::Eq } else { Ring::Aeq };
@@ -146,15 +154,14 @@ impl Front {
         }
     }
 
-    /// A doorbell as two words: the upper one rings.
-    fn ring_half(&mut self, which: usize, at: Located<QmReg>, word: u32) {
-        let Some(low) = self.bell_low.get_mut(which) else { return };
+    /// A doorbell as two words: the upper one makes it whole.
+    fn whole_bell(&mut self, which: usize, at: Located<QmReg>, word: u32) -> Option<Doorbell> {
+        let low = self.bell_low.get_mut(which)?;
         if at.byte < 4 {
             *low = word;
-            return;
+            return None;
         }
-        let bell = u64::from(*low) | u64::from(word) << 32;
-        self.ring(Doorbell::from(bell));
+        Some(Doorbell::from(u64::from(*low) | u64::from(word) << 32))
     }
 
     /// A write to a queue's own doorbell page: the page says whose doorbell it is, whatever the data say.
@@ -165,7 +172,7 @@ impl Front {
                     DOORBELL_IN_PAGE => queue.bell_low = word,
                     DOORBELL_IN_PAGE_HIGH => {
                         let bell = u64::from(queue.bell_low) | u64::from(word) << 32;
-                        self.ring(Doorbell::from(bell).with_qn(qn));
+                        self.ring_queue(Doorbell::from(bell).with_qn(qn));
                     }
                     _ => {}
                 }

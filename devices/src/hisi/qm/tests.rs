@@ -210,6 +210,7 @@ fn bad_mailbox_commands_are_refused_and_the_mailbox_stays_usable() {
         ("CQE size of another engine", 0x1, 5, good),
         ("stop of a queue beyond", 0x8, 64, 0),
         ("message between functions", 0xc, 0, 0),
+        ("pause for migration", 0xe, 0, 0),
     ] {
         assert_ne!(machine.mailbox(w0, qn, base), 0, "{what}");
     }
@@ -404,6 +405,11 @@ fn doorbell_page_rings_its_own_queue_whatever_the_data_say_and_shows_nothing() {
     // Where the page of registers has the mailbox there is nothing.
     machine.zip.bar_write(4, 0x4_0300, &[0xff; 16]).unwrap();
     assert_eq!(machine.read(0x300) & 0x2000, 0);
+    // Nor can a process move the function's event queue.
+    machine.ring_page(4, 5 << 32 | 2 << 12);
+    let dump = machine.alloc(32);
+    machine.mailbox(0x4002, 0, dump);
+    assert_eq!(machine.word(dump) & 0xffff, 0);
     // Halves of two queues do not mix; both addresses work.
     machine.zip.bar_write(4, 0x5_1000, &5_u32.to_le_bytes()).unwrap();
     machine.zip.bar_write(4, 0x4_1000, &0xaaaa_0004_u32.to_le_bytes()).unwrap();
