@@ -89,7 +89,7 @@ static int open_slots(struct work *work, unsigned wanted)
         if (error)
             break;
         slot->destination_bytes = job->chunk + job->chunk / 8 + BLOCK_BYTES;
-        slot->source = memory(job->chunk);
+        slot->source = memory(BLOCK_BYTES + job->chunk);
         slot->destination = memory(slot->destination_bytes);
         slot->context = memory(ZIP_CONTEXT_BYTES);
         if (!slot->source || !slot->destination || !slot->context)
@@ -239,48 +239,53 @@ static int compress(struct work *work)
 
 /* --- Decompression ----------------------------------------------------------------------------------------------- */
 
-/* The input as a sequence of bytes, one chunk of it in memory. */
+/* Below this many bytes ready, more are read behind them: a device may need a whole symbol in one piece. */
+#define READY_MIN 64
+
+/* The input as a sequence of bytes, a chunk of it in memory, with room before it for what an earlier one left. */
 struct reader {
     struct work *work;
-    char *buffer;
-    uint64_t base;              /* offset of the buffer in the input */
-    size_t at, filled;
+    char *chunk;                /* aligned for direct I/O; BLOCK_BYTES before it are ours too */
+    char *at, *end;             /* what is ready */
+    uint64_t next;              /* offset in the input of the next chunk, that is, of `end` */
 };
 
 static uint64_t reader_offset(const struct reader *reader)
 {
-    return reader->base + reader->at;
+    return reader->next - (uint64_t)(reader->end - reader->at);
 }
 
-/* Bytes ready in the buffer, after reading more if there are none; 0 at the end of the input or after a failure. */
+/* Bytes ready, after reading more if there are few; 0 at the end of the input or after a failure. */
 static size_t reader_ready(struct reader *reader)
 {
-    const struct job *job = reader->work->job;
+    struct work *work = reader->work;
+    size_t kept = (size_t)(reader->end - reader->at);
+    uint64_t left = work->job->length - reader->next;
+    size_t more = left < work->job->chunk ? (size_t)left : work->job->chunk;
 
-    if (reader->at == reader->filled) {
-        uint64_t next = reader->base + reader->filled, left = job->length - next;
-
-        reader->base = next;
-        reader->at = 0;
-        reader->filled = left < job->chunk ? (size_t)left : job->chunk;
-        if (reader->filled > 0 &&
-            input_read(&reader->work->input, reader->buffer, reader->filled, next, reader->work->record) != 0)
-            reader->filled = 0;
+    if (kept < READY_MIN && more > 0) {
+        memmove(reader->chunk - kept, reader->at, kept);
+        reader->at = reader->chunk - kept;
+        reader->end = reader->chunk;
+        if (input_read(&work->input, reader->chunk, more, reader->next, work->record) != 0)
+            return 0;
+        reader->end += more;
+        reader->next += more;
     }
-    return reader->filled - reader->at;
+    return (size_t)(reader->end - reader->at);
 }
 
 static int reader_next(void *source)
 {
     struct reader *reader = source;
 
-    return reader_ready(reader) > 0 ? (uint8_t)reader->buffer[reader->at++] : -1;
+    return reader_ready(reader) > 0 ? (uint8_t)*reader->at++ : -1;
 }
 
 static int corrupt(struct work *work, uint64_t at, const char *what)
 {
     work->record->error_at = at;
-    return record_fail(work->record, RECORD_CORRUPT, "%s, at byte %" PRIu64 " of the input", what, at);
+    return record_fail(work->record, RECORD_CORRUPT, "%s", what);
 }
 
 /* Decompresses one stream after its header, including the trailer. */
@@ -296,7 +301,7 @@ static int inflate_stream(struct work *work, struct reader *reader)
 
         if (!destination || work->record->status != RECORD_OK)
             return -1;
-        slot->sqe = zip_request(work->job->format, false, reader->buffer + reader->at, (uint32_t)ready, destination,
+        slot->sqe = zip_request(work->job->format, false, reader->at, (uint32_t)ready, destination,
                                 (uint32_t)room);
         zip_continue(&slot->sqe, slot->context, first ? NULL : &previous,
                      reader_offset(reader) + ready == work->job->length);
@@ -324,7 +329,7 @@ static int inflate_stream(struct work *work, struct reader *reader)
             return corrupt(work, reader_offset(reader), "the compressed data is damaged");
         }
         if (sqe->consumed == 0 && sqe->produced == 0) {
-            if (ready == 0)
+            if (reader->next == work->job->length)
                 return corrupt(work, work->job->length, "the input ends too early");
             return record_fail(work->record, RECORD_DEVICE, "the device makes no progress at input byte %" PRIu64,
                                reader_offset(reader));
@@ -341,9 +346,9 @@ static int another_stream(struct work *work, struct reader *reader)
 
     if (reader_ready(reader) == 0)
         return 0;
-    if (work->job->format == ZIP_GZIP && (uint8_t)reader->buffer[reader->at] == 0x1f)
+    if (work->job->format == ZIP_GZIP && (uint8_t)*reader->at == 0x1f)
         return 1;
-    while (work->job->format == ZIP_GZIP && reader_ready(reader) > 0 && reader->buffer[reader->at] == 0)
+    while (work->job->format == ZIP_GZIP && reader_ready(reader) > 0 && *reader->at == 0)
         reader->at++;
     return reader_ready(reader) == 0 ? 0 : corrupt(work, at, "something else follows the compressed data");
 }
@@ -354,7 +359,8 @@ static int decompress(struct work *work)
 
     if (open_slots(work, 1) != 0)
         return -1;
-    struct reader reader = {.work = work, .buffer = work->slot[0].source};
+    char *chunk = work->slot[0].source + BLOCK_BYTES;
+    struct reader reader = {.work = work, .chunk = chunk, .at = chunk, .end = chunk};
     do {
         const char *wrong = frame_read_header(work->job->format, reader_next, &reader);
         uint64_t at = reader_offset(&reader);
@@ -439,7 +445,9 @@ int main(int argc, char **argv)
     record.output_bytes = record.status == RECORD_OK ? output_length(&work.output) : work.output.written;
     record.elapsed_ns = now_ns() - start;
 
-    if (record.status != RECORD_OK)
+    if (record.status == RECORD_CORRUPT)
+        fprintf(stderr, "zip-stream: input byte %" PRIu64 ": %s\n", record.error_at, record.message);
+    else if (record.status != RECORD_OK)
         fprintf(stderr, "zip-stream: %s\n", record.message);
     int error = work.output.limit > 0 ? output_record(&work.output, &record) : -ENODEV;
     if (error)

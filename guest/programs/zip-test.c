@@ -5,11 +5,12 @@
  *     zip-test CASE...    runs them, in this order
  *     zip-test all        runs all
  *
- * Prints a line `ok CASE` or `FAILED CASE` for each; the exit status is 0 if none failed.
+ * Prints a line `ok CASE` or `FAILED CASE` for each, with the time it took; the exit status is 0 if none failed.
  */
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "zip_test.h"
@@ -49,10 +50,12 @@ static const struct {
 /* Each case has a process of its own, so that it starts with a fresh address space and leaves nothing. */
 static bool run(size_t index)
 {
+    struct timespec start, end;
     int status = 0;
 
     printf("run %s\n", CASES[index].name);
     fflush(stdout);
+    clock_gettime(CLOCK_MONOTONIC, &start);
     pid_t child = fork();
     if (child == 0) {
         bool passed = CASES[index].run();
@@ -62,7 +65,9 @@ static bool run(size_t index)
     bool passed = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     if (WIFSIGNALED(status))
         fprintf(stderr, "  ended by signal %d\n", WTERMSIG(status));
-    printf("%s %s\n", passed ? "ok" : "FAILED", CASES[index].name);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("%s %s (%.1f s)\n", passed ? "ok" : "FAILED", CASES[index].name,
+           (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
     return passed;
 }
 
