@@ -44,5 +44,6 @@ fn generate() -> Result<(), String> {
         fs::write(Path::new(&out).join(name), text).map_err(|e| format!("cannot write {name}: {e}"))
     };
     write("isa.rs", emit::isa(&rows, &tree::build(&rows)))?;
+    write("calls.rs", emit::calls(&rows))?;
     write("dispatch.rs", emit::dispatch(&rows))
 }

@@ -4,7 +4,7 @@ use crate::table::Row;
 
 /// Refuses duplicate names and ambiguous overlaps. Two patterns may overlap only if one is a special case of the
 /// other: the special case then wins.
-pub fn check(rows: &[Row]) -> Result<(), String> {
+pub(crate) fn check(rows: &[Row]) -> Result<(), String> {
     for (i, a) in rows.iter().enumerate() {
         for b in &rows[..i] {
             if a.name == b.name || a.variant() == b.variant() {

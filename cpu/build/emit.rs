@@ -6,7 +6,7 @@ use crate::table::{FEATURES, Operand, Row};
 use crate::tree::{FIRST_SHIFT, SECOND_BITS, SECOND_SHIFT, SPLIT, Tree};
 
 /// `isa.rs`: operations, decoder, packing, disassembly, metadata.
-pub fn isa(rows: &[Row], tree: &Tree) -> String {
+pub(crate) fn isa(rows: &[Row], tree: &Tree) -> String {
     let mut out = String::new();
     operations(&mut out, rows);
     features(&mut out);
@@ -18,15 +18,34 @@ pub fn isa(rows: &[Row], tree: &Tree) -> String {
     out
 }
 
-/// `dispatch.rs`: the arms of the interpreter's loop, one macro call per row.
-pub fn dispatch(rows: &[Row]) -> String {
+/// `dispatch.rs`: the arms of the interpreter's loop, one macro call per hot row. The others are behind `CALLS`.
+pub(crate) fn dispatch(rows: &[Row]) -> String {
     let mut out = String::from("match op {\n");
-    for row in rows {
+    for row in rows.iter().filter(|row| is_in_loop(row)) {
         let _ = writeln!(out, "Op::{} => {}!(crate::exec::{}),", row.variant(), row.kind, row.handler);
     }
-    out.push_str("Op::Undefined => fallible!(crate::exec::undefined),\n");
-    out.push_str("Op::FpTrapped => fallible!(crate::exec::fp_trapped),\n");
-    out.push_str("Op::FallThrough => branch!(crate::exec::fall_through),\n}\n");
+    out.push_str("Op::FallThrough => branch!(crate::exec::fall_through),\n_ => call!(),\n}\n");
+    out
+}
+
+/// Branches are always in the loop: they decide where it goes.
+fn is_in_loop(row: &Row) -> bool {
+    row.hot || row.kind == "branch" || row.kind == "indirect"
+}
+
+/// `calls.rs`: the handlers that the loop calls through a pointer, by operation.
+pub(crate) fn calls(rows: &[Row]) -> String {
+    let mut out = format!("static CALLS: [Call; {}] = [\n", rows.len() + 3);
+    for row in rows {
+        if is_in_loop(row) {
+            out.push_str("Call::InLoop,\n");
+        } else {
+            let _ = writeln!(out, "Call::{}(crate::exec::{}),", camel(&row.kind), row.handler);
+        }
+    }
+    out.push_str(
+        "Call::Fallible(crate::exec::undefined),\nCall::Fallible(crate::exec::fp_trapped),\nCall::InLoop,\n];\n",
+    );
     out
 }
 
@@ -42,7 +61,11 @@ fn operations(out: &mut String, rows: &[Row]) {
     out.push_str("/// No instruction: takes the Undefined Instruction exception.\nUndefined,\n");
     out.push_str("/// A floating-point or SIMD instruction while CPACR_EL1 forbids them.\nFpTrapped,\n");
     out.push_str("/// The end of a block that does not end in a branch.\nFallThrough,\n}\n");
-    let _ = writeln!(out, "/// Rows in the table: `Op`s with a lower number have one.\npub const ROW_COUNT: usize = {};", rows.len());
+    let _ = writeln!(
+        out,
+        "/// Rows in the table: `Op`s with a lower number have one.\npub const ROW_COUNT: usize = {};",
+        rows.len()
+    );
 }
 
 fn features(out: &mut String) {

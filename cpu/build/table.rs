@@ -2,7 +2,7 @@
 
 /// One field of a pattern.
 #[derive(Clone, Debug)]
-pub struct Field {
+pub(crate) struct Field {
     pub name: String,
     pub lsb: u32,
     pub width: u32,
@@ -10,7 +10,7 @@ pub struct Field {
 
 /// What an operand slot is filled with.
 #[derive(Clone, Debug)]
-pub enum Operand {
+pub(crate) enum Operand {
     /// A register: its role (`r`, `w`, `rsp`, ...) and the expression of its number.
     Register { role: String, expr: String },
     /// A number computed from fields and `pc`.
@@ -19,7 +19,7 @@ pub enum Operand {
 
 /// One instruction.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     pub file: String,
     pub line: usize,
     pub name: String,
@@ -36,6 +36,8 @@ pub struct Row {
     pub reads_flags: bool,
     pub writes_flags: bool,
     pub fp: bool,
+    /// In the interpreter's loop itself, not behind a function pointer.
+    pub hot: bool,
     pub undefined: Vec<String>,
     pub unpredictable: Vec<String>,
     pub syntax: Option<String>,
@@ -43,7 +45,7 @@ pub struct Row {
 
 impl Row {
     /// The name of the `Op` variant.
-    pub fn variant(&self) -> String {
+    pub(crate) fn variant(&self) -> String {
         let mut out = String::new();
         for part in self.name.split('_') {
             let mut chars = part.chars();
@@ -60,23 +62,23 @@ impl Row {
     }
 
     /// How many bits the pattern fixes.
-    pub fn specificity(&self) -> u32 {
+    pub(crate) fn specificity(&self) -> u32 {
         self.mask.count_ones()
     }
 }
 
-pub const KINDS: [&str; 5] = ["plain", "fallible", "branch", "indirect", "system"];
-pub const ROLES: [&str; 8] = ["r", "w", "rsp", "wsp", "rwsp", "vr", "vw", "vrw"];
-pub const SLOTS: [&str; 7] = ["rd", "rn", "rm", "ra", "a", "b", "imm"];
-pub const FEATURES: [&str; 24] = [
+pub(crate) const KINDS: [&str; 5] = ["plain", "fallible", "branch", "indirect", "system"];
+pub(crate) const ROLES: [&str; 8] = ["r", "w", "rsp", "wsp", "rwsp", "vr", "vw", "vrw"];
+pub(crate) const SLOTS: [&str; 7] = ["rd", "rn", "rm", "ra", "a", "b", "imm"];
+pub(crate) const FEATURES: [&str; 24] = [
     "base", "crc32", "lse", "lrcpc", "lrcpc2", "flagm", "flagm2", "aes", "pmull", "sha1", "sha256", "sha512", "sha3", "rdm",
     "sb", "uao", "dit", "ssbs",
     "fp16", "dotprod", "fhm", "fcma", "jscvt", "lse2",
 ];
-pub const MEMORY: [&str; 8] = ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
+pub(crate) const MEMORY: [&str; 8] = ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
 
 /// The rows of one file. Errors read `line: message`.
-pub fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
+pub(crate) fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
     let mut lines = Vec::new();
     let mut pending = String::new();
     let mut start = 0;
@@ -112,6 +114,7 @@ struct Scope {
     class: Option<String>,
     feature: Option<String>,
     fp: bool,
+    hot: bool,
 }
 
 /// Walks lines, replaying each `for` block once per value.
@@ -133,6 +136,7 @@ fn expand(
             "feature" => scope.feature = Some(rest.to_owned()),
             "module" => scope.module = rest.to_owned(),
             "fp" => scope.fp = rest == "on",
+            "hot" => scope.hot = rest == "on",
             "end" => return Err(fail("`end` without `for`".into())),
             "for" => {
                 let mut depth = 1;
@@ -215,6 +219,7 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         reads_flags: false,
         writes_flags: false,
         fp: scope.fp,
+        hot: scope.hot,
         undefined: Vec::new(),
         unpredictable: Vec::new(),
         syntax: None,

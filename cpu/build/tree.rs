@@ -3,26 +3,26 @@
 use crate::table::Row;
 
 /// Slots of the first table; each names a list or a second table.
-pub const FIRST_BITS: u32 = 11;
-pub const FIRST_SHIFT: u32 = 21;
-pub const SECOND_BITS: u32 = 6;
-pub const SECOND_SHIFT: u32 = 10;
+pub(crate) const FIRST_BITS: u32 = 11;
+pub(crate) const FIRST_SHIFT: u32 = 21;
+pub(crate) const SECOND_BITS: u32 = 6;
+pub(crate) const SECOND_SHIFT: u32 = 10;
 
 /// Lists up to this length are searched as they are.
 const CROWDED: usize = 4;
 
 /// Flattened tree. A slot is `start << 8 | length` into `entries`, or `SPLIT | index` of a second table.
 #[derive(Debug, Default)]
-pub struct Tree {
+pub(crate) struct Tree {
     pub first: Vec<u32>,
     pub second: Vec<Vec<u32>>,
     /// Indices into the rows, most specific first within each list.
     pub entries: Vec<usize>,
 }
 
-pub const SPLIT: u32 = 1 << 31;
+pub(crate) const SPLIT: u32 = 1 << 31;
 
-pub fn build(rows: &[Row]) -> Tree {
+pub(crate) fn build(rows: &[Row]) -> Tree {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(rows[i].specificity()));
     let mut tree = Tree::default();

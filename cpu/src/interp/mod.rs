@@ -20,7 +20,7 @@ use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Insn, Op};
-use crate::{Cpu, Exit};
+use crate::{Cpu, Exception, Exit};
 use block::Block;
 
 impl Cpu {
@@ -49,63 +49,34 @@ impl Cpu {
             // SAFETY: blocks come from `find_block` and valid links, and stay where they are until the arena is
             // emptied, which happens only in `find_block`: after it this reference is not used.
             let header = unsafe { block.as_ref() };
-            if !std::mem::take(&mut looked) && cpu.state.pending() != 0 {
+            if cpu.state.pending() != 0 && !std::mem::take(&mut looked) {
                 cpu.state.pc = header.pc;
                 return;
             }
             let first = Block::insns(block);
             let mut at = first;
-            loop {
+            let end = loop {
                 // SAFETY: every block ends in an instruction that leaves this loop.
                 let i: &Insn = unsafe { &*at };
-                /// The address of the instruction at `at`.
-                macro_rules! pc {
-                    () => {
-                        // SAFETY: both point into the same block.
-                        header.pc.wrapping_add(4 * unsafe { at.offset_from_unsigned(first) } as u64)
-                    };
-                }
-                macro_rules! raise {
-                    ($exception:expr) => {{
-                        cpu.state.pc = pc!();
-                        cpu.take_exception($exception);
-                        return;
-                    }};
-                }
-                macro_rules! enter {
-                    ($found:expr, $pc:expr) => {
-                        match $found {
-                            Ok(found) => {
-                                block = found;
-                                continue 'blocks;
-                            }
-                            Err(exception) => {
-                                cpu.state.pc = $pc;
-                                cpu.take_exception(exception);
-                                return;
-                            }
-                        }
-                    };
-                }
                 macro_rules! plain {
                     ($($handler:tt)*) => { $($handler)*(cpu, i) };
                 }
                 macro_rules! fallible {
                     ($($handler:tt)*) => {
                         if let Err(exception) = $($handler)*(cpu, i) {
-                            raise!(exception);
+                            break End::Raised(exception);
                         }
                     };
                 }
                 macro_rules! branch {
                     ($($handler:tt)*) => {{
-                        let (slot, target) = if $($handler)*(cpu, i) { (0, i.imm) } else { (1, header.end) };
+                        let slot = if $($handler)*(cpu, i) { 0 } else { 1 };
                         let link = &header.links[slot];
                         if link.stamp == cpu.state.stamp[usize::from(header.half) & 1] {
                             block = link.block;
                             continue 'blocks;
                         }
-                        enter!(cpu.follow(block, slot, target), target)
+                        break End::Unlinked(slot, if slot == 0 { i.imm } else { header.end });
                     }};
                 }
                 macro_rules! indirect {
@@ -115,29 +86,72 @@ impl Cpu {
                             block = found;
                             continue 'blocks;
                         }
-                        let target = cpu.mem.branch_target(target);
-                        enter!(cpu.find_block(target), target)
+                        break End::Unknown(target);
                     }};
                 }
-                macro_rules! system {
-                    ($($handler:tt)*) => {{
-                        cpu.state.pc = header.end;
-                        if let Err(exception) = $($handler)*(cpu, i) {
-                            raise!(exception);
+                macro_rules! call {
+                    () => {
+                        match CALLS[i.op as usize] {
+                            Call::Plain(handler) => handler(cpu, i),
+                            Call::Fallible(handler) => fallible!(handler),
+                            Call::System(handler) => {
+                                cpu.state.pc = header.end;
+                                fallible!(handler);
+                                match cpu.cached_block(cpu.state.pc) {
+                                    Some(found) => block = found,
+                                    None => return,
+                                }
+                                continue 'blocks;
+                            }
+                            Call::InLoop => unreachable!("the other arms have these"),
                         }
-                        let target = cpu.state.pc;
-                        if let Some(found) = cpu.cached_block(target) {
-                            block = found;
-                            continue 'blocks;
-                        }
-                        return;
-                    }};
+                    };
                 }
                 let op = i.op;
                 include!(concat!(env!("OUT_DIR"), "/dispatch.rs"));
                 // SAFETY: the instruction was not the block's last one: those have left the loop.
                 at = unsafe { at.add(1) };
+            };
+            let (found, target) = match end {
+                End::Raised(exception) => {
+                    // SAFETY: both point into the same block.
+                    let index = unsafe { at.offset_from_unsigned(first) };
+                    (Err(exception), header.pc.wrapping_add(4 * index as u64))
+                }
+                End::Unlinked(slot, target) => (cpu.follow(block, slot, target), target),
+                End::Unknown(target) => {
+                    let target = cpu.mem.branch_target(target);
+                    (cpu.find_block(target), target)
+                }
+            };
+            match found {
+                Ok(found) => block = found,
+                Err(exception) => {
+                    cpu.state.pc = target;
+                    cpu.take_exception(exception);
+                    return;
+                }
             }
         }
     }
 }
+
+/// How a block has ended, where the loop could not go straight on.
+enum End {
+    /// An exception, by the instruction that was running.
+    Raised(Exception),
+    /// The branch to this address, by the link in this slot, which is not valid.
+    Unlinked(usize, u64),
+    /// A branch to an address that is not in the jump cache.
+    Unknown(u64),
+}
+
+/// How the loop reaches a handler that it does not contain.
+enum Call {
+    Plain(fn(&mut Cpu, &Insn)),
+    Fallible(fn(&mut Cpu, &Insn) -> Result<(), Exception>),
+    System(fn(&mut Cpu, &Insn) -> Result<(), Exception>),
+    InLoop,
+}
+
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
