@@ -88,7 +88,14 @@ impl Features {
 impl Default for Features {
     /// What the engine advertises. The ID registers are computed from this set.
     fn default() -> Self {
-        Self::BASE.with(Feature::Crc32).with(Feature::Lse).with(Feature::Lrcpc)
+        Self::BASE
+            .with(Feature::Crc32)
+            .with(Feature::Lse)
+            .with(Feature::Lrcpc)
+            .with(Feature::Aes)
+            .with(Feature::Pmull)
+            .with(Feature::Sha1)
+            .with(Feature::Sha256)
     }
 }
 

@@ -74,6 +74,7 @@ const fn columns(coefficients: [u8; 4]) -> [u32; 256] {
 }
 
 /// AESE: adds the key, shifts rows, substitutes bytes.
+#[inline(never)]
 pub(crate) fn aese(cpu: &mut Cpu, i: &Insn) {
     let state = (cpu.v(i.rd) ^ cpu.v(i.rn)).to_le_bytes();
     // Byte `row + 4 * column`; row r moves left by r columns.
@@ -82,6 +83,7 @@ pub(crate) fn aese(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// AESD: the inverse, with rows moving right.
+#[inline(never)]
 pub(crate) fn aesd(cpu: &mut Cpu, i: &Insn) {
     let state = (cpu.v(i.rd) ^ cpu.v(i.rn)).to_le_bytes();
     let out = array::from_fn(|n| INVERSE_S_BOX[usize::from(state[(n + 16 - 4 * (n % 4)) % 16])]);
@@ -89,11 +91,13 @@ pub(crate) fn aesd(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// AESMC.
+#[inline(never)]
 pub(crate) fn aesmc(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, mix(cpu.v(i.rn), &MIX));
 }
 
 /// AESIMC.
+#[inline(never)]
 pub(crate) fn aesimc(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, mix(cpu.v(i.rn), &INVERSE_MIX));
 }
@@ -109,6 +113,7 @@ fn mix(state: u128, products: &[u32; 256]) -> u128 {
 }
 
 /// PMULL, PMULL2 (1D, 2D): `b` says which doublewords.
+#[inline(never)]
 pub(crate) fn pmull_64(cpu: &mut Cpu, i: &Insn) {
     let half = 64 * u32::from(i.b & 1);
     let x = u128::from((cpu.v(i.rn) >> half) as u64);
@@ -148,32 +153,38 @@ fn sha1_rounds(cpu: &mut Cpu, i: &Insn, f: impl Fn(u32, u32, u32) -> u32) {
 }
 
 /// SHA1C: rounds 0 to 19.
+#[inline(never)]
 pub(crate) fn sha1c(cpu: &mut Cpu, i: &Insn) {
     sha1_rounds(cpu, i, choose);
 }
 
 /// SHA1P: rounds 20 to 39 and 60 to 79.
+#[inline(never)]
 pub(crate) fn sha1p(cpu: &mut Cpu, i: &Insn) {
     sha1_rounds(cpu, i, parity);
 }
 
 /// SHA1M: rounds 40 to 59.
+#[inline(never)]
 pub(crate) fn sha1m(cpu: &mut Cpu, i: &Insn) {
     sha1_rounds(cpu, i, majority);
 }
 
 /// SHA1H: the fixed rotation.
+#[inline(never)]
 pub(crate) fn sha1h(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, u128::from((cpu.v(i.rn) as u32).rotate_left(30)));
 }
 
 /// SHA1SU0: first part of the schedule.
+#[inline(never)]
 pub(crate) fn sha1su0(cpu: &mut Cpu, i: &Insn) {
     let (d, n, m) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
     cpu.set_v(i.rd, (n << 64 | d >> 64) ^ d ^ m);
 }
 
 /// SHA1SU1: second part of the schedule.
+#[inline(never)]
 pub(crate) fn sha1su1(cpu: &mut Cpu, i: &Insn) {
     let t = u32::split(cpu.v(i.rd) ^ cpu.v(i.rn) >> 32);
     let last = t[0].rotate_left(2);
@@ -196,18 +207,21 @@ fn sha256_rounds(x: u128, y: u128, words: u128) -> (u128, u128) {
 }
 
 /// SHA256H: the new a to d.
+#[inline(never)]
 pub(crate) fn sha256h(cpu: &mut Cpu, i: &Insn) {
     let (low, _) = sha256_rounds(cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
     cpu.set_v(i.rd, low);
 }
 
 /// SHA256H2: the new e to h.
+#[inline(never)]
 pub(crate) fn sha256h2(cpu: &mut Cpu, i: &Insn) {
     let (_, high) = sha256_rounds(cpu.v(i.rn), cpu.v(i.rd), cpu.v(i.rm));
     cpu.set_v(i.rd, high);
 }
 
 /// SHA256SU0: first part of the schedule.
+#[inline(never)]
 pub(crate) fn sha256su0(cpu: &mut Cpu, i: &Insn) {
     let (d, n) = (cpu.v(i.rd), cpu.v(i.rn));
     let (words, next) = (u32::split(d), u32::split(d >> 32 | n << 96));
@@ -219,6 +233,7 @@ pub(crate) fn sha256su0(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// SHA256SU1: second part of the schedule; its last two words depend on its first two.
+#[inline(never)]
 pub(crate) fn sha256su1(cpu: &mut Cpu, i: &Insn) {
     let (d, n, m) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
     let (words, shifted, last) = (u32::split(d), u32::split(n >> 32 | m << 96), u32::split(m));

@@ -34,7 +34,6 @@ impl Cpu {
 macro_rules! two_sources {
     ($($(#[$doc:meta])* $name:ident = $compute:expr;)*) => {$(
         $(#[$doc])*
-        #[inline]
         pub(crate) fn $name<F: Host>(cpu: &mut Cpu, i: &Insn) {
             let (x, y) = (cpu.scalar::<F>(i.rn), cpu.scalar::<F>(i.rm));
             let result = cpu.fp_env(|env| ($compute)(x, y, env));
@@ -45,29 +44,37 @@ macro_rules! two_sources {
 
 two_sources! {
     /// FADD (scalar).
+    #[inline(always)]
     fadd = sf::add::<F>;
     /// FSUB (scalar).
+    #[inline(always)]
     fsub = sf::sub::<F>;
     /// FMUL (scalar).
+    #[inline(always)]
     fmul = sf::mul::<F>;
     /// FDIV (scalar).
+    #[inline(always)]
     fdiv = sf::div::<F>;
     /// FMAX (scalar).
+    #[inline(never)]
     fmax = sf::max::<F>;
     /// FMIN (scalar).
+    #[inline(never)]
     fmin = sf::min::<F>;
     /// FMAXNM (scalar).
+    #[inline(never)]
     fmaxnm = sf::max_num::<F>;
     /// FMINNM (scalar).
+    #[inline(never)]
     fminnm = sf::min_num::<F>;
     /// FNMUL (scalar): the product's sign flips even if it is a NaN.
+    #[inline(always)]
     fnmul = |x, y, env: &mut Env| sf::neg::<F>(sf::mul::<F>(x, y, env));
 }
 
 macro_rules! three_sources {
     ($($(#[$doc:meta])* $name:ident = $compute:expr;)*) => {$(
         $(#[$doc])*
-        #[inline]
         pub(crate) fn $name<F: Host>(cpu: &mut Cpu, i: &Insn) {
             let (addend, x, y) = (cpu.scalar::<F>(i.ra), cpu.scalar::<F>(i.rn), cpu.scalar::<F>(i.rm));
             let result = cpu.fp_env(|env| ($compute)(addend, x, y, env));
@@ -78,31 +85,39 @@ macro_rules! three_sources {
 
 three_sources! {
     /// FMADD: `ra + rn * rm`.
+    #[inline(always)]
     fmadd = sf::mul_add::<F>;
     /// FMSUB: `ra - rn * rm`.
+    #[inline(always)]
     fmsub = |c, x, y, env: &mut Env| sf::mul_add::<F>(c, sf::neg::<F>(x), y, env);
     /// FNMADD: `-ra - rn * rm`.
+    #[inline(always)]
     fnmadd = |c, x, y, env: &mut Env| sf::mul_add::<F>(sf::neg::<F>(c), sf::neg::<F>(x), y, env);
     /// FNMSUB: `-ra + rn * rm`.
+    #[inline(always)]
     fnmsub = |c, x, y, env: &mut Env| sf::mul_add::<F>(sf::neg::<F>(c), x, y, env);
 }
 
 /// FMOV (register).
+#[inline(always)]
 pub(crate) fn fmov<F: Format>(cpu: &mut Cpu, i: &Insn) {
     cpu.set_scalar(i.rd, cpu.scalar::<F>(i.rn));
 }
 
 /// FABS (scalar).
+#[inline(always)]
 pub(crate) fn fabs<F: Format>(cpu: &mut Cpu, i: &Insn) {
     cpu.set_scalar(i.rd, sf::abs::<F>(cpu.scalar::<F>(i.rn)));
 }
 
 /// FNEG (scalar).
+#[inline(always)]
 pub(crate) fn fneg<F: Format>(cpu: &mut Cpu, i: &Insn) {
     cpu.set_scalar(i.rd, sf::neg::<F>(cpu.scalar::<F>(i.rn)));
 }
 
 /// FSQRT (scalar).
+#[inline(never)]
 pub(crate) fn fsqrt<F: Host>(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.scalar::<F>(i.rn);
     let result = cpu.fp_env(|env| sf::sqrt::<F>(x, env));
@@ -110,21 +125,25 @@ pub(crate) fn fsqrt<F: Host>(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// FRINTN, FRINTP, FRINTM, FRINTZ: `a` is the mode.
+#[inline(never)]
 pub(crate) fn frint<F: Format>(cpu: &mut Cpu, i: &Insn) {
     round_to_integral::<F>(cpu, i, false, |_| Rounding::from_rmode(i.a.into()));
 }
 
 /// FRINTA.
+#[inline(never)]
 pub(crate) fn frinta<F: Format>(cpu: &mut Cpu, i: &Insn) {
     round_to_integral::<F>(cpu, i, false, |_| Rounding::TieAway);
 }
 
 /// FRINTX: FPCR's mode, and IXC if the value changed.
+#[inline(never)]
 pub(crate) fn frintx<F: Format>(cpu: &mut Cpu, i: &Insn) {
     round_to_integral::<F>(cpu, i, true, Env::rounding);
 }
 
 /// FRINTI: FPCR's mode.
+#[inline(never)]
 pub(crate) fn frinti<F: Format>(cpu: &mut Cpu, i: &Insn) {
     round_to_integral::<F>(cpu, i, false, Env::rounding);
 }
@@ -136,18 +155,19 @@ fn round_to_integral<F: Format>(cpu: &mut Cpu, i: &Insn, exact: bool, mode: impl
 }
 
 /// FCMP, FCMPE (`a` = 1): two registers.
-#[inline]
+#[inline(always)]
 pub(crate) fn fcmp<F: Host>(cpu: &mut Cpu, i: &Insn) {
     compare::<F>(cpu, i, cpu.scalar::<F>(i.rm));
 }
 
 /// FCMP, FCMPE (`a` = 1) with zero.
-#[inline]
+#[inline(always)]
 pub(crate) fn fcmp_zero<F: Host>(cpu: &mut Cpu, i: &Insn) {
     compare::<F>(cpu, i, 0);
 }
 
 /// FCCMP, FCCMPE (`a` = 1): compares if condition `b` holds, otherwise the flags are `imm`.
+#[inline(never)]
 pub(crate) fn fccmp<F: Host>(cpu: &mut Cpu, i: &Insn) {
     if cpu.state.flags.holds(i.b) {
         compare::<F>(cpu, i, cpu.scalar::<F>(i.rm));
@@ -156,7 +176,7 @@ pub(crate) fn fccmp<F: Host>(cpu: &mut Cpu, i: &Insn) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn compare<F: Host>(cpu: &mut Cpu, i: &Insn, y: u64) {
     let x = cpu.scalar::<F>(i.rn);
     let relation = cpu.fp_env(|env| sf::compare::<F>(x, y, i.a != 0, env));
@@ -164,12 +184,14 @@ fn compare<F: Host>(cpu: &mut Cpu, i: &Insn, y: u64) {
 }
 
 /// FCSEL.
+#[inline(always)]
 pub(crate) fn fcsel<F: Format>(cpu: &mut Cpu, i: &Insn) {
     let source = if cpu.state.flags.holds(i.a) { i.rn } else { i.rm };
     cpu.set_scalar(i.rd, cpu.scalar::<F>(source));
 }
 
 /// FMOV (scalar, immediate): the constant is expanded when it is decoded.
+#[inline(always)]
 pub(crate) fn fmov_imm(cpu: &mut Cpu, i: &Insn) {
     cpu.set_scalar(i.rd, i.imm);
 }
@@ -180,21 +202,24 @@ fn integer_type(i: &Insn) -> Int {
 }
 
 /// FCVT{N,P,M,Z}{S,U} to a general register.
+#[inline(never)]
 pub(crate) fn fcvt_int<F: Host>(cpu: &mut Cpu, i: &Insn) {
     to_general::<F>(cpu, i, 0, Rounding::from_rmode(i.a.into()));
 }
 
 /// FCVTA{S,U} to a general register.
+#[inline(never)]
 pub(crate) fn fcvta_int<F: Host>(cpu: &mut Cpu, i: &Insn) {
     to_general::<F>(cpu, i, 0, Rounding::TieAway);
 }
 
 /// FCVTZ{S,U} to fixed point: `a` fraction bits.
+#[inline(never)]
 pub(crate) fn fcvt_fixed<F: Host>(cpu: &mut Cpu, i: &Insn) {
     to_general::<F>(cpu, i, i.a.into(), Rounding::Zero);
 }
 
-#[inline]
+#[inline(always)]
 fn to_general<F: Host>(cpu: &mut Cpu, i: &Insn, fraction_bits: u32, rounding: Rounding) {
     let x = cpu.scalar::<F>(i.rn);
     let result = cpu.fp_env(|env| sf::to_int::<F>(x, integer_type(i), fraction_bits, rounding, env));
@@ -202,6 +227,7 @@ fn to_general<F: Host>(cpu: &mut Cpu, i: &Insn, fraction_bits: u32, rounding: Ro
 }
 
 /// SCVTF, UCVTF from a general register: `a` fraction bits.
+#[inline(never)]
 pub(crate) fn cvtf<F: Host>(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.x(i.rn);
     let result = cpu.fp_env(|env| sf::from_int::<F>(x, integer_type(i), i.a.into(), env));
@@ -209,6 +235,7 @@ pub(crate) fn cvtf<F: Host>(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// FCVT between precisions.
+#[inline(never)]
 pub(crate) fn fcvt<F: Format, T: Format>(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.scalar::<F>(i.rn);
     let result = cpu.fp_env(|env| sf::convert::<F, T>(x, env.rounding(), env));
@@ -216,16 +243,19 @@ pub(crate) fn fcvt<F: Format, T: Format>(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// FMOV from a general register of `BITS` bits to a scalar.
+#[inline(always)]
 pub(crate) fn fmov_from_general<const BITS: u32>(cpu: &mut Cpu, i: &Insn) {
     cpu.set_scalar(i.rd, cpu.x(i.rn) & (u64::MAX >> (64 - BITS)));
 }
 
 /// FMOV of `BITS` bits from bit `LSB` of a vector register to a general one.
+#[inline(always)]
 pub(crate) fn fmov_to_general<const BITS: u32, const LSB: u32>(cpu: &mut Cpu, i: &Insn) {
     cpu.set_x(i.rd, (cpu.v(i.rn) >> LSB) as u64 & (u64::MAX >> (64 - BITS)));
 }
 
 /// FMOV from a general register to the upper half of a vector register.
+#[inline(always)]
 pub(crate) fn fmov_top_from_general(cpu: &mut Cpu, i: &Insn) {
     let low = cpu.v(i.rd) as u64;
     cpu.set_v(i.rd, u128::from(cpu.x(i.rn)) << 64 | u128::from(low));

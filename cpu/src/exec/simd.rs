@@ -58,7 +58,7 @@ pub(super) trait Lane: Copy + Default + Eq {
 }
 
 macro_rules! lane {
-    ($type:ty, $signed:ty, $count:literal, $bytes:literal) => {
+    ($type:ty, $signed:ty, $count:literal) => {
         impl Lane for $type {
             const BITS: u32 = <$type>::BITS;
             type Lanes = [$type; $count];
@@ -77,26 +77,23 @@ macro_rules! lane {
             }
             #[inline(always)]
             fn split(vector: u128) -> Self::Lanes {
-                let bytes = vector.to_le_bytes();
-                array::from_fn(|lane| {
-                    <$type>::from_le_bytes(array::from_fn(|byte| bytes[lane * $bytes + byte]))
-                })
+                zerocopy::transmute!(vector)
             }
             #[inline(always)]
-            fn build(mut lane: impl FnMut(usize) -> Self) -> u128 {
-                let mut bytes = [0; 16];
-                for (index, chunk) in bytes.chunks_exact_mut($bytes).enumerate() {
-                    chunk.copy_from_slice(&lane(index).to_le_bytes());
-                }
-                u128::from_le_bytes(bytes)
+            fn build(lane: impl FnMut(usize) -> Self) -> u128 {
+                let lanes: Self::Lanes = array::from_fn(lane);
+                zerocopy::transmute!(lanes)
             }
         }
     };
 }
-lane!(u8, i8, 16, 1);
-lane!(u16, i16, 8, 2);
-lane!(u32, i32, 4, 4);
-lane!(u64, i64, 2, 8);
+lane!(u8, i8, 16);
+lane!(u16, i16, 8);
+lane!(u32, i32, 4);
+lane!(u64, i64, 2);
+
+// Lanes are numbered from the low end: in memory order only on little-endian hosts.
+const _: () = assert!(cfg!(target_endian = "little"), "the engine needs a little-endian host");
 
 /// Runs `$body` with the type `L` of the element size `$size` (log2 of bytes).
 macro_rules! with_lane {

@@ -45,6 +45,7 @@ fn mask(holds: bool) -> u64 {
 macro_rules! two_sources {
     ($($(#[$doc:meta])* $name:ident = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_format!(i.a, {
                 let (x, y) = (L::split(cpu.v(i.rn)), L::split(cpu.v(i.rm)));
@@ -94,6 +95,7 @@ two_sources! {
 macro_rules! pairwise {
     ($($(#[$doc:meta])* $name:ident $scalar:ident = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_format!(i.a, {
                 let (x, y) = (L::split(cpu.v(i.rn)), L::split(cpu.v(i.rm)));
@@ -105,6 +107,7 @@ macro_rules! pairwise {
             });
         }
         /// Of the two lowest lanes, as a scalar.
+        #[inline(never)]
         pub(crate) fn $scalar(cpu: &mut Cpu, i: &Insn) {
             with_format!(i.a, {
                 let x = L::split(cpu.v(i.rn));
@@ -132,6 +135,7 @@ pairwise! {
 macro_rules! across {
     ($($(#[$doc:meta])* $name:ident = $pair:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let [a, b, c, d] = u32::split(cpu.v(i.rn)).map(u64::from);
             let result = cpu.fp_env(|env| {
@@ -158,6 +162,7 @@ across! {
 macro_rules! with_element {
     ($($(#[$doc:meta])* $name:ident = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_format!(i.a, {
                 let (d, x) = (L::split(cpu.v(i.rd)), L::split(cpu.v(i.rn)));
@@ -180,11 +185,13 @@ with_element! {
 }
 
 /// FMLA (vector).
+#[inline(never)]
 pub(crate) fn fmla(cpu: &mut Cpu, i: &Insn) {
     multiply_accumulate(cpu, i, false);
 }
 
 /// FMLS (vector).
+#[inline(never)]
 pub(crate) fn fmls(cpu: &mut Cpu, i: &Insn) {
     multiply_accumulate(cpu, i, true);
 }
@@ -203,6 +210,7 @@ fn multiply_accumulate(cpu: &mut Cpu, i: &Insn, negate: bool) {
 macro_rules! one_source {
     ($($(#[$doc:meta])* $name:ident($i:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, $i: &Insn) {
             with_format!($i.a, {
                 let x = L::split(cpu.v($i.rn));
@@ -261,6 +269,7 @@ fn integer<F: Format>(i: &Insn) -> Int {
 }
 
 /// FCVTN, FCVTN2: `a` 0 from single to half, 1 from double to single.
+#[inline(never)]
 pub(crate) fn fcvtn(cpu: &mut Cpu, i: &Insn) {
     if i.a == 0 {
         narrow::<sf::F32, sf::F16, u32, u16>(cpu, i, Env::rounding);
@@ -270,6 +279,7 @@ pub(crate) fn fcvtn(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// FCVTXN, FCVTXN2: double to single, rounded to odd.
+#[inline(never)]
 pub(crate) fn fcvtxn(cpu: &mut Cpu, i: &Insn) {
     narrow::<sf::F64, sf::F32, u64, u32>(cpu, i, |_| Rounding::Odd);
 }
@@ -288,6 +298,7 @@ fn narrow<F: Format, T: Format, W: Lane, N: Lane>(cpu: &mut Cpu, i: &Insn, mode:
 }
 
 /// FCVTL, FCVTL2: `a` 0 from half to single, 1 from single to double.
+#[inline(never)]
 pub(crate) fn fcvtl(cpu: &mut Cpu, i: &Insn) {
     if i.a == 0 {
         widen::<sf::F16, sf::F32, u16, u32>(cpu, i);

@@ -10,6 +10,7 @@ use crate::softfloat::{unsigned_recip_estimate, unsigned_recip_sqrt_estimate};
 macro_rules! lanewise {
     ($($(#[$doc:meta])* $name:ident($x:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let x = cpu.v(i.rn);
             let result = with_lane!(i.a, map::<L>(x, |$x| $lane));
@@ -42,6 +43,7 @@ lanewise! {
 macro_rules! bytewise {
     ($($(#[$doc:meta])* $name:ident($x:ident) = $byte:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let result = map::<u8>(cpu.v(i.rn), |$x| $byte);
             cpu.set_v(i.rd, active(result, i.b));
@@ -71,16 +73,19 @@ fn reverse(cpu: &mut Cpu, i: &Insn, group_bits: u32) {
 }
 
 /// REV64.
+#[inline(never)]
 pub(crate) fn rev64(cpu: &mut Cpu, i: &Insn) {
     reverse(cpu, i, 64);
 }
 
 /// REV32.
+#[inline(never)]
 pub(crate) fn rev32(cpu: &mut Cpu, i: &Insn) {
     reverse(cpu, i, 32);
 }
 
 /// REV16.
+#[inline(never)]
 pub(crate) fn rev16(cpu: &mut Cpu, i: &Insn) {
     reverse(cpu, i, 16);
 }
@@ -88,6 +93,7 @@ pub(crate) fn rev16(cpu: &mut Cpu, i: &Insn) {
 macro_rules! saturating {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $saturated:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             // Lanes that take no part are zero, and zeros never saturate.
             let (d, x) = (active(cpu.v(i.rd), i.b), active(cpu.v(i.rn), i.b));
@@ -122,6 +128,7 @@ fn long_pairs<N: Lane, W: Lane>(d: u128, x: u128, mut f: impl FnMut(W, N, N) -> 
 macro_rules! long_pairs {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
             #[allow(unused_variables)]
@@ -152,11 +159,13 @@ pub(super) fn narrow<N: Lane, W: Lane>(cpu: &mut Cpu, i: &Insn, mut f: impl FnMu
 }
 
 /// XTN, XTN2.
+#[inline(never)]
 pub(crate) fn xtn(cpu: &mut Cpu, i: &Insn) {
     with_pair!(i.a, narrow::<N, W>(cpu, i, |x| N::of(x.u())));
 }
 
 /// SQXTN, SQXTN2.
+#[inline(never)]
 pub(crate) fn sqxtn(cpu: &mut Cpu, i: &Insn) {
     let mut q = false;
     with_pair!(i.a, narrow::<N, W>(cpu, i, |x| saturate_signed(x.s().into(), &mut q)));
@@ -164,6 +173,7 @@ pub(crate) fn sqxtn(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// UQXTN, UQXTN2.
+#[inline(never)]
 pub(crate) fn uqxtn(cpu: &mut Cpu, i: &Insn) {
     let mut q = false;
     with_pair!(i.a, narrow::<N, W>(cpu, i, |x| saturate_unsigned(x.u().into(), &mut q)));
@@ -171,6 +181,7 @@ pub(crate) fn uqxtn(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// SQXTUN, SQXTUN2: signed to unsigned.
+#[inline(never)]
 pub(crate) fn sqxtun(cpu: &mut Cpu, i: &Insn) {
     let mut q = false;
     with_pair!(i.a, narrow::<N, W>(cpu, i, |x| saturate_unsigned(x.s().into(), &mut q)));
@@ -178,6 +189,7 @@ pub(crate) fn sqxtun(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// SHLL, SHLL2: to twice the width, shifted left by the narrow width.
+#[inline(never)]
 pub(crate) fn shll(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let result = with_pair!(i.a, {
@@ -188,12 +200,14 @@ pub(crate) fn shll(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// URECPE.
+#[inline(never)]
 pub(crate) fn urecpe(cpu: &mut Cpu, i: &Insn) {
     let result = map::<u32>(cpu.v(i.rn), unsigned_recip_estimate);
     cpu.set_v(i.rd, active(result, i.b));
 }
 
 /// URSQRTE.
+#[inline(never)]
 pub(crate) fn ursqrte(cpu: &mut Cpu, i: &Insn) {
     let result = map::<u32>(cpu.v(i.rn), unsigned_recip_sqrt_estimate);
     cpu.set_v(i.rd, active(result, i.b));
@@ -203,6 +217,7 @@ pub(crate) fn ursqrte(cpu: &mut Cpu, i: &Insn) {
 macro_rules! reduce {
     ($($(#[$doc:meta])* $name:ident($sum:ident, $x:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let x = cpu.v(i.rn);
             let result = with_lane!(i.a, {
@@ -231,6 +246,7 @@ reduce! {
 }
 
 /// SADDLV: the sum, in twice the width.
+#[inline(never)]
 pub(crate) fn saddlv(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let sum = with_pair!(i.a, {
@@ -243,6 +259,7 @@ pub(crate) fn saddlv(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// UADDLV.
+#[inline(never)]
 pub(crate) fn uaddlv(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let sum: u64 = with_pair!(i.a, {

@@ -7,6 +7,7 @@ use crate::Cpu;
 use crate::insn::Insn;
 
 /// DUP (element): one lane in all, or alone.
+#[inline(never)]
 pub(crate) fn dup_element(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let result = with_lane!(i.a, {
@@ -17,6 +18,7 @@ pub(crate) fn dup_element(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// DUP (general).
+#[inline(never)]
 pub(crate) fn dup_general(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.x(i.rn);
     let result = with_lane!(i.a, L::build(|_| L::of(x)));
@@ -24,6 +26,7 @@ pub(crate) fn dup_general(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// SMOV: to a general register of 32 bits, or of 64 if `b` is 1.
+#[inline(never)]
 pub(crate) fn smov(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let value = with_lane!(i.a, L::get(x, i.imm as usize).s());
@@ -31,6 +34,7 @@ pub(crate) fn smov(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// UMOV.
+#[inline(never)]
 pub(crate) fn umov(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let value = with_lane!(i.a, L::get(x, i.imm as usize).u());
@@ -38,11 +42,13 @@ pub(crate) fn umov(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// INS (general).
+#[inline(never)]
 pub(crate) fn ins_general(cpu: &mut Cpu, i: &Insn) {
     insert(cpu, i, cpu.x(i.rn));
 }
 
 /// INS (element): `b` is the source's number.
+#[inline(never)]
 pub(crate) fn ins_element(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     insert(cpu, i, with_lane!(i.a, L::get(x, i.b.into()).u()));
@@ -63,6 +69,7 @@ fn insert(cpu: &mut Cpu, i: &Insn, value: u64) {
 macro_rules! permute {
     ($($(#[$doc:meta])* $name:ident($k:ident, $half:ident) = $pick:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (x, y) = (cpu.v(i.rn), cpu.v(i.rm));
             let result = with_lane!(i.a, {
@@ -95,6 +102,7 @@ permute! {
 }
 
 /// EXT: bytes from `imm` on of both sources side by side.
+#[inline(never)]
 pub(crate) fn ext(cpu: &mut Cpu, i: &Insn) {
     let (x, y) = (cpu.v(i.rn), cpu.v(i.rm));
     let shift = 8 * (i.imm as u32 & 15);
@@ -105,11 +113,13 @@ pub(crate) fn ext(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// TBL: bytes looked up in `a` registers from `rn` on, zero where the index is beyond.
+#[inline(never)]
 pub(crate) fn tbl(cpu: &mut Cpu, i: &Insn) {
     lookup(cpu, i, 0);
 }
 
 /// TBX: bytes with an index beyond stay as they are.
+#[inline(never)]
 pub(crate) fn tbx(cpu: &mut Cpu, i: &Insn) {
     lookup(cpu, i, cpu.v(i.rd));
 }
@@ -134,16 +144,19 @@ fn constant(i: &Insn) -> u128 {
 }
 
 /// MOVI, MVNI, FMOV (vector, immediate).
+#[inline(always)]
 pub(crate) fn move_imm(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, active(constant(i), i.b));
 }
 
 /// ORR (vector, immediate).
+#[inline(never)]
 pub(crate) fn orr_imm(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, active(cpu.v(i.rd) | constant(i), i.b));
 }
 
 /// BIC (vector, immediate).
+#[inline(never)]
 pub(crate) fn bic_imm(cpu: &mut Cpu, i: &Insn) {
     cpu.set_v(i.rd, active(cpu.v(i.rd) & !constant(i), i.b));
 }

@@ -9,6 +9,7 @@ use crate::insn::Insn;
 macro_rules! logic {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $y:ident) = $result:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(always)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             #[allow(unused_variables)]
             let ($d, $x, $y) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
@@ -39,6 +40,7 @@ logic! {
 macro_rules! lanewise {
     ($($(#[$doc:meta])* $name:ident($x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (x, y) = (cpu.v(i.rn), cpu.v(i.rm));
             let result = with_lane!(i.a, map2::<L>(x, y, |$x, $y| $lane));
@@ -130,6 +132,7 @@ fn shift_unsigned<L: Lane>(x: L, by: L, rounding: bool) -> i128 {
 macro_rules! saturating {
     ($($(#[$doc:meta])* $name:ident($x:ident, $y:ident, $saturated:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             // Lanes that take no part are zero, and zeros never saturate.
             let (x, y) = (active(cpu.v(i.rn), i.b), active(cpu.v(i.rm), i.b));
@@ -175,6 +178,7 @@ pub(super) fn doubled_high<L: Lane>(x: L, y: L, rounding: i128, saturated: &mut 
 macro_rules! accumulating {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x, y) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
             let result = with_lane!(i.a, map3::<L>(d, x, y, |$d, $x, $y| $lane));
@@ -197,6 +201,7 @@ accumulating! {
 macro_rules! pairwise {
     ($($(#[$doc:meta])* $name:ident($x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (x, y) = (cpu.v(i.rn), cpu.v(i.rm));
             let result = with_lane!(i.a, map_pairs::<L>(x, y, i.b, |$x, $y| $lane));
@@ -219,12 +224,14 @@ pairwise! {
 }
 
 /// ADDP (scalar): the sum of both doublewords.
+#[inline(never)]
 pub(crate) fn addp_scalar(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     cpu.set_v(i.rd, u128::from((x as u64).wrapping_add((x >> 64) as u64)));
 }
 
 /// PMUL: products of polynomials over {0, 1}, low halves.
+#[inline(never)]
 pub(crate) fn pmul(cpu: &mut Cpu, i: &Insn) {
     let result = map2::<u8>(cpu.v(i.rn), cpu.v(i.rm), |x, y| polynomial_product(x, y) as u8);
     cpu.set_v(i.rd, active(result, i.b));

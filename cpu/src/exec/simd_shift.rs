@@ -11,6 +11,7 @@ use crate::insn::Insn;
 macro_rules! shift {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $amount:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x, $amount) = (cpu.v(i.rd), cpu.v(i.rn), i.imm as u32);
             #[allow(unused_variables)]
@@ -60,6 +61,7 @@ fn logical<L: Lane>(x: L, amount: u32) -> u64 {
 macro_rules! saturating {
     ($($(#[$doc:meta])* $name:ident($x:ident, $amount:ident, $saturated:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (x, $amount) = (active(cpu.v(i.rn), i.b), i.imm as u32 & 63);
             let mut flag = false;
@@ -83,6 +85,7 @@ saturating! {
 macro_rules! narrowing {
     ($($(#[$doc:meta])* $name:ident($x:ident, $amount:ident, $saturated:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let $amount = i.imm as u32;
             let mut flag = false;
@@ -114,6 +117,7 @@ narrowing! {
 }
 
 /// SSHLL, SSHLL2 (SXTL with amount 0).
+#[inline(never)]
 pub(crate) fn sshll(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let result = with_pair!(i.a, {
@@ -124,6 +128,7 @@ pub(crate) fn sshll(cpu: &mut Cpu, i: &Insn) {
 }
 
 /// USHLL, USHLL2 (UXTL with amount 0).
+#[inline(never)]
 pub(crate) fn ushll(cpu: &mut Cpu, i: &Insn) {
     let x = cpu.v(i.rn);
     let result = with_pair!(i.a, {

@@ -26,6 +26,7 @@ fn element<L: Lane>(cpu: &Cpu, i: &Insn) -> L {
 macro_rules! long {
     ($($(#[$doc:meta])* $name:ident $($by_element:ident)? ($d:ident, $x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x, y) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
             #[allow(unused_variables)]
@@ -34,6 +35,7 @@ macro_rules! long {
         }
         $(
             /// By element.
+            #[inline(never)]
             pub(crate) fn $by_element(cpu: &mut Cpu, i: &Insn) {
                 let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
                 #[allow(unused_variables)]
@@ -93,6 +95,7 @@ fn wide<N: Lane, W: Lane>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W, N) -> W) {
 macro_rules! wide {
     ($($(#[$doc:meta])* $name:ident($x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_pair!(i.a, wide::<N, W>(cpu, i, |$x, $y| $lane));
         }
@@ -124,6 +127,7 @@ fn high_narrow<N: Lane, W: Lane>(cpu: &mut Cpu, i: &Insn, f: impl Fn(u64, u64) -
 macro_rules! high_narrow {
     ($($(#[$doc:meta])* $name:ident($x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_pair!(i.a, high_narrow::<N, W>(cpu, i, |$x, $y| $lane));
         }
@@ -166,10 +170,12 @@ fn doubling<N: Lane, W: Lane>(
 macro_rules! doubling {
     ($($(#[$doc:meta])* $name:ident $by_element:ident($d:ident, $product:ident) = $sum:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             with_pair!(i.a, doubling::<N, W>(cpu, i, false, |$d, $product| $sum));
         }
         /// By element.
+        #[inline(never)]
         pub(crate) fn $by_element(cpu: &mut Cpu, i: &Insn) {
             with_pair!(i.a, doubling::<N, W>(cpu, i, true, |$d, $product| $sum));
         }
@@ -186,6 +192,7 @@ doubling! {
 }
 
 /// PMULL, PMULL2 of bytes.
+#[inline(never)]
 pub(crate) fn pmull_8(cpu: &mut Cpu, i: &Insn) {
     let (x, y) = (cpu.v(i.rn), cpu.v(i.rm));
     cpu.set_v(i.rd, long::<u8, u16>(0, x, y, i.b, |_, x, y| polynomial_product(x, y)));
@@ -194,6 +201,7 @@ pub(crate) fn pmull_8(cpu: &mut Cpu, i: &Insn) {
 macro_rules! by_element {
     ($($(#[$doc:meta])* $name:ident($d:ident, $x:ident, $y:ident) = $lane:expr;)*) => {$(
         $(#[$doc])*
+        #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
             #[allow(unused_variables)]
@@ -216,11 +224,13 @@ by_element! {
 }
 
 /// SQDMULH (by element).
+#[inline(never)]
 pub(crate) fn sqdmulh_element(cpu: &mut Cpu, i: &Insn) {
     doubled_high_element(cpu, i, false);
 }
 
 /// SQRDMULH (by element).
+#[inline(never)]
 pub(crate) fn sqrdmulh_element(cpu: &mut Cpu, i: &Insn) {
     doubled_high_element(cpu, i, true);
 }

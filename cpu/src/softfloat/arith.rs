@@ -162,6 +162,7 @@ pub fn mul_add<F: Host>(addend: u64, a: u64, b: u64, env: &mut Env) -> u64 {
     mul_add_exactly::<F>(addend, a, b, env)
 }
 
+#[inline(never)]
 fn add_exactly<F: Format>(a: u64, b: u64, negate_b: bool, env: &mut Env) -> u64 {
     let x = unpack::<F>(a, env);
     let mut y = unpack::<F>(b, env);
@@ -199,6 +200,7 @@ fn add_finite<F: Format>(x: Unpacked, y: Unpacked, env: &mut Env) -> u64 {
     round::<F>(x.sign, exp, sig, env.rounding(), env)
 }
 
+#[inline(never)]
 fn mul_exactly<F: Format>(a: u64, b: u64, extended: bool, env: &mut Env) -> u64 {
     let x = unpack::<F>(a, env);
     let y = unpack::<F>(b, env);
@@ -220,6 +222,7 @@ fn mul_exactly<F: Format>(a: u64, b: u64, extended: bool, env: &mut Env) -> u64 
     }
 }
 
+#[inline(never)]
 fn div_exactly<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
     let x = unpack::<F>(a, env);
     let y = unpack::<F>(b, env);
@@ -248,6 +251,7 @@ fn div_exactly<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
     }
 }
 
+#[inline(never)]
 fn sqrt_exactly<F: Format>(a: u64, env: &mut Env) -> u64 {
     let x = unpack::<F>(a, env);
     match x.class {
@@ -266,6 +270,7 @@ fn sqrt_exactly<F: Format>(a: u64, env: &mut Env) -> u64 {
     }
 }
 
+#[inline(never)]
 fn mul_add_exactly<F: Format>(addend: u64, a: u64, b: u64, env: &mut Env) -> u64 {
     let c = unpack::<F>(addend, env);
     let x = unpack::<F>(a, env);

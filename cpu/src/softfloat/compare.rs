@@ -52,6 +52,7 @@ pub fn compare<F: Host>(a: u64, b: u64, signal_nans: bool, env: &mut Env) -> Rel
     compare_exactly::<F>(a, b, signal_nans, env)
 }
 
+#[inline(never)]
 fn compare_exactly<F: Format>(a: u64, b: u64, signal_nans: bool, env: &mut Env) -> Relation {
     let x = unpack::<F>(a, env);
     let y = unpack::<F>(b, env);

@@ -89,6 +89,7 @@ pub fn to_int<F: Host>(bits: u64, to: Int, fraction_bits: u32, rounding: Roundin
     to_int_exactly::<F>(bits, to, fraction_bits, rounding, env)
 }
 
+#[inline(never)]
 fn to_int_exactly<F: Format>(
     bits: u64,
     to: Int,
