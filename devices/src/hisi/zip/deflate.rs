@@ -28,7 +28,7 @@ pub(super) const HISTORY_OFFSET: u64 = 0xc00;
 
 /// Memory that a worker keeps from task to task. The larger parts are made when first needed.
 pub struct Scratch {
-    pub(super) input: Box<[u8]>,
+    pub(super) input: Vec<u8>,
     output: Vec<u8>,
     pub(super) source_list: ListMemory,
     pub(super) destination_list: ListMemory,
@@ -69,7 +69,7 @@ pub(super) fn failed(status: Status) -> impl Fn(Trouble) -> Stop {
 impl Scratch {
     pub(super) fn new() -> Self {
         Self {
-            input: vec![0; CHUNK_BYTES].into(),
+            input: vec![0; CHUNK_BYTES],
             output: vec![0; CHUNK_BYTES],
             source_list: ListMemory::new(),
             destination_list: ListMemory::new(),
@@ -251,10 +251,8 @@ fn decompress(scratch: &mut Scratch, request: &Request, dma: &EngineDma<'_>) -> 
     let Scratch { input, output, source_list, destination_list, decompress, .. } = scratch;
     let decompress = decompress.get_or_insert_with(|| Decompress::new(false));
     decompress.reset(false);
-    let room = usize::try_from(request.output.len).unwrap_or(usize::MAX).min(MAX_CHUNK_BYTES);
-    if output.len() < room {
-        output.resize(room.next_power_of_two(), 0);
-    }
+    grow(input, request.input.len);
+    grow(output, request.output.len);
     let mut digest = Digest::new(request.format);
     let mut source = Walk::new(request.input, dma, source_list);
     let mut sink = Output::new(request.output, dma, destination_list);
@@ -310,6 +308,14 @@ fn decompress(scratch: &mut Scratch, request: &Request, dma: &EngineDma<'_>) -> 
     let consumed = given.wrapping_sub((filled - at) as u32);
     let words = StreamWords { ctx: [0; 3], isize: digest.len, checksum: digest.word() };
     Ok(Report { status: Status::Success, is_last_block: false, consumed, produced: sink.produced, words })
+}
+
+/// Makes a buffer as large as a request can use, within bounds.
+fn grow(buffer: &mut Vec<u8>, bytes: u32) {
+    let useful = usize::try_from(bytes).unwrap_or(usize::MAX).min(MAX_CHUNK_BYTES);
+    if buffer.len() < useful {
+        buffer.resize(useful.next_power_of_two(), 0);
+    }
 }
 
 /// Reads a part of a stream's context memory.
