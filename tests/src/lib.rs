@@ -33,7 +33,7 @@ pub fn program() -> PathBuf {
     from_env(PROGRAM, "release/warpvmm")
 }
 
-/// A file of the guest: `Image`, `initramfs.cpio.gz`.
+/// A file of the guest: `Image`, `initramfs.cpio`.
 #[must_use]
 pub fn guest(file: &str) -> PathBuf {
     let path = from_env(GUEST, "guest").join(file);
@@ -121,7 +121,7 @@ impl Run {
     #[must_use]
     pub fn guest(append: &str) -> Self {
         let mut run = Self::new(&["run"]);
-        run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio.gz"));
+        run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio"));
         run.command.arg("--append").arg(format!("console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1 {append}"));
         run.command.args(["--timeout", "240"]);
         run

@@ -41,7 +41,7 @@ pub enum Command {
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  warpvmm run --kernel Image --initrd initramfs.cpio.gz
+  warpvmm run --kernel Image --initrd initramfs.cpio
   warpvmm run --kernel Image --initrd i.gz --append 'console=ttyAMA0 hisi_zip.uacce_mode=1' --cpus 4
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 

@@ -9,7 +9,7 @@ use cpu::Features;
 use cpu::insn::{Class, Kind, Memory, Role, Row, Slot, decode, op_of};
 
 use crate::case::{Case, SCRATCH};
-use crate::machine_code::IMAGE_BASE;
+use crate::machine_code::{EPILOGUE, IMAGE_BASE};
 use crate::random::Random;
 
 /// An address far from everything that is mapped, and canonical after any offset.
@@ -21,7 +21,7 @@ pub(crate) fn rows_of(class: Class, features: Features) -> Vec<&'static Row> {
     cpu::insn::ROWS
         .iter()
         .filter(|row| row.class == class && features.has(row.feature))
-        .filter(|row| !matches!(row.kind, Kind::System))
+        .filter(|row| !matches!(row.kind, Kind::System) && !matches!(row.class, Class::System | Class::Exception))
         .collect()
 }
 
@@ -32,6 +32,8 @@ pub(crate) enum Need {
     Nothing,
     /// General register `base` (31: SP) must be given the address that makes the access hit scratch memory.
     Base(u8),
+    /// General register `target` must be given the address of the epilogue.
+    Target(u8),
 }
 
 fn base_of(row: &Row, word: u32) -> Option<u8> {
@@ -66,8 +68,30 @@ fn word_of(row: &Row, random: &mut Random, features: Features) -> Option<u32> {
             word = word & !mask | 2 << field.lsb;
         }
     }
+    // Should-be-one fields of exclusives.
+    for name in ["rs", "rt2"] {
+        if row.memory == Memory::Exclusive
+            && row.unpredictable(word)
+            && let Some(field) = row.field(name)
+        {
+            word = field.set(word, 31);
+        }
+    }
     // x30 holds the case's address.
     let usable = op_of(word, features) == row.op && !row.unpredictable(word) && names_general(row, word, 30) == 0;
+    usable.then_some(word)
+}
+
+/// The store that ends what the exclusive load `load` begins: same size, base and number of registers.
+fn exclusive_store(load: u32, random: &mut Random, features: Features) -> Option<u32> {
+    const LOAD: u32 = 1 << 22;
+    const PAIR: u32 = 1 << 21;
+    let base = load >> 5 & 31;
+    let (status, data) = (random.next() as u32 & 31, random.next() as u32 & 31);
+    let data2 = if load & PAIR != 0 { random.next() as u32 & 31 } else { 31 };
+    let word = load & 0xffe0_03e0 & !LOAD | status << 16 | (random.next() as u32 & 1) << 15 | data2 << 10 | data;
+    let row = op_of(word, features).row()?;
+    let usable = !row.unpredictable(word) && ![status, data, data2].contains(&30) && load & 31 != base;
     usable.then_some(word)
 }
 
@@ -101,7 +125,21 @@ pub(crate) fn case(
                 }
             }
         }
+        if matches!(row.kind, Kind::Indirect) {
+            let target = (word >> 5 & 31) as u8;
+            if target >= 30 {
+                continue;
+            }
+            need = Need::Target(target);
+        }
         words.push(word);
+        const EXCLUSIVE_LOAD: u32 = 1 << 22;
+        if row.memory == Memory::Exclusive
+            && word & EXCLUSIVE_LOAD != 0
+            && let Some(store) = exclusive_store(word, random, features)
+        {
+            words.push(store);
+        }
         if matches!(row.kind, Kind::Branch) {
             words.push(NOP);
         }
@@ -116,6 +154,10 @@ pub(crate) fn case(
     let mut scratch = Vec::with_capacity(SCRATCH);
     while scratch.len() < SCRATCH {
         scratch.extend(random.integer().to_le_bytes());
+    }
+    if let Need::Target(target) = need {
+        x[usize::from(target)] = EPILOGUE;
+        need = Need::Nothing;
     }
     let case = Case {
         words,

@@ -7,7 +7,7 @@ use crate::exit::Failed;
 /// Folder to look in before all others.
 const VARIABLE: &str = "WARPVMM_GUEST";
 const KERNEL: &str = "Image";
-const INITRD: &str = "initramfs.cpio.gz";
+const INITRD: &str = "initramfs.cpio";
 
 /// The files to boot.
 #[derive(Debug)]
