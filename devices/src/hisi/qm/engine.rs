@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hw::{Dir, DmaFault, DmaPort, Iova, Requester};
+use hw::{DmaFault, DmaPort, Iova, Requester};
 
 /// What is behind the queue manager. Nothing in the queue manager knows what the engine does.
 pub trait Engine: Send + Sync + 'static {
@@ -73,14 +73,6 @@ impl<'a> EngineDma<'a> {
     /// [`DmaFault`], as [`DmaPort::write`].
     pub fn write(&self, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
         self.port.write(&self.who, at, data)
-    }
-
-    /// Whether `len` bytes at `at` can be accessed. May wait; brings pages in.
-    ///
-    /// # Errors
-    /// [`DmaFault`], as [`DmaPort::pin`].
-    pub fn probe(&self, at: Iova, len: usize, dir: Dir) -> Result<(), DmaFault> {
-        self.port.pin(&self.who, at, len, dir).map(drop)
     }
 
     /// Whether the queue has been stopped: a long computation asks now and then.
