@@ -92,7 +92,7 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
             println!("initrd  {}", project.shown(&guest.initrd));
             println!("symbols {}", project.shown(&guest.sample));
             if *stock {
-                println!("stock   {}", project.shown(&guest::stock_kernel(project)?));
+                println!("stock   {}", project.shown(&guest::stock_kernel(project, &cli.guest)?));
             }
             Ok(())
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::guest::{self, GuestOptions};
@@ -29,15 +29,11 @@ struct Step<'a> {
 
 pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
     packages::require(&[packages::GUEST, packages::TESTS], !setup.no_install)?;
-    let guest = guest::build(project, setup)?;
-    let stock = guest::stock_kernel(project);
-    if let Err(error) = &stock {
-        eprintln!("no stock kernel to test with: {error:#}");
-    }
+    guest::build(project, setup)?;
+    guest::stock_kernel(project, setup).context("the tests also boot Debian's own kernel")?;
 
-    let mut environment =
-        vec![("WARPVMM_GUEST_KERNEL", guest.kernel), ("WARPVMM_GUEST_INITRD", guest.initrd)];
-    environment.extend(stock.ok().map(|stock| ("WARPVMM_STOCK_KERNEL", stock)));
+    let environment =
+        [("WARPVMM_BIN", project.cargo_target().join("release/warpvmm")), ("WARPVMM_GUEST", project.guest())];
 
     let mut results = Vec::new();
     for step in steps(project, options, &environment) {

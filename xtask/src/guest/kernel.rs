@@ -271,6 +271,16 @@ pub(super) fn newest_stock(names: &[String]) -> Option<&str> {
         .max_by_key(|name| version(name))
 }
 
+/// The kernel in an unpacked linux-image package.
+pub(super) fn in_package(unpacked: &Path) -> Result<PathBuf> {
+    let boot = unpacked.join("boot");
+    fs::read_dir(&boot)
+        .with_context(|| format!("cannot read {}", boot.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
+        .context("the package holds no kernel")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,12 @@ pub(crate) mod programs;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, unpack_deb};
 use crate::packages;
-use crate::project::{Project, copy_whole};
+use crate::project::{Project, copy_whole, remove_folder};
 
 /// Where the guest's parts come from, and what set-up may do.
 #[derive(Args, Clone, Debug, Default)]
@@ -23,6 +23,9 @@ pub(crate) struct GuestOptions {
     /// Static arm64 busybox to use instead of the distribution's: the program, or a busybox-static package
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) busybox: Option<PathBuf>,
+    /// Debian's arm64 kernel to use instead of fetching it: vmlinuz, or a linux-image package
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) stock_kernel: Option<PathBuf>,
     /// Say which system packages are missing instead of installing them
     #[arg(long, global = true)]
     pub(crate) no_install: bool,
@@ -49,21 +52,28 @@ pub(crate) fn build(project: &Project, options: &GuestOptions) -> Result<Guest> 
 }
 
 /// Debian's own arm64 kernel, unmodified, as proof that the board is a real one.
-pub(crate) fn stock_kernel(project: &Project) -> Result<PathBuf> {
+pub(crate) fn stock_kernel(project: &Project, options: &GuestOptions) -> Result<PathBuf> {
     let _lock = project.lock()?;
     let image = project.guest().join("stock/vmlinuz");
-    if image.exists() {
-        return Ok(image);
-    }
-    let mut archive = Archive::open(project)?;
-    let name = archive.find(r"^linux-image-6\.12\..*-arm64$", kernel::newest_stock)?;
-    let package = archive.fetch(&name)?;
+    let package = match &options.stock_kernel {
+        Some(file) if file.extension().is_some_and(|extension| extension == "deb") => file.clone(),
+        Some(file) => {
+            copy_whole(file, &image)?;
+            return Ok(image);
+        }
+        None if image.exists() => return Ok(image),
+        None => {
+            let mut archive =
+                Archive::open(project).context("cannot fetch it; please pass --stock-kernel")?;
+            let name = archive.find(r"^linux-image-6\.12\..*-arm64$", kernel::newest_stock)?;
+            archive.fetch(&name)?
+        }
+    };
     let unpacked = project.cache().join("stock-kernel");
-    crate::project::remove_folder(&unpacked)?;
-    crate::archive::unpack_deb(&package, &unpacked)?;
-    let version = name.strip_prefix("linux-image-").unwrap_or(&name);
-    copy_whole(&unpacked.join("boot").join(format!("vmlinuz-{version}")), &image)?;
-    crate::project::remove_folder(&unpacked)?;
+    remove_folder(&unpacked)?;
+    unpack_deb(&package, &unpacked)?;
+    copy_whole(&kernel::in_package(&unpacked)?, &image)?;
+    remove_folder(&unpacked)?;
     Ok(image)
 }
 
