@@ -96,6 +96,7 @@ fn linux_probes_attaches_binds_and_serves_a_fault() {
     write_cd(u64::from(PASID), 0x0002_f205_c000_3510, pgd);
     let va = 0x7f00_0000_1234;
     std::thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let smmu = &m.smmu;
         let access = scope.spawn(move || smmu.write(&process(), Iova(va), b"done"));
         let events = m.await_events(1);

@@ -60,6 +60,7 @@ fn memory_held_for_stalls_is_bounded_when_devices_keep_giving_up() {
     for round in 0..64 {
         let who = process();
         std::thread::scope(|scope| {
+            let _unstuck = m.unstuck_on_panic();
             let waiter = who.waiter.clone();
             let smmu = &m.smmu;
             let access = scope.spawn(move || smmu.read(&who, Iova(0x1000), &mut [0]));

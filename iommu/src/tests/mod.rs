@@ -382,6 +382,20 @@ impl Bench {
         }
     }
 
+    /// Ends what is stalled when an assertion fails, so that the test fails too and does not wait for ever.
+    pub(crate) fn unstuck_on_panic(&self) -> impl Drop {
+        struct Unstuck<'a>(&'a Bench);
+        impl Drop for Unstuck<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.w32(GBPA, 1 << 31 | 1 << 20);
+                    self.0.w32(CR0, 0);
+                }
+            }
+        }
+        Unstuck(self)
+    }
+
     pub(crate) fn active_errors(&self) -> u32 {
         self.r32(GERROR) ^ self.r32(GERRORN)
     }

@@ -98,6 +98,7 @@ fn sync_waits_for_a_pin_and_a_pinning_thread_may_still_access() {
     m.map(root, 0x1000, DATA, USER_RW);
     let synced = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let pinned = m.smmu.pin(&process(), Iova(0x1000), 8, Dir::Read).unwrap();
         scope.spawn(|| {
             m.sync();
@@ -117,6 +118,7 @@ fn pin_that_stalls_holds_nothing_meanwhile() {
     let root = m.process(CD_S);
     m.map(root, 0x1000, DATA, USER_RW);
     std::thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let smmu = &m.smmu;
         let pin = scope.spawn(move || {
             smmu.pin(&process(), Iova(0x1ff8), 16, Dir::Write).map(|pinned| pinned.pieces.clone())

@@ -5,6 +5,15 @@ use std::thread;
 
 use super::*;
 
+/// Raised when this goes out of scope, also by a failed assertion: the threads that look at it then end.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The page moves between two frames. After the invalidation's CMD_SYNC nothing may be written to the old one: the
 /// mapper marks it and looks if the mark stays.
 #[test]
@@ -16,6 +25,8 @@ fn nothing_is_written_through_an_old_translation_after_sync() {
     let done = AtomicBool::new(false);
     let writes = AtomicU64::new(0);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let _end = Raised(&done);
         for fill in [0x11u8, 0x22] {
             let (m, done, writes) = (&m, &done, &writes);
             scope.spawn(move || {
@@ -59,6 +70,8 @@ fn old_context_is_not_used_after_its_command() {
     m.map(other, 0x1000, DATA + 0x1000, USER_RW);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let _end = Raised(&done);
         let (m, done) = (&m, &done);
         scope.spawn(move || {
             while !done.load(Ordering::Relaxed) {
@@ -88,6 +101,8 @@ fn stalls_answers_and_invalidations_from_all_sides_leave_nothing_behind() {
     let done = AtomicBool::new(false);
     let finished = AtomicU64::new(0);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let _end = Raised(&done);
         let devices: Vec<_> = (0..6u64)
             .map(|n| {
                 let (m, done, finished) = (&m, &done, &finished);
@@ -139,6 +154,7 @@ fn commands_of_several_cpus_are_all_consumed() {
     let m = Bench::new();
     let prod = std::sync::Mutex::new(0u32);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         for _ in 0..3 {
             let (m, prod) = (&m, &prod);
             scope.spawn(move || {

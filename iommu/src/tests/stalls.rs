@@ -37,6 +37,7 @@ fn stalled_access_completes_after_the_page_is_mapped_and_retried() {
     let root = m.process(CD_S);
     m.put(DATA, &[0x42]);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         let expected = fault_record(EventType::F_TRANSLATION, READ | STALL, 0x1000);
@@ -63,6 +64,7 @@ fn every_kind_of_fault_stalls() {
         m.cd(PASID, &[(CD_D0 | CD_S) & !(7 << 32) | 2 << 32, root]);
         m.map(root, 0x1000, DATA, attributes);
         thread::scope(|scope| {
+            let _unstuck = m.unstuck_on_panic();
             let smmu = &m.smmu;
             let access = scope.spawn(move || match write {
                 true => smmu.write(&process(), Iova(0x1000), &[1]),
@@ -84,6 +86,7 @@ fn stall_is_recorded_even_with_r_clear() {
     let root = m.process(CD_S);
     m.cd(PASID, &[(CD_D0 | CD_S) & !CD_R, root]);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.resume(SID, stag(&events[0]), false);
@@ -97,6 +100,7 @@ fn others_of_the_stream_go_on_meanwhile() {
     let root = m.process(CD_S);
     m.map(root, 0x2000, DATA, USER_RW);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         assert!(m.read(&process(), 0x2000, 1).is_ok());
@@ -111,6 +115,7 @@ fn retry_without_a_remedy_is_recorded_again() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         for _ in 0..3 {
             let events = m.await_events(1);
@@ -128,6 +133,7 @@ fn terminate_without_abort_is_an_abort() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.command(u64::from(SID) << 32 | 0x44, stag(&events[0]).into());
@@ -140,6 +146,7 @@ fn answer_to_nobody_is_no_error_and_answers_nobody() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.resume(SID + 1, stag(&events[0]), true);
@@ -158,6 +165,7 @@ fn stags_are_unique_among_unanswered_stalls() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let accesses: Vec<_> = (1..=8).map(|n| reader(&m, scope, &process(), n * 0x1000)).collect();
         let events = m.await_events(8);
         let mut stags: Vec<u16> = events.iter().map(stag).collect();
@@ -177,6 +185,7 @@ fn stall_term_aborts_all_of_its_stream() {
     m.process(CD_S);
     m.contexts(SID + 1);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let mine: Vec<_> = (1..=3).map(|n| reader(&m, scope, &process(), n * 0x1000)).collect();
         let other = reader(&m, scope, &with_pasid(SID + 1, PASID), 0x1000);
         m.await_events(4);
@@ -194,6 +203,7 @@ fn end_of_translation_aborts_all_stalls() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         m.await_events(1);
         m.enable(CMDQEN);
@@ -213,6 +223,7 @@ fn full_queue_delays_a_stall_and_does_not_overflow() {
         assert!(m.read(&with_pasid(SID, 6), 0x1000, 1).is_err());
     }
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         m.until(|| m.smmu.stats().stalls == 1);
         assert_eq!((m.r32(EVENTQ_PROD), recorded(&m)), (2, 0));
@@ -233,6 +244,7 @@ fn delayed_stall_that_has_a_remedy_meanwhile_leaves_no_record() {
         assert!(m.read(&with_pasid(SID, 6), 0x1000, 1).is_err());
     }
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         m.until(|| m.smmu.stats().stalls == 1);
         m.map(root, 0x1000, DATA, USER_RW);
@@ -249,6 +261,7 @@ fn disabled_queue_holds_stalls_until_it_is_enabled() {
     m.process(CD_S);
     m.enable(SMMUEN | CMDQEN);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         m.until(|| m.smmu.stats().stalls == 1);
         assert_eq!(m.r32(EVENTQ_PROD), 0);
@@ -264,6 +277,7 @@ fn stalls_beyond_stall_max_are_recorded_when_others_are_answered() {
     let m = Bench::with(Features { stall_max: 2, ..Features::default() });
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let accesses: Vec<_> = (1..=5).map(|n| reader(&m, scope, &process(), n * 0x1000)).collect();
         let mut pending = m.await_events(2);
         m.until(|| m.smmu.stats().stalls >= 5);
@@ -289,6 +303,7 @@ fn retry_looks_everything_up_anew() {
     m.map(other, 0x1000, DATA + 0x3000, USER_RW);
     m.put(DATA + 0x3000, &[0x33]);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.cd(PASID, &[CD_D0, other]);
@@ -302,6 +317,7 @@ fn retry_may_meet_another_fault() {
     let m = Bench::new();
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.ste(SID, &[0]);
@@ -317,6 +333,7 @@ fn device_that_gives_up_leaves_its_stag_to_be_answered() {
     let root = m.process(CD_S);
     let who = process();
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &who, 0x1000);
         let events = m.await_events(1);
         who.waiter.cancel();
@@ -337,6 +354,7 @@ fn device_that_gives_up_before_its_record_is_forgotten() {
     m.process(CD_S);
     let who = process();
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let first = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         let second = reader(&m, scope, &who, 0x2000);
@@ -354,6 +372,7 @@ fn forced_model_stalls_whatever_the_device() {
     let m = Bench::with(Features { stall_model: StallModel::StallForced, ..Features::default() });
     m.process(CD_S);
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let access = reader(&m, scope, &process(), 0x1000);
         let events = m.await_events(1);
         m.resume(SID, stag(&events[0]), false);
@@ -367,6 +386,7 @@ fn long_access_stalls_once_for_each_missing_page_and_keeps_its_order() {
     let root = m.process(CD_S);
     let data: Vec<u8> = (0..3 * 4096).map(|n| n as u8 ^ (n >> 8) as u8).collect();
     thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
         let smmu = &m.smmu;
         let source = data.clone();
         let access = scope.spawn(move || smmu.write(&process(), Iova(0x1800), &source));
