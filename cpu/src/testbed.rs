@@ -54,9 +54,12 @@ impl SysRegDevice for TestGic {
     }
 }
 
+/// Whom to call, and when.
+type Slot = (Arc<dyn AlarmTarget>, Option<u64>);
+
 /// Alarms that ring when the test says so.
 #[derive(Default)]
-pub(crate) struct TestAlarms(Mutex<Vec<(Arc<dyn AlarmTarget>, Option<u64>)>>);
+pub(crate) struct TestAlarms(Mutex<Vec<Slot>>);
 
 impl Alarms for TestAlarms {
     fn register(&self, target: Arc<dyn AlarmTarget>) -> usize {

@@ -49,7 +49,8 @@ impl Cpu {
             // SAFETY: blocks come from `find_block` and valid links, and stay where they are until the arena is
             // emptied, which happens only in `find_block`: after it this reference is not used.
             let header = unsafe { block.as_ref() };
-            if cpu.state.pending() != 0 && !std::mem::take(&mut looked) {
+            // Taken first: it speaks of the first block only, also when nothing is pending there any more.
+            if !std::mem::take(&mut looked) && cpu.state.pending() != 0 {
                 cpu.state.pc = header.pc;
                 return;
             }

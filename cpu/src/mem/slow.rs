@@ -235,20 +235,12 @@ impl Cpu {
         self.write_bytes(va, &bytes[..2 * size], T::BYTES, el0)
     }
 
-    /// Several consecutive elements of LD1-LD4: checks that all of `[va, va + bytes)` can be read, so that the
-    /// loads that follow cannot fault half-way. Reads nothing.
-    pub(crate) fn probe_load(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
-        self.probe(va, bytes, AccessKind::Read)
-    }
-
-    /// As [`Self::probe_load`], for ST1-ST4.
+    /// Several consecutive elements of ST1-ST4: checks that all of `[va, va + bytes)` can be written, so that the
+    /// stores that follow cannot fault half-way. Writes nothing.
     pub(crate) fn probe_store(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
-        self.probe(va, bytes, AccessKind::Write)
-    }
-
-    fn probe(&mut self, va: u64, bytes: u64, kind: AccessKind) -> Result<(), Exception> {
         // At most four vectors of 16 bytes, thus two pages.
-        self.locate_span(va, usize::try_from(bytes).unwrap_or(1), 1, kind, self.at_el0())?;
+        let len = usize::try_from(bytes).unwrap_or(1);
+        self.locate_span(va, len, 1, AccessKind::Write, self.at_el0())?;
         Ok(())
     }
 

@@ -383,7 +383,7 @@ fn tlbi_by_address_asid_and_all_reaches_every_table() {
 fn tlbi_of_one_page_inside_a_block_drops_all_of_the_block() {
     let mut m = mmu();
     let block = KERNEL_VA & !0x1f_ffff;
-    m.kernel.set(block, 2, RAM + 0x40_0000 | pte::BLOCK | pte::AF);
+    m.kernel.set(block, 2, (RAM + 0x40_0000) | pte::BLOCK | pte::AF);
     m.cpu.load::<u64>(block + 0x5000).unwrap();
     m.cpu.translate_fetch(block + 0x7000).unwrap();
     m.kernel.set(block, 2, 0);
@@ -401,7 +401,7 @@ fn pages_of_64_kib_translate_and_go_as_a_whole() {
     let va = 0x1234_0000u64;
     bench.ram.store_u64(Pa(level2 + (va >> 29) * 8), level3 | pte::TABLE).unwrap();
     let leaf = Pa(level3 + (va >> 16 & 0x1fff) * 8);
-    bench.ram.store_u64(leaf, RAM + 0x40_0000 | pte::PAGE | pte::AF).unwrap();
+    bench.ram.store_u64(leaf, (RAM + 0x40_0000) | pte::PAGE | pte::AF).unwrap();
     bench.ram.store_u64(Pa(RAM + 0x40_9008), 6).unwrap();
     cpu.state.sys.tcr = 22 | 1 << 14 | 25 << 16 | 2 << 30 | 5 << 32;
     cpu.state.sys.mair = 0xff;

@@ -37,7 +37,7 @@ pub(super) const fn ccsidr(csselr: u64) -> u64 {
 
 /// MPIDR_EL1: 16 vCPUs to a cluster, as many as an SGI's target list has.
 pub(crate) const fn mpidr(cpu: usize) -> u64 {
-    1 << 31 | (cpu as u64 / 16) << 8 | cpu as u64 % 16
+    1 << 31 | (cpu as u64 / 16) << 8 | (cpu as u64 % 16)
 }
 
 /// The vCPU of an affinity value (MPIDR without its flags).

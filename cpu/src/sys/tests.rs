@@ -479,7 +479,7 @@ fn at_reports_the_translation_or_its_fault_in_par() {
         cpu.system_instruction(SysReg::new(1, 0, 7, crm, op2), 0, va + 0x123).unwrap();
         cpu.read_sysreg(PAR_EL1, 0).unwrap()
     };
-    assert_eq!(at(&mut cpu, 8, 0), 0xff << 56 | RAM + 0x30_0000 | 1 << 11 | 3 << 7, "S1E1R");
+    assert_eq!(at(&mut cpu, 8, 0), 0xff << 56 | (RAM + 0x30_0000) | 1 << 11 | 3 << 7, "S1E1R");
     assert_eq!(at(&mut cpu, 8, 1), 0x0f << 1 | 1 << 11 | 1, "S1E1W");
     assert_eq!(at(&mut cpu, 8, 2), 0x0f << 1 | 1 << 11 | 1, "S1E0R");
     tables.set(va, 3, 0);
@@ -668,7 +668,7 @@ fn mmu_on_flat(cpu: &mut Cpu) {
 }
 
 #[test]
-fn release_and_acquire_forbid_the_outcomes_of_store_buffering_and_message_passing() {
+fn release_and_acquire_forbid_the_outcome_of_store_buffering() {
     const ROUNDS: u64 = 20_000;
     let bench = Bench::new(2);
     let (x, y) = (RAM + 0x2000, RAM + 0x3000);
@@ -701,4 +701,74 @@ fn release_and_acquire_forbid_the_outcomes_of_store_buffering_and_message_passin
             assert!(back >= n, "store buffering: {n} read {r}, {} read {back}", r + 1);
         }
     }
+}
+
+#[test]
+fn code_written_by_one_vcpu_runs_on_another_that_has_seen_the_flag_and_an_isb() {
+    const ROUNDS: u64 = 2000;
+    let bench = Bench::new(2);
+    let (flag, function) = (RAM + 0x5000, RAM + 0x6000);
+    let movz_x0 = |round: u64| 0xd280_0000 | ((round & 0xffff) as u32) << 5;
+    bench.code(function, &[movz_x0(0), 0xd65f_03c0]);
+    bench.code(
+        RAM,
+        &[
+            0xc8df_fd41, // loop: ldar x1, [x10]
+            0xd503_3fdf, // isb
+            0x9400_17fe, // bl function
+            0xeb01_001f, // cmp x0, x1
+            0x5400_00a3, // b.lo stale
+            0xeb0b_003f, // cmp x1, x11
+            0x54ff_ff41, // b.ne loop
+            0xaa0c_03e0, // mov x0, x12
+            HVC,         // power off
+            0xaa0c_03e0, // stale: mov x0, x12
+            0xd280_002d, // mov x13, #1
+            HVC,
+        ],
+    );
+    let mut reader = bench.cluster.vcpu(0);
+    reader.set_boot_state(RAM, 0);
+    mmu_on_flat(&mut reader);
+    (reader.state.x[10], reader.state.x[11], reader.state.x[12]) = (flag, ROUNDS, 0x8400_0008);
+    let reader = thread::spawn(move || {
+        assert_eq!(reader.run(), Exit::SystemOff);
+        (reader.state.x[13], reader.state.x[0], reader.state.x[1])
+    });
+    let mut writer = bench.cpu(1);
+    mmu_on_flat(&mut writer);
+    for round in 1..=ROUNDS {
+        writer.store::<u32>(function, movz_x0(round)).unwrap();
+        writer.complete_requests();
+        writer.store_release::<u64>(flag, round).unwrap();
+        // As between blocks: the reader asks for the page back each time that it decodes.
+        writer.serve_requests();
+    }
+    bench_sleep(&writer);
+    let (stale, _, seen) = reader.join().unwrap();
+    assert_eq!((stale, seen), (0, ROUNDS));
+}
+
+#[test]
+fn message_passing_with_release_and_acquire_never_shows_the_flag_without_the_message() {
+    const ROUNDS: u64 = 20_000;
+    let bench = Bench::new(2);
+    let (data, flag) = (RAM + 0x2000, RAM + 0x3000);
+    let mut reader = bench.cpu(1);
+    let reader = thread::spawn(move || {
+        mmu_on_flat(&mut reader);
+        let mut seen = 0;
+        while seen < ROUNDS {
+            seen = reader.load_acquire::<u64>(flag).unwrap();
+            let message = reader.load::<u64>(data).unwrap();
+            assert!(message >= seen, "flag {seen}, message {message}");
+        }
+    });
+    let mut writer = bench.cpu(0);
+    mmu_on_flat(&mut writer);
+    for round in 1..=ROUNDS {
+        writer.store::<u64>(data, round).unwrap();
+        writer.store_release::<u64>(flag, round).unwrap();
+    }
+    reader.join().unwrap();
 }
