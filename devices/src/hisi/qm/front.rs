@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::engine::QueueInfo;
 use super::events::{Events, Ring};
 use super::mailbox::{Command, Context, Mailbox, STATUS_REFUSED};
+use super::queue::{Place, Queue};
 use super::regs::QmReg;
 use super::vft::Vft;
 use crate::hisi::bank::Bank;
@@ -37,86 +38,6 @@ mod doorbell {
     pub(super) const CQ: u8 = 1;
     pub(super) const EQ: u8 = 2;
     pub(super) const AEQ: u8 = 3;
-}
-
-/// Where a queue is with regard to the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Idle,
-    /// In the list of runnable queues.
-    Waiting,
-    /// A worker has a task of it.
-    Running,
-}
-
-#[derive(Debug)]
-pub(super) struct Queue {
-    pub(super) sqc: Option<Sqc>,
-    pub(super) cqc: Option<Cqc>,
-    sq_live: bool,
-    cq_live: bool,
-    /// A ring could not be accessed.
-    is_halted: bool,
-    overflow_told: bool,
-    /// An event is due that has not been written.
-    wants_event: bool,
-    place: Place,
-    life: u64,
-    waiter: Arc<Waiter>,
-    /// Low half of a doorbell that arrives at the queue's own page in two writes.
-    pub(super) bell_low: u32,
-    pub(super) sqes: u32,
-    pub(super) cqes: u32,
-}
-
-impl Queue {
-    fn at_reset() -> Self {
-        Self {
-            sqc: None,
-            cqc: None,
-            sq_live: false,
-            cq_live: false,
-            is_halted: false,
-            overflow_told: false,
-            wants_event: false,
-            place: Place::Idle,
-            life: 0,
-            waiter: Waiter::new(),
-            bell_low: 0,
-            sqes: 0,
-            cqes: 0,
-        }
-    }
-
-    pub(super) const fn is_live(&self) -> bool {
-        self.sq_live && self.cq_live
-    }
-
-    fn has_tasks(&self) -> bool {
-        self.is_live() && !self.is_halted && self.sqc.as_ref().is_some_and(|sqc| sqc.head != sqc.tail)
-    }
-
-    fn is_ready(&self) -> bool {
-        self.has_tasks() && self.cqc.as_ref().is_some_and(|cqc| !cqc.is_full())
-    }
-
-    fn new_life(&mut self) {
-        self.life += 1;
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
-        self.is_halted = false;
-        self.overflow_told = false;
-        self.wants_event = false;
-    }
-
-    /// From now on the queue makes no access and takes no doorbell.
-    fn kill(&mut self) {
-        if self.sq_live || self.cq_live {
-            self.new_life();
-        }
-        self.sq_live = false;
-        self.cq_live = false;
-    }
 }
 
 /// One SQE to execute, with all that a worker needs to know of it.

@@ -3,7 +3,7 @@
 //!
 //! Registers, structures and behaviour as the Linux driver (`hisi_qm`, 6.12) relies on them, for a physical function
 //! of version 3. A store to a register moves state under one lock and wakes a worker; workers make all accesses to
-//! memory, with no lock held ([`worker`]). Each queue has a doorbell page of its own in BAR4, so that a process sees no
+//! memory, with no lock held (`worker`). Each queue has a doorbell page of its own in BAR4, so that a process sees no
 //! register. Deliberately absent: virtual functions and what serves them (messages between functions, the shaper,
 //! live migration), versions 1 and 2.
 //!
@@ -20,6 +20,7 @@ mod engine;
 mod events;
 mod front;
 pub mod mailbox;
+mod queue;
 mod registers;
 pub mod regs;
 #[cfg(test)]

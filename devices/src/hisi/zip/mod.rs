@@ -2,7 +2,7 @@
 //!
 //! There is no public manual: identity, registers and the request format are those that Linux 6.12 (`hisi_zip`) and the
 //! user library UADK rely on, for the physical function of a Kunpeng 930-class device. The engine is [`flate2`]; what
-//! it cannot do, stop inside a stream and give its state to the guest, is [`inflate`]. Deliberately absent: virtual
+//! it cannot do, stop inside a stream and give its state to the guest, is `inflate`. Deliberately absent: virtual
 //! functions, LZ77 and LZ4, storage-integrity fields and ciphers, error injection, reset by ACPI.
 
 mod buffers;

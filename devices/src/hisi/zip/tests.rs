@@ -823,7 +823,7 @@ proptest! {
             sqe[4] = pick(0, sqe[4], sqe[4] % 70_000);
             sqe[7] = pick(1, sqe[7], sqe[7] & 0xe00_000f | 3 << 28);
             sqe[8] = pick(2, sqe[8], sqe[8] & 0xf);
-            sqe[9] = pick(3, sqe[9], sqe[9] % 3 + 1 | sqe[9] >> 7 & 0x100 | 4 << 12);
+            sqe[9] = pick(3, sqe[9], (sqe[9] % 3 + 1) | sqe[9] >> 7 & 0x100 | 4 << 12);
             sqe[14] = pick(4, sqe[14], sqe[14] % 100_000);
             for (at, word) in [(5, 18), (6, 20), (7, 22)] {
                 sqe[word] = pick(at, sqe[word], junk as u32 + sqe[word] % 4096);
