@@ -5,6 +5,7 @@
 //! can give it up when its queue is stopped. Deliberately absent: address translation services; a device with an
 //! ATC has a further port for that.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::{DeviceId, Iova, MsiSink, NotRam, Pa, Pasid, Ram, StreamId};
@@ -61,6 +62,8 @@ pub enum DmaFault {
 #[derive(Debug, Default)]
 pub struct Waiter {
     cancelled: Mutex<bool>,
+    /// A copy of `cancelled`, for the look before each access.
+    is_cancelled: AtomicBool,
     changed: Condvar,
 }
 
@@ -73,19 +76,25 @@ impl Waiter {
 
     /// Gives up waiting accesses, and those to come, until [`Self::rearm`].
     pub fn cancel(&self) {
-        *self.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.set_cancelled(true);
         self.changed.notify_all();
     }
 
     /// Ends a cancellation.
     pub fn rearm(&self) {
-        *self.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.set_cancelled(false);
+    }
+
+    fn set_cancelled(&self, cancelled: bool) {
+        let mut state = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = cancelled;
+        self.is_cancelled.store(cancelled, Ordering::SeqCst);
     }
 
     /// Whether the requester has given up.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.is_cancelled.load(Ordering::SeqCst)
     }
 
     /// Makes waiting accesses look again. The answer must be in place before the call.

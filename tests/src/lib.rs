@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub const PROGRAM: &str = "WARPVMM_BIN";
 /// Environment variable with the folder of the built guest.
 pub const GUEST: &str = "WARPVMM_GUEST";
+/// Environment variable with the path of the distribution's own kernel.
+pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
 
 /// Wall time that no single run may need, however loaded the machine is.
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
@@ -39,6 +41,12 @@ pub fn guest(file: &str) -> PathBuf {
     let path = from_env(GUEST, "guest").join(file);
     assert!(path.exists(), "{} is missing: run the tests by `cargo xtask test`, which builds it", path.display());
     path
+}
+
+/// The distribution's own kernel.
+#[must_use]
+pub fn stock_kernel() -> PathBuf {
+    from_env(STOCK_KERNEL, "guest/stock/vmlinuz")
 }
 
 /// How a run of the program ended.

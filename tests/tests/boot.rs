@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use e2e::{Run, guest, wait};
+use e2e::{Run, guest, stock_kernel, wait};
 
 /// The kernel's own words for each part that it must find.
 #[test]
@@ -52,6 +52,19 @@ fn fifty_boots_in_a_row_end_without_a_hang() {
     for _ in 0..50 {
         Run::job("/bin/true").args(&["--timeout", "60"]).finish().expect_status(0);
     }
+}
+
+/// The distribution's kernel was built for real machines: that it boots is a proof that the board is one.
+#[test]
+fn stock_kernel_of_the_distribution_boots_to_our_init() {
+    Run::new(&["run", "--timeout", "240", "--append", "console=ttyAMA0 panic=-1 warp.run=\"uname -r\""])
+        .args(&["--kernel".as_ref(), stock_kernel().as_os_str()])
+        .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
+        .finish()
+        .expect_status(0)
+        .expect_console("arm-smmu-v3 9050000.iommu: ias 48-bit")
+        .expect_console("-arm64")
+        .expect_console("warp: exit status 0");
 }
 
 #[test]

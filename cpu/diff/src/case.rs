@@ -38,7 +38,9 @@ impl Case {
         for (i, x) in self.x.iter().enumerate() {
             block[8 * i..8 * i + 8].copy_from_slice(&x.to_le_bytes());
         }
-        for (at, value) in [(NZCV_AT, self.nzcv), (FPCR_AT, self.fpcr), (FPSR_AT, self.fpsr), (SP_AT, self.sp)] {
+        for (at, value) in
+            [(NZCV_AT, self.nzcv), (FPCR_AT, self.fpcr), (FPSR_AT, self.fpsr), (SP_AT, self.sp)]
+        {
             block[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
         for (i, v) in self.v.iter().enumerate() {

@@ -87,7 +87,12 @@ impl Engine {
     }
 
     /// Runs the image and returns its dump.
-    pub(crate) fn run(&self, image: &[u8], end: u64, (dump, dump_bytes): (u64, usize)) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn run(
+        &self,
+        image: &[u8],
+        end: u64,
+        (dump, dump_bytes): (u64, usize),
+    ) -> anyhow::Result<Vec<u8>> {
         if end > FAULTS {
             bail!("the batch is too large for the engine's RAM");
         }

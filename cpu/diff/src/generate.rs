@@ -21,7 +21,9 @@ pub(crate) fn rows_of(class: Class, features: Features) -> Vec<&'static Row> {
     cpu::insn::ROWS
         .iter()
         .filter(|row| row.class == class && features.has(row.feature))
-        .filter(|row| !matches!(row.kind, Kind::System) && !matches!(row.class, Class::System | Class::Exception))
+        .filter(|row| {
+            !matches!(row.kind, Kind::System) && !matches!(row.class, Class::System | Class::Exception)
+        })
         .collect()
 }
 
@@ -78,7 +80,8 @@ fn word_of(row: &Row, random: &mut Random, features: Features) -> Option<u32> {
         }
     }
     // x30 holds the case's address.
-    let usable = op_of(word, features) == row.op && !row.unpredictable(word) && names_general(row, word, 30) == 0;
+    let usable =
+        op_of(word, features) == row.op && !row.unpredictable(word) && names_general(row, word, 30) == 0;
     usable.then_some(word)
 }
 
@@ -89,7 +92,8 @@ fn exclusive_store(load: u32, random: &mut Random, features: Features) -> Option
     let base = load >> 5 & 31;
     let (status, data) = (random.next() as u32 & 31, random.next() as u32 & 31);
     let data2 = if load & PAIR != 0 { random.next() as u32 & 31 } else { 31 };
-    let word = load & 0xffe0_03e0 & !LOAD | status << 16 | (random.next() as u32 & 1) << 15 | data2 << 10 | data;
+    let word =
+        load & 0xffe0_03e0 & !LOAD | status << 16 | (random.next() as u32 & 1) << 15 | data2 << 10 | data;
     let row = op_of(word, features).row()?;
     let usable = !row.unpredictable(word) && ![status, data, data2].contains(&30) && load & 31 != base;
     usable.then_some(word)

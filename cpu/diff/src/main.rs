@@ -12,6 +12,8 @@ mod qemu;
 mod random;
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -44,6 +46,9 @@ struct Args {
     /// Cases in a batch
     #[arg(long, value_name = "N", default_value_t = 4000)]
     batch: usize,
+    /// Classes compared at the same time; by default, one per processor
+    #[arg(long, short = 'j', value_name = "N")]
+    jobs: Option<usize>,
     /// Differences to print before giving a class up
     #[arg(long, value_name = "N", default_value_t = 3)]
     show: usize,
@@ -68,22 +73,21 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<usize> {
-    let engine = Engine::new()?;
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let job = Job { engine: &engine, folder: folder.path(), features: Features::default() };
+    let features = Features::default();
     let seed = match args.seed {
         Some(seed) => seed,
         None => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64,
     };
     let mut groups: Vec<(String, Vec<&'static Row>)> = Class::ALL
         .iter()
-        .map(|&class| (class.name().to_string(), generate::rows_of(class, job.features)))
+        .map(|&class| (class.name().to_string(), generate::rows_of(class, features)))
         .collect();
     if let Some(name) = &args.class {
         if groups.iter().any(|(class, _)| class == name) {
             groups.retain(|(class, _)| class == name);
         } else {
-            let rows = groups.into_iter().flat_map(|(_, rows)| rows).filter(|row| row.name.contains(name.as_str()));
+            let rows =
+                groups.into_iter().flat_map(|(_, rows)| rows).filter(|row| row.name.contains(name.as_str()));
             groups = vec![(name.clone(), rows.collect())];
         }
     }
@@ -91,10 +95,24 @@ fn run(args: &Args) -> anyhow::Result<usize> {
     if groups.is_empty() {
         bail!("no instructions called {:?}", args.class.as_deref().unwrap_or(""));
     }
-    let mut total = 0;
-    for (name, rows) in &groups {
-        total += class(&job, args, name, rows, seed)?;
-    }
+    let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let queue = Mutex::new(groups.iter());
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let totals: Vec<anyhow::Result<usize>> = thread::scope(|scope| {
+        let worker = || -> anyhow::Result<usize> {
+            let engine = Engine::new()?;
+            let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+            let job = Job { engine: &engine, folder: folder.path(), features };
+            let mut total = 0;
+            while let Some((name, rows)) = take() {
+                total += class(&job, args, name, rows, seed)?;
+            }
+            Ok(total)
+        };
+        let workers: Vec<_> = (0..jobs.clamp(1, groups.len())).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("its panic has been printed")).collect()
+    });
+    let total = totals.into_iter().sum::<anyhow::Result<usize>>()?;
     println!("{} classes, {total} differences", groups.len());
     Ok(total)
 }
@@ -183,7 +201,9 @@ fn make(
 
 /// Whether a row's accesses must be aligned.
 fn ordered(name: &str) -> bool {
-    ["ldar", "stlr", "ldapr", "ldlar", "stllr", "ldx", "ldax", "stx", "stlx"].iter().any(|p| name.starts_with(p))
+    ["ldar", "stlr", "ldapr", "ldlar", "stllr", "ldx", "ldax", "stx", "stlx"]
+        .iter()
+        .any(|p| name.starts_with(p))
 }
 
 fn layout_of(cases: &[Case]) -> Layout {
