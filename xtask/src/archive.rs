@@ -48,9 +48,15 @@ impl Archive {
         let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
         let codename =
             os_release(&release, "VERSION_CODENAME").context("/etc/os-release has no VERSION_CODENAME")?;
-        let targets =
-            process::output(Command::new("apt-get").args(["indextargets", "--format", TARGET_FORMAT]))?;
-        let suites = debian_suites(&targets, codename);
+        let targets = |more: &[&str]| {
+            let mut command = Command::new("apt-get");
+            process::output(command.args(["indextargets", "--format", TARGET_FORMAT]).args(more))
+        };
+        let mut suites = debian_suites(&targets(&[])?, codename);
+        if suites.is_empty() {
+            // Before the first `apt-get update` apt only tells what is configured, and only when asked.
+            suites = debian_suites(&targets(&["--no-release-info"])?, codename);
+        }
         let Some(base) = suites.iter().find(|suite| suite.release == codename) else {
             bail!(
                 "apt is not set up for Debian {codename} (component main), so there is no archive to take the kernel \
@@ -215,10 +221,9 @@ fn debian_suites(targets: &str, codename: &str) -> Vec<Suite> {
         let fields: Vec<&str> = line.split('|').collect();
         let [address, release, origin, "main", "Packages"] = fields[..] else { continue };
         let ours = origin == "Debian" || origin.is_empty() || origin.starts_with("$(");
-        let current = release == codename
-            || release
-                .strip_prefix(codename)
-                .is_some_and(|rest| rest.starts_with('-') || rest.starts_with('/'));
+        let current = release
+            .strip_prefix(codename)
+            .is_some_and(|rest| matches!(rest, "" | "-updates" | "-security" | "-backports"));
         let suite = Suite { address: address.to_owned(), release: release.to_owned() };
         if ours && current && !suites.contains(&suite) {
             suites.push(suite);
@@ -283,6 +288,9 @@ http://elsewhere.example/apt/|stable|Elsewhere|main|Packages
     fn other_vendors_and_releases_are_left_out() {
         assert!(debian_suites("http://e.example/|bookworm|Elsewhere|main|Packages\n", "bookworm").is_empty());
         assert!(debian_suites("http://e.example/|bullseye|Debian|main|Packages\n", "bookworm").is_empty());
+        assert!(
+            debian_suites("http://e.example/|bookworm-x|$(ORIGIN)|main|Packages\n", "bookworm").is_empty()
+        );
     }
 
     #[test]
