@@ -22,6 +22,8 @@ pub(crate) mod simd_misc;
 pub(crate) mod simd_move;
 pub(crate) mod simd_same;
 pub(crate) mod simd_shift;
+#[cfg(test)]
+mod simd_tests;
 pub(crate) mod simd_wide;
 pub(crate) mod structure;
 pub(crate) mod system;
