@@ -27,7 +27,8 @@ fn main() {
     }
     let chosen: Vec<&str> =
         KERNELS.into_iter().filter(|k| arguments.is_empty() || arguments.iter().any(|a| a == k)).collect();
-    let with_qemu = Command::new("qemu-system-aarch64").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let with_qemu =
+        Command::new("qemu-system-aarch64").arg("--version").stdout(Stdio::null()).status().is_ok();
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     println!("{:10} {:>9} {:>9} {:>7}  result", "kernel", "engine s", "QEMU s", "ratio");
     let mut ratios = Vec::new();

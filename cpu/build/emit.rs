@@ -104,7 +104,13 @@ fn classes(out: &mut String, rows: &[Row]) {
 
 fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
     let _ = writeln!(out, "static FIRST: [u32; {}] = {:?};", tree.first.len(), tree.first);
-    let _ = writeln!(out, "static SECOND: [[u32; {}]; {}] = {:?};", 1 << SECOND_BITS, tree.second.len(), tree.second);
+    let _ = writeln!(
+        out,
+        "static SECOND: [[u32; {}]; {}] = {:?};",
+        1 << SECOND_BITS,
+        tree.second.len(),
+        tree.second
+    );
     let _ = writeln!(out, "static ENTRIES: [Entry; {}] = [", tree.entries.len());
     for &i in &tree.entries {
         let row = &rows[i];
@@ -193,7 +199,8 @@ fn text(out: &mut String, rows: &[Row]) {
             rest = &rest[close + 1..];
         }
         format.push_str(rest);
-        let _ = writeln!(out, "Op::{} => {{ {} format!({format:?}{args}) }}", row.variant(), lets(row, &args));
+        let _ =
+            writeln!(out, "Op::{} => {{ {} format!({format:?}{args}) }}", row.variant(), lets(row, &args));
     }
     out.push_str("_ => return None,\n})\n}\n");
 }
@@ -241,9 +248,7 @@ fn metadata(out: &mut String, rows: &[Row]) {
 fn lets(row: &Row, code: &str) -> String {
     let mut out = String::new();
     for f in &row.fields {
-        let used = code
-            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .any(|word| word == f.name);
+        let used = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == f.name);
         if used {
             let mask = ((1u64 << f.width) - 1) as u32;
             let _ = write!(out, "let {} = (word >> {}) & {mask:#x}; ", f.name, f.lsb);

@@ -71,11 +71,11 @@ pub(crate) const KINDS: [&str; 5] = ["plain", "fallible", "branch", "indirect", 
 pub(crate) const ROLES: [&str; 8] = ["r", "w", "rsp", "wsp", "rwsp", "vr", "vw", "vrw"];
 pub(crate) const SLOTS: [&str; 7] = ["rd", "rn", "rm", "ra", "a", "b", "imm"];
 pub(crate) const FEATURES: [&str; 24] = [
-    "base", "crc32", "lse", "lrcpc", "lrcpc2", "flagm", "flagm2", "aes", "pmull", "sha1", "sha256", "sha512", "sha3", "rdm",
-    "sb", "uao", "dit", "ssbs",
-    "fp16", "dotprod", "fhm", "fcma", "jscvt", "lse2",
+    "base", "crc32", "lse", "lrcpc", "lrcpc2", "flagm", "flagm2", "aes", "pmull", "sha1", "sha256", "sha512",
+    "sha3", "rdm", "sb", "uao", "dit", "ssbs", "fp16", "dotprod", "fhm", "fcma", "jscvt", "lse2",
 ];
-pub(crate) const MEMORY: [&str; 8] = ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
+pub(crate) const MEMORY: [&str; 8] =
+    ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
 
 /// The rows of one file. Errors read `line: message`.
 pub(crate) fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
@@ -332,7 +332,9 @@ fn pattern(text: &str) -> Result<(u32, u32, Vec<Field>), String> {
             return Err(format!("the pattern has more than 32 bits at `{token}`"));
         }
         // Counted from the top for now.
-        if let Some(field) = fields.last_mut().filter(|_| token.contains(':') || !token.starts_with(['0', '1', '?'])) {
+        if let Some(field) =
+            fields.last_mut().filter(|_| token.contains(':') || !token.starts_with(['0', '1', '?']))
+        {
             field.lsb = 32 - used;
         }
     }

@@ -34,7 +34,8 @@ pub(crate) fn build(rows: &[Row]) -> Tree {
         } else {
             let mut table = Vec::new();
             for sub in 0..1u32 << SECOND_BITS {
-                let list = matching(rows, &here, sub << SECOND_SHIFT, ((1 << SECOND_BITS) - 1) << SECOND_SHIFT);
+                let list =
+                    matching(rows, &here, sub << SECOND_SHIFT, ((1 << SECOND_BITS) - 1) << SECOND_SHIFT);
                 table.push(tree.list(&list));
             }
             let index = tree.second.iter().position(|t| *t == table).unwrap_or_else(|| {

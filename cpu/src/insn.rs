@@ -26,17 +26,17 @@ pub struct Insn {
     /// What it does.
     pub op: Op,
     /// Destination, or the transferred register of a load or store.
-    pub rd: u8,
+    pub(crate) rd: u8,
     /// First source or base.
-    pub rn: u8,
+    pub(crate) rn: u8,
     /// Second source.
-    pub rm: u8,
+    pub(crate) rm: u8,
     /// Third source, or second transferred register.
-    pub ra: u8,
+    pub(crate) ra: u8,
     /// Small operand: a shift amount, condition, lane, ...
-    pub a: u8,
+    pub(crate) a: u8,
     /// Another.
-    pub b: u8,
+    pub(crate) b: u8,
     /// The instruction as it is in memory.
     pub raw: u32,
     /// Immediate, offset or absolute target.

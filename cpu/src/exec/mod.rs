@@ -49,10 +49,13 @@ pub(crate) fn fall_through(_cpu: &mut Cpu, _i: &Insn) -> bool {
 
 /// Register access by the numbers of an [`Insn`].
 impl Cpu {
-    /// The 64-bit register in slot value `n`.
+    /// The 64-bit register in slot value `n`: `rd`, `rn`, `rm` or `ra` of an [`Insn`].
     #[inline(always)]
     pub(crate) fn x(&self, n: u8) -> u64 {
-        self.state.x[n as usize]
+        debug_assert!(usize::from(n) < self.state.x.len());
+        // SAFETY: the decoder puts only register numbers below 34 into these slots: every role ends in one, and
+        // other expressions are cut to five bits.
+        unsafe { *self.state.x.get_unchecked(usize::from(n)) }
     }
 
     /// The low 32 bits of register `n`.
@@ -64,7 +67,9 @@ impl Cpu {
     /// Writes all 64 bits of register `n`.
     #[inline(always)]
     pub(crate) fn set_x(&mut self, n: u8, value: u64) {
-        self.state.x[n as usize] = value;
+        debug_assert!(usize::from(n) < self.state.x.len());
+        // SAFETY: as in `x`.
+        unsafe { *self.state.x.get_unchecked_mut(usize::from(n)) = value };
     }
 
     /// Writes a 32-bit result: the upper half becomes zero.

@@ -106,7 +106,11 @@ pub(crate) fn multiple_store<const REGS: u32, const EACH: u32, const WRITEBACK: 
     if EACH == 1 {
         for n in 0..REGS {
             let value = cpu.v(nth(i, n));
-            if i.b == 0 { cpu.store(va, value as u64)? } else { cpu.store(va, value)? }
+            if i.b == 0 {
+                cpu.store(va, value as u64)?
+            } else {
+                cpu.store(va, value)?
+            }
             va = va.wrapping_add(register_bytes);
         }
     } else {
@@ -161,7 +165,10 @@ pub(crate) fn single_store<T: Scalar, const REGS: u32, const WRITEBACK: u8>(
 }
 
 /// LD1R to LD4R: one element per register, in all its lanes.
-pub(crate) fn replicate<const REGS: u32, const WRITEBACK: u8>(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+pub(crate) fn replicate<const REGS: u32, const WRITEBACK: u8>(
+    cpu: &mut Cpu,
+    i: &Insn,
+) -> Result<(), Exception> {
     let start = base(cpu, i)?;
     let mut loaded = [0u64; 4];
     for (n, value) in (0..).zip(loaded.iter_mut().take(REGS as usize)) {

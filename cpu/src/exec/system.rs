@@ -119,7 +119,8 @@ pub(crate) fn xaflag(cpu: &mut Cpu, _i: &Insn) {
     let nzcv = cpu.state.flags.nibble();
     let (z, c) = (nzcv >> 2 & 1, nzcv >> 1 & 1);
     let (not_z, not_c) = (z ^ 1, c ^ 1);
-    cpu.state.flags = Flags::from_nzcv((not_c & not_z) << 31 | (z & c) << 30 | (c | z) << 29 | (not_c & z) << 28);
+    cpu.state.flags =
+        Flags::from_nzcv((not_c & not_z) << 31 | (z & c) << 30 | (c | z) << 29 | (not_c & z) << 28);
 }
 
 pub(crate) fn mrs(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {

@@ -264,7 +264,8 @@ fn random_words_never_panic() {
         cpu.state.sys.cpacr = 3 << 20;
         for n in 0..31 {
             // Some registers point into RAM.
-            cpu.state.x[n] = if n % 2 == 0 { RAM + 0x8000 + u64::from(next() & 0x7ff8) } else { u64::from(next()) << 20 };
+            cpu.state.x[n] =
+                if n % 2 == 0 { RAM + 0x8000 + u64::from(next() & 0x7ff8) } else { u64::from(next()) << 20 };
         }
         assert_eq!(cpu.run(), Exit::SystemOff);
     }

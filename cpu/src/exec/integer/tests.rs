@@ -68,7 +68,11 @@ fn results_and_flags_are_the_architectures() {
 
         assert_eq!(cpu.run(), crate::Exit::SystemOff);
 
-        assert_eq!((cpu.state.x[3], cpu.state.flags.nibble()), (x3, nzcv_after), "{text} x1={x1:#x} x2={x2:#x}");
+        assert_eq!(
+            (cpu.state.x[3], cpu.state.flags.nibble()),
+            (x3, nzcv_after),
+            "{text} x1={x1:#x} x2={x2:#x}"
+        );
         assert_eq!(cpu.state.x[usize::from(crate::state::ZERO)], 0);
     }
 }
