@@ -42,7 +42,7 @@ impl Flags {
     #[inline]
     #[must_use]
     pub const fn nibble(&self) -> u32 {
-        (self.n >> 63) as u32 * 8 | (self.z == 0) as u32 * 4 | self.c * 2 | self.v
+        ((self.n >> 63) as u32 * 8) | ((self.z == 0) as u32 * 4) | (self.c * 2) | self.v
     }
 
     /// The flags of bits \[31:28\].

@@ -386,12 +386,12 @@ pub(crate) fn umsubl(cpu: &mut Cpu, i: &Insn) {
 #[inline(always)]
 pub(crate) fn smulh(cpu: &mut Cpu, i: &Insn) {
     let (a, b) = (cpu.x(i.rn).cast_signed(), cpu.x(i.rm).cast_signed());
-    cpu.set_x(i.rd, (i128::from(a) * i128::from(b) >> 64) as u64);
+    cpu.set_x(i.rd, ((i128::from(a) * i128::from(b)) >> 64) as u64);
 }
 
 #[inline(always)]
 pub(crate) fn umulh(cpu: &mut Cpu, i: &Insn) {
-    cpu.set_x(i.rd, (u128::from(cpu.x(i.rn)) * u128::from(cpu.x(i.rm)) >> 64) as u64);
+    cpu.set_x(i.rd, ((u128::from(cpu.x(i.rn)) * u128::from(cpu.x(i.rm))) >> 64) as u64);
 }
 
 pub(crate) fn crc32<T: crc::Chunk>(cpu: &mut Cpu, i: &Insn) {

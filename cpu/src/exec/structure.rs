@@ -1,8 +1,8 @@
 //! LD1 to LD4 and ST1 to ST4: structures of vector elements.
 //!
-//! Arm ARM C3.2.9, C7.2 LD1 and following. An instruction that crosses into a page it may not access must not have
-//! written any register or memory: all of it is probed before the first element moves, unless it is one access.
-//! `WRITEBACK` is 0 for none, 1 for the bytes transferred, 2 for a register.
+//! Arm ARM C3.2.9, C7.2 LD1 and following. An instruction that crosses into a page it may not access must have
+//! changed nothing: loads collect all elements before they write a register, stores of more than one access probe all
+//! of their bytes first. `WRITEBACK` is 0 for none, 1 for the bytes transferred, 2 for a register.
 
 use super::memory::base;
 use crate::insn::Insn;
@@ -13,7 +13,7 @@ use crate::{Cpu, Exception};
 #[inline]
 fn lane(vector: u128, log: u8, lane: u32) -> u64 {
     let bits = 8u32 << log;
-    let element = vector >> (lane * bits & 127);
+    let element = vector >> ((lane * bits) & 127);
     if bits == 64 { element as u64 } else { element as u64 & ((1 << bits) - 1) }
 }
 
@@ -21,7 +21,7 @@ fn lane(vector: u128, log: u8, lane: u32) -> u64 {
 #[inline]
 fn with_lane(vector: u128, log: u8, lane: u32, value: u64) -> u128 {
     let bits = 8u32 << log;
-    let shift = lane * bits & 127;
+    let shift = (lane * bits) & 127;
     let mask = if bits == 64 { u128::from(u64::MAX) } else { (1 << bits) - 1 };
     vector & !(mask << shift) | (u128::from(value) & mask) << shift
 }

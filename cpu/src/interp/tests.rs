@@ -3,7 +3,7 @@
 use hw::Pa;
 
 use crate::insn::{Features, Kind, decode};
-use crate::testbed::{Bench, RAM, Tables, mmu_on, pte};
+use crate::testbed::{Bench, RAM, Tables, mmu_on};
 use crate::{Cpu, Exit};
 
 /// MOV W0, #0x8400_0008; HVC #0: PSCI SYSTEM_OFF.
@@ -196,7 +196,6 @@ fn same_address_under_another_table_runs_other_code() {
     assert_eq!(cpu.run(), Exit::SystemOff);
 
     assert_eq!((cpu.state.x[20], cpu.state.x[21]), (1, 2));
-    let _ = pte::PAGE;
 }
 
 #[test]
