@@ -133,7 +133,10 @@ fn outputs_that_cannot_be_written_are_refused_before_the_boot() {
     for (output, message) in cases {
         compress(&input, output, &[]).finish().expect_status(1).expect_stderr(message);
     }
-    compress(&folder.path("nothing"), &folder.path("out"), &[]).finish().expect_status(1).expect_stderr("cannot read");
+    compress(&folder.path("nothing"), &folder.path("out"), &[])
+        .finish()
+        .expect_status(1)
+        .expect_stderr("cannot read");
     assert_eq!(fs::read(&existing).expect("it exists"), b"keep me");
     assert!(started.elapsed() < Duration::from_secs(30), "no guest was booted");
 }

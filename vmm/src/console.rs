@@ -84,7 +84,8 @@ impl Console {
     pub fn start(outputs: Outputs, on_panic_end: Box<dyn Fn() + Send + Sync>) -> io::Result<Arc<Self>> {
         let Outputs { stdout, log, watch } = outputs;
         let state = Mutex::new(State { watch, ..State::default() });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), on_panic_end, on_room: OnceLock::new() });
+        let shared =
+            Arc::new(Shared { state, changed: Condvar::new(), on_panic_end, on_room: OnceLock::new() });
         let for_thread = Arc::clone(&shared);
         let thread =
             thread::Builder::new().name("console".into()).spawn(move || drain(&for_thread, stdout, log))?;

@@ -160,7 +160,9 @@ impl Machine {
                 let run = std::panic::AssertUnwindSafe(|| vcpu.run());
                 match std::panic::catch_unwind(run) {
                     Ok(exit) => switch.stop(Reason::Guest(exit)),
-                    Err(_) => switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it"))),
+                    Err(_) => {
+                        switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it")))
+                    }
                 }
             });
             threads.push(thread.context("cannot start a vCPU's thread")?);

@@ -40,7 +40,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     };
     let machine = Machine::build(setup)?;
     let is_terminal = io::stdin().is_terminal();
-    let raw = if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };
+    let raw =
+        if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };
     restore_terminal_on_panic();
     let console = Some(machine.console_input());
     let inputs = Inputs {
@@ -57,7 +58,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     }
     match &ended.reason {
         Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
-        Reason::Timeout => eprintln!("\nwarpvmm: time limit of {:?} passed", args.machine.timeout.unwrap_or_default()),
+        Reason::Timeout => {
+            eprintln!("\nwarpvmm: time limit of {:?} passed", args.machine.timeout.unwrap_or_default())
+        }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
         Reason::Guest(_) | Reason::Signal(_) => {}

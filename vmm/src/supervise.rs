@@ -216,7 +216,9 @@ impl Stdin {
             match key {
                 Key::Guest(bytes) => self.waiting.extend(bytes),
                 Key::Quit => self.switch.stop(Reason::Quit),
-                Key::Help => eprint!("\r\nCtrl-A X: leave   Ctrl-A Ctrl-A: send Ctrl-A   Ctrl-A H: this list\r\n"),
+                Key::Help => {
+                    eprint!("\r\nCtrl-A X: leave   Ctrl-A Ctrl-A: send Ctrl-A   Ctrl-A H: this list\r\n")
+                }
             }
         }
     }
@@ -265,7 +267,8 @@ mod tests {
         let signals = Signals::block().unwrap();
         switch.stop(Reason::Guest(Exit::SystemOff));
         switch.stop(Reason::Panic);
-        let inputs = Inputs { signals: &signals, timeout: None, console: None, escape_key: false, tick: None };
+        let inputs =
+            Inputs { signals: &signals, timeout: None, console: None, escape_key: false, tick: None };
         assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Guest(Exit::SystemOff));
     }
 

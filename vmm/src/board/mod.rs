@@ -69,9 +69,10 @@ impl Board {
     /// A line for the user: no memory, no threads.
     pub fn assemble(config: BoardConfig) -> anyhow::Result<Self> {
         let cpus = config.cpus as usize;
-        let ram = Arc::new(Ram::new(&[(Pa(map::RAM_BASE), config.ram_bytes)]).map_err(|e| {
-            Failed::new(format!("{e}; try a smaller --memory"))
-        })?);
+        let ram = Arc::new(
+            Ram::new(&[(Pa(map::RAM_BASE), config.ram_bytes)])
+                .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
+        );
         let clock = HostClock::new();
         let alarms = AlarmThread::start(Arc::clone(&clock)).context("cannot start the alarms' thread")?;
         let mut bus = Bus::default();

@@ -52,7 +52,10 @@ impl PciDevices {
         let count = accels.iter().filter(|a| **a != Accel::None).count() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
-            return Err(Failed::new(format!("{count} accelerators and drives, but there is room for {most}")).into());
+            return Err(Failed::new(format!(
+                "{count} accelerators and drives, but there is room for {most}"
+            ))
+            .into());
         }
         let host = PciHost::new();
         let crew = Crew::new();

@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn tree_is_flattened_with_its_magic_and_a_nul_in_a_string_is_an_error() {
-        let tree = Node::new("").cells("#address-cells", &[2]).child(Node::new("chosen").strings("bootargs", &["a"]));
+        let tree = Node::new("")
+            .cells("#address-cells", &[2])
+            .child(Node::new("chosen").strings("bootargs", &["a"]));
         assert_eq!(tree.flatten().unwrap()[..4], [0xd0, 0x0d, 0xfe, 0xed]);
         assert!(Node::new("").strings("bootargs", &["a\0b"]).flatten().is_err());
     }

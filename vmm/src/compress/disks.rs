@@ -120,7 +120,9 @@ impl BlockBackend for OutputDisk {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file.write_all_at(data, offset).inspect_err(|e| {
             let mut first = self.first_error.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| e.raw_os_error().map_or_else(|| e.kind().into(), io::Error::from_raw_os_error));
+            first.get_or_insert_with(|| {
+                e.raw_os_error().map_or_else(|| e.kind().into(), io::Error::from_raw_os_error)
+            });
         })
     }
 
@@ -151,7 +153,8 @@ mod tests {
     fn empty_input_still_is_a_disk_and_output_has_room_for_the_record() {
         let disk = InputDisk::new(tempfile::tempfile().unwrap(), 0, Arc::default());
         assert_eq!(disk.len(), SECTOR);
-        let disk = OutputDisk::new(tempfile::tempfile().unwrap(), output_bound(0, false), Arc::default()).unwrap();
+        let disk =
+            OutputDisk::new(tempfile::tempfile().unwrap(), output_bound(0, false), Arc::default()).unwrap();
         assert_eq!(disk.len() % RECORD_BYTES, 0);
         assert!(disk.record_offset() >= MIB);
     }

@@ -54,8 +54,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let in_disk =
         InputDisk::new(input.try_clone().context("cannot reopen the input")?, input_len, progress.counter());
     let out_file = output.file().try_clone().context("cannot reopen the output")?;
-    let out_disk = OutputDisk::new(out_file, output_bound(input_len, args.decompress), Arc::clone(&first_error))
-        .map_err(|e| Failed::new(format!("cannot write the output {:?}: {e}", args.output)))?;
+    let out_disk =
+        OutputDisk::new(out_file, output_bound(input_len, args.decompress), Arc::clone(&first_error))
+            .map_err(|e| Failed::new(format!("cannot write the output {:?}: {e}", args.output)))?;
     let record_offset = out_disk.record_offset();
 
     let setup = Setup {
@@ -88,13 +89,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let record = read_record(output.file(), record_offset, &ended)?;
     check_record(args, &record, input_len, record_offset, &ended)?;
 
-    let (compressed, plain) =
-        if args.decompress { (&input, output.file()) } else { (output.file(), &input) };
-    let (compressed_len, plain_len) = if args.decompress {
-        (input_len, record.output_bytes)
-    } else {
-        (record.output_bytes, input_len)
-    };
+    let (compressed, plain) = if args.decompress { (&input, output.file()) } else { (output.file(), &input) };
+    let (compressed_len, plain_len) =
+        if args.decompress { (input_len, record.output_bytes) } else { (record.output_bytes, input_len) };
     let verifying = Instant::now();
     match verify::verify(args.format, (compressed, compressed_len), (plain, plain_len), || {
         signals.arrived().is_some()
@@ -104,11 +101,13 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
             return Err(Failed::with_status(Status::Interrupted, "interrupted").into());
         }
         Err(mismatch) => {
-            return Err(Failed::new(format!("the accelerator's output is wrong, and was not kept: {mismatch}")).into());
+            return Err(Failed::new(format!(
+                "the accelerator's output is wrong, and was not kept: {mismatch}"
+            ))
+            .into());
         }
     }
-    let report =
-        Report::new(args, &record, &ended.stats, input_len, wall, verifying.elapsed());
+    let report = Report::new(args, &record, &ended.stats, input_len, wall, verifying.elapsed());
     if let Some(path) = &args.report_json {
         let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
         std::fs::write(path, json + "\n").with_context(|| format!("cannot write the report {path:?}"))?;
@@ -183,7 +182,9 @@ fn check_record(
 ) -> anyhow::Result<()> {
     let message = record.message.as_deref().unwrap_or("no reason given");
     let failed = match record.status.as_str() {
-        "ok" if record.output_bytes > capacity => "the guest claims more output than fits its disk".to_string(),
+        "ok" if record.output_bytes > capacity => {
+            "the guest claims more output than fits its disk".to_string()
+        }
         "ok" if record.input_bytes != input_len => {
             format!("the guest used {} of {input_len} input bytes", record.input_bytes)
         }
@@ -218,7 +219,9 @@ impl Progress {
         let bar = (!args.quiet && io::stderr().is_terminal()).then(|| {
             let style = "{msg:.dim} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta}";
             let bar = indicatif::ProgressBar::new(input_len);
-            bar.set_style(indicatif::ProgressStyle::with_template(style).expect("a constant").progress_chars("=> "));
+            bar.set_style(
+                indicatif::ProgressStyle::with_template(style).expect("a constant").progress_chars("=> "),
+            );
             bar.set_message("booting the guest");
             bar
         });

@@ -67,11 +67,8 @@ impl Report {
         machine: Duration,
         verify: Duration,
     ) -> Self {
-        let (plain, compressed) = if args.decompress {
-            (record.output_bytes, input_len)
-        } else {
-            (input_len, record.output_bytes)
-        };
+        let (plain, compressed) =
+            if args.decompress { (record.output_bytes, input_len) } else { (input_len, record.output_bytes) };
         let busy_seconds = record.busy_ns as f64 / 1e9;
         Self {
             input: args.input.clone(),
@@ -100,7 +97,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = |n: u64| if n < 1024 { human_bytes(n) } else { format!("{} ({n} bytes)", human_bytes(n)) };
+        let bytes =
+            |n: u64| if n < 1024 { human_bytes(n) } else { format!("{} ({n} bytes)", human_bytes(n)) };
         writeln!(f, "{} {} -> {}", self.operation, self.input.display(), self.output.display())?;
         writeln!(f, "  guest kernel  {}", self.guest_kernel)?;
         writeln!(f, "  device        {}", self.device)?;
@@ -115,8 +113,16 @@ impl fmt::Display for Report {
             None => writeln!(f)?,
         }
         writeln!(f, "  commands      {} on {} queue(s)", self.commands, self.queues)?;
-        writeln!(f, "  SMMU          {} page faults served, {} TLB hits, {} walks", self.page_faults, self.tlb_hits, self.table_walks)?;
+        writeln!(
+            f,
+            "  SMMU          {} page faults served, {} TLB hits, {} walks",
+            self.page_faults, self.tlb_hits, self.table_walks
+        )?;
         writeln!(f, "  verified      yes, with the host's inflate")?;
-        writeln!(f, "  took          {:.2} s for the machine, {:.2} s to verify", self.machine_seconds, self.verify_seconds)
+        writeln!(
+            f,
+            "  took          {:.2} s for the machine, {:.2} s to verify",
+            self.machine_seconds, self.verify_seconds
+        )
     }
 }

@@ -189,7 +189,10 @@ mod tests {
         wrong[700_000] ^= 1;
         let gzip = packed(Format::Gzip, &data());
         assert!(matches!(check(Format::Gzip, &gzip, &wrong), Err(Mismatch::Differs(700_000))));
-        assert!(matches!(check(Format::Gzip, &gzip, &data()[1..]), Err(Mismatch::Differs(_) | Mismatch::Length { .. })));
+        assert!(matches!(
+            check(Format::Gzip, &gzip, &data()[1..]),
+            Err(Mismatch::Differs(_) | Mismatch::Length { .. })
+        ));
         assert!(matches!(check(Format::Gzip, &gzip, &data()[..999]), Err(Mismatch::Length { .. })));
         let cut = &gzip[..gzip.len() - 4];
         assert!(matches!(check(Format::Gzip, cut, &data()), Err(Mismatch::Inflate { .. })));
