@@ -180,6 +180,85 @@ impl Run {
     }
 }
 
+/// A running guest whose console is typed at.
+pub struct Session {
+    child: Child,
+    stdin: Option<std::process::ChildStdin>,
+    output: std::sync::mpsc::Receiver<Vec<u8>>,
+    seen: String,
+    started: Instant,
+    limit: Duration,
+}
+
+impl Session {
+    /// Starts a run with pipes in place of the terminal.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(run: Run) -> Self {
+        let limit = run.wall_limit;
+        let mut child = run.spawn(Stdio::piped());
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().expect("piped");
+        let (sender, output) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(count) = stdout.read(&mut part) {
+                if count == 0 || sender.send(part[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, stdin, output, seen: String::new(), started: Instant::now(), limit }
+    }
+
+    /// Waits until a text appears on the console, after everything that an earlier call has found.
+    ///
+    /// # Panics
+    /// If it does not appear in time.
+    pub fn expect(&mut self, text: &str) {
+        let mut unread = String::new();
+        while !unread.contains(text) {
+            let left = self.limit.saturating_sub(self.started.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(part) => unread.push_str(&String::from_utf8_lossy(&part)),
+                Err(_) => {
+                    let _ = self.child.kill();
+                    panic!("expected on the console: {text:?}\n{}{unread}", self.seen);
+                }
+            }
+        }
+        self.seen.push_str(&unread);
+    }
+
+    /// Types.
+    ///
+    /// # Panics
+    /// If the program takes no more input.
+    pub fn send(&mut self, text: &str) {
+        use std::io::Write;
+        let stdin = self.stdin.as_mut().expect("taken only at the end");
+        stdin.write_all(text.as_bytes()).expect("the program reads its input");
+    }
+
+    /// Waits for the end and returns the exit status.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    #[must_use]
+    pub fn finish(mut self) -> Option<i32> {
+        while self.started.elapsed() < self.limit {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        panic!("did not end within its wall time\n{}", self.seen);
+    }
+}
+
 fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -1,10 +1,9 @@
 //! Boot: kernel, drivers, CPUs, power-off, and what the program says when it cannot.
 
 use std::io::Write;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use e2e::{Run, guest, stock_kernel, wait};
+use e2e::{Run, Session, guest, stock_kernel};
 
 /// The kernel's own words for each part that it must find.
 #[test]
@@ -93,33 +92,25 @@ fn time_limit_ends_with_status_124() {
 
 #[test]
 fn shell_on_the_console_answers_what_is_typed() {
-    let started = Instant::now();
-    let mut child = Run::guest("").spawn(Stdio::piped());
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(b"echo $((6 * 7))-answer\npoweroff -f\n").expect("the pipe takes it");
-    wait(child, started, Duration::from_secs(120), None).expect_status(0).expect_console("42-answer");
+    let mut session = Session::start(Run::guest(""));
+    session.expect("/ # ");
+    session.send("echo $((6 * 7))-answer\n");
+    session.expect("42-answer");
+    session.send("poweroff -f\n");
+    assert_eq!(session.finish(), Some(0));
 }
 
 /// A paste of 100 KB passes the UART's 32-byte FIFO without losing a byte.
 #[test]
 fn long_paste_arrives_whole() {
-    let started = Instant::now();
-    let mut child = Run::guest("").spawn(Stdio::piped());
-    let mut stdin = child.stdin.take().expect("piped");
-    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n";
-    let mut paste = String::from("stty -echo; cat > /tmp/p <<END; md5sum < /tmp/p; poweroff -f\n");
-    for _ in 0..1600 {
-        paste.push_str(line);
-    }
-    paste.push_str("END\n");
-    let writer = std::thread::spawn(move || {
-        stdin.write_all(paste.as_bytes()).expect("the pipe takes it");
-        stdin
-    });
-    let finished = wait(child, started, Duration::from_secs(180), None);
-    drop(writer.join());
-    // md5 of 1600 such lines.
-    finished.expect_status(0).expect_console(LONG_PASTE_MD5);
+    let mut session = Session::start(Run::guest(""));
+    session.expect("/ # ");
+    session.send("stty -echo; echo re''ady; head -n 1600 | md5sum; stty echo\n");
+    session.expect("ready");
+    session.send(&"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n".repeat(1600));
+    session.expect(LONG_PASTE_MD5);
+    session.send("poweroff -f\n");
+    assert_eq!(session.finish(), Some(0));
 }
 
 /// `yes 0123…cde | head -n 1600 | md5sum`

@@ -95,6 +95,7 @@ pub struct MachineArgs {
 
 /// `warpvmm run`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct RunArgs {
     /// arm64 kernel: Image, Image.gz or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
@@ -131,6 +132,7 @@ pub enum Format {
 
 /// `warpvmm compress`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct CompressArgs {
     /// The input
     #[arg(value_name = "FILE")]
@@ -175,6 +177,13 @@ mod tests {
     #[test]
     fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn last_of_a_repeated_option_counts() {
+        let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
+        let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
+        assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
     }
 
     #[test]

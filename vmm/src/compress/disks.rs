@@ -19,7 +19,7 @@ const MAX_EXPANSION: u64 = 1032;
 
 /// The first disk.
 #[derive(Debug)]
-pub struct InputDisk {
+pub(crate) struct InputDisk {
     file: File,
     len: u64,
     furthest: Arc<AtomicU64>,
@@ -28,7 +28,7 @@ pub struct InputDisk {
 impl InputDisk {
     /// A disk over the first `len` bytes of `file`. The counter follows how far the guest has read.
     #[must_use]
-    pub fn new(file: File, len: u64, furthest: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(file: File, len: u64, furthest: Arc<AtomicU64>) -> Self {
         Self { file, len, furthest }
     }
 }
@@ -62,7 +62,7 @@ impl BlockBackend for InputDisk {
 
 /// The second disk.
 #[derive(Debug)]
-pub struct OutputDisk {
+pub(crate) struct OutputDisk {
     file: File,
     capacity: u64,
     first_error: Arc<Mutex<Option<io::Error>>>,
@@ -70,7 +70,7 @@ pub struct OutputDisk {
 
 /// Output bytes that a job can need, without the record.
 #[must_use]
-pub fn output_bound(input_len: u64, decompress: bool) -> u64 {
+pub(crate) fn output_bound(input_len: u64, decompress: bool) -> u64 {
     if decompress {
         input_len.saturating_mul(MAX_EXPANSION).saturating_add(MIB)
     } else {
@@ -84,7 +84,7 @@ impl OutputDisk {
     ///
     /// # Errors
     /// The host's, if even a small file is refused.
-    pub fn new(file: File, bound: u64, first_error: Arc<Mutex<Option<io::Error>>>) -> io::Result<Self> {
+    pub(crate) fn new(file: File, bound: u64, first_error: Arc<Mutex<Option<io::Error>>>) -> io::Result<Self> {
         let mut data = bound.min(1 << 62).next_multiple_of(RECORD_BYTES);
         loop {
             let capacity = data + RECORD_BYTES;
@@ -99,7 +99,7 @@ impl OutputDisk {
 
     /// Offset of the record.
     #[must_use]
-    pub fn record_offset(&self) -> u64 {
+    pub(crate) fn record_offset(&self) -> u64 {
         self.capacity - RECORD_BYTES
     }
 }

@@ -11,7 +11,7 @@ const INITRD: &str = "initramfs.cpio";
 
 /// The files to boot.
 #[derive(Debug)]
-pub struct GuestFiles {
+pub(crate) struct GuestFiles {
     /// Kernel.
     pub kernel: PathBuf,
     /// Initramfs.
@@ -24,7 +24,7 @@ impl GuestFiles {
     ///
     /// # Errors
     /// A line that says where was looked and what to do.
-    pub fn find(kernel: Option<&Path>, initrd: Option<&Path>) -> Result<Self, Failed> {
+    pub(crate) fn find(kernel: Option<&Path>, initrd: Option<&Path>) -> Result<Self, Failed> {
         if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
             return Ok(Self { kernel: kernel.into(), initrd: initrd.into() });
         }

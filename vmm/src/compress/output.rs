@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// The output cannot be written.
 #[derive(Debug, Error)]
-pub enum OutputError {
+pub(crate) enum OutputError {
     /// It exists.
     #[error("{0:?} exists; use --force to replace it")]
     Exists(PathBuf),
@@ -39,7 +39,7 @@ pub enum OutputError {
 
 /// An output in the making. Dropped without [`Output::finish`], it leaves nothing behind.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     path: PathBuf,
     temporary: NamedTempFile,
     force: bool,
@@ -50,7 +50,7 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputError`]
-    pub fn prepare(path: &Path, input: &Path, force: bool) -> Result<Self, OutputError> {
+    pub(crate) fn prepare(path: &Path, input: &Path, force: bool) -> Result<Self, OutputError> {
         if let Ok(metadata) = path.metadata() {
             if let (Ok(a), Ok(b)) = (path.canonicalize(), input.canonicalize())
                 && a == b
@@ -78,7 +78,7 @@ impl Output {
 
     /// The file to write to.
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.temporary.as_file()
     }
 
@@ -87,7 +87,7 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputError`]; the temporary file is then gone.
-    pub fn finish(self, len: u64) -> Result<(), OutputError> {
+    pub(crate) fn finish(self, len: u64) -> Result<(), OutputError> {
         let Self { path, temporary, force } = self;
         let failed = |source| OutputError::Persist { path: path.clone(), source };
         temporary.as_file().set_len(len).map_err(failed)?;

@@ -13,7 +13,7 @@ use crate::size::human_bytes;
 
 /// The report, as `--json` prints it. Sizes in bytes, times in seconds.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Input file.
     pub input: PathBuf,
     /// Output file.
@@ -59,7 +59,7 @@ pub struct Report {
 impl Report {
     /// Puts the guest's and the machine's numbers together.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         args: &CompressArgs,
         record: &Record,
         stats: &Stats,

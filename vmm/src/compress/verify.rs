@@ -14,7 +14,7 @@ const CHUNK: usize = 256 << 10;
 
 /// The two sides do not belong together.
 #[derive(Debug, Error)]
-pub enum Mismatch {
+pub(crate) enum Mismatch {
     /// Inflate refuses the compressed side.
     #[error("the host's inflate refuses the compressed data after {at} plain bytes: {source}")]
     Inflate {
@@ -79,7 +79,7 @@ fn fill(reader: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// [`Mismatch`]
-pub fn verify(
+pub(crate) fn verify(
     format: Format,
     (compressed, compressed_len): (&File, u64),
     (plain, plain_len): (&File, u64),
