@@ -101,7 +101,8 @@ pub(crate) fn emulator(project: &Project) -> Result<PathBuf> {
     eprintln!("building warpvmm ...");
     process::visible(
         Command::new(env!("CARGO")).args(["build", "--release", "-p", "vmm"]).current_dir(project.root()),
-    )?;
+    )
+    .context("cannot build warpvmm")?;
     Ok(project.cargo_target().join("release/warpvmm"))
 }
 
