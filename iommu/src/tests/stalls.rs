@@ -27,6 +27,15 @@ fn reader<'s>(m: &'s Bench, scope: &'s thread::Scope<'s, '_>, who: &Requester, v
     })
 }
 
+/// Stalls a read of the process at 0x1000, and hands over its answer and its event.
+fn with_stalled_read(m: &Bench, then: impl FnOnce(Answer<'_>, &Record)) {
+    thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let access = reader(m, scope, &process(), 0x1000);
+        then(access, &m.await_events(1)[0]);
+    });
+}
+
 fn recorded(m: &Bench) -> usize {
     m.smmu.state().stalls.recorded_count()
 }
@@ -36,15 +45,12 @@ fn stalled_access_completes_after_the_page_is_mapped_and_retried() {
     let m = Bench::new();
     let root = m.process(CD_S);
     m.put(DATA, &[0x42]);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
+    with_stalled_read(&m, |access, event| {
         let expected = fault_record(EventType::F_TRANSLATION, READ | STALL, 0x1000);
-        assert_eq!(without_stag(&events[0]), expected);
+        assert_eq!(without_stag(event), expected);
         assert!(!access.is_finished());
         m.map(root, 0x1000, DATA, USER_RW);
-        m.resume(SID, stag(&events[0]), true);
+        m.resume(SID, stag(event), true);
         assert_eq!(access.join().unwrap(), Ok(vec![0x42]));
     });
     assert_eq!(recorded(&m), 0);
@@ -85,11 +91,8 @@ fn stall_is_recorded_even_with_r_clear() {
     let m = Bench::new();
     let root = m.process(CD_S);
     m.cd(PASID, &[(CD_D0 | CD_S) & !CD_R, root]);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
-        m.resume(SID, stag(&events[0]), false);
+    with_stalled_read(&m, |access, event| {
+        m.resume(SID, stag(event), false);
         assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
 }
@@ -99,13 +102,10 @@ fn others_of_the_stream_go_on_meanwhile() {
     let m = Bench::new();
     let root = m.process(CD_S);
     m.map(root, 0x2000, DATA, USER_RW);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
+    with_stalled_read(&m, |access, event| {
         assert!(m.read(&process(), 0x2000, 1).is_ok());
         m.sync();
-        m.resume(SID, stag(&events[0]), false);
+        m.resume(SID, stag(event), false);
         assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
 }
@@ -132,11 +132,8 @@ fn retry_without_a_remedy_is_recorded_again() {
 fn terminate_without_abort_is_an_abort() {
     let m = Bench::new();
     m.process(CD_S);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
-        m.command(u64::from(SID) << 32 | 0x44, stag(&events[0]).into());
+    with_stalled_read(&m, |access, event| {
+        m.command(u64::from(SID) << 32 | 0x44, stag(event).into());
         assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
 }
@@ -145,15 +142,12 @@ fn terminate_without_abort_is_an_abort() {
 fn answer_to_nobody_is_no_error_and_answers_nobody() {
     let m = Bench::new();
     m.process(CD_S);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
-        m.resume(SID + 1, stag(&events[0]), true);
-        m.resume(SID, stag(&events[0]).wrapping_add(1), true);
+    with_stalled_read(&m, |access, event| {
+        m.resume(SID + 1, stag(event), true);
+        m.resume(SID, stag(event).wrapping_add(1), true);
         m.command(u64::from(SID + 1) << 32 | 0x45, 0);
         assert_eq!((recorded(&m), m.active_errors()), (1, 0));
-        m.resume(SID, stag(&events[0]), false);
+        m.resume(SID, stag(event), false);
         assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
     m.resume(SID, 0, true);
@@ -302,12 +296,9 @@ fn retry_looks_everything_up_anew() {
     let other = m.table(4096);
     m.map(other, 0x1000, DATA + 0x3000, USER_RW);
     m.put(DATA + 0x3000, &[0x33]);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
+    with_stalled_read(&m, |access, event| {
         m.cd(PASID, &[CD_D0, other]);
-        m.resume(SID, stag(&events[0]), true);
+        m.resume(SID, stag(event), true);
         assert_eq!(access.join().unwrap(), Ok(vec![0x33]));
     });
 }
@@ -316,12 +307,9 @@ fn retry_looks_everything_up_anew() {
 fn retry_may_meet_another_fault() {
     let m = Bench::new();
     m.process(CD_S);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
+    with_stalled_read(&m, |access, event| {
         m.ste(SID, &[0]);
-        m.resume(SID, stag(&events[0]), true);
+        m.resume(SID, stag(event), true);
         assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
     assert_eq!(m.events(), [record(EventType::C_BAD_STE, SID, Some(PASID))]);
@@ -371,11 +359,8 @@ fn device_that_gives_up_before_its_record_is_forgotten() {
 fn forced_model_stalls_whatever_the_device() {
     let m = Bench::with(Features { stall_model: StallModel::StallForced, ..Features::default() });
     m.process(CD_S);
-    thread::scope(|scope| {
-        let _unstuck = m.unstuck_on_panic();
-        let access = reader(&m, scope, &process(), 0x1000);
-        let events = m.await_events(1);
-        m.resume(SID, stag(&events[0]), false);
+    with_stalled_read(&m, |access, event| {
+        m.resume(SID, stag(event), false);
         assert!(access.join().unwrap().is_err());
     });
 }
