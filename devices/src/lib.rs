@@ -8,6 +8,7 @@
 pub mod gic;
 pub mod hisi;
 pub mod pci;
+mod primecell;
 pub mod rtc;
 pub mod uart;
 pub mod virtio;

@@ -10,6 +10,8 @@ use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
 use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, MmioDevice};
 
+use crate::primecell;
+
 hw::register_map! {
     /// PL031 registers. Arm DDI 0224C, table 3-1.
     pub enum Pl031Reg {
@@ -119,18 +121,9 @@ impl Pl031 {
     }
 }
 
-fn locate(offset: u64, len: usize) -> Result<(Pl031Reg, u64), BusError> {
-    let located = Pl031Reg::locate(offset).ok_or(BusError::NoRegister(offset))?;
-    if located.byte == 0 && matches!(len, 1 | 2 | 4) {
-        Ok((located.reg, located.index))
-    } else {
-        Err(BusError::BadAccess { offset, len })
-    }
-}
-
 impl MmioDevice for Pl031 {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        let (reg, index) = locate(offset, data.len())?;
+        let (reg, index) = primecell::locate::<Pl031Reg>(offset, data.len())?;
         let counter = &self.counter;
         let mut state = counter.lock();
         // The alarm's thread may be late; what is read is not.
@@ -154,7 +147,7 @@ impl MmioDevice for Pl031 {
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        let (reg, _) = locate(offset, data.len())?;
+        let (reg, _) = primecell::locate::<Pl031Reg>(offset, data.len())?;
         let counter = &self.counter;
         let value = reg.info().written(0, value_of(data)) as u32;
         let mut state = counter.lock();

@@ -14,6 +14,8 @@ use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
 use hw::{BusError, IrqLine, MmioDevice};
 
+use crate::primecell;
+
 #[cfg(test)]
 mod tests;
 
@@ -360,20 +362,9 @@ impl Pl011 {
     }
 }
 
-/// The register that an access names. The bus has no byte lanes: an access narrower than a word is one of the whole
-/// register, and it has to begin at it.
-fn locate(offset: u64, len: usize) -> Result<(Pl011Reg, u64), BusError> {
-    let located = Pl011Reg::locate(offset).ok_or(BusError::NoRegister(offset))?;
-    if located.byte == 0 && matches!(len, 1 | 2 | 4) {
-        Ok((located.reg, located.index))
-    } else {
-        Err(BusError::BadAccess { offset, len })
-    }
-}
-
 impl MmioDevice for Pl011 {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        let (reg, index) = locate(offset, data.len())?;
+        let (reg, index) = primecell::locate::<Pl011Reg>(offset, data.len())?;
         let mut front = self.lock();
         put_value(data, self.read(&mut front, reg, index).into());
         self.settle(&mut front);
@@ -381,7 +372,7 @@ impl MmioDevice for Pl011 {
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        let (reg, _) = locate(offset, data.len())?;
+        let (reg, _) = primecell::locate::<Pl011Reg>(offset, data.len())?;
         let mut front = self.lock();
         self.write(&mut front, reg, value_of(data) as u32);
         self.settle(&mut front);
