@@ -1,7 +1,7 @@
 //! Checks the accelerator's output with the host's own inflate.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -74,6 +74,35 @@ fn fill(reader: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
     Ok(done)
 }
 
+/// The host's inflate over a source, by format.
+enum Inflate<R> {
+    Gzip(MultiGzDecoder<R>),
+    Zlib(ZlibDecoder<R>),
+    Deflate(DeflateDecoder<R>),
+}
+
+impl<R> Inflate<R> {
+    /// Compressed bytes that belong to what has been inflated; `None` for gzip, where what follows a member is the
+    /// next one or an error.
+    fn taken(&self) -> Option<u64> {
+        match self {
+            Self::Gzip(_) => None,
+            Self::Zlib(decoder) => Some(decoder.total_in()),
+            Self::Deflate(decoder) => Some(decoder.total_in()),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Inflate<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(out),
+            Self::Zlib(decoder) => decoder.read(out),
+            Self::Deflate(decoder) => decoder.read(out),
+        }
+    }
+}
+
 /// Inflates the first `compressed_len` bytes of `compressed` and compares with the first `plain_len` of `plain`.
 /// `interrupted` is asked now and then.
 ///
@@ -87,28 +116,15 @@ pub(crate) fn verify(
 ) -> Result<(), Mismatch> {
     let source = BufReader::with_capacity(CHUNK, Section { file: compressed, at: 0, end: compressed_len });
     let mut plain = Section { file: plain, at: 0, end: plain_len };
-    let mut multi;
-    let mut zlib;
-    let mut deflate;
-    let inflate: &mut dyn Read = match format {
+    let mut inflate = match format {
         // A reader of members takes no member at all for an empty file; gzip does not.
         Format::Gzip if compressed_len == 0 => {
             return Err(Mismatch::Inflate { at: 0, source: io::ErrorKind::UnexpectedEof.into() });
         }
-        Format::Gzip => {
-            multi = MultiGzDecoder::new(source);
-            &mut multi
-        }
-        Format::Zlib => {
-            zlib = ZlibDecoder::new(source);
-            &mut zlib
-        }
-        Format::Deflate => {
-            deflate = DeflateDecoder::new(source);
-            &mut deflate
-        }
+        Format::Gzip => Inflate::Gzip(MultiGzDecoder::new(source)),
+        Format::Zlib => Inflate::Zlib(ZlibDecoder::new(source)),
+        Format::Deflate => Inflate::Deflate(DeflateDecoder::new(source)),
     };
-    let mut inflate = inflate;
     let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut at = 0;
     loop {
@@ -126,7 +142,10 @@ pub(crate) fn verify(
         }
         at += inflated as u64;
         if inflated < CHUNK {
-            return Ok(());
+            return match compressed_len - inflate.taken().unwrap_or(compressed_len) {
+                0 => Ok(()),
+                left => Err(Mismatch::Trailing(left)),
+            };
         }
     }
 }
@@ -197,5 +216,14 @@ mod tests {
         let cut = &gzip[..gzip.len() - 4];
         assert!(matches!(check(Format::Gzip, cut, &data()), Err(Mismatch::Inflate { .. })));
         assert!(matches!(check(Format::Gzip, &[], &[]), Err(Mismatch::Inflate { .. })));
+        for format in [Format::Zlib, Format::Deflate] {
+            let mut longer = packed(format, &data());
+            longer.extend(b"xyz");
+            assert!(matches!(check(format, &longer, &data()), Err(Mismatch::Trailing(3))));
+        }
+        for format in [Format::Zlib, Format::Deflate] {
+            let longer = [packed(format, &data()), vec![0; 3]].concat();
+            assert!(matches!(check(format, &longer, &data()), Err(Mismatch::Trailing(3))));
+        }
     }
 }
