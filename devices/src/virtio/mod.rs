@@ -1,7 +1,7 @@
 //! virtio devices on PCI: the transport, and a block device behind it.
 //!
 //! Virtual I/O Device (VIRTIO) 1.3. Split rings come from `virtio-queue`, over guest memory that goes through the
-//! device's DMA port ([`memory`]), so that rings and buffers are translated like those of any other device: which is
+//! device's DMA port (`memory`), so that rings and buffers are translated like those of any other device: which is
 //! why VIRTIO_F_ACCESS_PLATFORM is not negotiable here. A notification on a vCPU thread only wakes the worker, and
 //! the worker ([`VirtioPci::step`]) serves the queues. Rings that cannot be understood set DEVICE_NEEDS_RESET.
 //! Deliberately absent: legacy and transitional devices, packed rings, the MMIO transport.
