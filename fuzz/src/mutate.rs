@@ -112,7 +112,7 @@ mod tests {
         let corpus = vec![vec![1; 10], vec![2; 5000], Vec::new()];
         let inputs = || {
             let mut random = Random::new(7);
-            (0..2000).map(move |_| next(&mut random, &corpus)).collect::<Vec<_>>()
+            (0..2000).map(|_| next(&mut random, &corpus)).collect::<Vec<_>>()
         };
         let (first, second) = (inputs(), inputs());
         assert_eq!(first, second);

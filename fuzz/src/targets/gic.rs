@@ -93,7 +93,7 @@ impl Machine {
         let valid = u64::from(input.u8() & 7 != 0) << 63;
         let target = u64::from(input.u8() % 4);
         let mut words = match opcode {
-            0x8 => [device << 32, 4, ITT + device * 0x1000 | valid, 0],
+            0x8 => [device << 32, 4, (ITT + device * 0x1000) | valid, 0],
             0x9 => [0, 0, valid | target << 16 | event & 3, 0],
             0xa => [device << 32, (8192 + event) << 32 | event, target, 0],
             0xe => [0, 0, target << 16, (event & 3) << 16],

@@ -130,7 +130,7 @@ impl Machine {
             ring << 32,
             ring >> 32 | (0x7000 | depth) << 32,
             pasid,
-            u64::from(qn) | u64::from(0x10 | qn % 2 << 8) << 16,
+            u64::from(qn) | u64::from(0x10 | ((qn % 2) << 8)) << 16,
         ];
         let cq = ring + RING_BYTES / 2;
         put(&self.ram, CONTEXT, &sqc);
