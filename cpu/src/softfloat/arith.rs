@@ -84,40 +84,28 @@ fn is_settled<F: Format>(result: u64) -> bool {
     abs::<F>(result).wrapping_sub(smallest + 1) < F::INFINITY - (smallest + 1)
 }
 
+/// The host's result, if it may be computed and settles everything.
+#[inline(always)]
+fn settled<F: Format>(env: &Env, host: impl FnOnce() -> u64) -> Option<u64> {
+    env.host_may_round().then(host).filter(|&result| is_settled::<F>(result))
+}
+
 /// `a + b`.
 #[inline]
 pub fn add<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_add(a, b);
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    add_exactly::<F>(a, b, false, env)
+    settled::<F>(env, || F::host_add(a, b)).unwrap_or_else(|| add_exactly::<F>(a, b, false, env))
 }
 
 /// `a - b`. NaNs keep their signs, so this is not `a + -b`.
 #[inline]
 pub fn sub<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_sub(a, b);
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    add_exactly::<F>(a, b, true, env)
+    settled::<F>(env, || F::host_sub(a, b)).unwrap_or_else(|| add_exactly::<F>(a, b, true, env))
 }
 
 /// `a * b`.
 #[inline]
 pub fn mul<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_mul(a, b);
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    mul_exactly::<F>(a, b, false, env)
+    settled::<F>(env, || F::host_mul(a, b)).unwrap_or_else(|| mul_exactly::<F>(a, b, false, env))
 }
 
 /// `FPMulX`: as [`mul`], but infinity times zero is 2.0, with the product's sign.
@@ -128,38 +116,21 @@ pub fn mulx<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
 /// `a / b`.
 #[inline]
 pub fn div<F: Host>(a: u64, b: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_div(a, b);
-        // A finite quotient also comes of a zero dividend or an infinite divisor, but never settled.
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    div_exactly::<F>(a, b, env)
+    // A finite quotient also comes of a zero dividend or an infinite divisor, but never settled.
+    settled::<F>(env, || F::host_div(a, b)).unwrap_or_else(|| div_exactly::<F>(a, b, env))
 }
 
 /// The square root.
 #[inline]
 pub fn sqrt<F: Host>(a: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_sqrt(a);
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    sqrt_exactly::<F>(a, env)
+    settled::<F>(env, || F::host_sqrt(a)).unwrap_or_else(|| sqrt_exactly::<F>(a, env))
 }
 
 /// `FPMulAdd`: `addend + a * b`, rounded once.
 #[inline]
 pub fn mul_add<F: Host>(addend: u64, a: u64, b: u64, env: &mut Env) -> u64 {
-    if env.host_may_round() {
-        let result = F::host_mul_add(addend, a, b);
-        if is_settled::<F>(result) {
-            return result;
-        }
-    }
-    mul_add_exactly::<F>(addend, a, b, env)
+    settled::<F>(env, || F::host_mul_add(addend, a, b))
+        .unwrap_or_else(|| mul_add_exactly::<F>(addend, a, b, env))
 }
 
 #[inline(never)]
@@ -244,7 +215,7 @@ fn div_exactly<F: Format>(a: u64, b: u64, env: &mut Env) -> u64 {
             let dividend = u128::from(x.sig) << (POINT + below_one);
             let divisor = u128::from(y.sig);
             let quotient = (dividend / divisor) as u64;
-            let sticky = u64::from(dividend % divisor != 0);
+            let sticky = u64::from(!dividend.is_multiple_of(divisor));
             let exp = x.exp - y.exp - below_one as i32;
             round::<F>(sign, exp, quotient | sticky, env.rounding(), env)
         }
