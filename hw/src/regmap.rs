@@ -152,7 +152,7 @@ macro_rules! register_map {
         }
     ) => {
         $(#[$doc])*
-        #[allow(non_camel_case_types, missing_docs)]
+        #[allow(non_camel_case_types, missing_docs, reason = "registers are named as in their specification")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $vis enum $map {
             $( $(#[$regdoc])* $name, )*

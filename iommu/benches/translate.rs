@@ -1,6 +1,6 @@
 //! What translation costs: a TLB hit, a walk of four levels, and a large copy beside the same copy without an SMMU.
 
-#![allow(missing_docs)] // `criterion_group!` makes undocumented items
+#![allow(missing_docs, reason = "`criterion_group!` makes undocumented items")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Nanoseconds for a walk in guest RAM.
 
-#![allow(missing_docs)] // `criterion_group!` makes undocumented items
+#![allow(missing_docs, reason = "`criterion_group!` makes undocumented items")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hw::{Pa, Ram};

@@ -11,7 +11,6 @@ pub struct Opcode(pub u8);
 
 macro_rules! opcodes {
     ($($name:ident = $value:literal;)*) => {
-        #[allow(clippy::upper_case_acronyms)]
         impl Opcode {
             $(pub const $name: Self = Self($value);)*
 
