@@ -178,6 +178,5 @@ fn run_here(image: &Path) -> String {
     let mut cpu = cluster.vcpu(0);
     cpu.set_boot_state(LOAD_BASE.0, 0);
     assert_eq!(cpu.run(), Exit::SystemOff);
-    let text = console.0.lock().expect("one writer").clone();
-    text
+    console.0.lock().expect("one writer").clone()
 }

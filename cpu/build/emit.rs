@@ -134,7 +134,7 @@ fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
         (1 << SECOND_BITS) - 1
     );
     out.push_str(
-        "/// Whether the row's own conditions call this word UNDEFINED.\n#[allow(unused_parens, non_snake_case, clippy::all)]\n\
+        "/// Whether the row's own conditions call this word UNDEFINED.\n#[allow(unused_parens, non_snake_case, clippy::all, reason = \"generated from the table\")]\n\
          fn is_undefined(op: Op, word: u32) -> bool {\nmatch op {\n",
     );
     for row in rows.iter().filter(|r| !r.undefined.is_empty()) {
@@ -144,7 +144,7 @@ fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
     out.push_str("_ => false,\n}\n}\n");
     out.push_str(
         "/// Whether the architecture leaves the result of this word open, so that two implementations may differ.\n\
-         #[allow(unused_parens, non_snake_case, clippy::all)]\nfn is_unpredictable(op: Op, word: u32) -> bool {\nmatch op {\n",
+         #[allow(unused_parens, non_snake_case, clippy::all, reason = \"generated from the table\")]\nfn is_unpredictable(op: Op, word: u32) -> bool {\nmatch op {\n",
     );
     for row in rows.iter().filter(|r| !r.unpredictable.is_empty()) {
         let expr = any(&row.unpredictable);
@@ -156,7 +156,7 @@ fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
 fn packing(out: &mut String, rows: &[Row]) {
     out.push_str(
         "/// Fills the operand slots from the fields of `word`, which is at `pc`.\n\
-         #[allow(unused_parens, unused_variables, non_snake_case, clippy::all)]\n\
+         #[allow(unused_parens, unused_variables, non_snake_case, clippy::all, reason = \"generated from the table\")]\n\
          fn pack(op: Op, word: u32, pc: u64) -> Insn {\nlet mut i = Insn::new(op, word);\nmatch op {\n",
     );
     for row in rows.iter().filter(|r| !r.operands.is_empty()) {
@@ -184,7 +184,7 @@ fn packing(out: &mut String, rows: &[Row]) {
 
 fn text(out: &mut String, rows: &[Row]) {
     out.push_str(
-        "#[allow(unused_parens, unused_variables, non_snake_case, clippy::all)]\n\
+        "#[allow(unused_parens, unused_variables, non_snake_case, clippy::all, reason = \"generated from the table\")]\n\
          fn text(op: Op, word: u32, pc: u64) -> Option<String> {\nSome(match op {\n",
     );
     for row in rows {

@@ -16,7 +16,7 @@ pub struct Exception {
 /// Exception classes, as ESR_EL1.EC has them for an exception from a lower level; an abort from EL1 is one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the architecture's own names")]
 pub enum Class {
     Unknown = 0x00,
     WfTrap = 0x01,

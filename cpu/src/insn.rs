@@ -10,11 +10,8 @@ mod pack;
 mod pack_simd;
 mod syntax;
 
-#[allow(unused_imports)]
 use pack::*;
-#[allow(unused_imports)]
 use pack_simd::*;
-#[allow(unused_imports)]
 use syntax::*;
 
 include!(concat!(env!("OUT_DIR"), "/isa.rs"));
@@ -168,7 +165,7 @@ pub enum Kind {
 
 /// What an instruction does with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Memory {
     None,
     Load,
@@ -184,7 +181,7 @@ pub enum Memory {
 
 /// Operand slots of [`Insn`] that hold registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Slot {
     Rd,
     Rn,

@@ -41,7 +41,7 @@ pub(crate) enum Need {
 fn base_of(row: &Row, word: u32) -> Option<u8> {
     let register =
         row.registers.iter().find(|r| r.slot == Slot::Rn && matches!(r.role, Role::Rsp | Role::Rwsp))?;
-    let field = &row.fields[usize::from(register.field?)];
+    let field = &row.fields[register.field?];
     Some((word >> field.lsb & 31) as u8)
 }
 
@@ -52,7 +52,7 @@ fn names_general(row: &Row, word: u32, number: u8) -> usize {
         .filter(|r| !matches!(r.role, Role::Vr | Role::Vw | Role::Vrw))
         .filter_map(|r| r.field)
         .filter(|&field| {
-            let field = &row.fields[usize::from(field)];
+            let field = &row.fields[field];
             field.width == 5 && (word >> field.lsb & 31) as u8 == number
         })
         .count()

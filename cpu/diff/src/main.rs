@@ -280,7 +280,7 @@ fn print_difference(job: &Job<'_>, name: &str, seed: u64, case: &Case) -> anyhow
         let Some(row) = cpu::insn::op_of(word, job.features).row() else { continue };
         for register in row.registers {
             let Some(field) = register.field else { continue };
-            let field = &row.fields[usize::from(field)];
+            let field = &row.fields[field];
             let n = (word >> field.lsb & ((1 << field.width) - 1)) as usize;
             match register.role {
                 cpu::insn::Role::Vr | cpu::insn::Role::Vrw | cpu::insn::Role::Vw => {

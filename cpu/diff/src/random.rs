@@ -64,7 +64,7 @@ impl Random {
             6 => (0x3ff0 << 48) + ((self.next() % 64) << 52),
             7 => 0x7fef_ffff_ffff_ffff,
             // Numbers that a single-precision result rounds, overflows or underflows.
-            8 | 9 => (0x3690 << 48) + ((self.next() % 0x120) << 52) | self.next() & 0xf_ffff_ffff_ffff,
+            8 | 9 => ((0x3690 << 48) + ((self.next() % 0x120) << 52)) | (self.next() & 0xf_ffff_ffff_ffff),
             10 | 11 => (0x3fe0 << 48) + (self.next() & 0x3f_ffff_ffff_ffff),
             _ => self.next() & !(1 << 63),
         }

@@ -99,7 +99,7 @@ macro_rules! saturating {
             let (d, x) = (active(cpu.v(i.rd), i.b), active(cpu.v(i.rn), i.b));
             let mut flag = false;
             let $saturated = &mut flag;
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let result = with_lane!(i.a, map2::<L>(d, x, |$d, $x| $lane));
             cpu.note_saturation(flag);
             cpu.set_v(i.rd, active(result, i.b));
@@ -131,7 +131,7 @@ macro_rules! long_pairs {
         #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let result = with_pair!(i.a, long_pairs::<N, W>(d, x, |$d, $x, $y| $lane));
             cpu.set_v(i.rd, active(result, i.b));
         }

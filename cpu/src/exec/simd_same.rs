@@ -11,7 +11,7 @@ macro_rules! logic {
         $(#[$doc])*
         #[inline(always)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let ($d, $x, $y) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
             cpu.set_v(i.rd, active($result, i.b));
         }

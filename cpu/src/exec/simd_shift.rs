@@ -14,7 +14,7 @@ macro_rules! shift {
         #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x, $amount) = (cpu.v(i.rd), cpu.v(i.rn), i.imm as u32);
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let result = with_lane!(i.a, map2::<L>(d, x, |$d, $x| $lane));
             cpu.set_v(i.rd, active(result, i.b));
         }
@@ -89,7 +89,7 @@ macro_rules! narrowing {
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let $amount = i.imm as u32;
             let mut flag = false;
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let $saturated = &mut flag;
             with_pair!(i.a, narrow::<N, W>(cpu, i, |$x| $lane));
             cpu.note_saturation(flag);

@@ -29,7 +29,7 @@ macro_rules! long {
         #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x, y) = (cpu.v(i.rd), cpu.v(i.rn), cpu.v(i.rm));
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let result = with_pair!(i.a, long::<N, W>(d, x, y, i.b, |$d, $x, $y| $lane));
             cpu.set_v(i.rd, result);
         }
@@ -38,7 +38,7 @@ macro_rules! long {
             #[inline(never)]
             pub(crate) fn $by_element(cpu: &mut Cpu, i: &Insn) {
                 let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
-                #[allow(unused_variables)]
+                #[allow(unused_variables, reason = "not every operation uses every operand")]
                 let result = with_pair!(i.a, {
                     let y = element::<N>(cpu, i);
                     long::<N, W>(d, x, 0, i.b, |$d, $x, _| {
@@ -204,7 +204,7 @@ macro_rules! by_element {
         #[inline(never)]
         pub(crate) fn $name(cpu: &mut Cpu, i: &Insn) {
             let (d, x) = (cpu.v(i.rd), cpu.v(i.rn));
-            #[allow(unused_variables)]
+            #[allow(unused_variables, reason = "not every operation uses every operand")]
             let result = with_lane!(i.a, {
                 let $y = element::<L>(cpu, i);
                 map2::<L>(d, x, |$d, $x| $lane)

@@ -1,5 +1,4 @@
 //! Functions that the table's operand expressions may call. All are total: any field value gives a result.
-#![allow(dead_code)]
 
 /// Sign-extends the low `bits` of `value`.
 #[inline]

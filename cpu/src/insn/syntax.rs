@@ -1,5 +1,4 @@
 //! What the table's syntax templates print: registers, hexadecimal numbers, conditions.
-#![allow(dead_code)]
 
 use std::fmt;
 

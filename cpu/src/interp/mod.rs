@@ -1,6 +1,6 @@
 //! The interpreter (tier T0): runs pre-decoded blocks in one `match` loop.
 //!
-//! [`cache`] finds blocks, [`block`] holds them, [`code_pages`] knows what memory they came from. The loop leaves a
+//! `cache` finds blocks, `block` holds them, `code_pages` knows what memory they came from. The loop leaves a
 //! block by its links where it can, and looks at the pending word before each one. The address of an instruction is
 //! its place in its block: `state.pc` is written only where somebody looks at it.
 

@@ -1,8 +1,8 @@
 //! Memory as instructions see it: translated, permission-checked, ordered.
 //!
-//! The fast path of each access is one lookup in the software TLB ([`tlb`]) and one access to host memory
-//! ([`host`]); everything else is out of line: [`slow`] fills the TLB, splits accesses that leave a page, reaches
-//! devices and reports faults with their syndrome; [`atomic`] has exclusives and read-modify-writes; [`fetch`]
+//! The fast path of each access is one lookup in the software TLB (`tlb`) and one access to host memory
+//! (`host`); everything else is out of line: `slow` fills the TLB, splits accesses that leave a page, reaches
+//! devices and reports faults with their syndrome; `atomic` has exclusives and read-modify-writes; `fetch`
 //! translates for instructions. Signatures here are what `exec` calls. Deliberately absent: big-endian data.
 //!
 //! Memory model: a host at least as strong as Armv8 for plain accesses; ordered accesses and barriers are the
@@ -89,7 +89,7 @@ scalar!(u8 u16 u32 u64 u128);
 
 /// What an atomic read-modify-write does with the value in memory and its operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names of the instructions: LDADD, LDCLR and so on")]
 pub enum AtomicOp {
     Add,
     /// Clears the operand's bits.
@@ -222,7 +222,6 @@ impl Cpu {
     /// # Errors
     /// SP alignment fault, if SCTLR_EL1.SA (at EL0: SA0) asks for 16-byte alignment and it is not there.
     #[inline(always)]
-    #[allow(dead_code, reason = "handlers of loads and stores call it")]
     pub(crate) fn check_stack_pointer(&self) -> Result<(), Exception> {
         if self.state.x[usize::from(crate::state::SP)] & 15 == 0 {
             return Ok(());

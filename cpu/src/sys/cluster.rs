@@ -1,7 +1,7 @@
 //! What all vCPUs of a machine share: memory, the bus, power states, and the requests that they send one another.
 //!
 //! A request is posted to a vCPU's mailbox and noticed at its next block border. Whoever must know that it has been
-//! served waits by ticket ([`Cpu::complete_requests`], which DSB calls) and serves its own mailbox meanwhile, so that
+//! served waits by ticket (`Cpu::complete_requests`, which DSB calls) and serves its own mailbox meanwhile, so that
 //! two vCPUs can wait for each other. A vCPU that sleeps, is off or is outside `run` executes nothing; it looks into
 //! its mailbox before it does, so nobody waits for it.
 //!

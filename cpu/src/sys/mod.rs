@@ -1,7 +1,7 @@
 //! The system side: registers, exception entry and return, timers, PSCI, what vCPUs ask of one another.
 //!
-//! [`regs`] is the table of system registers, [`features`] what the identification registers say, [`maintenance`] the
-//! SYS instructions, [`wait`] WFI and WFE, [`psci`] the calls by HVC, [`timer`] a generic timer, [`signals`] and
+//! [`regs`] is the table of system registers, [`features`] what the identification registers say, `maintenance` the
+//! SYS instructions, `wait` WFI and WFE, `psci` the calls by HVC, [`timer`] a generic timer, [`signals`] and
 //! [`cluster`] what reaches a vCPU from outside. Here: exceptions, and what happens between blocks. Arm ARM
 //! (DDI 0487) D1.10 and D2.12. Signatures are what `exec::system` and `interp` call.
 
@@ -38,7 +38,7 @@ pub enum Exit {
 
 /// MSR (immediate) targets, op1:op2 as encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the architecture's own names")]
 pub enum PstateField {
     SpSel,
     DaifSet,
