@@ -84,7 +84,11 @@ impl OutputDisk {
     ///
     /// # Errors
     /// The host's, if even a small file is refused.
-    pub(crate) fn new(file: File, bound: u64, first_error: Arc<Mutex<Option<io::Error>>>) -> io::Result<Self> {
+    pub(crate) fn new(
+        file: File,
+        bound: u64,
+        first_error: Arc<Mutex<Option<io::Error>>>,
+    ) -> io::Result<Self> {
         let mut data = bound.min(1 << 62).next_multiple_of(RECORD_BYTES);
         loop {
             let capacity = data + RECORD_BYTES;
