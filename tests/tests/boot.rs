@@ -150,7 +150,12 @@ fn gzipped_kernel_boots() {
     gz.write_all(&std::fs::read(guest("Image")).expect("the kernel")).expect("room");
     gz.finish().expect("room");
     Run::new(&["run", "--timeout", "120", "--append", "panic=-1 warp.run=/bin/true"])
-        .args(&["--kernel".as_ref(), path.as_os_str(), "--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
+        .args(&[
+            "--kernel".as_ref(),
+            path.as_os_str(),
+            "--initrd".as_ref(),
+            guest("initramfs.cpio").as_os_str(),
+        ])
         .finish()
         .expect_status(0);
 }
