@@ -121,7 +121,7 @@ impl Run {
     #[must_use]
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
-        command.args(args).stdin(Stdio::null());
+        command.args(args).env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
         Self { command, console: None, wall_limit: WALL_LIMIT }
     }
 
