@@ -22,10 +22,20 @@ pub const WALL_LIMIT: Duration = Duration::from_secs(300);
 
 fn from_env(variable: &str, default: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("target").join(default),
+        || {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .parent()
+                .expect("the workspace")
+                .join("target")
+                .join(default)
+        },
         PathBuf::from,
     );
-    assert!(path.exists(), "{} is missing: run the tests by `cargo xtask test`, which builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run the tests by `cargo xtask test`, which builds it",
+        path.display()
+    );
     path
 }
 
@@ -39,7 +49,11 @@ pub fn program() -> PathBuf {
 #[must_use]
 pub fn guest(file: &str) -> PathBuf {
     let path = from_env(GUEST, "guest").join(file);
-    assert!(path.exists(), "{} is missing: run the tests by `cargo xtask test`, which builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run the tests by `cargo xtask test`, which builds it",
+        path.display()
+    );
     path
 }
 
@@ -66,7 +80,9 @@ pub struct Finished {
 impl Finished {
     fn show(&self, what: &str) -> ! {
         let mut text = format!("{what}\nstatus {:?} after {:?}\n", self.status, self.took);
-        for (name, content) in [("stdout", &self.stdout), ("stderr", &self.stderr), ("console", &self.console)] {
+        for (name, content) in
+            [("stdout", &self.stdout), ("stderr", &self.stderr), ("console", &self.console)]
+        {
             let _ = writeln!(text, "----- {name}\n{content}");
         }
         panic!("{text}");
@@ -306,8 +322,22 @@ pub fn wait(mut child: Child, start: Instant, limit: Duration, console: Option<&
 #[must_use]
 pub fn test_data(len: usize, seed: u64) -> Vec<u8> {
     const WORDS: [&[u8]; 16] = [
-        b"queue ", b"doorbell ", b"page ", b"fault ", b"stall ", b"resume ", b"stream ", b"table ", b"walk ",
-        b"command ", b"address ", b"space ", b"process ", b"device ", b"retry ", b"abort\n",
+        b"queue ",
+        b"doorbell ",
+        b"page ",
+        b"fault ",
+        b"stall ",
+        b"resume ",
+        b"stream ",
+        b"table ",
+        b"walk ",
+        b"command ",
+        b"address ",
+        b"space ",
+        b"process ",
+        b"device ",
+        b"retry ",
+        b"abort\n",
     ];
     let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
     let mut data = Vec::with_capacity(len + 16);
