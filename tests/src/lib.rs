@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub const PROGRAM: &str = "WARPVMM_BIN";
 /// Environment variable with the folder of the built guest.
 pub const GUEST: &str = "WARPVMM_GUEST";
-/// Environment variable with the path of the distribution's own kernel.
+/// Environment variable with the path of the distribution's own kernel, or `none`.
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
 
 /// Wall time that no single run may need, however loaded the machine is.
@@ -57,10 +57,11 @@ pub fn guest(file: &str) -> PathBuf {
     path
 }
 
-/// The distribution's own kernel.
+/// The distribution's own kernel, or `None` where the distribution has none: [`STOCK_KERNEL`] is then `none`.
 #[must_use]
-pub fn stock_kernel() -> PathBuf {
-    from_env(STOCK_KERNEL, "guest/stock/vmlinuz")
+pub fn stock_kernel() -> Option<PathBuf> {
+    let none = std::env::var_os(STOCK_KERNEL).is_some_and(|value| value == "none");
+    (!none).then(|| from_env(STOCK_KERNEL, "guest/stock/vmlinuz"))
 }
 
 /// How a run of the program ended.

@@ -56,8 +56,12 @@ fn fifty_boots_in_a_row_end_without_a_hang() {
 /// The distribution's kernel was built for real machines: that it boots is a proof that the board is one.
 #[test]
 fn stock_kernel_of_the_distribution_boots_to_our_init() {
+    let Some(kernel) = stock_kernel() else {
+        eprintln!("skipped: this distribution has no arm64 kernel package");
+        return;
+    };
     Run::new(&["run", "--timeout", "240", "--append", "console=ttyAMA0 panic=-1 warp.run=\"uname -r\""])
-        .args(&["--kernel".as_ref(), stock_kernel().as_os_str()])
+        .args(&["--kernel".as_ref(), kernel.as_os_str()])
         .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
         .finish()
         .expect_status(0)

@@ -31,6 +31,15 @@ impl Bench<'_> {
         command
     }
 
+    /// warpvmm with a shell on the console.
+    pub(super) fn shell(&self) -> Command {
+        let mut command = Command::new(&self.emulator);
+        command.arg("run").arg("--kernel").arg(&self.guest.kernel).arg("--initrd").arg(&self.guest.initrd);
+        command.args(["--append", "console=ttyAMA0", "--cpus", &self.options.cpus.to_string()]);
+        command.args(["--memory", &format!("{}M", self.options.memory)]);
+        command
+    }
+
     /// The same in qemu-system-aarch64, without the accelerator.
     pub(super) fn qemu(&self, job: &str) -> Command {
         let mut command = Command::new("qemu-system-aarch64");

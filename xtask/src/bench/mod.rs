@@ -6,6 +6,7 @@
 mod accelerator;
 mod boot;
 mod compute;
+mod idle;
 mod machine;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::guest::{self, Guest, GuestOptions};
 use crate::packages;
+use crate::process;
 use crate::project::{Project, write_whole};
 use crate::run;
 
@@ -21,7 +23,7 @@ pub(crate) use accelerator::direct;
 
 #[derive(Args)]
 pub(crate) struct BenchOptions {
-    /// Only this benchmark: boot, compute, accelerator
+    /// Only this benchmark: boot, compute, accelerator, idle, smmu
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Runs of each side; the median counts
@@ -45,8 +47,13 @@ struct Bench<'a> {
 
 type Benchmark = fn(&Bench<'_>) -> Result<Value>;
 
-const BENCHMARKS: &[(&str, Benchmark)] =
-    &[("boot", boot::run), ("compute", compute::run), ("accelerator", accelerator::run)];
+const BENCHMARKS: &[(&str, Benchmark)] = &[
+    ("boot", boot::run),
+    ("compute", compute::run),
+    ("accelerator", accelerator::run),
+    ("idle", idle::run),
+    ("smmu", smmu),
+];
 
 pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOptions) -> Result<()> {
     packages::require(&[packages::GUEST, packages::BENCH], !setup.no_install)?;
@@ -69,6 +76,14 @@ pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOpti
         bail!("no benchmark has this name");
     }
     Ok(())
+}
+
+/// The SMMU's own benches, which need no guest. Their numbers are criterion's.
+fn smmu(bench: &Bench<'_>) -> Result<Value> {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["bench", "-p", "iommu", "-p", "vmsa"]).current_dir(bench.project.root());
+    process::visible(&mut cargo)?;
+    Ok(serde_json::json!({ "criterion": "target/criterion" }))
 }
 
 fn median(values: &mut [f64]) -> f64 {
