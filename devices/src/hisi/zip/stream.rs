@@ -81,7 +81,9 @@ pub(super) fn decompress(
     };
 
     let unread = (filled - at) as u32;
-    let unused = inflate.give_back(given.wrapping_sub(unread));
+    // With room for output all input is consumed, also the part of a symbol: software that offers just what it has not
+    // seen consumed would otherwise offer the same part for ever.
+    let unused = if end == Pause::Input { 0 } else { inflate.give_back(given.wrapping_sub(unread)) };
     let consumed = given.wrapping_sub(unread).wrapping_sub(unused);
     if end == Pause::End
         && inflate.trailer() != digest.trailer().get(..format.trailer_bytes()).unwrap_or_default()
