@@ -120,7 +120,8 @@ static bool queues_come_back(int before)
 
     for (int i = 0; i < 300; i++) {
         now = free_queues();
-        if (now == before)
+        /* More than before is no leak: the kernel's own self-tests may still have held two at the start. */
+        if (now >= before)
             return true;
         usleep(100000);
     }
