@@ -5,6 +5,7 @@
  * shell, prints `warp: exit status N` and powers the machine off; without, it keeps a shell on the console.
  * Deliberately absent: services, log files, network.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -153,6 +154,55 @@ static int wait_for(pid_t child, const sigset_t *signals)
     }
 }
 
+/* The value behind "key : value" in /proc/crypto, or NULL if the line has another key. */
+static char *crypto_value(char *line, const char *key)
+{
+    size_t length = strlen(key);
+
+    if (strncmp(line, key, length) != 0 || !strchr(" :", line[length]))
+        return NULL;
+    line[strcspn(line, "\n")] = '\0';
+    char *value = strchr(line, ':');
+    return value ? value + 1 + strspn(value + 1, " ") : NULL;
+}
+
+/*
+ * Says which accelerators the kernel offers, for the console's log: its own drivers with the result of their
+ * self-tests, and the devices for user processes. At the end of a job, when the self-tests are over.
+ */
+static void report_accelerators(void)
+{
+    char line[256], driver[128] = "", path[300], algorithms[256];
+    FILE *crypto = fopen("/proc/crypto", "r");
+
+    while (crypto && fgets(line, sizeof line, crypto)) {
+        char *value = crypto_value(line, "driver");
+        if (value)
+            snprintf(driver, sizeof driver, "%s", value);
+        value = crypto_value(line, "selftest");
+        if (value && strncmp(driver, "hisi", 4) == 0)
+            printf("warp: kernel driver %s, selftest %s\n", driver, value);
+    }
+    if (crypto)
+        fclose(crypto);
+
+    DIR *devices = opendir("/sys/class/uacce");
+    for (struct dirent *entry; devices && (entry = readdir(devices));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/sys/class/uacce/%.64s/algorithms", entry->d_name);
+        FILE *file = fopen(path, "r");
+        printf("warp: uacce device %s:", entry->d_name);
+        while (file && fgets(algorithms, sizeof algorithms, file))
+            printf(" %.*s", (int)strcspn(algorithms, "\n"), algorithms);
+        printf("\n");
+        if (file)
+            fclose(file);
+    }
+    if (devices)
+        closedir(devices);
+}
+
 int main(void)
 {
     char command_line[4096];
@@ -179,6 +229,7 @@ int main(void)
         pid_t child = start(argv);
         int status = child < 0 ? 127 : exit_status(wait_for(child, &signals));
 
+        report_accelerators();
         printf("warp: exit status %d\n", status);
         leave(RB_POWER_OFF);
     }
