@@ -24,14 +24,18 @@ fn page_up(address: u64) -> u64 {
 }
 
 impl Layout {
-    /// A layout for cases with these numbers of instructions.
-    pub(crate) fn new(lengths: impl Iterator<Item = usize>) -> Self {
+    /// A layout for these cases.
+    pub(crate) fn new(cases: &[Case]) -> Self {
         let mut code = Vec::new();
-        let mut at = VARIABLES + PAGE;
-        for length in lengths {
+        let (mut at, mut next) = (VARIABLES + PAGE, VARIABLES + PAGE);
+        for (i, case) in cases.iter().enumerate() {
+            if i == 0 || cases[i - 1].group != case.group {
+                at = next;
+                next += 4 * (case.words.len() as u64 + 1);
+            }
             code.push(at);
-            at += 4 * (length as u64 + 1);
         }
+        let at = next;
         let count = code.len() as u64;
         let inputs = page_up(at);
         let scratch = page_up(inputs + count * BLOCK as u64);

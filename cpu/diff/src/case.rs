@@ -17,6 +17,8 @@ const V_AT: usize = 288;
 /// One case.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
+    /// Neighbours of the same group have the same instructions, which are in memory once.
+    pub(crate) group: usize,
     /// The instructions; a branch to the epilogue follows them.
     pub(crate) words: Vec<u32>,
     /// x0 to x29.

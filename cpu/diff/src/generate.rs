@@ -99,13 +99,13 @@ fn exclusive_store(load: u32, random: &mut Random, features: Features) -> Option
     usable.then_some(word)
 }
 
-/// A case of `length` instructions from `rows`; memory and indirect branches come alone.
-pub(crate) fn case(
+/// About `length` instructions from `rows`; memory and indirect branches come alone.
+pub(crate) fn code(
     rows: &[&'static Row],
     length: usize,
     random: &mut Random,
     features: Features,
-) -> (Case, Need) {
+) -> (Vec<u32>, Need) {
     let mut words = Vec::new();
     let mut need = Need::Nothing;
     while words.len() < length {
@@ -151,6 +151,11 @@ pub(crate) fn case(
             break;
         }
     }
+    (words, need)
+}
+
+/// A case: the code `words`, number `group`, with registers and memory of its own.
+pub(crate) fn case(words: &[u32], group: usize, need: Need, random: &mut Random) -> Case {
     let mut x = [0; 30];
     x.fill_with(|| random.integer());
     let mut v = [0; 32];
@@ -161,10 +166,10 @@ pub(crate) fn case(
     }
     if let Need::Target(target) = need {
         x[usize::from(target)] = EPILOGUE;
-        need = Need::Nothing;
     }
-    let case = Case {
-        words,
+    Case {
+        group,
+        words: words.to_vec(),
         x,
         nzcv: random.next() & 0xf << 28,
         fpcr: random.fpcr(),
@@ -172,8 +177,7 @@ pub(crate) fn case(
         sp: random.integer() & !15,
         v,
         scratch,
-    };
-    (case, need)
+    }
 }
 
 /// Gives the base register of a memory case its value.
