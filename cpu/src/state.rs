@@ -205,8 +205,6 @@ pub mod pending {
     pub const STOP: u32 = 1 << 2;
     /// The request queue is not empty.
     pub const REQUESTS: u32 = 1 << 3;
-    /// A timer deadline has passed.
-    pub const TIMER: u32 = 1 << 4;
     /// PSTATE masks have changed: look at the pending interrupts again.
     pub const RECHECK: u32 = 1 << 5;
 }
