@@ -3,7 +3,7 @@
 //! A port may translate (the SMMU) or not ([`DirectPort`]). An access may *wait*: a recoverable fault holds
 //! it until the guest has answered. It waits on the requester's [`Waiter`], with no lock held, so that the device
 //! can give it up when its queue is stopped. Deliberately absent: address translation services; a device with an
-//! ATC has a further port for that.
+//! ATC has a further port for that, [`AtsPort`](crate::ats::AtsPort).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

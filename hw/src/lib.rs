@@ -1,14 +1,15 @@
 //! The vocabulary of the machine: the words in which CPU, SMMU, devices and monitor speak of one another.
 //!
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
-//! watch for writes to translated code ([`watch`]), DMA ([`dma`]), wires and messages ([`irq`]), the MMIO seam
-//! ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time ([`clock`]) and the register
-//! declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
+//! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), wires and
+//! messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
+//! ([`clock`]) and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
 //! model built on it runs in a unit test and under a deterministic clock.
 
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod ats;
 pub mod clock;
 pub mod dma;
 pub mod irq;
