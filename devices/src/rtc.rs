@@ -189,6 +189,15 @@ mod tests {
 
     use super::*;
 
+    const DR: u64 = 0x00;
+    const MR: u64 = 0x04;
+    const LR: u64 = 0x08;
+    const CR: u64 = 0x0c;
+    const IMSC: u64 = 0x10;
+    const RIS: u64 = 0x14;
+    const MIS: u64 = 0x18;
+    const ICR: u64 = 0x1c;
+
     /// An alarm service with one slot, fired by hand.
     #[derive(Default)]
     struct Alarm {
@@ -247,28 +256,28 @@ mod tests {
     fn counter_shows_the_date_and_goes_on_from_what_is_loaded() {
         let bench = Bench::new(1_700_000_000);
         bench.clock.advance_ns(2_999_999_999);
-        assert_eq!((bench.read(0), bench.read(0xc)), (1_700_000_002, 1));
-        bench.write(8, 5);
+        assert_eq!((bench.read(DR), bench.read(CR)), (1_700_000_002, 1));
+        bench.write(LR, 5);
         bench.clock.advance_ns(1);
-        assert_eq!((bench.read(0), bench.read(8)), (6, 5));
-        bench.write(0xc, 0);
-        assert_eq!(bench.read(0xc), 1, "it cannot be stopped");
+        assert_eq!((bench.read(DR), bench.read(LR)), (6, 5));
+        bench.write(CR, 0);
+        assert_eq!(bench.read(CR), 1, "it cannot be stopped");
     }
 
     #[test]
     fn alarm_fires_when_the_counter_reaches_the_match_and_is_masked_and_cleared() {
         let bench = Bench::new(100);
         bench.clock.advance_ns(500_000_000);
-        bench.write(4, 103);
+        bench.write(MR, 103);
         assert_eq!(*bench.alarm.deadline_ns.lock().unwrap(), Some(3_000_000_000));
         bench.clock.advance_ns(2_500_000_000);
         let target = bench.alarm.target.lock().unwrap().clone().unwrap();
         target.alarm();
-        assert_eq!((bench.read(0x14), bench.read(0x18), bench.line.level()), (1, 0, false));
-        bench.write(0x10, 1);
-        assert_eq!((bench.read(0x18), bench.line.level()), (1, true));
-        bench.write(0x1c, 1);
-        assert_eq!((bench.read(0x14), bench.line.level()), (0, false));
+        assert_eq!((bench.read(RIS), bench.read(MIS), bench.line.level()), (1, 0, false));
+        bench.write(IMSC, 1);
+        assert_eq!((bench.read(MIS), bench.line.level()), (1, true));
+        bench.write(ICR, 1);
+        assert_eq!((bench.read(RIS), bench.line.level()), (0, false));
         target.alarm();
         assert!(!bench.line.level(), "it has been reached once");
     }
@@ -276,17 +285,17 @@ mod tests {
     #[test]
     fn alarm_before_its_time_does_nothing_and_a_match_in_the_past_waits_for_the_wrap() {
         let bench = Bench::new(100);
-        bench.write(0x10, 1);
-        bench.write(4, 110);
+        bench.write(IMSC, 1);
+        bench.write(MR, 110);
         bench.alarm.target.lock().unwrap().clone().unwrap().alarm();
         assert!(!bench.line.level());
-        bench.write(4, 99);
+        bench.write(MR, 99);
         assert_eq!(*bench.alarm.deadline_ns.lock().unwrap(), Some(u64::from(u32::MAX) * NS_PER_SECOND));
-        bench.write(4, 100);
+        bench.write(MR, 100);
         assert!(bench.line.level(), "equal now");
         bench.rtc.reset();
         assert!(!bench.line.level());
-        assert_eq!((*bench.alarm.deadline_ns.lock().unwrap(), bench.read(0)), (None, 100));
+        assert_eq!((*bench.alarm.deadline_ns.lock().unwrap(), bench.read(DR)), (None, 100));
     }
 
     #[test]

@@ -25,9 +25,9 @@ hw::register_map! {
         UARTDR        @ 0x000: 4 Special(0xff) = 0, "3.3.1";
         UARTRSR_ECR   @ 0x004: 4 Special(0xf) = 0, "3.3.2";
         UARTFR        @ 0x018: 4 Ro(0) = 0, "3.3.3"; // value computed
-        UARTILPR      @ 0x020: 4 Rw(0xff) = 0, "3.3.4";
-        UARTIBRD      @ 0x024: 4 Rw(0xffff) = 0, "3.3.5";
-        UARTFBRD      @ 0x028: 4 Rw(0x3f) = 0, "3.3.6";
+        UARTILPR      @ 0x020: 4 Rw(0xff) = 0, "3.3.4", Storage;
+        UARTIBRD      @ 0x024: 4 Rw(0xffff) = 0, "3.3.5", Storage;
+        UARTFBRD      @ 0x028: 4 Rw(0x3f) = 0, "3.3.6", Storage;
         UARTLCR_H     @ 0x02c: 4 Rw(0xff) = 0, "3.3.7";
         UARTCR        @ 0x030: 4 Rw(0xff87) = 0x300, "3.3.8";
         UARTIFLS      @ 0x034: 4 Rw(0x3f) = 0x12, "3.3.9";
@@ -35,7 +35,7 @@ hw::register_map! {
         UARTRIS       @ 0x03c: 4 Ro(0) = 0, "3.3.11";
         UARTMIS       @ 0x040: 4 Ro(0) = 0, "3.3.12";
         UARTICR       @ 0x044: 4 Wo(0x7ff) = 0, "3.3.13";
-        UARTDMACR     @ 0x048: 4 Rw(0x7) = 0, "3.3.14";
+        UARTDMACR     @ 0x048: 4 Rw(0x7) = 0, "3.3.14", Storage;
         UARTPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.15"; // values below
         UARTPCellID[4; 4]  @ 0xff0: 4 Ro(0) = 0, "3.3.16";
     }

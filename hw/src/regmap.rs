@@ -19,6 +19,19 @@ pub enum Access {
     Special,
 }
 
+/// How far a register of the model goes, where that does not follow from the model's sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Behaves as its section says, as far as the features that are offered.
+    Modelled,
+    /// Behaves so in part; its remark says in which.
+    Partial,
+    /// Keeps what is written, and nothing depends on it.
+    Storage,
+    /// Always reads its reset value.
+    Constant,
+}
+
 /// One declared register, or a row of `count` like ones, `stride` bytes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterInfo {
@@ -40,6 +53,10 @@ pub struct RegisterInfo {
     pub reset: u64,
     /// Section of the specification.
     pub section: &'static str,
+    /// How far it goes, if the declaration says it.
+    pub status: Option<Status>,
+    /// The declaration's remark.
+    pub remark: &'static str,
 }
 
 impl RegisterInfo {
@@ -81,6 +98,9 @@ pub struct Located<R> {
 pub trait RegisterMap: Copy + Sized + 'static {
     /// All registers, in the order of their declaration, with their tables.
     const ALL: &'static [(Self, RegisterInfo)];
+
+    /// What the declaration says of the map as a whole.
+    const ABOUT: &'static str;
 
     /// This register's table row.
     fn info(self) -> &'static RegisterInfo;
@@ -132,6 +152,8 @@ pub fn check_map<R: RegisterMap + PartialEq + core::fmt::Debug>() {
 ///         STATUS @ 0x04: 4 W1c(0x1) = 0, "3.2";
 ///         // name[count; stride] @ offset ...
 ///         DATA[4; 8] @ 0x10: 8 Rw(u64::MAX) = 0, "3.3";
+///         /// A remark for the generated document; and how far it goes, if the sources don't show it.
+///         HINT   @ 0x30: 4 Rw(0x1) = 0, "3.4", Storage;
 ///     }
 /// }
 /// use hw::regmap::RegisterMap;
@@ -142,20 +164,20 @@ pub fn check_map<R: RegisterMap + PartialEq + core::fmt::Debug>() {
 #[macro_export]
 macro_rules! register_map {
     (
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])*
         $vis:vis enum $map:ident {
             $(
-                $(#[$regdoc:meta])*
+                $(#[doc = $regdoc:literal])*
                 $name:ident $([$count:expr; $stride:expr])? @ $offset:literal : $bytes:literal
-                $access:ident($writable:expr) = $reset:expr, $section:literal;
+                $access:ident($writable:expr) = $reset:expr, $section:literal $(, $status:ident)?;
             )*
         }
     ) => {
-        $(#[$doc])*
+        $(#[doc = $doc])*
         #[allow(non_camel_case_types, missing_docs, reason = "registers are named as in their specification")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $vis enum $map {
-            $( $(#[$regdoc])* $name, )*
+            $( $(#[doc = $regdoc])* $name, )*
         }
 
         impl $crate::regmap::RegisterMap for $map {
@@ -172,15 +194,21 @@ macro_rules! register_map {
                         writable: $writable,
                         reset: $reset,
                         section: $section,
+                        status: $crate::register_map!(@status $($status)?),
+                        remark: concat!($($regdoc, "\n",)*),
                     },
                 ),)*
             ];
+
+            const ABOUT: &'static str = concat!($($doc, "\n",)*);
 
             fn info(self) -> &'static $crate::regmap::RegisterInfo {
                 &<Self as $crate::regmap::RegisterMap>::ALL[self as usize].1
             }
         }
     };
+    (@status) => { None };
+    (@status $status:ident) => { Some($crate::regmap::Status::$status) };
     (@count) => { 1 };
     (@count $count:expr) => { $count };
     (@stride $bytes:literal) => { $bytes };
@@ -192,8 +220,10 @@ mod tests {
     use super::*;
 
     crate::register_map! {
+        /// Some device.
         enum Good {
-            A @ 0x0: 4 Rw(0xff) = 0x12, "1";
+            /// Its first.
+            A @ 0x0: 4 Rw(0xff) = 0x12, "1", Storage;
             B[2; 8] @ 0x8: 4 W1c(0x3) = 0, "2";
             C @ 0x18: 8 Ro(0) = 0, "3";
             D @ 0x22: 2 Rw(0xffff) = 0, "4";
@@ -215,6 +245,13 @@ mod tests {
         assert_eq!(Good::locate(0x24), None);
         assert_eq!(Good::locate(0x23), Some(Located { reg: Good::D, index: 0, byte: 1 }));
         assert_eq!(Good::C.info().section, "3");
+    }
+
+    #[test]
+    fn declaration_carries_remarks_and_status() {
+        assert_eq!(Good::ABOUT.trim(), "Some device.");
+        assert_eq!(Good::A.info().remark.trim(), "Its first.");
+        assert_eq!((Good::A.info().status, Good::C.info().status), (Some(Status::Storage), None));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) struct CheckOptions {
     /// Write the generated documents and format the code instead of complaining
     #[arg(long)]
     fix: bool,
-    /// Only this check: format, lints, documentation, licences
+    /// Only this check: format, lints, documentation, licences, registers
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 }
@@ -27,6 +27,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("lints", lints),
     ("documentation", documentation),
     ("licences", licences_document),
+    ("registers", register_documents),
 ];
 
 pub(crate) fn check(project: &Project, options: &CheckOptions) -> Result<()> {
@@ -72,6 +73,19 @@ fn lints(project: &Project, _fix: bool) -> Result<()> {
 fn documentation(project: &Project, _fix: bool) -> Result<()> {
     let words = ["doc", "--workspace", "--no-deps", "--document-private-items"];
     process::visible(cargo(project, &words).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Checks that `docs/registers` says what the sources say.
+fn register_documents(project: &Project, fix: bool) -> Result<()> {
+    let what = if fix { "write" } else { "check" };
+    let words = ["run", "--quiet", "--package", "register-tables", "--", what];
+    process::visible(cargo(project, &words).arg(project.root()))
+}
+
+/// Writes every generated document.
+pub(crate) fn docs(project: &Project) -> Result<()> {
+    register_documents(project, true)?;
+    licences_document(project, true)
 }
 
 /// Checks that every dependency's licence is acceptable, and that the document that lists them is current.

@@ -65,6 +65,8 @@ enum Task {
     Bench(bench::BenchOptions),
     /// Check what needs no guest: format, lints, documentation, licences of dependencies, generated documents
     Check(check::CheckOptions),
+    /// Write the generated documents: docs/registers, docs/licences.md
+    Docs,
     /// The host's side of the accelerator's benchmark
     #[command(hide = true)]
     Direct { file: PathBuf },
@@ -99,6 +101,7 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
         Task::Bench(options) => bench::bench(project, &cli.guest, options),
         Task::Direct { file } => bench::direct(file),
         Task::Check(options) => check::check(project, options),
+        Task::Docs => check::docs(project),
     }
 }
 

@@ -31,6 +31,7 @@ use hw::{BusError, DeviceId, IrqLine, MmioDevice, MsiSink, NotADoorbell, Pa, Ram
 pub use self::delivery::Counters;
 use self::delivery::{Core, Wiring};
 use self::its::Its;
+pub use self::regs::{DistributorReg, ItsReg, RedistributorReg};
 
 /// Bytes of the distributor's window.
 pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;

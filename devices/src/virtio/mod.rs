@@ -21,4 +21,5 @@ pub use backend::BlockBackend;
 pub use blk::Block;
 pub use chain::{Buffers, Request};
 pub use device::{Io, ServeError, VirtioDevice, feature};
+pub use front::CommonCfg;
 pub use pci::VirtioPci;

@@ -8,44 +8,48 @@ pub const WINDOW_BYTES: u64 = 0x2_0000;
 hw::register_map! {
     /// SMMUv3 Non-secure programming interface. Arm IHI 0070, chapter 6.
     ///
+    /// Section numbers move between issues of the specification. Those here are of the issues with Realm registers (F
+    /// and later); where the number was not certain, the section is 6.3 alone.
+    ///
     /// Absent, so RAZ/WI: the Secure registers, GATOS and VATOS, MPAM, DPT, command queue control pages.
     pub enum SmmuReg {
-        SMMU_IDR0              @ 0x0_0000: 4 Ro(0) = 0, "6.3";
-        SMMU_IDR1              @ 0x0_0004: 4 Ro(0) = 0, "6.3";
-        SMMU_IDR2              @ 0x0_0008: 4 Ro(0) = 0, "6.3";
-        SMMU_IDR3              @ 0x0_000c: 4 Ro(0) = 0, "6.3";
-        SMMU_IDR4              @ 0x0_0010: 4 Ro(0) = 0, "6.3";
-        SMMU_IDR5              @ 0x0_0014: 4 Ro(0) = 0, "6.3";
-        SMMU_IIDR              @ 0x0_0018: 4 Ro(0) = 0, "6.3";
-        SMMU_AIDR              @ 0x0_001c: 4 Ro(0) = 0, "6.3";
-        SMMU_CR0               @ 0x0_0020: 4 Special(0b1101) = 0, "6.3";
-        SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3";
-        SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3";
-        SMMU_CR2               @ 0x0_002c: 4 Rw(0b10) = 0, "6.3";
-        SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3";
-        SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3";
+        SMMU_IDR0              @ 0x0_0000: 4 Ro(0) = 0, "6.3.1";
+        SMMU_IDR1              @ 0x0_0004: 4 Ro(0) = 0, "6.3.2";
+        SMMU_IDR2              @ 0x0_0008: 4 Ro(0) = 0, "6.3.3";
+        SMMU_IDR3              @ 0x0_000c: 4 Ro(0) = 0, "6.3.4";
+        SMMU_IDR4              @ 0x0_0010: 4 Ro(0) = 0, "6.3.5";
+        SMMU_IDR5              @ 0x0_0014: 4 Ro(0) = 0, "6.3.6";
+        SMMU_IIDR              @ 0x0_0018: 4 Ro(0) = 0, "6.3.7";
+        SMMU_AIDR              @ 0x0_001c: 4 Ro(0) = 0, "6.3.8";
+        SMMU_CR0               @ 0x0_0020: 4 Special(0b1101) = 0, "6.3.9";
+        SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3.10";
+        SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage;
+        SMMU_CR2               @ 0x0_002c: 4 Rw(0b10) = 0, "6.3.12";
+        SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
+        SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14";
         SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3";
         SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b101) = 0, "6.3";
         SMMU_IRQ_CTRLACK       @ 0x0_0054: 4 Ro(0) = 0, "6.3";
-        SMMU_GERROR            @ 0x0_0060: 4 Ro(0) = 0, "6.3";
-        SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1011_0101) = 0, "6.3";
-        SMMU_GERROR_IRQ_CFG0   @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3";
-        SMMU_GERROR_IRQ_CFG1   @ 0x0_0070: 4 Rw(0xffff_ffff) = 0, "6.3";
-        SMMU_GERROR_IRQ_CFG2   @ 0x0_0074: 4 Rw(0x3f) = 0, "6.3";
-        SMMU_STRTAB_BASE       @ 0x0_0080: 8 Rw(0x40ff_ffff_ffff_ffc0) = 0, "6.3";
-        SMMU_STRTAB_BASE_CFG   @ 0x0_0088: 4 Rw(0x3_07ff) = 0, "6.3";
-        SMMU_CMDQ_BASE         @ 0x0_0090: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3";
-        SMMU_CMDQ_PROD         @ 0x0_0098: 4 Special(0xf_ffff) = 0, "6.3";
-        SMMU_CMDQ_CONS         @ 0x0_009c: 4 Special(0x7f0f_ffff) = 0, "6.3";
-        SMMU_EVENTQ_BASE       @ 0x0_00a0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3";
-        SMMU_EVENTQ_IRQ_CFG0   @ 0x0_00b0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3";
-        SMMU_EVENTQ_IRQ_CFG1   @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3";
-        SMMU_EVENTQ_IRQ_CFG2   @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3";
+        SMMU_GERROR            @ 0x0_0060: 4 Ro(0) = 0, "6.3.19";
+        SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1011_0101) = 0, "6.3.20";
+        SMMU_GERROR_IRQ_CFG0   @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.21";
+        SMMU_GERROR_IRQ_CFG1   @ 0x0_0070: 4 Rw(0xffff_ffff) = 0, "6.3.22";
+        SMMU_GERROR_IRQ_CFG2   @ 0x0_0074: 4 Rw(0x3f) = 0, "6.3.23", Storage;
+        SMMU_STRTAB_BASE       @ 0x0_0080: 8 Rw(0x40ff_ffff_ffff_ffc0) = 0, "6.3.24";
+        SMMU_STRTAB_BASE_CFG   @ 0x0_0088: 4 Rw(0x3_07ff) = 0, "6.3.25";
+        SMMU_CMDQ_BASE         @ 0x0_0090: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.26";
+        SMMU_CMDQ_PROD         @ 0x0_0098: 4 Special(0xf_ffff) = 0, "6.3.27";
+        SMMU_CMDQ_CONS         @ 0x0_009c: 4 Special(0x7f0f_ffff) = 0, "6.3.28";
+        SMMU_EVENTQ_BASE       @ 0x0_00a0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.29";
+        SMMU_EVENTQ_IRQ_CFG0   @ 0x0_00b0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.30";
+        SMMU_EVENTQ_IRQ_CFG1   @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3.31";
+        SMMU_EVENTQ_IRQ_CFG2   @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3.32", Storage;
         SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.3";
         SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.3";
         SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.3";
-        // The offsets in page 0 (0xa8, 0xac) reach the same registers.
+        /// Also at 0xa8, in page 0.
         SMMU_EVENTQ_PROD       @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3";
+        /// Also at 0xac, in page 0.
         SMMU_EVENTQ_CONS       @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3";
     }
 }
