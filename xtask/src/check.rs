@@ -88,6 +88,12 @@ pub(crate) fn docs(project: &Project) -> Result<()> {
     licences_document(project, true)
 }
 
+/// Checks every generated document.
+pub(crate) fn generated_documents(project: &Project) -> Result<()> {
+    register_documents(project, false)?;
+    licences_document(project, false)
+}
+
 /// Checks that every dependency's licence is acceptable, and that the document that lists them is current.
 fn licences_document(project: &Project, fix: bool) -> Result<()> {
     let words = ["metadata", "--format-version", "1", "--locked", "--quiet"];

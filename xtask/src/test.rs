@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::check;
 use crate::guest::{self, GuestOptions};
 use crate::packages;
 use crate::process;
@@ -14,7 +15,7 @@ use crate::project::Project;
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
-    /// Only steps whose name contains this: unit, end-to-end, differential
+    /// Only steps whose name contains this: unit, documents, end-to-end, differential
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
@@ -63,6 +64,7 @@ fn steps<'a>(
     let seconds = options.differential_seconds.to_string();
     vec![
         cargo("unit and property tests", &["test", "--workspace", "--exclude", "e2e"]),
+        Step { name: "generated documents", run: Box::new(|| check::generated_documents(project)) },
         Step { name: "guest programs, unit tests", run: Box::new(|| guest::programs::test(project)) },
         // The tests run the emulator as users do, so its program has to be there.
         cargo("emulator for the end-to-end tests", &["build", "--release", "-p", "vmm"]),
