@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bank;
 pub mod gic;
 pub mod hisi;
 pub mod pci;
@@ -12,3 +13,6 @@ mod primecell;
 pub mod rtc;
 pub mod uart;
 pub mod virtio;
+mod workforce;
+
+pub use workforce::{NoWorkforce, Workforce};

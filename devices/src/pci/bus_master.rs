@@ -1,4 +1,4 @@
-//! The gate between a function and the bus: Command.Bus Master Enable (7.5.1.1.3).
+//! The gate between a function and the bus: Command.Bus Master Enable (7.5.1.1.3) and PASID Control (7.8.9.3).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use hw::{Dir, DmaFault, DmaPort, DmaTag, Iova, Pinned, Requester};
 use super::config::{ConfigSpace, Gates};
 
 /// A DMA port that aborts every access while its function is no bus master: Bus Master Enable is off, here or in the
-/// port above, or the function is not in D0. What goes through carries the requester ID that the function has at
+/// port above, or the function is not in D0. So it aborts accesses with a PASID, and those that execute or are privileged,
+/// unless PASID Control enables them. What goes through carries the requester ID that the function has at
 /// present, whatever the caller's tag says.
 pub struct BusMasterPort {
     gates: Arc<Gates>,
@@ -23,7 +24,7 @@ impl BusMasterPort {
     }
 
     fn admit<'r>(&self, who: &'r Requester, at: Iova) -> Result<Cow<'r, Requester>, DmaFault> {
-        if !self.gates.bus_master() {
+        if !self.gates.allow(&who.tag) {
             return Err(DmaFault::Aborted(at));
         }
         match self.gates.requester() {

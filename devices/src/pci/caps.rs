@@ -261,6 +261,12 @@ pub mod pasid {
     pub const CAPABILITY: Field = ro("PASID Capability", 0x4, 2);
     /// 7.8.9.3: the writable bits are those that the capability offers.
     pub const CONTROL: Field = rw("PASID Control", 0x6, 2, 0x7);
+    /// Control.PASID Enable
+    pub const ENABLE: u32 = 1 << 0;
+    /// Control.Execute Permission Enable
+    pub const EXECUTE_ENABLE: u32 = 1 << 1;
+    /// Control.Privileged Mode Enable
+    pub const PRIVILEGED_ENABLE: u32 = 1 << 2;
 }
 
 /// Access Control Services extended capability (7.7.11).

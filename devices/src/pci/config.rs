@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use hw::StreamId;
+use hw::{DmaTag, StreamId};
 
 use super::bar::{Bar, Decoded};
 use super::caps::{self, Command, Field, PortType, acs, ari, bridge, express, header, msi, msix, pasid, pm};
@@ -78,10 +78,25 @@ impl Gates {
     const MEMORY: u8 = 1;
     const IO: u8 = 2;
     const BUS_MASTER: u8 = 4;
+    const PASID: u8 = 8;
+    const EXECUTE: u8 = 0x10;
+    const PRIVILEGED: u8 = 0x20;
 
     pub(super) fn bus_master(&self) -> bool {
         self.open.load(Ordering::Acquire) & Self::BUS_MASTER != 0
             && self.upstream.get().is_none_or(|port| port.bus_master())
+    }
+
+    /// Whether a request of this kind may be made.
+    pub(super) fn allow(&self, tag: &DmaTag) -> bool {
+        let with = |claim: bool, bit: u8| if claim { bit } else { 0 };
+        let needed = match tag.pasid {
+            None => 0,
+            Some(_) => {
+                Self::PASID | with(tag.execute, Self::EXECUTE) | with(tag.privileged, Self::PRIVILEGED)
+            }
+        };
+        self.bus_master() && self.open.load(Ordering::Acquire) & needed == needed
     }
 
     /// The requester ID, once the function is on a bus.
@@ -90,11 +105,14 @@ impl Gates {
         (requester != NO_REQUESTER).then_some(StreamId(requester))
     }
 
-    fn set(&self, command: Command, is_on: bool) {
+    fn set(&self, command: Command, pasid_control: u32, is_on: bool) {
         let bit = |claim: bool, bit: u8| if claim && is_on { bit } else { 0 };
         let gates = bit(command.memory_space_enable(), Self::MEMORY)
             | bit(command.io_space_enable(), Self::IO)
-            | bit(command.bus_master_enable(), Self::BUS_MASTER);
+            | bit(command.bus_master_enable(), Self::BUS_MASTER)
+            | bit(pasid_control & pasid::ENABLE != 0, Self::PASID)
+            | bit(pasid_control & pasid::EXECUTE_ENABLE != 0, Self::EXECUTE)
+            | bit(pasid_control & pasid::PRIVILEGED_ENABLE != 0, Self::PRIVILEGED);
         self.open.store(gates, Ordering::Release);
     }
 }
@@ -243,7 +261,7 @@ impl ConfigSpace {
     /// PASID Control.PASID Enable (7.8.9.3).
     #[must_use]
     pub fn is_pasid_enabled(&self) -> bool {
-        self.layout.pasid.is_some_and(|base| self.lock().registers.get(base, &pasid::CONTROL) & 1 != 0)
+        self.layout.pasid.is_some_and(|base| self.register(base, &pasid::CONTROL) & pasid::ENABLE != 0)
     }
 
     /// The present value of a register; `base` is the offset of its capability, 0 for the header.
@@ -344,6 +362,9 @@ impl ConfigSpace {
             self.update_gates(registers);
             effects.decode_changed = true;
         }
+        if self.layout.pasid.is_some_and(|base| holds(base, &pasid::CONTROL)) {
+            self.update_gates(registers);
+        }
         if ADDRESS_WORDS.contains(&word) {
             effects.decode_changed = true;
         }
@@ -359,7 +380,8 @@ impl ConfigSpace {
     fn update_gates(&self, registers: &Registers) {
         let command = Command::from_bits(registers.get(0, &header::COMMAND) as u16);
         let is_on = self.layout.pm.is_none_or(|base| registers.get(base, &pm::PMCSR) & 3 == 0);
-        self.gates.set(command, is_on);
+        let pasid_control = self.layout.pasid.map_or(0, |base| registers.get(base, &pasid::CONTROL));
+        self.gates.set(command, pasid_control, is_on);
     }
 
     fn reset_state(&self, state: &mut State) {

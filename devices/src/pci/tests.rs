@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex};
 
 use hw::mmio::{put_value, value_of};
 use hw::{
-    BusError, DeviceId, DirectPort, DmaFault, DmaPort, DmaTag, Iova, MmioDevice, Pa, Ram, RecordingMsiSink,
-    Requester, StreamId,
+    BusError, DeviceId, DirectPort, DmaFault, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram,
+    RecordingMsiSink, Requester, StreamId,
 };
 use proptest::prelude::*;
 
@@ -473,6 +473,30 @@ fn bus_master_port_aborts_until_the_guest_enables_it() {
     assert!(port.pin(&who(), at, 1, hw::Dir::Read).is_err());
     bench.config_write(8, 4, 2, 4);
     assert_eq!(port.write(&who(), at, &[1]), Ok(()));
+}
+
+#[test]
+fn bus_master_port_aborts_what_pasid_control_does_not_enable() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    let ram = Arc::new(Ram::new(&[(Pa(0x1000), 0x1000)]).unwrap());
+    let port = BusMasterPort::new(&probe.config, Arc::new(DirectPort::new(ram, bench.sink.clone())));
+    bench.config_write(8, 4, 2, 4);
+    let process = DmaTag::process(StreamId(8), Pasid::new(1).unwrap());
+    let execute = DmaTag { execute: true, ..process };
+    let privileged = DmaTag { privileged: true, ..process };
+    let allowed = || {
+        [process, execute, privileged]
+            .map(|tag| port.read(&Requester::new(tag), Iova(0x1000), &mut [0]).is_ok())
+    };
+    assert_eq!(allowed(), [false; 3]);
+    bench.config_write(8, 0x106, 2, 1);
+    assert_eq!(allowed(), [true, false, false]);
+    bench.config_write(8, 0x106, 2, 7);
+    assert_eq!(allowed(), [true, true, false], "privileged requests are not offered");
+    bench.config_write(8, 4, 2, 0);
+    assert_eq!(allowed(), [false; 3]);
 }
 
 #[test]

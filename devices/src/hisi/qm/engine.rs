@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::Workforce;
 use hw::{DmaFault, DmaPort, Iova, Requester};
 
 /// What is behind the queue manager. Nothing in the queue manager knows what the engine does.
@@ -89,24 +90,6 @@ pub trait Messages: Send + Sync {
 
     /// Sends what was pending and is no longer masked. May wait on `who`'s waiter.
     fn send_due(&self, who: &Requester);
-}
-
-/// Where workers come from. The queue manager has no threads of its own.
-pub trait Workforce: Send + Sync {
-    /// Runs `worker` on a thread of its own; the call returns at once. `worker` returns after
-    /// [`Qm::shut_down`](super::Qm::shut_down). `false` if there is no further thread: the task then waits for a
-    /// worker that there is.
-    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> bool;
-}
-
-/// A workforce of nobody: whoever owns the queue manager steps it.
-#[derive(Debug, Default)]
-pub struct NoWorkforce;
-
-impl Workforce for NoWorkforce {
-    fn hire(&self, _worker: Box<dyn FnOnce() + Send>) -> bool {
-        false
-    }
 }
 
 /// What the machine gives a queue manager.

@@ -19,7 +19,7 @@ use super::mailbox::{Command, Context, Mailbox, STATUS_REFUSED};
 use super::queue::{Place, Queue};
 use super::regs::QmReg;
 use super::vft::Vft;
-use crate::hisi::bank::Bank;
+use crate::bank::Bank;
 
 /// Queues of the device.
 pub(super) const DEVICE_QUEUES: u16 = 1024;

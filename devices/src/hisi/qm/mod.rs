@@ -33,7 +33,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use hw::mmio::{read_words, write_words};
 use hw::{AlarmTarget, BusError};
 
-pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, NoWorkforce, QueueInfo, Wiring, Workforce};
+pub use crate::workforce::{NoWorkforce, Workforce};
+pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
 pub use worker::Bench;
 
 use front::{Front, Wake};

@@ -10,7 +10,7 @@ use super::deflate::{self, Scratch};
 use super::regs::ZipReg;
 use super::sqe::{Report, Request, Status};
 use super::stats::{Sample, Stats, Totals};
-use crate::hisi::bank::Bank;
+use crate::bank::Bank;
 use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
 
 /// Levels of the library for the two modes of `HIGH_PERF`.

@@ -20,7 +20,7 @@ mod tests;
 use std::sync::{Arc, Weak};
 
 use hw::mmio::{read_words, write_words};
-use hw::{BusError, Clock, Dir, DmaFault, DmaPort, Iova, Pinned, Requester, StreamId};
+use hw::{BusError, Clock, DmaPort, Requester, StreamId};
 
 pub use checksum::Format;
 pub use engine::ZipEngine;
@@ -55,37 +55,6 @@ pub struct ZipWiring {
 pub struct Zip {
     config: Arc<ConfigSpace>,
     qm: Arc<Qm<ZipEngine>>,
-}
-
-/// The function's requests as the bus takes them: none without Bus Master Enable, none with a PASID without PASID
-/// Enable.
-struct FunctionPort {
-    config: Arc<ConfigSpace>,
-    port: BusMasterPort,
-}
-
-impl FunctionPort {
-    fn check(&self, who: &Requester, at: Iova) -> Result<(), DmaFault> {
-        let is_allowed = who.tag.pasid.is_none() || self.config.is_pasid_enabled();
-        if is_allowed { Ok(()) } else { Err(DmaFault::Aborted(at)) }
-    }
-}
-
-impl DmaPort for FunctionPort {
-    fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
-        self.check(who, at)?;
-        self.port.read(who, at, out)
-    }
-
-    fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        self.check(who, at)?;
-        self.port.write(who, at, data)
-    }
-
-    fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
-        self.check(who, at)?;
-        self.port.pin(who, at, len, dir)
-    }
 }
 
 /// The queue manager's messages through the function's MSI capability.
@@ -137,8 +106,7 @@ impl Zip {
             .pasid(16, false, false)
             .build();
         let config = Arc::new(config);
-        let port = BusMasterPort::new(&config, dma);
-        let port: Arc<dyn DmaPort> = Arc::new(FunctionPort { config: Arc::clone(&config), port });
+        let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
         let messages = Arc::new(Msi { config: Arc::clone(&config), port: Arc::clone(&port) });
         let engine = ZipEngine::new(Arc::clone(&clock));
         let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits };

@@ -4,14 +4,14 @@ use hw::regmap::{Access, Located, RegisterMap};
 
 /// One value for each declared register and row entry.
 #[derive(Debug)]
-pub(super) struct Bank<R> {
+pub(crate) struct Bank<R> {
     /// For each register of the map: its entries.
     values: Vec<(R, Vec<u64>)>,
 }
 
 impl<R: RegisterMap + PartialEq> Bank<R> {
     /// All registers at their reset values.
-    pub(super) fn at_reset() -> Self {
+    pub(crate) fn at_reset() -> Self {
         let values = R::ALL
             .iter()
             .map(|(reg, info)| (*reg, vec![info.reset; usize::try_from(info.count).unwrap_or(0)]))
@@ -30,19 +30,31 @@ impl<R: RegisterMap + PartialEq> Bank<R> {
     }
 
     /// The stored value of a single register.
-    pub(super) fn get(&self, reg: R) -> u32 {
+    pub(crate) fn get(&self, reg: R) -> u32 {
         self.slot(reg, 0).map_or(0, |&value| value as u32)
     }
 
+    /// The stored value of one of a row.
+    pub(crate) fn entry(&self, reg: R, index: usize) -> u64 {
+        self.slot(reg, index as u64).copied().unwrap_or(0)
+    }
+
+    /// Puts a value into one of a row, whatever software may write.
+    pub(crate) fn set_entry(&mut self, reg: R, index: usize, value: u64) {
+        if let Some(slot) = self.slot_mut(reg, index as u64) {
+            *slot = value;
+        }
+    }
+
     /// Puts a value, whatever software may write.
-    pub(super) fn set(&mut self, reg: R, value: u32) {
+    pub(crate) fn set(&mut self, reg: R, value: u32) {
         if let Some(slot) = self.slot_mut(reg, 0) {
             *slot = u64::from(value);
         }
     }
 
     /// The 32-bit word of a located register as software reads it: write-only ones as zero.
-    pub(super) fn read_word(&self, at: Located<R>) -> u32 {
+    pub(crate) fn read_word(&self, at: Located<R>) -> u32 {
         if at.reg.info().access == Access::Wo {
             return 0;
         }
@@ -51,7 +63,7 @@ impl<R: RegisterMap + PartialEq> Bank<R> {
     }
 
     /// A 32-bit write by software to a located register, by its access kind.
-    pub(super) fn write_word(&mut self, at: Located<R>, word: u32) {
+    pub(crate) fn write_word(&mut self, at: Located<R>, word: u32) {
         let info = at.reg.info();
         let shift = 8 * (at.byte & 4);
         let Some(slot) = self.slot_mut(at.reg, at.index) else { return };
