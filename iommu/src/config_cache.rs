@@ -3,11 +3,9 @@
 //! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
 //! software may make one valid without a command, and one that has been followed is part of what was found there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crate::cache::{Age, Aged, Cache, Key, LeastAges};
 use crate::config::StreamConfig;
 use crate::spec::cd::{Cd, CdD0, CdTtb};
+use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 8;
@@ -41,22 +39,22 @@ impl StreamConfig {
 pub(crate) struct ConfigCache {
     entries: Cache<WAYS, 4>,
     least_of_stream: LeastAges,
-    least_of_all: AtomicU64,
+    least_of_all: LeastAge,
 }
 
 impl ConfigCache {
     pub(crate) fn new() -> Self {
         Self {
             entries: Cache::new(LOG2_SETS),
-            least_of_stream: LeastAges::new(),
-            least_of_all: AtomicU64::new(0),
+            least_of_stream: LeastAges::default(),
+            least_of_all: LeastAge::default(),
         }
     }
 
     #[inline]
     pub(crate) fn get(&self, sid: u32, ssid: Option<u32>) -> Option<StreamConfig> {
         let Aged { age, data } = self.entries.get(key(sid, ssid))?;
-        let least = self.least_of_stream.of(sid).max(self.least_of_all.load(Ordering::Acquire));
+        let least = self.least_of_stream.of(sid).max(self.least_of_all.get());
         (age >= least).then(|| StreamConfig::unpack(data))
     }
 
@@ -67,7 +65,7 @@ impl ConfigCache {
 
     /// CMD_CFGI_ALL.
     pub(crate) fn invalidate_all(&self, age: &Age) {
-        self.least_of_all.fetch_max(age.advance(), Ordering::AcqRel);
+        self.least_of_all.raise(age.advance());
     }
 
     /// CMD_CFGI_STE, CMD_CFGI_CD_ALL: the entry of the stream with all context descriptors behind it.

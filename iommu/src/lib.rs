@@ -11,9 +11,9 @@
 //! | `registers` | MMIO, enables, acknowledgements |
 //! | `cmdq`, `eventq`, `queue` | the queues, interrupts, global errors |
 //! | `config`, `config_cache` | stream table and context descriptors |
-//! | `translate`, `tlb`, `cache` | translation and what it remembers |
+//! | `translate`, `tlb` | translation and what it remembers, in caches of the crate `tcache` |
 //! | `stall` | stalled transactions |
-//! | `port`, `inflight` | DMA, and what CMD_SYNC waits for |
+//! | `port` | DMA, and with it what CMD_SYNC waits for |
 //!
 //! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
@@ -24,13 +24,11 @@
 
 #![forbid(unsafe_code)]
 
-mod cache;
 mod cmdq;
 mod config;
 mod config_cache;
 mod eventq;
 pub mod features;
-mod inflight;
 mod port;
 mod queue;
 mod registers;
@@ -48,16 +46,15 @@ use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::{DeviceId, IrqLine, MsiSink, Ram};
+use tcache::{Age, Inflight};
 
 pub use features::{Features, OutputSize, StallModel};
 pub use spec::regs::WINDOW_BYTES;
 pub use stats::Snapshot;
 
-use cache::Age;
 use config_cache::ConfigCache;
-use inflight::Inflight;
 use registers::State;
-use stats::Stats;
+use stats::{Stats, Tallies};
 use tlb::Tlb;
 use translate::Mode;
 
@@ -111,7 +108,7 @@ pub struct Smmu {
     age: Age,
     configs: ConfigCache,
     tlb: Tlb,
-    inflight: Inflight,
+    inflight: Inflight<Tallies>,
     stats: Stats,
 }
 
@@ -144,7 +141,7 @@ impl Smmu {
     /// Counters, readable at any time.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
-        self.stats.snapshot(self.inflight.stripes().iter().map(|stripe| &stripe.stats))
+        self.stats.snapshot(self.inflight.locals())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,9 +10,8 @@ use hw::dma::write_physical;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::Smmu;
-use crate::inflight::Access;
 use crate::stall::{Stalled, Verdict};
-use crate::stats::count;
+use crate::stats::{Access, count};
 use crate::translate::{Fault, Transaction};
 
 /// Bytes after which an access lets invalidations pass.
@@ -153,7 +152,7 @@ impl DmaPort for Smmu {
             return Ok(Pinned::new(Vec::new(), ()));
         }
         'again: loop {
-            let access = self.inflight.enter();
+            let access = self.inflight.hold();
             let mut pieces: Vec<(Pa, usize)> = Vec::new();
             let mut done = 0;
             tx.address = at.0;

@@ -1,56 +1,22 @@
 //! Counters. Each is exact; read together while traffic goes on they need not fit one another.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use tcache::AtomicCounter;
 
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 
 /// Counters of the fast road, kept with the count of accesses so that threads don't share them.
 #[derive(Debug, Default)]
-pub(crate) struct StripeStats {
-    pub(crate) tlb_hits: AtomicU64,
-    pub(crate) walks: AtomicU64,
-    pub(crate) config_fetches: AtomicU64,
+pub(crate) struct Tallies {
+    pub(crate) tlb_hits: AtomicCounter,
+    pub(crate) walks: AtomicCounter,
+    pub(crate) config_fetches: AtomicCounter,
 }
 
-impl StripeStats {
-    /// Adds what one access counted.
-    #[inline]
-    pub(crate) fn add(&self, counts: &Counts) {
-        let add = |counter: &AtomicU64, n: &Cell<u32>| {
-            if n.get() != 0 {
-                counter.fetch_add(n.get().into(), Ordering::Relaxed);
-            }
-        };
-        add(&self.tlb_hits, &counts.tlb_hits);
-        add(&self.walks, &counts.walks);
-        add(&self.config_fetches, &counts.config_fetches);
-    }
-}
-
-/// What one access counts, before it is added up at its end.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    tlb_hits: Cell<u32>,
-    walks: Cell<u32>,
-    config_fetches: Cell<u32>,
-}
-
-impl Counts {
-    #[inline]
-    pub(crate) fn tlb_hit(&self) {
-        self.tlb_hits.set(self.tlb_hits.get().wrapping_add(1));
-    }
-
-    pub(crate) fn walk(&self) {
-        self.walks.set(self.walks.get().wrapping_add(1));
-    }
-
-    pub(crate) fn config_fetch(&self) {
-        self.config_fetches.set(self.config_fetches.get().wrapping_add(1));
-    }
-}
+/// An access under way. Its translations stay good until it is dropped.
+pub(crate) type Access<'a> = tcache::Access<'a, Tallies>;
 
 /// Counters of the slow road.
 #[derive(Debug)]
@@ -123,7 +89,7 @@ pub struct Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn snapshot<'a>(&self, stripes: impl Iterator<Item = &'a StripeStats>) -> Snapshot {
+    pub(crate) fn snapshot<'a>(&self, tallies: impl Iterator<Item = &'a Tallies>) -> Snapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
             stalls: get(&self.stalls),
@@ -133,10 +99,10 @@ impl Stats {
             illegal_commands: get(&self.illegal_commands),
             ..Snapshot::default()
         };
-        for stripe in stripes {
-            snapshot.tlb_hits += get(&stripe.tlb_hits);
-            snapshot.walks += get(&stripe.walks);
-            snapshot.config_fetches += get(&stripe.config_fetches);
+        for tally in tallies {
+            snapshot.tlb_hits += tally.tlb_hits.get();
+            snapshot.walks += tally.walks.get();
+            snapshot.config_fetches += tally.config_fetches.get();
         }
         let nonzero =
             |name, counter: Option<&AtomicU64>| counter.map(get).filter(|&n| n != 0).map(|n| (name, n));

@@ -3,10 +3,11 @@
 //! An entry is a whole page or block, found by its first address, its size and its address space. Blocks are not
 //! split, so that one removal takes all of them. Table descriptors are not cached. The contiguous hint is not used.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use vmsa::{Granule, Leaf, Permissions};
 
-use crate::cache::{Age, Aged, Cache, Key, LeastAges};
-use std::sync::atomic::{AtomicU64, Ordering};
+use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 11;
@@ -67,9 +68,9 @@ pub(crate) struct Tlb {
     /// Sizes (bit n: 2^n bytes) that have ever been put in: where to look.
     sizes: AtomicU64,
     least_of_asid: LeastAges,
-    least_of_all: AtomicU64,
+    least_of_all: LeastAge,
     /// What global entries need besides: they fall with any invalidation by address that may mean them.
-    least_of_global: AtomicU64,
+    least_of_global: LeastAge,
 }
 
 /// Pages of one range invalidation that are looked up one by one. Larger ranges drop the whole ASID: over-invalidation
@@ -81,9 +82,9 @@ impl Tlb {
         Self {
             entries: Cache::new(LOG2_SETS),
             sizes: AtomicU64::new(0),
-            least_of_asid: LeastAges::new(),
-            least_of_all: AtomicU64::new(0),
-            least_of_global: AtomicU64::new(0),
+            least_of_asid: LeastAges::default(),
+            least_of_all: LeastAge::default(),
+            least_of_global: LeastAge::default(),
         }
     }
 
@@ -96,10 +97,9 @@ impl Tlb {
             sizes &= sizes - 1;
             let Some(Aged { age, data }) = self.entries.get(key(space, va, size_log2)) else { continue };
             let found = Translation::unpack(data, size_log2);
-            let mut least =
-                self.least_of_asid.of(space.asid.into()).max(self.least_of_all.load(Ordering::Acquire));
+            let mut least = self.least_of_asid.of(space.asid.into()).max(self.least_of_all.get());
             if found.global {
-                least = least.max(self.least_of_global.load(Ordering::Acquire));
+                least = least.max(self.least_of_global.get());
             }
             if age >= least {
                 return Some(found);
@@ -119,7 +119,7 @@ impl Tlb {
 
     /// CMD_TLBI_NSNH_ALL, and what is wider than needed but rare.
     pub(crate) fn invalidate_all(&self, age: &Age) {
-        self.least_of_all.fetch_max(age.advance(), Ordering::AcqRel);
+        self.least_of_all.raise(age.advance());
     }
 
     /// CMD_TLBI_NH_ASID. Takes global entries that came in under this ASID along.
@@ -133,7 +133,7 @@ impl Tlb {
         for size_log2 in LEAF_SIZES {
             self.entries.remove(key(space, va, size_log2), now);
         }
-        self.least_of_global.fetch_max(now, Ordering::AcqRel);
+        self.least_of_global.raise(now);
     }
 
     /// CMD_TLBI_NH_VA with range: `granules` of `granule` from `va`.
@@ -142,7 +142,7 @@ impl Tlb {
         let Some(bytes) = granules.checked_mul(1 << page).filter(|_| granules <= RANGE_LIMIT) else {
             let now = age.advance();
             self.least_of_asid.raise(space.asid.into(), now);
-            self.least_of_global.fetch_max(now, Ordering::AcqRel);
+            self.least_of_global.raise(now);
             return;
         };
         let now = age.advance();
@@ -157,7 +157,7 @@ impl Tlb {
                 self.entries.remove(key(space, index << shift, shift), now);
             }
         }
-        self.least_of_global.fetch_max(now, Ordering::AcqRel);
+        self.least_of_global.raise(now);
     }
 }
 

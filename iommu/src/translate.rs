@@ -7,9 +7,9 @@ use vmsa::{Access, AccessKind, Half, Permissions, Stage1Rules, WalkFaultKind, Wa
 
 use crate::Smmu;
 use crate::config::{self, StreamConfig};
-use crate::inflight::Access as InflightAccess;
 use crate::spec::cd::Cd;
 use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, class};
+use crate::stats::Access as InflightAccess;
 use crate::tlb::{Space, Translation};
 
 /// A transaction as it comes in.
@@ -152,7 +152,7 @@ impl Smmu {
         tx: &Transaction,
         age: u64,
     ) -> Result<StreamConfig, Fault> {
-        access.counts.config_fetch();
+        access.add(&access.local().config_fetches, 1);
         let table = self.state().stream_table(&self.features);
         let config = config::fetch(&self.ram, &self.features, &table, tx)?;
         self.configs.insert(tx.sid, tx.ssid, age, config);
@@ -183,10 +183,10 @@ impl Smmu {
         if let Some(found) = self.tlb.get(space, va)
             && allowed(found.permissions)
         {
-            access.counts.tlb_hit();
+            access.add(&access.local().tlb_hits, 1);
             return Ok(mapping(va, &found));
         }
-        access.counts.walk();
+        access.add(&access.local().walks, 1);
         let found = self.walk(tx, cd, half)?;
         if !allowed(found.permissions) {
             return Err(translation_fault(tx, cd, EventType::F_PERMISSION));

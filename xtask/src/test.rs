@@ -15,7 +15,7 @@ use crate::project::Project;
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
-    /// Only steps whose name contains this: unit, documents, end-to-end, differential
+    /// Only steps whose name contains this: unit, documents, interleaving, end-to-end, differential
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
@@ -65,6 +65,10 @@ fn steps<'a>(
     vec![
         cargo("unit and property tests", &["test", "--workspace", "--exclude", "e2e"]),
         Step { name: "generated documents", run: Box::new(|| check::generated_documents(project)) },
+        Step {
+            name: "invalidation, every interleaving",
+            run: Box::new(move || process::visible(&mut model(project))),
+        },
         Step { name: "guest programs, unit tests", run: Box::new(|| guest::programs::test(project)) },
         // The tests run the emulator as users do, so its program has to be there.
         cargo("emulator for the end-to-end tests", &["build", "--release", "-p", "vmm"]),
@@ -74,6 +78,17 @@ fn steps<'a>(
             &["run", "--release", "-p", "cpu-diff", "--", "--seconds", &seconds],
         ),
     ]
+}
+
+/// The caches' protocol under a model checker: a build of its own, beside the others so that it replaces none.
+fn model(project: &Project) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["test", "--release", "-p", "tcache", "--lib"])
+        .current_dir(project.root())
+        .env("CARGO_TARGET_DIR", project.cargo_target().join("loom"))
+        .env("RUSTFLAGS", "--cfg loom");
+    command
 }
 
 fn summary(results: &[(&str, Option<anyhow::Error>, Duration)]) -> Result<()> {

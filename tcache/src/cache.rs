@@ -1,61 +1,16 @@
-//! A set-associative cache that DMA threads read without a lock, and the ages that make invalidation cheap.
+//! A set-associative cache that is read without a lock.
 //!
 //! Each set is a sequence lock over plain atomics: a reader copies an entry out and takes it only if no writer was
-//! there meanwhile. Entries carry the *age* at which the look-up that made them began. An invalidation advances
-//! the age, then either removes entries of a set or raises the age that entries must have: everything that began
-//! before it is refused, also what is inserted late by a walk that was under way.
+//! there meanwhile. Entries carry the *age* at which the look-up that made them began. A removal leaves its age in the
+//! set, and refuses what is inserted late by a look-up that began before it.
 
 use std::array;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
-/// Ages advance with each invalidation and never wrap.
-#[derive(Debug, Default)]
-pub(crate) struct Age(AtomicU64);
-
-impl Age {
-    /// The present age: the stamp for what is looked up in memory from now on.
-    ///
-    /// Sequentially consistent, as [`Inflight`](crate::inflight::Inflight) needs.
-    #[inline]
-    pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    /// Begins a new age and returns it.
-    pub(crate) fn advance(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst) + 1
-    }
-}
-
-/// Least ages by number. Numbers that fall on the same slot are invalidated together, which is always allowed.
-#[derive(Debug)]
-pub(crate) struct LeastAges(Box<[AtomicU64]>);
-
-impl LeastAges {
-    const SLOTS: usize = 4096;
-
-    pub(crate) fn new() -> Self {
-        Self((0..Self::SLOTS).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    #[inline]
-    fn slot(&self, number: u32) -> &AtomicU64 {
-        &self.0[number as usize % Self::SLOTS]
-    }
-
-    #[inline]
-    pub(crate) fn of(&self, number: u32) -> u64 {
-        self.slot(number).load(Ordering::Acquire)
-    }
-
-    pub(crate) fn raise(&self, number: u32, age: u64) {
-        self.slot(number).fetch_max(age, Ordering::AcqRel);
-    }
-}
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, fence};
 
 /// What an entry is found by. Both zero means no entry.
-pub(crate) type Key = [u64; 2];
+pub type Key = [u64; 2];
 
 const NO_KEY: Key = [0; 2];
 
@@ -93,21 +48,24 @@ struct Set<const WAYS: usize, const WORDS: usize> {
 
 /// A value and the age at which its making began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Aged<const WORDS: usize> {
-    pub(crate) age: u64,
-    pub(crate) data: [u64; WORDS],
+pub struct Aged<const WORDS: usize> {
+    /// The age.
+    pub age: u64,
+    /// The value.
+    pub data: [u64; WORDS],
 }
 
 /// The cache: `WORDS` words for each key.
 #[derive(Debug)]
-pub(crate) struct Cache<const WAYS: usize, const WORDS: usize> {
+pub struct Cache<const WAYS: usize, const WORDS: usize> {
     sets: Box<[Set<WAYS, WORDS>]>,
     next_victim: AtomicUsize,
 }
 
 impl<const WAYS: usize, const WORDS: usize> Cache<WAYS, WORDS> {
     /// A cache of `1 << log2_sets` sets.
-    pub(crate) fn new(log2_sets: u32) -> Self {
+    #[must_use]
+    pub fn new(log2_sets: u32) -> Self {
         let set = || Set {
             sequence: AtomicU64::new(0),
             ways: array::from_fn(|_| Way::new()),
@@ -125,7 +83,8 @@ impl<const WAYS: usize, const WORDS: usize> Cache<WAYS, WORDS> {
 
     /// The entry of a key.
     #[inline]
-    pub(crate) fn get(&self, key: Key) -> Option<Aged<WORDS>> {
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<Aged<WORDS>> {
         let set = self.set(key);
         let before = set.sequence.load(Ordering::Acquire);
         if before & 1 != 0 {
@@ -139,7 +98,7 @@ impl<const WAYS: usize, const WORDS: usize> Cache<WAYS, WORDS> {
     }
 
     /// Puts an entry in, unless something was removed from its set since its age.
-    pub(crate) fn insert(&self, key: Key, entry: Aged<WORDS>) {
+    pub fn insert(&self, key: Key, entry: Aged<WORDS>) {
         debug_assert_ne!(key, NO_KEY);
         let set = self.set(key);
         let removed = set.removed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,7 +113,7 @@ impl<const WAYS: usize, const WORDS: usize> Cache<WAYS, WORDS> {
     }
 
     /// Takes an entry out; `now` is the age that the invalidation began.
-    pub(crate) fn remove(&self, key: Key, now: u64) {
+    pub fn remove(&self, key: Key, now: u64) {
         let set = self.set(key);
         let mut removed = set.removed.lock().unwrap_or_else(PoisonError::into_inner);
         *removed = (*removed).max(now);
@@ -181,7 +140,7 @@ impl<const WAYS: usize, const WORDS: usize> Set<WAYS, WORDS> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -1,0 +1,270 @@
+//! Accesses under way: what an invalidation waits for.
+//!
+//! An access counts itself in before it looks anything up and out after its last byte. [`Inflight::drain`] returns
+//! when every access that was counted in before it has been counted out. Entering never waits, so an access may
+//! be made while another of the same thread is held. Two counters take turns, so that a stream of new accesses
+//! can't keep a drain from ending.
+//!
+//! Why it holds: the invalidation comes first, then [`Age::advance`] in [`Inflight::drain`], then its reads of the
+//! counters. An access counts itself in and then reads the age. All four are sequentially consistent: either the
+//! drain sees the access, or the access sees the age and with it the invalidation.
+//!
+//! Each thread has counters of its own, which it alone writes: counting in is one store that later loads may not
+//! overtake, counting out is a plain one. Nobody can be told of a plain store without the barrier that it saves, so
+//! a drain looks again and again, yielding its processor, for as long as such an access lasts. An access that may
+//! last longer is [held](Inflight::hold): it is counted in a place for all threads, and a drain sleeps until it ends.
+
+use std::marker::PhantomData;
+use std::sync::PoisonError;
+
+use crate::age::Age;
+use crate::sync::{
+    AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, fence, spin_loop, store_first, yield_now,
+};
+use crate::threads;
+
+/// Places of threads, and behind them the shared one.
+const SHARED: usize = if cfg!(loom) { 2 } else { threads::LIMIT };
+
+/// Looks before a drain gives its processor to others.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 200 };
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Place<T> {
+    inside: [AtomicU32; 2],
+    local: T,
+}
+
+/// The count of accesses. `T` is what is kept beside it for each thread, for counters of the caller's own.
+#[derive(Debug)]
+pub struct Inflight<T> {
+    places: Box<[Place<T>]>,
+    /// Which counter new accesses take.
+    turn: AtomicUsize,
+    /// Above zero: a drain waits on `left`.
+    waiting: AtomicUsize,
+    /// Drains go one at a time.
+    draining: Mutex<()>,
+    lock: Mutex<()>,
+    left: Condvar,
+}
+
+/// An access under way. What it finds in caches stays good until it is dropped.
+#[derive(Debug)]
+pub struct Access<'a, T> {
+    inflight: &'a Inflight<T>,
+    place: &'a Place<T>,
+    turn: usize,
+    is_shared: bool,
+    /// Counted out by the thread that was counted in.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl<T: Default> Default for Inflight<T> {
+    fn default() -> Self {
+        Self {
+            places: (0..=SHARED).map(|_| Place::default()).collect(),
+            turn: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            draining: Mutex::new(()),
+            lock: Mutex::new(()),
+            left: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Inflight<T> {
+    /// Counts an access in that ends soon: a bounded number of bytes, no wait for anybody.
+    #[inline]
+    pub fn enter(&self) -> Access<'_, T> {
+        self.enter_at(threads::this_thread().unwrap_or(SHARED))
+    }
+
+    /// Counts an access in that may last.
+    pub fn hold(&self) -> Access<'_, T> {
+        self.enter_at(SHARED)
+    }
+
+    #[inline]
+    pub(crate) fn enter_at(&self, number: usize) -> Access<'_, T> {
+        let place = &self.places[number];
+        let is_shared = number == SHARED;
+        let turn = self.turn.load(Ordering::Relaxed) & 1;
+        let inside = &place.inside[turn];
+        if is_shared {
+            inside.fetch_add(1, Ordering::SeqCst);
+            // Implied, but not known to the model checker.
+            #[cfg(loom)]
+            fence(Ordering::SeqCst);
+        } else {
+            store_first(inside, inside.load(Ordering::Relaxed) + 1);
+        }
+        Access { inflight: self, place, turn, is_shared, _not_send: PhantomData }
+    }
+
+    /// Waits for the end of all accesses that were counted in before. The caller holds no lock that an access takes,
+    /// and has no access under way itself.
+    pub fn drain(&self, age: &Age) {
+        let _one_at_a_time = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        age.advance();
+        fence(Ordering::SeqCst);
+        // An access may read the turn, be held up, and count itself in after the turn has changed twice. So the
+        // counter whose turn it isn't is waited for first: such a one is older than this drain.
+        let turn = self.turn.load(Ordering::Relaxed) & 1;
+        self.wait_for(1 - turn);
+        self.turn.store(1 - turn, Ordering::Relaxed);
+        self.wait_for(turn);
+    }
+
+    fn wait_for(&self, turn: usize) {
+        let own = &self.places[..threads::bound().min(SHARED)];
+        for place in own {
+            let mut looks = 0;
+            while place.inside[turn].load(Ordering::SeqCst) != 0 {
+                if looks < SPINS {
+                    looks += 1;
+                    spin_loop();
+                } else {
+                    yield_now();
+                }
+            }
+        }
+        let shared = &self.places[SHARED].inside[turn];
+        if shared.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while shared.load(Ordering::SeqCst) != 0 {
+            guard = self.left.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// What is kept for each thread.
+    pub fn locals(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().map(|place| &place.local)
+    }
+}
+
+impl<T> Access<'_, T> {
+    /// What is kept for this thread.
+    #[inline]
+    #[must_use]
+    pub fn local(&self) -> &T {
+        &self.place.local
+    }
+
+    /// Adds to a counter in [`Self::local`], which nobody else adds to in another way. Exact, and cheap.
+    #[inline]
+    pub fn add(&self, counter: &AtomicCounter, n: u64) {
+        if self.is_shared {
+            counter.0.fetch_add(n, Ordering::Relaxed);
+        } else {
+            counter.0.store(counter.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A counter that [`Access::add`] adds to.
+#[derive(Debug, Default)]
+pub struct AtomicCounter(AtomicU64);
+
+impl AtomicCounter {
+    /// What was counted so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Drop for Access<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let inside = &self.place.inside[self.turn];
+        if !self.is_shared {
+            inside.store(inside.load(Ordering::Relaxed) - 1, Ordering::Release);
+            return;
+        }
+        inside.fetch_sub(1, Ordering::SeqCst);
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        if self.inflight.waiting.load(Ordering::SeqCst) != 0 {
+            // The lock orders this after a look that found the access and before the wait that follows it.
+            drop(self.inflight.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.inflight.left.notify_all();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    fn drain_waits_for_earlier_accesses_and_not_for_later_ones(enter: fn(&Inflight<()>) -> Access<'_, ()>) {
+        let (inflight, age) = (Inflight::default(), Age::default());
+        let drained = AtomicBool::new(false);
+        let earlier = enter(&inflight);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                inflight.drain(&age);
+                drained.store(true, Ordering::SeqCst);
+            });
+            while inflight.turn.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let _later = enter(&inflight);
+            assert!(!drained.load(Ordering::SeqCst));
+            drop(earlier);
+            while !drained.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn drain_waits_for_earlier_accesses_of_threads_with_a_place() {
+        drain_waits_for_earlier_accesses_and_not_for_later_ones(Inflight::enter);
+    }
+
+    #[test]
+    fn drain_waits_for_earlier_accesses_that_are_held() {
+        drain_waits_for_earlier_accesses_and_not_for_later_ones(Inflight::hold);
+    }
+
+    #[test]
+    fn drain_with_nothing_under_way_returns() {
+        let (inflight, age) = (Inflight::<()>::default(), Age::default());
+        drop(inflight.enter());
+        drop(inflight.hold());
+        inflight.drain(&age);
+        inflight.drain(&age);
+        assert!(
+            inflight.places.iter().all(|place| place.inside.iter().all(|n| n.load(Ordering::SeqCst) == 0))
+        );
+    }
+
+    #[test]
+    fn more_threads_than_places_are_counted_exactly() {
+        let inflight = Inflight::<AtomicCounter>::default();
+        let threads = 2 * threads::LIMIT as u64;
+        let all_here = std::sync::Barrier::new(threads as usize);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    drop(inflight.enter());
+                    all_here.wait();
+                    for _ in 0..100 {
+                        let access = inflight.enter();
+                        access.add(access.local(), 1);
+                    }
+                });
+            }
+        });
+        assert_eq!(inflight.locals().map(AtomicCounter::get).sum::<u64>(), 100 * threads);
+    }
+}

@@ -1,0 +1,31 @@
+//! Caches of translations, and the count of accesses under way: what an IOMMU's TLB and a device's address
+//! translation cache are made of.
+//!
+//! # Protocol
+//!
+//! One who *accesses* is counted in ([`Inflight::enter`]), reads the age ([`Age::now`]), looks up, uses what was
+//! found, and is counted out. What a miss finds in memory is inserted with the age read before the look-up.
+//!
+//! One who *invalidates* changes memory, begins a new age ([`Age::advance`]), removes entries ([`Cache::remove`]) or
+//! raises the age that they must have ([`LeastAges`]), and then waits for the accesses under way
+//! ([`Inflight::drain`]). After that no access uses the old translation, and none that used it is still under way.
+//!
+//! `model.rs` has this protocol checked over all interleavings and all reorderings that the memory model allows
+//! (`RUSTFLAGS="--cfg loom" cargo test -p tcache --release`).
+//!
+//! What keys and words mean belongs to the callers. Deliberately absent: negative entries, and any bound on how long
+//! an access may last.
+
+#![forbid(unsafe_code)]
+
+mod age;
+mod cache;
+mod inflight;
+#[cfg(all(test, loom))]
+mod model;
+mod sync;
+mod threads;
+
+pub use age::{Age, LeastAge, LeastAges};
+pub use cache::{Aged, Cache, Key};
+pub use inflight::{Access, AtomicCounter, Inflight};
