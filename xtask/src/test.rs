@@ -15,7 +15,7 @@ use crate::project::Project;
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
-    /// Only steps whose name contains this: unit, documents, interleaving, end-to-end, differential
+    /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
@@ -69,6 +69,12 @@ fn steps<'a>(
             name: "invalidation, every interleaving",
             run: Box::new(move || process::visible(&mut model(project))),
         },
+        // The same build as the unit tests', so arithmetic that overflows is a failure. A short look for what is
+        // plainly broken: the long runs are in fuzz/README.md.
+        cargo(
+            "fuzz targets, for a moment",
+            &["run", "-p", "fuzz", "--", "--seconds", "5", "--time-limit", "20000"],
+        ),
         Step { name: "guest programs, unit tests", run: Box::new(|| guest::programs::test(project)) },
         // The tests run the emulator as users do, so its program has to be there.
         cargo("emulator for the end-to-end tests", &["build", "--release", "-p", "vmm"]),
