@@ -13,7 +13,7 @@ use crate::input::Input;
 use crate::machine::{ManualAlarms, PLACES, RAM, put, ram, scribble};
 
 /// How long code may run that does not end by itself: most of it does not.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(2);
 
 const VECTORS: u64 = RAM;
 const PROLOGUE: u64 = RAM + 0x1000;
