@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bank;
+pub mod dma_test;
 pub mod gic;
 pub mod hisi;
 pub mod pci;

@@ -36,6 +36,7 @@ targets! {
     smmu: "SMMUv3: registers, commands, tables in memory, DMA of several streams and PASIDs",
     gic: "GICv3 and ITS: registers, CPU interface, commands, tables in memory, messages, wires",
     pci: "PCI: configuration space, BARs, ECAM and windows",
+    dma_test: "DMA test device: registers, commands, invalidations and responses",
     virtio_blk: "virtio-blk over virtio-pci: registers and rings",
     zip: "HiSilicon QM and ZIP: registers, mailbox, doorbells, SQEs, scatter lists, compressed data",
     uart: "PL011: registers, input and output",

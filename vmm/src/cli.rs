@@ -72,6 +72,13 @@ pub enum Accel {
     None,
 }
 
+/// A further device to put into the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// Makes DMA as software asks, for tests of the SMMU; see docs/dma-test.md
+    DmaTest,
+}
+
 /// The machine's size.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArgs {
@@ -112,6 +119,9 @@ pub struct RunArgs {
     /// Accelerators, comma-separated
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]
     pub accel: Vec<Accel>,
+    /// Further devices, comma-separated or repeated
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    pub device: Vec<Device>,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,

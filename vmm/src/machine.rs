@@ -13,7 +13,7 @@ use hw::Pa;
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
-use crate::cli::{Accel, MachineArgs};
+use crate::cli::{Accel, Device, MachineArgs};
 use crate::console::{Console, Outputs};
 use crate::engine::Vcpu;
 use crate::exit::Failed;
@@ -31,6 +31,8 @@ pub struct Setup {
     pub machine: MachineArgs,
     /// Accelerators, in PCI order.
     pub accels: Vec<Accel>,
+    /// Further devices, in PCI order, after the accelerators.
+    pub devices: Vec<Device>,
     /// Disks, in PCI order.
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// Where the console goes.
@@ -128,6 +130,7 @@ impl Machine {
             cpus: setup.machine.cpus,
             ram_bytes: setup.machine.memory,
             accels: setup.accels,
+            devices: setup.devices,
             drives: setup.drives,
             console: Arc::clone(&console),
         })?;

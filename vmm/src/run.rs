@@ -35,6 +35,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         append: args.append.clone(),
         machine: args.machine.clone(),
         accels: args.accel.clone(),
+        devices: args.device.clone(),
         drives,
         outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
     };

@@ -258,6 +258,12 @@ impl ConfigSpace {
         self.gates.bus_master()
     }
 
+    /// Whether the function may make a request with this tag: as a bus master, and as PASID Control says.
+    #[must_use]
+    pub fn may_request(&self, tag: &DmaTag) -> bool {
+        self.gates.allow(tag)
+    }
+
     /// PASID Control.PASID Enable (7.8.9.3).
     #[must_use]
     pub fn is_pasid_enabled(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The targets.
 
 mod cpu;
+mod dma_test;
 mod files;
 mod gic;
 mod pci;
@@ -11,6 +12,7 @@ mod vmsa;
 mod zip;
 
 pub use cpu::{cpu_decode, cpu_run};
+pub use dma_test::dma_test;
 pub use files::{device_tree, image, record};
 pub use gic::gic;
 pub use pci::pci;

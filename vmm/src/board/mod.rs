@@ -20,9 +20,9 @@ use hw::{Alarms, Clock, DeviceId, DmaPort, IrqLine, MsiSink, Pa, Ram};
 use iommu::{Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::board::pci::PciDevices;
+use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
-use crate::cli::Accel;
+use crate::cli::{Accel, Device};
 use crate::console::Console;
 use crate::engine::Engine;
 use crate::engine::soft::SoftEngine;
@@ -42,7 +42,9 @@ pub struct BoardConfig {
     pub ram_bytes: u64,
     /// Accelerators in PCI order.
     pub accels: Vec<Accel>,
-    /// Disks in PCI order, after the accelerators.
+    /// Further devices in PCI order, after the accelerators.
+    pub devices: Vec<Device>,
+    /// Disks in PCI order, after the devices.
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
@@ -135,7 +137,13 @@ impl Board {
         nodes.push(tree::smmu());
 
         let port: Arc<dyn DmaPort> = smmu.clone();
-        let pci = PciDevices::assemble(&config.accels, config.drives, &ram, &port, &dyn_clock, &dyn_alarms)?;
+        let pci = PciDevices::assemble(
+            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives },
+            &ram,
+            &port,
+            &dyn_clock,
+            &dyn_alarms,
+        )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
         bus.attach(map::PCI_MMIO64, pci.host().memory_window(map::PCI_MMIO64.base))?;

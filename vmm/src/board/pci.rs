@@ -1,19 +1,20 @@
 //! What is plugged into the PCI host, where, and the threads behind it.
 //!
 //! All functions are on bus 0: integrated endpoints, each in a slot of its own. Accelerators come first, from slot 1;
-//! then disks, in the order of the command line, which is the order in which a guest finds them.
+//! then further devices, then disks, in the order of the command line, which is the order in which a guest finds them.
 
 use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
+use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
 use devices::hisi::zip::{Zip, ZipWiring};
 use devices::pci::{PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::{Alarms, Clock, DmaPort, Ram};
 
-use crate::cli::Accel;
+use crate::cli::{Accel, Device};
 use crate::exit::Failed;
 use crate::workers::Crew;
 
@@ -24,12 +25,29 @@ const WORKERS: usize = 256;
 /// See [`Limits::mailbox_patience_ns`].
 const MAILBOX_PATIENCE_NS: u64 = 2_000_000_000;
 
+/// What the user asked for, each kind in its order.
+pub(crate) struct Plugged<'a> {
+    pub(crate) accels: &'a [Accel],
+    pub(crate) devices: &'a [Device],
+    pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
+}
+
+/// A function whose accesses may stall: what the device tree says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stalling {
+    /// The name of its node.
+    pub(crate) name: &'static str,
+    /// Device and function number on bus 0.
+    pub(crate) devfn: u8,
+}
+
 /// The functions behind the host.
 pub(crate) struct PciDevices {
     host: Arc<PciHost>,
     zips: Vec<Arc<Zip>>,
+    dma_tests: Vec<Arc<DmaTest>>,
     disks: Vec<Arc<VirtioPci>>,
-    stalling: Vec<u8>,
+    stalling: Vec<Stalling>,
     crew: Arc<Crew>,
 }
 
@@ -42,18 +60,18 @@ pub(crate) struct AccelStats {
 
 impl PciDevices {
     pub(crate) fn assemble(
-        accels: &[Accel],
-        drives: Vec<Arc<dyn BlockBackend>>,
+        plugged: Plugged<'_>,
         ram: &Arc<Ram>,
         port: &Arc<dyn DmaPort>,
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
     ) -> anyhow::Result<Self> {
-        let count = accels.iter().filter(|a| **a != Accel::None).count() + drives.len();
+        let Plugged { accels, devices, drives } = plugged;
+        let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
             return Err(Failed::new(format!(
-                "{count} accelerators and drives, but there is room for {most}"
+                "{count} accelerators, devices and drives, but there is room for {most}"
             ))
             .into());
         }
@@ -64,7 +82,8 @@ impl PciDevices {
             slot += 1;
             slot << 3
         };
-        let (mut zips, mut disks, mut stalling) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut zips, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut stalling = Vec::new();
         for accel in accels {
             match accel {
                 Accel::None => {}
@@ -79,8 +98,24 @@ impl PciDevices {
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                     });
                     host.attach(0, devfn, zip.clone()).context("the slot is free")?;
-                    stalling.push(devfn);
+                    stalling.push(Stalling { name: "accelerator", devfn });
                     zips.push(zip);
+                }
+            }
+        }
+        for device in devices {
+            match device {
+                Device::DmaTest => {
+                    let devfn = next_devfn();
+                    let dma_test = DmaTest::new(DmaTestWiring {
+                        stream: requester_id(0, devfn),
+                        dma: Arc::clone(port),
+                        ats: None,
+                        workforce: crew.clone(),
+                    });
+                    host.attach(0, devfn, dma_test.clone()).context("the slot is free")?;
+                    stalling.push(Stalling { name: "dma-test", devfn });
+                    dma_tests.push(dma_test);
                 }
             }
         }
@@ -91,15 +126,15 @@ impl PciDevices {
             host.attach(0, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }
-        Ok(Self { host, zips, disks, stalling, crew })
+        Ok(Self { host, zips, dma_tests, disks, stalling, crew })
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {
         &self.host
     }
 
-    /// Functions on bus 0 whose accesses may stall, by `devfn`.
-    pub(crate) fn stalling_functions(&self) -> &[u8] {
+    /// Functions on bus 0 whose accesses may stall.
+    pub(crate) fn stalling_functions(&self) -> &[Stalling] {
         &self.stalling
     }
 
@@ -130,6 +165,9 @@ impl PciDevices {
     pub(crate) fn stop_workers(&self) {
         for zip in &self.zips {
             zip.shut_down();
+        }
+        for dma_test in &self.dma_tests {
+            dma_test.shut_down();
         }
         for disk in &self.disks {
             disk.stop();

@@ -65,6 +65,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         append: command_line(args, input_len),
         machine: args.machine.clone(),
         accels: vec![Accel::Zip],
+        devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn BlockBackend>, Arc::new(out_disk)],
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
     };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use devices::dma_test::regs::DmaTestReg;
+use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::gic::{DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg};
 use devices::hisi::qm::regs::QmReg;
 use devices::hisi::qm::{Limits, NoWorkforce};
@@ -74,6 +76,14 @@ fn live(device: Arc<dyn MmioDevice>) -> Option<Live> {
     }))
 }
 
+/// Of a PCI function's BAR.
+fn bar(function: Arc<dyn PciFunction>, number: u8) -> Option<Live> {
+    Some(Box::new(move |offset, bytes| {
+        let mut data = [0; 8];
+        function.bar_read(number, offset, &mut data[..bytes]).ok().map(|()| value_of(&data[..bytes]))
+    }))
+}
+
 /// A console that takes everything.
 struct Quiet;
 
@@ -115,21 +125,22 @@ pub(crate) fn documents() -> Vec<Document> {
         ram: ram.clone(),
         its_base: Pa(0x0808_0000),
     });
+    let dma = Arc::new(DirectPort::new(ram, msi));
+    let dma_test = DmaTest::new(DmaTestWiring {
+        stream: StreamId(8),
+        dma: dma.clone(),
+        ats: None,
+        workforce: Arc::new(NoWorkforce),
+    });
     let zip = Zip::new(ZipWiring {
         stream: StreamId(8),
-        dma: Arc::new(DirectPort::new(ram, msi)),
+        dma,
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
         workforce: Arc::new(NoWorkforce),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
     });
-    let bar2 = || -> Option<Live> {
-        let zip = Arc::clone(&zip);
-        Some(Box::new(move |offset, bytes| {
-            let mut data = [0; 8];
-            zip.bar_read(2, offset, &mut data[..bytes]).ok().map(|()| value_of(&data[..bytes]))
-        }))
-    };
+    let bar2 = || bar(zip.clone(), 2);
 
     const GIC: &[&str] = &["devices/src/gic"];
     vec![
@@ -178,6 +189,15 @@ pub(crate) fn documents() -> Vec<Document> {
                 offsets: Offsets::Constants,
                 ..map::<CommonCfg>("virtio-pci", "CommonCfg", &["devices/src/virtio"], None)
             }],
+        },
+        Document {
+            file: "dma-test.md",
+            maps: vec![map::<DmaTestReg>(
+                "DMA test device",
+                "DmaTestReg",
+                &["devices/src/dma_test"],
+                bar(dma_test, 0),
+            )],
         },
         Document {
             file: "hisi-zip.md",

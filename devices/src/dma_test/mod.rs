@@ -1,0 +1,473 @@
+//! The DMA test device: a PCI function that makes the accesses that software asks for, one by one.
+//!
+//! Described for those who write tests in `docs/dma-test.md`. Eight channels work independently, each on a thread of
+//! its own, so that an access that stalls holds nothing but its channel. It has no address translation cache: software
+//! plays the cache, by Translation Requests and translated accesses. Deliberately absent: rings of commands, and
+//! everything that a real engine does beyond moving bytes.
+
+mod command;
+pub mod regs;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse};
+use hw::mmio::{read_words, write_words};
+use hw::regmap::RegisterMap;
+use hw::{BusError, DmaPort, DmaTag, Requester, StreamId, Waiter};
+
+use self::command::{Job, Outcome};
+use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
+use crate::Workforce;
+use crate::bank::Bank;
+use crate::pci::caps::PortType;
+use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker};
+
+/// Who the function is; `docs/dma-test.md` says why.
+pub const IDENTITY: Identity = Identity {
+    vendor: 0x1af4,
+    device: 0x10f0,
+    revision: 1,
+    class: 0xff_0000,
+    subsystem_vendor: 0x1af4,
+    subsystem: 0x10f0,
+};
+/// Most Invalidate Requests that are held back: what an Invalidate Queue Depth of 0 promises.
+const HELD: usize = 32;
+/// DT_FEATURES: ATS and page requests.
+const WITH_ATS: u32 = 0x300;
+
+/// What the machine gives the device.
+#[derive(Clone)]
+pub struct DmaTestWiring {
+    /// Its requester ID.
+    pub stream: StreamId,
+    /// Its way to memory and to message doorbells.
+    pub dma: Arc<dyn DmaPort>,
+    /// The translation agent, if there is one.
+    pub ats: Option<Arc<dyn AtsPort>>,
+    /// Threads: one for each channel and one for messages, hired when needed.
+    pub workforce: Arc<dyn Workforce>,
+}
+
+/// The function.
+pub struct DmaTest {
+    config: ConfigSpace,
+    stream: StreamId,
+    port: BusMasterPort,
+    ats: Option<Arc<dyn AtsPort>>,
+    workforce: Arc<dyn Workforce>,
+    front: Mutex<Front>,
+    /// For each channel's worker, and for the one that sends messages that were masked.
+    work: [Condvar; CHANNELS + 1],
+    /// Read while an access with a translated address is made.
+    translated: RwLock<()>,
+    me: Weak<Self>,
+}
+
+/// The condition of the worker that sends messages that were masked.
+const MESSENGER: usize = CHANNELS;
+
+/// One channel besides its registers.
+#[derive(Default)]
+struct Channel {
+    queued: Option<Job>,
+    /// Of the present command.
+    waiter: Arc<Waiter>,
+    /// Of the message at its end.
+    message: Arc<Waiter>,
+    /// Counts resets: the outcome of an older command is dropped.
+    age: u64,
+    is_hired: bool,
+}
+
+impl Channel {
+    fn give_up(&self) {
+        self.waiter.cancel();
+        self.message.cancel();
+    }
+}
+
+/// Sends messages that were masked.
+#[derive(Default)]
+struct Messenger {
+    is_due: bool,
+    is_hired: bool,
+    waiter: Arc<Waiter>,
+}
+
+struct Front {
+    bank: Bank<DmaTestReg>,
+    channels: [Channel; CHANNELS],
+    messenger: Messenger,
+    held: Vec<InvalidateTag>,
+    is_shutting_down: bool,
+}
+
+impl Front {
+    fn give_up(&self) {
+        self.channels.iter().for_each(Channel::give_up);
+        self.messenger.waiter.cancel();
+    }
+
+    fn ctrl(&self) -> Ctrl {
+        Ctrl::from(self.bank.get(DmaTestReg::DT_CTRL))
+    }
+
+    fn status(&self, channel: usize) -> Status {
+        Status::from(self.bank.entry(DmaTestReg::CH_STATUS, channel) as u32)
+    }
+
+    fn set_status(&mut self, channel: usize, status: Status) {
+        self.bank.set_entry(DmaTestReg::CH_STATUS, channel, u32::from(status).into());
+    }
+
+    fn count(&mut self, reg: DmaTestReg, channel: usize) {
+        let count = self.bank.entry(reg, channel) as u32;
+        self.bank.set_entry(reg, channel, count.wrapping_add(1).into());
+    }
+
+    /// Makes a job of a channel's registers.
+    fn start(&mut self, channel: usize, command: Command) {
+        let entry = |reg| self.bank.entry(reg, channel);
+        let waiter = Waiter::new();
+        let job = Job {
+            command,
+            tag: Tag::from(entry(DmaTestReg::CH_TAG) as u32),
+            length: entry(DmaTestReg::CH_LENGTH) as u32,
+            address: entry(DmaTestReg::CH_ADDRESS),
+            target: entry(DmaTestReg::CH_TARGET),
+            data: entry(DmaTestReg::CH_DATA),
+            group: entry(DmaTestReg::CH_GROUP) as u16,
+            waiter: Arc::clone(&waiter),
+            age: self.channels[channel].age,
+        };
+        self.channels[channel].queued = Some(job);
+        self.channels[channel].waiter = waiter;
+        self.set_status(channel, Status::new().with_busy(true));
+    }
+
+    /// Shows what came of a command; whether its message is due.
+    fn finish(&mut self, channel: usize, job: &Job, outcome: &Outcome) -> bool {
+        if self.channels[channel].age != job.age {
+            return false;
+        }
+        let dropped = self.status(channel).dropped();
+        self.set_status(channel, outcome.status.with_dropped(dropped));
+        self.bank.set_entry(DmaTestReg::CH_FAULT, channel, outcome.fault.unwrap_or(0));
+        self.bank.set_entry(DmaTestReg::CH_BYTES, channel, outcome.bytes.into());
+        if let Some(data) = outcome.data {
+            self.bank.set_entry(DmaTestReg::CH_DATA, channel, data);
+        }
+        if let Some((address, info)) = outcome.ats {
+            self.bank.set_entry(DmaTestReg::CH_ATS_ADDRESS, channel, address);
+            self.bank.set_entry(DmaTestReg::CH_ATS_INFO, channel, u32::from(info).into());
+        }
+        self.count(DmaTestReg::CH_COUNT, channel);
+        let is_due = job.command.message() && !self.is_shutting_down;
+        if is_due {
+            self.channels[channel].message.rearm();
+        }
+        is_due
+    }
+
+    /// Back to the state after power-on; the Invalidate Requests that were held back.
+    fn reset(&mut self) -> Vec<InvalidateTag> {
+        self.give_up();
+        self.bank = Bank::at_reset();
+        for channel in &mut self.channels {
+            channel.age += 1;
+            channel.queued = None;
+        }
+        self.messenger.is_due = false;
+        std::mem::take(&mut self.held)
+    }
+}
+
+impl DmaTest {
+    /// The device after power-on.
+    #[must_use]
+    pub fn new(wiring: DmaTestWiring) -> Arc<Self> {
+        let DmaTestWiring { stream, dma, ats, workforce } = wiring;
+        let config = ConfigSpace::builder(IDENTITY)
+            .bar(0, Bar::memory64(BAR0_BYTES))
+            .express(PortType::RcIntegratedEndpoint)
+            .power_management()
+            .msi(CHANNELS as u8)
+            .pasid(20, true, true)
+            .build();
+        let device = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            port: BusMasterPort::new(&config, dma),
+            config,
+            stream,
+            ats,
+            workforce,
+            front: Mutex::new(Front {
+                bank: Bank::at_reset(),
+                channels: Default::default(),
+                messenger: Messenger::default(),
+                held: Vec::new(),
+                is_shutting_down: false,
+            }),
+            work: Default::default(),
+            translated: RwLock::default(),
+            me: me.clone(),
+        });
+        let as_waker: Weak<Self> = Arc::downgrade(&device);
+        device.config.set_pending_waker(Arc::new(Unmasked(as_waker.clone())));
+        if let Some(ats) = &device.ats {
+            ats.attach(stream, as_waker);
+        }
+        device
+    }
+
+    /// Gives everything up and ends the workers.
+    pub fn shut_down(&self) {
+        let mut front = self.lock();
+        front.is_shutting_down = true;
+        front.give_up();
+        self.work.iter().for_each(Condvar::notify_all);
+    }
+
+    /// Carries out one command that is due, or sends the messages that are, for owners that give no threads. `false`
+    /// if nothing is due.
+    pub fn step(&self) -> bool {
+        let mut front = self.lock();
+        let due = (0..CHANNELS).find_map(|channel| Some((channel, front.channels[channel].queued.take()?)));
+        match due {
+            Some((channel, job)) => {
+                drop(front);
+                self.perform(channel, &job);
+                true
+            }
+            None if front.messenger.is_due => {
+                self.send_due(front);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn perform(&self, channel: usize, job: &Job) {
+        let outcome = self.run(job);
+        let waiter = {
+            let mut front = self.lock();
+            let is_due = front.finish(channel, job, &outcome);
+            is_due.then(|| Arc::clone(&front.channels[channel].message))
+        };
+        if let Some(waiter) = waiter {
+            self.config.raise(channel as u16, &self.port, &self.plain(waiter));
+        }
+    }
+
+    /// Sends messages that were masked.
+    fn send_due(&self, mut front: MutexGuard<'_, Front>) {
+        front.messenger.is_due = false;
+        let waiter = Arc::clone(&front.messenger.waiter);
+        if !front.is_shutting_down {
+            waiter.rearm();
+        }
+        drop(front);
+        self.config.deliver_pending(&self.port, &self.plain(waiter));
+    }
+
+    /// Without PASID: messages.
+    fn plain(&self, waiter: Arc<Waiter>) -> Requester {
+        Requester { tag: DmaTag::untagged(self.stream), waiter }
+    }
+
+    /// A channel's worker: returns after [`Self::shut_down`].
+    fn run_channel(&self, channel: usize) {
+        loop {
+            let mut front = self.lock();
+            let job = loop {
+                if front.is_shutting_down {
+                    return;
+                }
+                if let Some(job) = front.channels[channel].queued.take() {
+                    break job;
+                }
+                front = self.work[channel].wait(front).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(front);
+            self.perform(channel, &job);
+        }
+    }
+
+    /// The messenger: returns after [`Self::shut_down`].
+    fn run_messenger(&self) {
+        loop {
+            let mut front = self.lock();
+            while !front.messenger.is_due {
+                if front.is_shutting_down {
+                    return;
+                }
+                front = self.work[MESSENGER].wait(front).unwrap_or_else(PoisonError::into_inner);
+            }
+            if front.is_shutting_down {
+                return;
+            }
+            self.send_due(front);
+        }
+    }
+
+    fn hire(&self, work: impl FnOnce(&Self) + Send + 'static) -> bool {
+        self.me.upgrade().is_some_and(|me| self.workforce.hire(Box::new(move || work(&me))))
+    }
+
+    fn command(&self, channel: usize, command: Command) {
+        let mut front = self.lock();
+        if front.is_shutting_down {
+            return;
+        }
+        let status = front.status(channel);
+        if status.busy() {
+            front.set_status(channel, status.with_dropped(true));
+            return;
+        }
+        front.bank.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
+        front.start(channel, command);
+        if !front.channels[channel].is_hired {
+            front.channels[channel].is_hired = self.hire(move |me| me.run_channel(channel));
+        }
+        self.work[channel].notify_all();
+    }
+
+    fn reset(&self) {
+        let held = self.lock().reset();
+        self.answer(held);
+    }
+
+    /// Answers Invalidate Requests: nothing uses a translation from before any more.
+    fn answer(&self, tags: Vec<InvalidateTag>) {
+        let Some(ats) = self.ats.as_ref().filter(|_| !tags.is_empty()) else { return };
+        // A translated access waits for nobody, so this does not wait long.
+        drop(self.translated.write().unwrap_or_else(PoisonError::into_inner));
+        let stream = self.config.requester_id().unwrap_or(self.stream);
+        for tag in tags {
+            ats.invalidate_completed(stream, tag);
+        }
+    }
+
+    fn read_word(&self, offset: u64) -> u32 {
+        let Some(at) = DmaTestReg::locate(offset) else { return 0 };
+        let front = self.lock();
+        match at.reg {
+            DmaTestReg::DT_FEATURES if self.ats.is_some() => front.bank.read_word(at) | WITH_ATS,
+            DmaTestReg::DT_INV_HELD => front.held.len() as u32,
+            _ => front.bank.read_word(at),
+        }
+    }
+
+    fn write_word(&self, offset: u64, word: u32) {
+        let Some(at) = DmaTestReg::locate(offset) else { return };
+        let channel = at.index as usize;
+        match at.reg {
+            DmaTestReg::CH_COMMAND => {
+                let word = at.reg.info().written(0, word.into());
+                self.command(channel, Command::from(word as u32));
+            }
+            DmaTestReg::CH_GIVE_UP if word & 1 != 0 => self.lock().channels[channel].waiter.cancel(),
+            DmaTestReg::DT_INV_ANSWER if word & 1 != 0 => {
+                let held = std::mem::take(&mut self.lock().held);
+                self.answer(held);
+            }
+            DmaTestReg::DT_CTRL if Ctrl::from(word).reset() => self.reset(),
+            _ => self.lock().bank.write_word(at, word),
+        }
+    }
+}
+
+/// Tells the device that masked messages may go.
+struct Unmasked(Weak<DmaTest>);
+
+impl PendingWaker for Unmasked {
+    fn messages_ready(&self) {
+        let Some(device) = self.0.upgrade() else { return };
+        let mut front = device.lock();
+        front.messenger.is_due = true;
+        if !front.messenger.is_hired && !front.is_shutting_down {
+            front.messenger.is_hired = device.hire(Self::run);
+        }
+        device.work[MESSENGER].notify_all();
+    }
+}
+
+impl Unmasked {
+    fn run(device: &DmaTest) {
+        device.run_messenger();
+    }
+}
+
+impl AtsEndpoint for DmaTest {
+    fn invalidate(&self, request: &InvalidateRequest, tag: InvalidateTag) {
+        let info = InvInfo::new()
+            .with_pasid(request.pasid.map_or(0, |pasid| pasid.get()))
+            .with_has_pasid(request.pasid.is_some())
+            .with_global(request.global)
+            .with_size_log2(request.size_log2);
+        {
+            let mut front = self.lock();
+            front.count(DmaTestReg::DT_INV_COUNT, 0);
+            front.bank.set_entry(DmaTestReg::DT_INV_ADDRESS, 0, request.address.0);
+            front.bank.set(DmaTestReg::DT_INV_INFO, info.into());
+            if front.ctrl().hold() {
+                // An agent that sends more than it may gets no answer to them at all.
+                if front.held.len() < HELD {
+                    front.held.push(tag);
+                }
+                return;
+            }
+        }
+        self.answer(vec![tag]);
+    }
+
+    fn page_response(&self, response: &PageResponse) {
+        let mut front = self.lock();
+        front.count(DmaTestReg::DT_PRG_COUNT, 0);
+        let info = u32::from(response.index.get()) | u32::from(response.code.bits()) << 12;
+        front.bank.set(DmaTestReg::DT_PRG_INFO, info);
+        let pasid = response.pasid.map_or(0, |pasid| pasid.get() | 1 << 31);
+        front.bank.set(DmaTestReg::DT_PRG_PASID, pasid);
+    }
+}
+
+impl PciFunction for DmaTest {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_write(&self, offset: u64, data: &[u8]) -> Effects {
+        let effects = self.config.write(offset, data);
+        if !self.config.is_bus_master() {
+            self.lock().give_up();
+        }
+        effects
+    }
+
+    fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
+        match bar {
+            0 => read_words(offset, data, |at| Ok(self.read_word(at))),
+            _ => Err(BusError::NoRegister(offset)),
+        }
+    }
+
+    fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError> {
+        match bar {
+            0 => write_words(offset, data, |at, word| {
+                self.write_word(at, word);
+                Ok(())
+            }),
+            _ => Err(BusError::NoRegister(offset)),
+        }
+    }
+
+    fn function_reset(&self) {
+        self.reset();
+    }
+}
