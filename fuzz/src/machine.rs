@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hw::mmio::put_value;
 use hw::regmap::RegisterMap;
-use hw::{AlarmTarget, Alarms, BusError, MmioDevice, Pa, Ram};
+use hw::{BusError, MmioDevice, Pa, Ram};
 
 use crate::input::Input;
 
@@ -107,28 +107,4 @@ pub(crate) fn w32(device: &dyn MmioDevice, offset: u64, value: u32) {
 /// See [`w32`].
 pub(crate) fn w64(device: &dyn MmioDevice, offset: u64, value: u64) {
     let _ = device.mmio_write(offset, &value.to_le_bytes());
-}
-
-/// Alarms that remember their targets, so that an input sets them off.
-#[derive(Default)]
-pub(crate) struct ManualAlarms(std::sync::Mutex<Vec<Arc<dyn AlarmTarget>>>);
-
-impl ManualAlarms {
-    /// Sets off every target, due or not: a late or needless alarm must do no harm.
-    pub(crate) fn fire(&self) {
-        let targets = self.0.lock().expect("no target panics").clone();
-        for target in targets {
-            target.alarm();
-        }
-    }
-}
-
-impl Alarms for ManualAlarms {
-    fn register(&self, target: Arc<dyn AlarmTarget>) -> usize {
-        let mut targets = self.0.lock().expect("no target panics");
-        targets.push(target);
-        targets.len() - 1
-    }
-
-    fn set(&self, _slot: usize, _deadline_ns: Option<u64>) {}
 }

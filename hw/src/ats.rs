@@ -175,7 +175,7 @@ pub trait AtsPort: Send + Sync {
     ///
     /// # Errors
     /// [`AtsRefusal`]. A page that is not there is no error: its translation has no permissions.
-    fn translate(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal>;
+    fn request_translation(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal>;
 
     /// Reads at a translated address. The endpoint keeps the translation from being invalidated meanwhile.
     ///

@@ -1,7 +1,7 @@
 //! Time as the models see it: a handle that tells it, and a service that calls back at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Guest time in nanoseconds since the machine was made. Monotonic, the same for all CPUs and devices.
 pub trait Clock: Send + Sync {
@@ -38,5 +38,54 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ns(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Alarms for tests: they ring when the test says so.
+#[derive(Default)]
+pub struct ManualAlarms(Mutex<Vec<Slot>>);
+
+/// Whom to call, and when.
+type Slot = (Arc<dyn AlarmTarget>, Option<u64>);
+
+impl ManualAlarms {
+    fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls every target, due or not: a late or needless alarm must do no harm.
+    pub fn fire(&self) {
+        let targets: Vec<_> = self.slots().iter().map(|(target, _)| Arc::clone(target)).collect();
+        for target in targets {
+            target.alarm();
+        }
+    }
+
+    /// Calls the targets whose deadline is not after `now_ns`, and forgets those deadlines.
+    pub fn ring(&self, now_ns: u64) {
+        let mut due = Vec::new();
+        for (target, deadline) in self.slots().iter_mut() {
+            if deadline.is_some_and(|at| at <= now_ns) {
+                *deadline = None;
+                due.push(Arc::clone(target));
+            }
+        }
+        for target in due {
+            target.alarm();
+        }
+    }
+}
+
+impl Alarms for ManualAlarms {
+    fn register(&self, target: Arc<dyn AlarmTarget>) -> usize {
+        let mut slots = self.slots();
+        slots.push((target, None));
+        slots.len() - 1
+    }
+
+    fn set(&self, slot: usize, deadline_ns: Option<u64>) {
+        if let Some((_, deadline)) = self.slots().get_mut(slot) {
+            *deadline = deadline_ns;
+        }
     }
 }

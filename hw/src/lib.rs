@@ -20,7 +20,7 @@ pub mod sysreg;
 pub mod watch;
 
 pub use addr::{DeviceId, Iova, Pa, Pasid, StreamId};
-pub use clock::{AlarmTarget, Alarms, Clock, ManualClock};
+pub use clock::{AlarmTarget, Alarms, Clock, ManualAlarms, ManualClock};
 pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Waiter};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
 pub use mmio::{BusError, MmioDevice};

@@ -49,6 +49,8 @@ fn set_up() -> (Arc<Smmu>, Arc<Ram>, Requester) {
         msi: Arc::new(NoMessages),
         device_id: DeviceId(0),
         wires: Wires::unconnected(),
+        clock: Arc::new(hw::ManualClock::default()),
+        alarms: Arc::new(hw::ManualAlarms::default()),
     });
     smmu.mmio_write(0x80, &STRTAB.to_le_bytes()).expect("a register");
     smmu.mmio_write(0x90, &(CDTAB + 0x4000 + 4).to_le_bytes()).expect("a register");

@@ -4,13 +4,20 @@
 //! waits for the guest, and CMD_SYNC waits only for accesses that are being made, never for stalled ones. One
 //! register write executes no more commands than the queue holds.
 
-use hw::Pa;
+use std::ops::ControlFlow;
+
+use hw::ats::{PageResponse, PageResponseCode, PrgIndex};
+use hw::{Pa, Pasid};
 use vmsa::Granule;
 
 use crate::Smmu;
+use crate::ats::Invalidations;
 use crate::queue::Ring;
 use crate::registers::State;
-use crate::spec::command::{COMMAND_BYTES, Opcode, SYNC_MSI_ADDRESS, StreamD0, SyncD0, TlbiD0, TlbiD1, cs};
+use crate::spec::command::{
+    AtcInvD1, AtsD0, COMMAND_BYTES, Opcode, PriRespD1, SYNC_MSI_ADDRESS, StreamD0, SyncD0, TlbiD0, TlbiD1,
+    cs, resp,
+};
 use crate::spec::regs::{Cerror, QueueBase, SmmuReg, gerror, queue_index};
 use crate::stall::Verdict;
 use crate::stats::count;
@@ -21,6 +28,8 @@ enum Completion {
     Done,
     /// CMD_SYNC with CS = SIG_IRQ: this message, if any, and the wire.
     Signal(Option<(u64, u32)>),
+    /// CMD_SYNC that waits for endpoints: CONS stays, and whoever ends the wait comes here again.
+    Waiting,
 }
 
 impl Smmu {
@@ -50,11 +59,13 @@ impl Smmu {
                 return;
             }
             *left -= 1;
-            self.consume_one(&ring, cons);
+            if self.consume_one(&ring, cons).is_break() {
+                return;
+            }
         }
     }
 
-    fn consume_one(&self, ring: &Ring, cons: u32) {
+    fn consume_one(&self, ring: &Ring, cons: u32) -> ControlFlow<()> {
         let at = ring.entry(cons);
         let fetched = self.ram.load_u64(Pa(at)).and_then(|d0| Ok((d0, self.ram.load_u64(Pa(at + 8))?)));
         let result = match fetched {
@@ -66,6 +77,7 @@ impl Smmu {
         };
         let mut state = self.state();
         match result {
+            Ok(Completion::Waiting) => return ControlFlow::Break(()),
             Ok(completion) => {
                 let err = state.word(SmmuReg::SMMU_CMDQ_CONS) & queue_index::ERR_MASK;
                 state.set_word(SmmuReg::SMMU_CMDQ_CONS, ring.next(cons) | err);
@@ -85,6 +97,7 @@ impl Smmu {
                 self.raise(&mut state, gerror::CMDQ_ERR);
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn execute(&self, d0: u64, d1: u64) -> Result<Completion, Cerror> {
@@ -134,10 +147,34 @@ impl Smmu {
                 self.state().stalls.resume(sid, d1 as u16, verdict);
             }
             Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
+            Opcode::ATC_INV if !self.features.ats => return Err(illegal()),
+            Opcode::PRI_RESP if !self.features.pri || PriRespD1::from(d1).resp() > resp::SUCCESS => {
+                return Err(illegal());
+            }
+            Opcode::ATC_INV | Opcode::PRI_RESP if !self.state().cr0().smmuen() => {}
+            Opcode::ATC_INV => self.invalidate_atc(AtsD0::from(d0), AtcInvD1::from(d1)),
+            Opcode::PRI_RESP => {
+                let d1 = PriRespD1::from(d1);
+                let response = PageResponse {
+                    pasid: head.ssv().then(|| Pasid::new(ssid)).flatten(),
+                    index: PrgIndex::new(d1.prg_index()),
+                    code: match d1.resp() {
+                        resp::FAILURE => PageResponseCode::ResponseFailure,
+                        resp::INVALID => PageResponseCode::InvalidRequest,
+                        _ => PageResponseCode::Success,
+                    },
+                };
+                self.respond(sid, &response);
+            }
             Opcode::SYNC => {
                 let sync = SyncD0::from(d0);
                 if sync.cs() > cs::SIG_SEV {
                     return Err(illegal());
+                }
+                match self.ats.invalidations() {
+                    Invalidations::Complete => {}
+                    Invalidations::Waiting => return Ok(Completion::Waiting),
+                    Invalidations::Failed => return Err(Cerror::ATC_INV_SYNC),
                 }
                 self.inflight.drain(&self.age);
                 self.stats.command(opcode);

@@ -8,8 +8,8 @@ use crate::features::{Features, OutputSize, StallModel};
 use crate::spec::cd::{CD_BYTES, Cd, CdD0, CdTtb, L1Cd};
 use crate::spec::event::{Event, EventType, FETCH_ADDR};
 use crate::spec::regs::{Cr2, StrtabBaseCfg};
-use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, s1dss, s1fmt};
-use crate::translate::{Fault, Transaction};
+use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, eats, s1dss, s1fmt};
+use crate::translate::{Fault, Kind, Transaction};
 
 /// What a stream's structures say about its transactions. With stage 2, its parameters join here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,14 @@ pub(crate) enum StreamConfig {
     Bypass,
     /// Stage 1 by this context descriptor, which is legal.
     Stage1(Cd),
+}
+
+/// A stream's configuration for one SubstreamID, or for translated transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// The endpoint may ask for translations and use them: STE.EATS, as far as it counts.
+    pub(crate) ats: bool,
+    pub(crate) config: StreamConfig,
 }
 
 /// The registers that a look-up starts from.
@@ -38,7 +46,7 @@ pub(crate) fn fetch(
     features: &Features,
     table: &StreamTable,
     tx: &Transaction,
-) -> Result<StreamConfig, Fault> {
+) -> Result<Stream, Fault> {
     let ste_address = find_ste(ram, features, table, tx)?;
     let load = |offset: u64| {
         ram.load_u64(Pa(ste_address + offset))
@@ -51,14 +59,26 @@ pub(crate) fn fetch(
     if !is_legal_ste(features, &ste) {
         return Err(Fault::Recorded(tx.event(EventType::C_BAD_STE)));
     }
-    match ste.d0.config() {
+    let config = ste.d0.config();
+    if config.0 & 0b100 == 0 {
+        return Err(Fault::Blocked);
+    }
+    let ats = features.ats && config.0 & 0b11 != 0 && ste.d1.eats() == eats::FULL;
+    let stream = |config| Stream { ats, config };
+    match (tx.kind, ats) {
+        (Kind::Untranslated, _) | (Kind::Request, true) => {}
+        // No context is looked up: the address is what it is.
+        (Kind::Translated, true) => return Ok(stream(StreamConfig::Bypass)),
+        (_, false) => return Err(tx.not_allowed()),
+    }
+    match config {
         Config::BYPASS if tx.ssid.is_some() => Err(bad_substream(tx)),
-        Config::BYPASS => Ok(StreamConfig::Bypass),
-        Config::S1 => match context_index(features, &ste, tx)? {
-            Some(index) => fetch_cd(ram, features, &ste, tx, index).map(StreamConfig::Stage1),
-            None => Ok(StreamConfig::Bypass),
+        Config::BYPASS => Ok(stream(StreamConfig::Bypass)),
+        // The others are illegal without stage 2.
+        _ => match context_index(features, &ste, tx)? {
+            Some(index) => fetch_cd(ram, features, &ste, tx, index).map(StreamConfig::Stage1).map(stream),
+            None => Ok(stream(StreamConfig::Bypass)),
         },
-        _ => Err(Fault::Silent), // 0b0xx; the others are illegal without stage 2
     }
 }
 
@@ -70,7 +90,8 @@ fn bad_substream(tx: &Transaction) -> Fault {
 
 /// Physical address of the stream table entry (3.3.2).
 fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transaction) -> Result<u64, Fault> {
-    let bad_stream = || match table.cr2.recinvsid() {
+    // A request isn't recorded, but answered.
+    let bad_stream = || match table.cr2.recinvsid() || tx.kind == Kind::Request {
         true => Fault::Recorded(tx.event(EventType::C_BAD_STREAMID)),
         false => Fault::Silent,
     };
@@ -112,8 +133,9 @@ fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
         Config::BYPASS => true,
         Config::S1 => {
             let cds = features.ssid_bits == 0 || d0.s1cdmax() <= features.ssid_bits;
+            let split = features.ats && d1.eats() == eats::SPLIT;
             let stall = !d1.s1stalld() || features.stall_model == StallModel::StallAndTerminate;
-            cds && stall && features.in_output_range(d0.s1contextptr_55_6() << 6)
+            cds && stall && !split && features.in_output_range(d0.s1contextptr_55_6() << 6)
         }
         Config::S2 | Config::S1_S2 => false,
         _ => true,

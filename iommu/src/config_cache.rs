@@ -3,7 +3,7 @@
 //! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
 //! software may make one valid without a command, and one that has been followed is part of what was found there.
 
-use crate::config::StreamConfig;
+use crate::config::{Stream, StreamConfig};
 use crate::spec::cd::{Cd, CdD0, CdTtb};
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
@@ -13,24 +13,41 @@ const LOG2_SETS: u32 = 8;
 /// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; larger ranges take all.
 const RANGE_LIMIT: u64 = 256;
 
-fn key(sid: u32, ssid: Option<u32>) -> Key {
-    let ssid = ssid.map_or(0, |ssid| 1 << 52 | u64::from(ssid) << 32);
-    [1 << 63 | ssid | u64::from(sid), 0]
+/// For which transactions of a stream a configuration is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Those with this SubstreamID, or without one.
+    Context(Option<u32>),
+    /// Translated ones, for which there is no context.
+    Translated,
 }
 
-impl StreamConfig {
+fn key(sid: u32, part: Part) -> Key {
+    let part = match part {
+        Part::Context(ssid) => ssid.map_or(0, |ssid| 1 << 52 | u64::from(ssid) << 32),
+        Part::Translated => 1 << 53,
+    };
+    [1 << 63 | part | u64::from(sid), 0]
+}
+
+impl Stream {
+    const STAGE1: u64 = 1;
+    const ATS: u64 = 2;
+
     fn pack(self) -> [u64; 4] {
-        match self {
-            Self::Bypass => [0; 4],
-            Self::Stage1(cd) => [1, cd.d0.into(), cd.d1.into(), cd.d2.into()],
+        let ats = if self.ats { Self::ATS } else { 0 };
+        match self.config {
+            StreamConfig::Bypass => [ats, 0, 0, 0],
+            StreamConfig::Stage1(cd) => [ats | Self::STAGE1, cd.d0.into(), cd.d1.into(), cd.d2.into()],
         }
     }
 
     fn unpack([kind, d0, d1, d2]: [u64; 4]) -> Self {
-        match kind {
-            0 => Self::Bypass,
-            _ => Self::Stage1(Cd { d0: CdD0::from(d0), d1: CdTtb::from(d1), d2: CdTtb::from(d2) }),
-        }
+        let config = match kind & Self::STAGE1 {
+            0 => StreamConfig::Bypass,
+            _ => StreamConfig::Stage1(Cd { d0: CdD0::from(d0), d1: CdTtb::from(d1), d2: CdTtb::from(d2) }),
+        };
+        Self { ats: kind & Self::ATS != 0, config }
     }
 }
 
@@ -52,15 +69,15 @@ impl ConfigCache {
     }
 
     #[inline]
-    pub(crate) fn get(&self, sid: u32, ssid: Option<u32>) -> Option<StreamConfig> {
-        let Aged { age, data } = self.entries.get(key(sid, ssid))?;
+    pub(crate) fn get(&self, sid: u32, part: Part) -> Option<Stream> {
+        let Aged { age, data } = self.entries.get(key(sid, part))?;
         let least = self.least_of_stream.of(sid).max(self.least_of_all.get());
-        (age >= least).then(|| StreamConfig::unpack(data))
+        (age >= least).then(|| Stream::unpack(data))
     }
 
     /// Keeps what was fetched from `age` on.
-    pub(crate) fn insert(&self, sid: u32, ssid: Option<u32>, age: u64, config: StreamConfig) {
-        self.entries.insert(key(sid, ssid), Aged { age, data: config.pack() });
+    pub(crate) fn insert(&self, sid: u32, part: Part, age: u64, stream: Stream) {
+        self.entries.insert(key(sid, part), Aged { age, data: stream.pack() });
     }
 
     /// CMD_CFGI_ALL.
@@ -89,9 +106,9 @@ impl ConfigCache {
     /// CMD_CFGI_CD: one context descriptor. SubstreamID 0 is also what traffic without one may use.
     pub(crate) fn invalidate_context(&self, age: &Age, sid: u32, ssid: u32) {
         let now = age.advance();
-        self.entries.remove(key(sid, Some(ssid)), now);
+        self.entries.remove(key(sid, Part::Context(Some(ssid))), now);
         if ssid == 0 {
-            self.entries.remove(key(sid, None), now);
+            self.entries.remove(key(sid, Part::Context(None)), now);
         }
     }
 }

@@ -20,8 +20,9 @@ pub(crate) enum NotRecorded {
 
 /// Sources of interrupts that IRQ_CTRL governs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Interrupt {
+pub(crate) enum Interrupt {
     Eventq,
+    Priq,
     Gerror,
 }
 
@@ -89,7 +90,7 @@ impl Smmu {
         }
     }
 
-    fn interrupt(&self, state: &mut State, source: Interrupt) {
+    pub(crate) fn interrupt(&self, state: &mut State, source: Interrupt) {
         let (enabled, line, cfg0, cfg1, error) = match source {
             Interrupt::Eventq => (
                 state.irq_ctrl().eventq_irqen(),
@@ -97,6 +98,13 @@ impl Smmu {
                 SmmuReg::SMMU_EVENTQ_IRQ_CFG0,
                 SmmuReg::SMMU_EVENTQ_IRQ_CFG1,
                 gerror::MSI_EVENTQ_ABT_ERR,
+            ),
+            Interrupt::Priq => (
+                state.irq_ctrl().priq_irqen(),
+                &self.wires.priq,
+                SmmuReg::SMMU_PRIQ_IRQ_CFG0,
+                SmmuReg::SMMU_PRIQ_IRQ_CFG1,
+                gerror::MSI_PRIQ_ABT_ERR,
             ),
             Interrupt::Gerror => (
                 state.irq_ctrl().gerror_irqen(),

@@ -78,6 +78,12 @@ pub struct Features {
     pub cmdq_log2: u8,
     /// Log2 of the most event queue entries (IDR1.EVENTQS), at most 19.
     pub eventq_log2: u8,
+    /// Address translation services (IDR0.ATS).
+    pub ats: bool,
+    /// The page request queue (IDR0.PRI). Only with `ats`.
+    pub pri: bool,
+    /// Log2 of the most page request queue entries (IDR1.PRIQS), at most 19.
+    pub priq_log2: u8,
 }
 
 impl Default for Features {
@@ -96,6 +102,9 @@ impl Default for Features {
             cohacc: true,
             cmdq_log2: 12,
             eventq_log2: 12,
+            ats: true,
+            pri: true,
+            priq_log2: 12,
         }
     }
 }
@@ -111,6 +120,8 @@ impl Features {
             && self.stall_max >= 1
             && self.cmdq_log2 <= 19
             && self.eventq_log2 <= 19
+            && self.priq_log2 <= 19
+            && (self.ats || !self.pri)
             && (self.gran4k || self.gran16k || self.gran64k)
     }
 
@@ -121,6 +132,8 @@ impl Features {
             .with_cohacc(self.cohacc)
             .with_asid16(true)
             .with_msi(self.msi)
+            .with_ats(self.ats)
+            .with_pri(self.pri)
             .with_cd2l(true)
             .with_ttendian(2) // little
             .with_stall_model(match self.stall_model {
@@ -137,11 +150,12 @@ impl Features {
             .with_sidsize(self.sid_bits)
             .with_ssidsize(self.ssid_bits)
             .with_eventqs(self.eventq_log2)
+            .with_priqs(if self.pri { self.priq_log2 } else { 0 })
             .with_cmdqs(self.cmdq_log2)
     }
 
     pub(crate) fn idr3(&self) -> Idr3 {
-        Idr3::new().with_had(true).with_ril(true)
+        Idr3::new().with_had(true).with_ril(true).with_pps(self.keeps_pasid_on_overflow())
     }
 
     pub(crate) fn idr5(&self) -> Idr5 {
@@ -151,6 +165,11 @@ impl Features {
             .with_gran16k(self.gran16k)
             .with_gran64k(self.gran64k)
             .with_stall_max(if self.can_stall() { self.stall_max } else { 0 })
+    }
+
+    /// Responses to page requests that overflow the queue keep the PASID (IDR3.PPS).
+    pub(crate) const fn keeps_pasid_on_overflow(&self) -> bool {
+        self.pri && self.ssid_bits != 0
     }
 
     pub(crate) const fn can_stall(&self) -> bool {

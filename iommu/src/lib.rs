@@ -13,23 +13,27 @@
 //! | `config`, `config_cache` | stream table and context descriptors |
 //! | `translate`, `tlb` | translation and what it remembers, in caches of the crate `tcache` |
 //! | `stall` | stalled transactions |
+//! | `ats`, `translation_request` | endpoints with a translation cache: messages; requests and translated accesses |
+//! | `priq` | page requests |
 //! | `port` | DMA, and with it what CMD_SYNC waits for |
 //!
 //! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
 //! consumer's lock only, which no access takes.
 //!
-//! Deliberately absent, and not advertised: stage 2, ATS and PRI, hardware update of table flags, Secure and
+//! Deliberately absent, and not advertised: stage 2, hardware update of table flags, Secure and
 //! Realm state, MPAM, address translation operations, big-endian tables, 52-bit addresses.
 
 #![forbid(unsafe_code)]
 
+mod ats;
 mod cmdq;
 mod config;
 mod config_cache;
 mod eventq;
 pub mod features;
 mod port;
+mod priq;
 mod queue;
 mod registers;
 pub mod spec;
@@ -37,21 +41,23 @@ mod stall;
 mod stats;
 mod tlb;
 mod translate;
+mod translation_request;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hw::{DeviceId, IrqLine, MsiSink, Ram};
+use hw::{Alarms, Clock, DeviceId, IrqLine, MsiSink, Ram};
 use tcache::{Age, Inflight};
 
 pub use features::{Features, OutputSize, StallModel};
 pub use spec::regs::WINDOW_BYTES;
 pub use stats::Snapshot;
 
+use ats::AtsSide;
 use config_cache::ConfigCache;
 use registers::State;
 use stats::{Stats, Tallies};
@@ -91,6 +97,10 @@ pub struct SmmuConfig {
     pub device_id: DeviceId,
     /// Its interrupt outputs.
     pub wires: Wires,
+    /// Guest time: how long endpoints may take.
+    pub clock: Arc<dyn Clock>,
+    /// Who calls when that time is over.
+    pub alarms: Arc<dyn Alarms>,
 }
 
 /// An SMMUv3.
@@ -105,9 +115,12 @@ pub struct Smmu {
     consumer: Mutex<()>,
     /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
     mode: AtomicU8,
+    /// A copy of CR0.ATSCHK.
+    checks_translated: AtomicBool,
     age: Age,
     configs: ConfigCache,
     tlb: Tlb,
+    ats: AtsSide,
     inflight: Inflight<Tallies>,
     stats: Stats,
 }
@@ -119,9 +132,11 @@ impl Smmu {
     /// If `features` has a number beyond what its field's text allows.
     #[must_use]
     pub fn new(config: SmmuConfig) -> Arc<Self> {
-        let SmmuConfig { features, ram, msi, device_id, wires } = config;
+        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms } = config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
-        Arc::new(Self {
+        Arc::new_cyclic(|smmu| Self {
+            ats: AtsSide::new(smmu, clock, alarms),
+            checks_translated: AtomicBool::new(false),
             features,
             ram,
             msi,

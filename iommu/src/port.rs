@@ -29,7 +29,7 @@ impl Smmu {
     #[cold]
     fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
         match fault {
-            Fault::Silent => Outcome::Abort,
+            Fault::Silent | Fault::Blocked => Outcome::Abort,
             Fault::Recorded(event) => {
                 self.record(&mut self.state(), &event);
                 Outcome::Abort

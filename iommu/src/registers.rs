@@ -2,6 +2,8 @@
 //!
 //! Updates of CR0, IRQ_CTRL and GBPA are complete when the write returns, so their acknowledgements never lag.
 
+use std::sync::atomic::Ordering;
+
 use hw::regmap::{Located, RegisterMap};
 use hw::{BusError, MmioDevice, mmio};
 
@@ -101,11 +103,16 @@ impl State {
             SmmuReg::SMMU_CR2 | SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
             SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
             SmmuReg::SMMU_EVENTQ_BASE | SmmuReg::SMMU_EVENTQ_PROD => cr0.eventqen(),
+            // The bit itself counts, not whether it is effective.
+            SmmuReg::SMMU_PRIQ_BASE | SmmuReg::SMMU_PRIQ_PROD => cr0.priqen(),
             SmmuReg::SMMU_GERROR_IRQ_CFG0 | SmmuReg::SMMU_GERROR_IRQ_CFG1 | SmmuReg::SMMU_GERROR_IRQ_CFG2 => {
                 irq.gerror_irqen()
             }
             SmmuReg::SMMU_EVENTQ_IRQ_CFG0 | SmmuReg::SMMU_EVENTQ_IRQ_CFG1 | SmmuReg::SMMU_EVENTQ_IRQ_CFG2 => {
                 irq.eventq_irqen()
+            }
+            SmmuReg::SMMU_PRIQ_IRQ_CFG0 | SmmuReg::SMMU_PRIQ_IRQ_CFG1 | SmmuReg::SMMU_PRIQ_IRQ_CFG2 => {
+                irq.priq_irqen()
             }
             _ => false,
         };
@@ -137,6 +144,9 @@ impl Smmu {
                     SmmuReg::SMMU_EVENTQ_PROD | SmmuReg::SMMU_EVENTQ_CONS => {
                         self.event_ring(&state).index_mask() | queue_index::OVERFLOW
                     }
+                    SmmuReg::SMMU_PRIQ_PROD | SmmuReg::SMMU_PRIQ_CONS => {
+                        self.page_request_ring(&state).index_mask() | queue_index::OVERFLOW
+                    }
                     _ => return value,
                 };
                 value & u64::from(index_mask)
@@ -153,9 +163,10 @@ impl Smmu {
             SmmuReg::SMMU_GERRORN => self.write_gerrorn(value as u32),
             SmmuReg::SMMU_IRQ_CTRL => {
                 let mut state = self.state();
-                let value = reg.info().written(0, value);
-                state.set(reg, value);
-                state.set(SmmuReg::SMMU_IRQ_CTRLACK, value);
+                let enables = IrqCtrl::from(reg.info().written(0, value) as u32);
+                let enables = enables.with_priq_irqen(enables.priq_irqen() && self.features.pri);
+                state.set_word(reg, enables.into());
+                state.set_word(SmmuReg::SMMU_IRQ_CTRLACK, enables.into());
             }
             _ => {
                 let mut state = self.state();
@@ -176,11 +187,15 @@ impl Smmu {
     fn write_cr0(&self, value: u64) {
         // No command is half done while the enables change, and updates go one at a time.
         let consumer = self.consumer();
-        let value = SmmuReg::SMMU_CR0.info().written(0, value);
+        let value = Cr0::from(SmmuReg::SMMU_CR0.info().written(0, value) as u32);
+        // Bits of what is not there are never acknowledged.
+        let value = value
+            .with_priqen(value.priqen() && self.features.pri)
+            .with_atschk(value.atschk() && self.features.ats);
         let (old, new) = {
             let mut state = self.state();
             let old = state.cr0();
-            state.set(SmmuReg::SMMU_CR0, value);
+            state.set_word(SmmuReg::SMMU_CR0, value.into());
             let new = state.cr0();
             self.set_mode(&state);
             if !new.smmuen() {
@@ -191,11 +206,11 @@ impl Smmu {
             }
             (old, new)
         };
-        if old.smmuen() != new.smmuen() {
+        if old.smmuen() != new.smmuen() || old.atschk() != new.atschk() {
             // Acknowledged only when no access goes the old way any more.
             self.inflight.drain(&self.age);
         }
-        self.state().set(SmmuReg::SMMU_CR0ACK, value);
+        self.state().set_word(SmmuReg::SMMU_CR0ACK, value.into());
         drop(consumer);
         if new.cmdqen() {
             self.consume_commands();
@@ -236,20 +251,22 @@ impl Smmu {
     }
 
     fn set_mode(&self, state: &State) {
-        self.mode.store(state.mode() as u8, std::sync::atomic::Ordering::SeqCst);
+        self.mode.store(state.mode() as u8, Ordering::SeqCst);
+        self.checks_translated.store(state.cr0().atschk(), Ordering::SeqCst);
     }
 
     /// The two pages show the same queue indexes.
-    fn locate(offset: u64) -> Option<Located<SmmuReg>> {
-        match offset {
+    fn locate(&self, offset: u64) -> Option<Located<SmmuReg>> {
+        let found = match offset {
             0x98 => Some(Located { reg: SmmuReg::SMMU_CMDQ_PROD, index: 0, byte: 0 }),
-            0xa8..0xb0 => SmmuReg::locate(offset + WINDOW_BYTES / 2),
+            0xa8..0xb0 | 0xc8..0xd0 => SmmuReg::locate(offset + WINDOW_BYTES / 2),
             _ => SmmuReg::locate(offset),
-        }
+        };
+        found.filter(|at| self.features.pri || !is_of_priq(at.reg))
     }
 
     fn write_word(&self, offset: u64, value: u32) {
-        if let Some(Located { reg, byte, .. }) = Self::locate(offset) {
+        if let Some(Located { reg, byte, .. }) = self.locate(offset) {
             let shift = 8 * (byte & 4);
             self.write_register(reg, u64::from(value) << shift, u64::from(u32::MAX) << shift);
         }
@@ -263,12 +280,13 @@ impl MmioDevice for Smmu {
         check(offset, data.len())?;
         for (i, chunk) in data.chunks_mut(8).enumerate() {
             let at = offset + 8 * i as u64;
-            match Self::locate(at) {
+            match self.locate(at) {
                 Some(whole) if chunk.len() == 8 && whole.byte == 0 && whole.reg.info().bytes == 8 => {
                     mmio::put_value(chunk, self.read_register(whole));
                 }
                 _ => mmio::read_words(at, chunk, |at| {
-                    Ok(Self::locate(at)
+                    Ok(self
+                        .locate(at)
                         .map_or(0, |found| (self.read_register(found) >> (8 * (found.byte & 4))) as u32))
                 })?,
             }
@@ -280,7 +298,7 @@ impl MmioDevice for Smmu {
         check(offset, data.len())?;
         for (i, chunk) in data.chunks(8).enumerate() {
             let at = offset + 8 * i as u64;
-            match Self::locate(at) {
+            match self.locate(at) {
                 Some(whole) if chunk.len() == 8 && whole.byte == 0 && whole.reg.info().bytes == 8 => {
                     self.write_register(whole.reg, mmio::value_of(chunk), u64::MAX);
                 }
@@ -292,6 +310,18 @@ impl MmioDevice for Smmu {
         }
         Ok(())
     }
+}
+
+const fn is_of_priq(reg: SmmuReg) -> bool {
+    matches!(
+        reg,
+        SmmuReg::SMMU_PRIQ_BASE
+            | SmmuReg::SMMU_PRIQ_PROD
+            | SmmuReg::SMMU_PRIQ_CONS
+            | SmmuReg::SMMU_PRIQ_IRQ_CFG0
+            | SmmuReg::SMMU_PRIQ_IRQ_CFG1
+            | SmmuReg::SMMU_PRIQ_IRQ_CFG2
+    )
 }
 
 fn check(offset: u64, len: usize) -> Result<(), BusError> {

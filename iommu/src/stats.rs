@@ -28,6 +28,9 @@ pub(crate) struct Stats {
     events: [AtomicU64; 0x14],
     commands: [AtomicU64; 0x47],
     pub(crate) illegal_commands: AtomicU64,
+    pub(crate) translation_requests: AtomicU64,
+    pub(crate) page_requests: AtomicU64,
+    pub(crate) page_requests_lost: AtomicU64,
 }
 
 impl Default for Stats {
@@ -41,6 +44,9 @@ impl Default for Stats {
             events: std::array::from_fn(|_| zero()),
             commands: std::array::from_fn(|_| zero()),
             illegal_commands: zero(),
+            translation_requests: zero(),
+            page_requests: zero(),
+            page_requests_lost: zero(),
         }
     }
 }
@@ -86,6 +92,12 @@ pub struct Snapshot {
     pub commands: Vec<(&'static str, u64)>,
     /// Commands refused with CERROR_ILL.
     pub illegal_commands: u64,
+    /// ATS translation requests.
+    pub translation_requests: u64,
+    /// Page requests, stop markers among them.
+    pub page_requests: u64,
+    /// Page requests that the queue had no room for.
+    pub page_requests_lost: u64,
 }
 
 impl Stats {
@@ -97,6 +109,9 @@ impl Stats {
             aborts: get(&self.aborts),
             events_lost: get(&self.events_lost),
             illegal_commands: get(&self.illegal_commands),
+            translation_requests: get(&self.translation_requests),
+            page_requests: get(&self.page_requests),
+            page_requests_lost: get(&self.page_requests_lost),
             ..Snapshot::default()
         };
         for tally in tallies {

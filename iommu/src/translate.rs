@@ -6,15 +6,28 @@ use hw::{Requester, StreamId};
 use vmsa::{Access, AccessKind, Half, Permissions, Stage1Rules, WalkFaultKind, WalkParams, in_range, walk};
 
 use crate::Smmu;
-use crate::config::{self, StreamConfig};
+use crate::config::{self, Stream, StreamConfig};
+use crate::config_cache::Part;
 use crate::spec::cd::Cd;
 use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, class};
 use crate::stats::Access as InflightAccess;
 use crate::tlb::{Space, Translation};
 
+/// What a transaction is, as far as address translation services go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An access with an untranslated address.
+    Untranslated,
+    /// A Translation Request.
+    Request,
+    /// An access with an address that an earlier request was given.
+    Translated,
+}
+
 /// A transaction as it comes in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transaction {
+    pub(crate) kind: Kind,
     pub(crate) sid: u32,
     pub(crate) ssid: Option<u32>,
     pub(crate) address: u64,
@@ -31,7 +44,15 @@ impl Transaction {
             (false, false) => AccessKind::Read,
         };
         let access = Access { kind, privileged: privileged && pasid.is_some() };
-        Self { sid, ssid: pasid.map(hw::Pasid::get), address, access }
+        Self { kind: Kind::Untranslated, sid, ssid: pasid.map(hw::Pasid::get), address, access }
+    }
+
+    /// Which configuration it takes.
+    fn part(&self) -> Part {
+        match self.kind {
+            Kind::Translated => Part::Translated,
+            Kind::Untranslated | Kind::Request => Part::Context(self.ssid),
+        }
     }
 
     /// A record that says whose transaction it was and no more.
@@ -60,6 +81,8 @@ impl Transaction {
 pub(crate) enum Fault {
     /// Aborted without a record.
     Silent,
+    /// The stream is shut, by STE.Config or by GBPA: aborted without a record.
+    Blocked,
     /// Aborted with a record.
     Recorded(Event),
     /// Recorded, and held until the guest answers.
@@ -72,6 +95,8 @@ pub(crate) struct Mapping {
     pub(crate) pa: u64,
     /// Bytes from there on that go the same way; above zero.
     pub(crate) len: u64,
+    /// Log2 of the bytes of the aligned range around it that does.
+    pub(crate) size_log2: u32,
 }
 
 /// What becomes of transactions as a whole.
@@ -106,18 +131,28 @@ pub(crate) struct Route {
 }
 
 impl Smmu {
+    pub(crate) fn mode(&self) -> Mode {
+        Mode::from_bits(self.mode.load(Ordering::SeqCst))
+    }
+
     /// Finds the route of a transaction. It is good as long as `access` lives.
     #[inline]
     pub(crate) fn route(&self, access: &InflightAccess<'_>, tx: &Transaction) -> Result<Route, Fault> {
         // First of all: everything looked up below is at least this new.
         let age = self.age.now();
-        let config = match Mode::from_bits(self.mode.load(Ordering::SeqCst)) {
+        let config = match self.mode() {
             Mode::Bypass => None,
-            Mode::Abort => return Err(Fault::Silent),
-            Mode::Translate => Some(match self.configs.get(tx.sid, tx.ssid) {
-                Some(config) => config,
-                None => self.fetch_config(access, tx, age)?,
-            }),
+            Mode::Abort => return Err(Fault::Blocked),
+            Mode::Translate => {
+                let stream = match self.configs.get(tx.sid, tx.part()) {
+                    Some(stream) => stream,
+                    None => self.fetch_config(access, tx, age)?,
+                };
+                if tx.kind == Kind::Request && !stream.ats {
+                    return Err(tx.not_allowed());
+                }
+                Some(stream.config)
+            }
         };
         Ok(Route { age, config })
     }
@@ -142,21 +177,17 @@ impl Smmu {
     /// The address itself, if there is such a physical address.
     fn bypass(&self, tx: &Transaction) -> Option<Mapping> {
         let end = self.features.output_mask() + 1;
-        (tx.address < end).then(|| Mapping { pa: tx.address, len: end - tx.address })
+        let size_log2 = self.features.output.bits();
+        (tx.address < end).then(|| Mapping { pa: tx.address, len: end - tx.address, size_log2 })
     }
 
     #[cold]
-    fn fetch_config(
-        &self,
-        access: &InflightAccess<'_>,
-        tx: &Transaction,
-        age: u64,
-    ) -> Result<StreamConfig, Fault> {
+    fn fetch_config(&self, access: &InflightAccess<'_>, tx: &Transaction, age: u64) -> Result<Stream, Fault> {
         access.add(&access.local().config_fetches, 1);
         let table = self.state().stream_table(&self.features);
-        let config = config::fetch(&self.ram, &self.features, &table, tx)?;
-        self.configs.insert(tx.sid, tx.ssid, age, config);
-        Ok(config)
+        let stream = config::fetch(&self.ram, &self.features, &table, tx)?;
+        self.configs.insert(tx.sid, tx.part(), age, stream);
+        Ok(stream)
     }
 
     #[inline]
@@ -231,7 +262,7 @@ impl Smmu {
 fn mapping(va: u64, found: &Translation) -> Mapping {
     let size = 1 << found.size_log2;
     let offset = va & (size - 1);
-    Mapping { pa: found.pa | offset, len: size - offset }
+    Mapping { pa: found.pa | offset, len: size - offset, size_log2: found.size_log2 }
 }
 
 /// The four faults that a context's S and R bits govern (5.5).

@@ -192,7 +192,7 @@ impl DmaTest {
         match job.command.opcode() {
             opcode::TRANSLATE => {
                 let request = TranslationRequest { tag: *tag, address, no_write: job.command.no_write() };
-                outcome.ats = Some(match ats.translate(&request) {
+                outcome.ats = Some(match ats.request_translation(&request) {
                     Ok(answer) => {
                         let info = AtsInfo::new()
                             .with_read(answer.read)

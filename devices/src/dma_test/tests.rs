@@ -95,7 +95,7 @@ struct Agent {
 impl AtsPort for Agent {
     fn attach(&self, _: StreamId, _: Weak<dyn AtsEndpoint>) {}
 
-    fn translate(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal> {
+    fn request_translation(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal> {
         match request.address.0 >> 62 {
             0 => Ok(AtsTranslation {
                 address: Pa(RAM),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ::cpu::insn::{ROWS, decode, disassemble, op_of};
 use ::cpu::{Bus, Cluster, ClusterConfig, Features, VcpuSignals};
-use hw::{BusError, IrqLine, ManualClock, Pa, SysReg, SysRegDevice, UnconnectedLine};
+use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::input::Input;
-use crate::machine::{ManualAlarms, PLACES, RAM, put, ram, scribble};
+use crate::machine::{PLACES, RAM, put, ram, scribble};
 
 /// How long code may run that does not end by itself: most of it does not.
 const PATIENCE: Duration = Duration::from_millis(2);

@@ -21,7 +21,7 @@ struct Agent(Arc<Ram>);
 impl AtsPort for Agent {
     fn attach(&self, _: StreamId, _: Weak<dyn AtsEndpoint>) {}
 
-    fn translate(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal> {
+    fn request_translation(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal> {
         let address = Pa(request.address.0 & !0xfff);
         if request.address.0 >> 63 != 0 {
             return Err(AtsRefusal::CompleterAbort);

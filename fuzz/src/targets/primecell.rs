@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use devices::rtc::{Pl031, Pl031Reg};
 use devices::uart::{ConsoleOut, Pl011, Pl011Reg};
-use hw::{Clock, ManualClock, RecordingLine};
+use hw::{Clock, ManualAlarms, ManualClock, RecordingLine};
 
 use crate::input::Input;
-use crate::machine::{ManualAlarms, mmio, offsets};
+use crate::machine::{mmio, offsets};
 
 const WINDOW: u64 = 0x1000;
 

@@ -54,6 +54,8 @@ impl Machine {
             msi: msi.clone(),
             device_id: DeviceId(0xff),
             wires: Wires::unconnected(),
+            clock: Arc::new(hw::ManualClock::default()),
+            alarms: Arc::new(hw::ManualAlarms::default()),
         });
         let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0 };
         if how & 0x80 == 0 {

@@ -7,10 +7,10 @@ use devices::hisi::qm::{Bench, Limits, NoWorkforce};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipEngine, ZipWiring};
 use devices::pci::PciFunction;
-use hw::{Clock, DirectPort, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
+use hw::{Clock, DirectPort, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
 
 use crate::input::Input;
-use crate::machine::{DOORBELL, ManualAlarms, PLACES, RAM, access, offsets, put, ram, scribble};
+use crate::machine::{DOORBELL, PLACES, RAM, access, offsets, put, ram, scribble};
 
 const BAR2_BYTES: u64 = 4 << 20;
 

@@ -39,6 +39,8 @@ opcodes! {
     TLBI_NH_VA = 0x12;
     TLBI_NH_VAA = 0x13;
     TLBI_NSNH_ALL = 0x30;
+    ATC_INV = 0x40;
+    PRI_RESP = 0x41;
     RESUME = 0x44;
     STALL_TERM = 0x45;
     SYNC = 0x46;
@@ -94,6 +96,56 @@ pub struct TlbiD1 {
     /// Bits \[63:12\] of the address.
     #[bits(52)]
     pub address_63_12: u64,
+}
+
+/// D0 of CMD_ATC_INV and CMD_PRI_RESP.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct AtsD0 {
+    pub opcode: u8,
+    _res0_8: bool,
+    /// CMD_ATC_INV: in every PASID's address space.
+    pub global: bool,
+    pub ssec: bool,
+    pub ssv: bool,
+    #[bits(20)]
+    pub ssid: u32,
+    pub sid: u32,
+}
+
+/// D1 of CMD_ATC_INV.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct AtcInvD1 {
+    /// Log2 of the range in units of 4 KiB.
+    #[bits(6)]
+    pub size: u8,
+    #[bits(6)]
+    _res0_6: u8,
+    /// Bits \[63:12\] of the address.
+    #[bits(52)]
+    pub address_63_12: u64,
+}
+
+/// D1 of CMD_PRI_RESP.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct PriRespD1 {
+    #[bits(9)]
+    pub prg_index: u16,
+    #[bits(3)]
+    _res0_9: u8,
+    #[bits(2)]
+    pub resp: u8,
+    #[bits(50)]
+    _res0_14: u64,
+}
+
+/// CMD_PRI_RESP.Resp.
+pub mod resp {
+    pub const FAILURE: u8 = 0;
+    pub const INVALID: u8 = 1;
+    pub const SUCCESS: u8 = 2;
 }
 
 /// D0 of CMD_SYNC.

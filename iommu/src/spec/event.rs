@@ -24,7 +24,9 @@ events! {
     C_BAD_STREAMID = 0x02;
     F_STE_FETCH = 0x03;
     C_BAD_STE = 0x04;
+    F_BAD_ATS_TREQ = 0x05;
     F_STREAM_DISABLED = 0x06;
+    F_TRANSL_FORBIDDEN = 0x07;
     C_BAD_SUBSTREAMID = 0x08;
     F_CD_FETCH = 0x09;
     C_BAD_CD = 0x0a;
@@ -96,6 +98,16 @@ pub struct EventD1 {
     pub ttrnw: bool,
     #[bits(19)]
     _res0_45: u32,
+}
+
+/// D1 of F_BAD_ATS_TREQ: what was asked for.
+pub mod bad_ats_treq {
+    /// Span in STUs; here always one.
+    pub const SPAN_1: u64 = 1;
+    pub const PRIV: u64 = 1 << 28;
+    pub const X: u64 = 1 << 29;
+    pub const W: u64 = 1 << 30;
+    pub const R: u64 = 1 << 31;
 }
 
 /// FetchAddr in D3 is bits \[55:3\].

@@ -9,5 +9,6 @@
 pub mod cd;
 pub mod command;
 pub mod event;
+pub mod pri;
 pub mod regs;
 pub mod ste;

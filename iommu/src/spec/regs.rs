@@ -21,17 +21,17 @@ hw::register_map! {
         SMMU_IDR5              @ 0x0_0014: 4 Ro(0) = 0, "6.3.6";
         SMMU_IIDR              @ 0x0_0018: 4 Ro(0) = 0, "6.3.7";
         SMMU_AIDR              @ 0x0_001c: 4 Ro(0) = 0, "6.3.8";
-        SMMU_CR0               @ 0x0_0020: 4 Special(0b1101) = 0, "6.3.9";
+        SMMU_CR0               @ 0x0_0020: 4 Special(0b1_1111) = 0, "6.3.9";
         SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3.10";
         SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage;
         SMMU_CR2               @ 0x0_002c: 4 Rw(0b10) = 0, "6.3.12";
         SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
         SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14";
         SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3";
-        SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b101) = 0, "6.3";
+        SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b111) = 0, "6.3";
         SMMU_IRQ_CTRLACK       @ 0x0_0054: 4 Ro(0) = 0, "6.3";
         SMMU_GERROR            @ 0x0_0060: 4 Ro(0) = 0, "6.3.19";
-        SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1011_0101) = 0, "6.3.20";
+        SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1111_1101) = 0, "6.3.20";
         SMMU_GERROR_IRQ_CFG0   @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.21";
         SMMU_GERROR_IRQ_CFG1   @ 0x0_0070: 4 Rw(0xffff_ffff) = 0, "6.3.22";
         SMMU_GERROR_IRQ_CFG2   @ 0x0_0074: 4 Rw(0x3f) = 0, "6.3.23", Storage;
@@ -44,6 +44,11 @@ hw::register_map! {
         SMMU_EVENTQ_IRQ_CFG0   @ 0x0_00b0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.30";
         SMMU_EVENTQ_IRQ_CFG1   @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3.31";
         SMMU_EVENTQ_IRQ_CFG2   @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3.32", Storage;
+        // The page request queue's are RAZ/WI without IDR0.PRI.
+        SMMU_PRIQ_BASE         @ 0x0_00c0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3";
+        SMMU_PRIQ_IRQ_CFG0     @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3";
+        SMMU_PRIQ_IRQ_CFG1     @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3";
+        SMMU_PRIQ_IRQ_CFG2     @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3";
         SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.3";
         SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.3";
         SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.3";
@@ -51,6 +56,10 @@ hw::register_map! {
         SMMU_EVENTQ_PROD       @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3";
         /// Also at 0xac, in page 0.
         SMMU_EVENTQ_CONS       @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3";
+        /// Also at 0xc8, in page 0.
+        SMMU_PRIQ_PROD         @ 0x1_00c8: 4 Special(0x800f_ffff) = 0, "6.3";
+        /// Also at 0xcc, in page 0.
+        SMMU_PRIQ_CONS         @ 0x1_00cc: 4 Special(0x800f_ffff) = 0, "6.3";
     }
 }
 
@@ -222,8 +231,10 @@ pub struct IrqCtrl {
 pub mod gerror {
     pub const CMDQ_ERR: u32 = 1 << 0;
     pub const EVENTQ_ABT_ERR: u32 = 1 << 2;
+    pub const PRIQ_ABT_ERR: u32 = 1 << 3;
     pub const MSI_CMDQ_ABT_ERR: u32 = 1 << 4;
     pub const MSI_EVENTQ_ABT_ERR: u32 = 1 << 5;
+    pub const MSI_PRIQ_ABT_ERR: u32 = 1 << 6;
     pub const MSI_GERROR_ABT_ERR: u32 = 1 << 7;
 }
 
@@ -237,6 +248,8 @@ impl Cerror {
     pub const ILL: Self = Self(1);
     /// The command could not be fetched.
     pub const ABT: Self = Self(2);
+    /// An endpoint did not complete a CMD_ATC_INV before this CMD_SYNC.
+    pub const ATC_INV_SYNC: Self = Self(3);
 }
 
 /// SMMU_STRTAB_BASE_CFG.
@@ -278,10 +291,13 @@ pub struct QueueBase {
 
 /// The part of a queue index register that is not index and wrap.
 pub mod queue_index {
-    /// SMMU_EVENTQ_PROD.OVFLG, SMMU_EVENTQ_CONS.OVACKFLG.
+    /// OVFLG of SMMU_EVENTQ_PROD and SMMU_PRIQ_PROD, OVACKFLG of their CONS.
     pub const OVERFLOW: u32 = 1 << 31;
     /// Lowest bit of SMMU_CMDQ_CONS.ERR.
     pub const ERR_SHIFT: u32 = 24;
     /// SMMU_CMDQ_CONS.ERR.
     pub const ERR_MASK: u32 = 0x7f << ERR_SHIFT;
 }
+
+/// SMMU_PRIQ_IRQ_CFG2.LO: interrupt when a message with Last arrives, not when the queue ceases to be empty.
+pub const PRIQ_IRQ_CFG2_LO: u32 = 1 << 31;

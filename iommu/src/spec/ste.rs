@@ -46,6 +46,14 @@ pub mod s1dss {
     pub const SSID0: u8 = 2;
 }
 
+/// STE.EATS: what the endpoint behind the stream may do. 3 behaves as NONE.
+pub mod eats {
+    pub const NONE: u8 = 0;
+    pub const FULL: u8 = 1;
+    /// Stage 1 by the endpoint, stage 2 by the SMMU.
+    pub const SPLIT: u8 = 2;
+}
+
 /// STE.S1Fmt. 3 behaves as LINEAR.
 pub mod s1fmt {
     pub const LINEAR: u8 = 0;

@@ -2,6 +2,7 @@
 //!
 //! `docs/smmuv3-conformance.md` lists which test shows which rule.
 
+mod ats;
 mod bring_up;
 mod commands;
 mod contexts;
@@ -9,18 +10,20 @@ mod events;
 mod hostile;
 mod model;
 mod port;
+mod pri;
 mod races;
 mod registers;
 mod stalls;
 mod streams;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse};
 use hw::{
-    DeviceId, DmaFault, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingLine, RecordingMsiSink,
-    Requester, StreamId, mmio,
+    DeviceId, DmaFault, DmaPort, DmaTag, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid, Ram,
+    RecordingLine, RecordingMsiSink, Requester, StreamId, mmio,
 };
 use vmsa::Granule;
 
@@ -35,6 +38,7 @@ pub(crate) const EVENTQ: u64 = 0x4001_0000;
 pub(crate) const STRTAB: u64 = 0x4002_0000;
 pub(crate) const STRTAB_LOG2: u32 = 6;
 pub(crate) const CDTAB: u64 = 0x4003_0000;
+pub(crate) const PRIQ: u64 = 0x4004_0000;
 /// Tables are taken from here on.
 const TABLES: u64 = 0x4010_0000;
 /// Data pages of the tests: far from the tables.
@@ -69,12 +73,20 @@ pub(crate) const CMDQ_PROD: u64 = 0x98;
 pub(crate) const CMDQ_CONS: u64 = 0x9c;
 pub(crate) const EVENTQ_BASE: u64 = 0xa0;
 pub(crate) const EVENTQ_IRQ_CFG0: u64 = 0xb0;
+pub(crate) const PRIQ_BASE: u64 = 0xc0;
+pub(crate) const PRIQ_IRQ_CFG0: u64 = 0xd0;
+pub(crate) const PRIQ_IRQ_CFG1: u64 = 0xd8;
+pub(crate) const PRIQ_IRQ_CFG2: u64 = 0xdc;
+pub(crate) const PRIQ_PROD: u64 = 0x1_00c8;
+pub(crate) const PRIQ_CONS: u64 = 0x1_00cc;
 pub(crate) const EVENTQ_PROD: u64 = 0x1_00a8;
 pub(crate) const EVENTQ_CONS: u64 = 0x1_00ac;
 
 pub(crate) const SMMUEN: u32 = 1;
+pub(crate) const PRIQEN: u32 = 2;
 pub(crate) const EVENTQEN: u32 = 4;
 pub(crate) const CMDQEN: u32 = 8;
+pub(crate) const ATSCHK: u32 = 16;
 
 /// Context descriptor of a process: 48-bit addresses, 4 KiB granule, IPS 48, A = R = 1, S = 0, ASID 0x12.
 pub(crate) const CD_D0: u64 = (ASID as u64) << 48 | 0xe205_c000_3510;
@@ -101,6 +113,9 @@ pub(crate) struct Bench {
     pub(crate) eventq: Arc<RecordingLine>,
     pub(crate) gerror: Arc<RecordingLine>,
     pub(crate) cmdq_sync: Arc<RecordingLine>,
+    pub(crate) priq: Arc<RecordingLine>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) alarms: Arc<ManualAlarms>,
     next_table: AtomicU64,
     eventq_log2: AtomicU32,
 }
@@ -111,7 +126,8 @@ impl Bench {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let line = || Arc::new(RecordingLine::default());
-        let (eventq, gerror, cmdq_sync) = (line(), line(), line());
+        let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let smmu = Smmu::new(SmmuConfig {
             features,
             ram: ram.clone(),
@@ -119,13 +135,27 @@ impl Bench {
             device_id: DeviceId(0xff),
             wires: Wires {
                 eventq: eventq.clone(),
-                priq: line(),
+                priq: priq.clone(),
                 cmdq_sync: cmdq_sync.clone(),
                 gerror: gerror.clone(),
             },
+            clock: clock.clone(),
+            alarms: alarms.clone(),
         });
         let next_table = AtomicU64::new(TABLES);
-        Self { smmu, ram, msi, eventq, gerror, cmdq_sync, next_table, eventq_log2: AtomicU32::new(4) }
+        Self {
+            smmu,
+            ram,
+            msi,
+            eventq,
+            gerror,
+            cmdq_sync,
+            priq,
+            clock,
+            alarms,
+            next_table,
+            eventq_log2: AtomicU32::new(4),
+        }
     }
 
     /// Queues, a linear stream table of 64 aborting entries, everything enabled.
@@ -439,3 +469,52 @@ pub(crate) const IND: u64 = 1 << 34;
 pub(crate) const PNU: u64 = 1 << 33;
 /// D1: stalled.
 pub(crate) const STALL: u64 = 1 << 31;
+
+/// An endpoint with a translation cache that remembers what it is sent.
+pub(crate) struct Endpoint {
+    smmu: Weak<Smmu>,
+    /// Completes invalidations at once.
+    pub(crate) is_prompt: AtomicBool,
+    pub(crate) invalidations: Mutex<Vec<(InvalidateRequest, InvalidateTag)>>,
+    pub(crate) responses: Mutex<Vec<PageResponse>>,
+}
+
+impl AtsEndpoint for Endpoint {
+    fn invalidate(&self, request: &InvalidateRequest, tag: InvalidateTag) {
+        self.invalidations.lock().unwrap().push((*request, tag));
+        if self.is_prompt.load(Ordering::Relaxed)
+            && let Some(smmu) = self.smmu.upgrade()
+        {
+            smmu.invalidate_completed(StreamId(SID), tag);
+        }
+    }
+
+    fn page_response(&self, response: &PageResponse) {
+        self.responses.lock().unwrap().push(*response);
+    }
+}
+
+impl Bench {
+    /// An endpoint behind `SID`.
+    pub(crate) fn endpoint(&self) -> Arc<Endpoint> {
+        let endpoint = Arc::new(Endpoint {
+            smmu: Arc::downgrade(&self.smmu),
+            is_prompt: AtomicBool::new(true),
+            invalidations: Mutex::default(),
+            responses: Mutex::default(),
+        });
+        let dynamic: Arc<dyn AtsEndpoint> = endpoint.clone();
+        self.smmu.attach(StreamId(SID), Arc::downgrade(&dynamic));
+        endpoint
+    }
+
+    /// As [`Self::process`], with address translation services.
+    pub(crate) fn ats_process(&self, d0: u64) -> u64 {
+        let root = self.process(d0);
+        self.ste(SID, &[6 << 59 | CDTAB | 5 << 1 | 1, EATS_FULL | 0xd6]);
+        root
+    }
+}
+
+/// STE D1: EATS = 1.
+pub(crate) const EATS_FULL: u64 = 1 << 28;

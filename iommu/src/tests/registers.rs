@@ -23,12 +23,12 @@ fn enables_and_errors_are_zero_after_reset() {
 #[test]
 fn id_registers_tell_the_features_and_ignore_writes() {
     let m = Bench::reset(Features::default());
-    // S1, AArch64, COHACC, ASID16, MSI, CD2L, little-endian, TERM_MODEL, two-level stream table.
+    // S1, AArch64, COHACC, ATS, ASID16, MSI, PRI, CD2L, little-endian, TERM_MODEL, two-level stream table.
     let expected = [
-        (IDR0, 0x0c48_301a),
-        (IDR1, 0x018c_0510),
+        (IDR0, 0x0c49_341a),
+        (IDR1, 0x018c_6510),
         (0x8, 0),
-        (IDR3, 0x404),
+        (IDR3, 0x424),
         (0x10, 0),
         (IDR5, 0x0100_0075),
         (0x18, 0),
@@ -59,6 +59,9 @@ fn cr0_is_acknowledged() {
 fn cr0_bits_of_absent_features_are_never_acknowledged() {
     let m = Bench::reset(Features::default());
     m.w32(CR0, u32::MAX);
+    assert_eq!(m.r32(CR0ACK), SMMUEN | PRIQEN | EVENTQEN | CMDQEN | ATSCHK);
+    let m = Bench::reset(Features { ats: false, pri: false, ..Features::default() });
+    m.w32(CR0, u32::MAX);
     assert_eq!(m.r32(CR0ACK), SMMUEN | EVENTQEN | CMDQEN);
 }
 
@@ -66,7 +69,7 @@ fn cr0_bits_of_absent_features_are_never_acknowledged() {
 fn irq_ctrl_is_acknowledged() {
     let m = Bench::reset(Features::default());
     m.w32(IRQ_CTRL, u32::MAX);
-    assert_eq!((m.r32(IRQ_CTRL), m.r32(IRQ_CTRLACK)), (5, 5));
+    assert_eq!((m.r32(IRQ_CTRL), m.r32(IRQ_CTRLACK)), (7, 7));
     m.w32(IRQ_CTRL, 0);
     assert_eq!(m.r32(IRQ_CTRLACK), 0);
 }
@@ -152,7 +155,7 @@ fn wide_registers_take_one_write_or_two_halves() {
 #[test]
 fn wide_access_to_narrow_registers_is_two_accesses() {
     let m = Bench::reset(Features::default());
-    assert_eq!(m.r64(IDR0), 0x018c_0510_0c48_301a);
+    assert_eq!(m.r64(IDR0), 0x018c_6510_0c49_341a);
     m.w64(CR1, 2 << 32 | 0xd75);
     assert_eq!((m.r32(CR1), m.r32(CR2)), (0xd75, 2));
 }

@@ -132,6 +132,8 @@ impl Board {
                 cmdq_sync: gic.spi(map::spi::SMMU_CMDQ_SYNC),
                 gerror: gic.spi(map::spi::SMMU_GERROR),
             },
+            clock: Arc::clone(&dyn_clock),
+            alarms: Arc::clone(&dyn_alarms),
         });
         bus.attach(map::SMMU, smmu.clone())?;
         nodes.push(tree::smmu());

@@ -116,6 +116,8 @@ pub(crate) fn documents() -> Vec<Document> {
         msi: msi.clone(),
         device_id: DeviceId(0x1_0000),
         wires: Wires { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() },
+        clock: Arc::new(ManualClock::default()),
+        alarms: Arc::new(Never),
     });
     let gic = Gic::new(GicConfig {
         affinities: vec![0],

@@ -1,0 +1,112 @@
+//! Page requests: the queue in which software finds them, and the ways of the answers (3.13.5, 8.1 to 8.3).
+//!
+//! A request is either recorded, and then answered by CMD_PRI_RESP, or answered at once by rule. Stop markers are
+//! never answered. Requests aren't checked against the stream table: software has the last word.
+
+use hw::Pa;
+use hw::ats::{PageRequest, PageResponse, PageResponseCode};
+
+use crate::Smmu;
+use crate::eventq::Interrupt;
+use crate::queue::Ring;
+use crate::registers::State;
+use crate::spec::pri::{PRI_BYTES, PriD0, PriD1};
+use crate::spec::regs::{PRIQ_IRQ_CFG2_LO, QueueBase, SmmuReg, gerror, queue_index};
+use crate::stats::count;
+
+/// What becomes of a page request.
+enum Fate {
+    /// It waits in the queue, or it is a stop marker, or not the last of its group: nothing is said now.
+    Silent,
+    Answered(PageResponse),
+}
+
+impl Smmu {
+    pub(crate) fn page_request_ring(&self, state: &State) -> Ring {
+        let base = QueueBase::from(state.get(SmmuReg::SMMU_PRIQ_BASE));
+        Ring::new(base, self.features.priq_log2, PRI_BYTES, self.features.output_mask())
+    }
+
+    /// Takes a page request in.
+    pub(crate) fn take_page_request(&self, request: &PageRequest) {
+        count(&self.stats.page_requests);
+        let fate = self.queue_page_request(&mut self.state(), request);
+        if let Fate::Answered(response) = fate {
+            self.respond(request.tag.stream.0, &response);
+        }
+    }
+
+    fn queue_page_request(&self, state: &mut State, request: &PageRequest) -> Fate {
+        let answered = |code, pasid| match request.is_stop_marker() {
+            true => Fate::Silent,
+            false => Fate::Answered(PageResponse { pasid, index: request.index, code }),
+        };
+        let failed = || answered(PageResponseCode::ResponseFailure, None);
+        let cr0 = state.cr0();
+        let is_on = self.features.pri && cr0.priqen() && cr0.smmuen();
+        if !is_on || state.active_errors() & gerror::PRIQ_ABT_ERR != 0 {
+            return failed();
+        }
+        let ring = self.page_request_ring(state);
+        let prod = state.word(SmmuReg::SMMU_PRIQ_PROD);
+        let cons = state.word(SmmuReg::SMMU_PRIQ_CONS);
+        let last_only = state.word(SmmuReg::SMMU_PRIQ_IRQ_CFG2) & PRIQ_IRQ_CFG2_LO != 0;
+        let has_overflowed = (prod ^ cons) & queue_index::OVERFLOW != 0;
+        if has_overflowed || ring.is_full(prod, cons) {
+            if !has_overflowed {
+                state.set_word(SmmuReg::SMMU_PRIQ_PROD, prod ^ queue_index::OVERFLOW);
+            }
+            count(&self.stats.page_requests_lost);
+            if !request.last {
+                return Fate::Silent;
+            }
+            if last_only {
+                self.interrupt(state, Interrupt::Priq);
+            }
+            // The group may be asked for again: what it waited for may be there by then.
+            return answered(
+                PageResponseCode::Success,
+                request.tag.pasid.filter(|_| self.features.keeps_pasid_on_overflow()),
+            );
+        }
+        let at = ring.entry(prod);
+        let (d0, d1) = record(request);
+        let written =
+            self.ram.store_u64(Pa(at), d0.into()).and_then(|()| self.ram.store_u64(Pa(at + 8), d1.into()));
+        if written.is_err() {
+            self.raise(state, gerror::PRIQ_ABT_ERR);
+            return failed();
+        }
+        log::trace!("page request {d0:?} {d1:?}");
+        state.set_word(SmmuReg::SMMU_PRIQ_PROD, ring.next(prod) | prod & queue_index::OVERFLOW);
+        if if last_only { request.last } else { ring.is_empty(prod, cons) } {
+            self.interrupt(state, Interrupt::Priq);
+        }
+        Fate::Silent
+    }
+
+    /// Sends a PRG response to the endpoint of a stream, if there is one. No lock of ours but the consumer's may be
+    /// held.
+    pub(crate) fn respond(&self, sid: u32, response: &PageResponse) {
+        if let Some(endpoint) = self.endpoint(sid) {
+            endpoint.page_response(response);
+        }
+    }
+}
+
+/// Without a PASID there is no privilege and no execution (8.1).
+fn record(request: &PageRequest) -> (PriD0, PriD1) {
+    let tag = request.tag;
+    let ssv = tag.pasid.is_some();
+    let d0 = PriD0::new()
+        .with_sid(tag.stream.0)
+        .with_ssid(tag.pasid.map_or(0, hw::Pasid::get))
+        .with_privileged(ssv && tag.privileged)
+        .with_x(ssv && tag.execute)
+        .with_r(request.read)
+        .with_w(request.write)
+        .with_last(request.last)
+        .with_ssv(ssv);
+    let d1 = PriD1::new().with_prg_index(request.index.get()).with_address_63_12(request.address.0 >> 12);
+    (d0, d1)
+}
