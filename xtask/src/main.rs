@@ -60,6 +60,9 @@ enum Task {
         /// Also fetch Debian's own arm64 kernel, unmodified
         #[arg(long)]
         stock: bool,
+        /// Also build this kernel, into a folder of its name; repeat for more
+        #[arg(long, value_name = "NAME", value_enum)]
+        flavour: Vec<guest::Flavour>,
     },
     /// Measure: boot and guest's speed beside qemu-system-aarch64, the accelerator beside the same library on the host
     Bench(bench::BenchOptions),
@@ -88,11 +91,15 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
     match &cli.command {
         Task::Run(options) => run::run(project, &cli.guest, options),
         Task::Test(options) => test::test(project, &cli.guest, options),
-        Task::Guest { stock } => {
+        Task::Guest { stock, flavour } => {
             let guest = guest::build(project, &cli.guest)?;
             println!("kernel  {}", project.shown(&guest.kernel));
             println!("initrd  {}", project.shown(&guest.initrd));
             println!("symbols {}", project.shown(&guest.sample));
+            for flavour in flavour {
+                let image = guest::flavour(project, &cli.guest, *flavour)?;
+                println!("{:<7} {}", flavour.name(), project.shown(&image));
+            }
             if *stock {
                 println!("stock   {}", project.shown(&guest::stock_kernel(project, &cli.guest)?));
             }

@@ -31,6 +31,9 @@ struct Step<'a> {
 pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
     packages::require(&[packages::GUEST, packages::TESTS], !setup.no_install)?;
     guest::build(project, setup)?;
+    for flavour in guest::Flavour::OTHERS {
+        guest::flavour(project, setup, flavour)?;
+    }
     guest::stock_kernel(project, setup).context("the tests also boot Debian's own kernel")?;
 
     let environment =

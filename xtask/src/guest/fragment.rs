@@ -8,6 +8,22 @@ use std::collections::HashMap;
 /// A line of a fragment or of a `.config`: an option and its value; `None` is "is not set".
 type Line<'a> = (&'a str, Option<&'a str>);
 
+/// Fragments as one: of several lines about an option, the last counts.
+pub(crate) fn merge(fragments: &[String]) -> String {
+    let lines: Vec<&str> = fragments.iter().flat_map(|text| text.lines()).collect();
+    let name = |line: &str| parse_line(line).map(|(name, _)| name.to_owned());
+    let last: HashMap<String, usize> =
+        lines.iter().enumerate().filter_map(|(at, line)| Some((name(line)?, at))).collect();
+    let mut merged = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        if name(line).is_none_or(|name| last.get(&name) == Some(&at)) {
+            merged.push_str(line);
+            merged.push('\n');
+        }
+    }
+    merged
+}
+
 fn parse_line(line: &str) -> Option<Line<'_>> {
     let line = line.trim();
     if let Some(name) = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set")) {
@@ -42,6 +58,14 @@ mod tests {
         let config = "CONFIG_SMP=y\nCONFIG_NAME=\"a b\"\nCONFIG_MORE=y\n";
 
         assert!(lost(fragment, config).is_empty());
+    }
+
+    #[test]
+    fn later_fragments_win() {
+        let first = "# Pages.\nCONFIG_4K=y\n# CONFIG_64K is not set\nCONFIG_SMP=y\n".to_owned();
+        let second = "# CONFIG_4K is not set\nCONFIG_64K=y\n".to_owned();
+
+        assert_eq!(merge(&[first, second]), "# Pages.\nCONFIG_SMP=y\n# CONFIG_4K is not set\nCONFIG_64K=y\n");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The guest's kernel: source unpacked once, configured from the fragment, compiled with the cross compiler.
 //!
 //! The object files stay in the cache, so that an interrupted build goes on where it was, and a change of the fragment
-//! compiles only what it touches. The products appear under their names when they are complete, never before.
+//! compiles only what it touches. A patched kernel starts from the object files of the default one, and the source
+//! is patched only while it is compiled. The products appear under their names when they are complete, never before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
 
-use super::fragment;
+use super::{Flavour, fragment};
 use crate::archive::{Archive, unpack_deb};
 use crate::key::{Key, is_current, set_current};
 use crate::process;
@@ -38,10 +39,12 @@ enum Source {
 
 pub(super) fn build(
     project: &Project,
+    flavour: Flavour,
     given: Option<&Path>,
     archive: &mut Option<Archive>,
 ) -> Result<Kernel> {
-    let product = |name: &str| project.guest().join(name);
+    let products = flavour.products(project);
+    let product = |name: &str| products.join(name);
     let kernel = Kernel { image: product("Image"), vmlinux: product("vmlinux") };
     let stamp = product("kernel.key");
 
@@ -51,18 +54,35 @@ pub(super) fn build(
         Some(path) => bail!("there is no kernel source at {}", path.display()),
         None => Source::Packed(super::archive(project, archive)?.fetch(SOURCE_PACKAGE)?),
     };
-    let fragment = project.guest_sources().join("kernel/config");
-    let patches = patches(&project.guest_sources().join("kernel"))?;
-    let source_key = source_key(&source, &patches)?;
-    let key = kernel_key(&source_key, &fragment)?;
+    let recipe = project.guest_sources().join("kernel");
+    let fragments: Vec<PathBuf> = flavour.fragments().iter().map(|name| recipe.join(name)).collect();
+    let patches = if flavour.is_patched() { patches(&recipe)? } else { Vec::new() };
+    let source_key = source_key(&source)?;
+    let key = kernel_key(&source_key, &fragments, &patches)?;
     let complete = kernel.image.exists() && kernel.vmlinux.exists();
     if complete && is_current(&stamp, &key) && matches!(source, Source::Packed(_)) {
         return Ok(kernel);
     }
 
-    let (tree, objects) = prepare(project, &source, &patches, &source_key)?;
-    configure(&tree, &objects, &fragment)?;
-    compile(project, &tree, &objects)?;
+    let tree = prepare(project, &source, &source_key)?;
+    let objects = flavour.objects(project);
+    if flavour.is_patched() {
+        if matches!(source, Source::Tree(_)) {
+            bail!("the flavour {} patches the source, so it needs a packed one", flavour.name());
+        }
+        copy_objects(project, &objects, &key)?;
+        let build = || compile(project, flavour, &tree, &objects);
+        with_patches(project, &tree, &patches, &source_key, build)?;
+    } else {
+        // Object files of other sources would be dated by the wrong files.
+        let stamp = objects.join("source.key");
+        if !is_current(&stamp, &source_key) {
+            remove_folder(&objects)?;
+            set_current(&stamp, &source_key)?;
+        }
+        configure(&tree, &objects, &fragments)?;
+        compile(project, flavour, &tree, &objects)?;
+    }
     copy_whole(&objects.join("arch/arm64/boot/Image"), &kernel.image)?;
     copy_whole(&objects.join("vmlinux"), &kernel.vmlinux)?;
     set_current(&stamp, &key)?;
@@ -83,7 +103,7 @@ fn patches(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(patches)
 }
 
-fn source_key(source: &Source, patches: &[PathBuf]) -> Result<String> {
+fn source_key(source: &Source) -> Result<String> {
     let mut key = Key::new("kernel source");
     match source {
         Source::Tree(path) => key.add(path.as_os_str().as_encoded_bytes()),
@@ -94,46 +114,37 @@ fn source_key(source: &Source, patches: &[PathBuf]) -> Result<String> {
             key.add(&size.to_le_bytes());
         }
     }
-    for patch in patches {
-        key.add_file(patch)?;
-    }
     Ok(key.finish())
 }
 
-fn kernel_key(source_key: &str, fragment: &Path) -> Result<String> {
+fn kernel_key(source_key: &str, fragments: &[PathBuf], patches: &[PathBuf]) -> Result<String> {
     let mut key = Key::new("kernel");
     key.add(source_key.as_bytes());
-    key.add_file(fragment)?;
+    for file in fragments.iter().chain(patches) {
+        key.add_file(file)?;
+    }
     key.add(process::output(Command::new(format!("{CROSS}gcc")).arg("--version"))?.as_bytes());
     Ok(key.finish())
 }
 
-/// Returns the folder of the source, unpacked and patched, and the folder of its object files.
-fn prepare(
-    project: &Project,
-    source: &Source,
-    patches: &[PathBuf],
-    source_key: &str,
-) -> Result<(PathBuf, PathBuf)> {
-    let objects = project.cache().join("kernel-objects");
-    let objects_stamp = objects.join("source.key");
-    // Object files of other sources would be dated by the wrong files.
-    if !is_current(&objects_stamp, source_key) {
-        remove_folder(&objects)?;
-        set_current(&objects_stamp, source_key)?;
-    }
+/// Where the unpacked source says what it is.
+fn tree_stamp(project: &Project) -> PathBuf {
+    project.cache().join("kernel-source.key")
+}
+
+/// Returns the folder of the source, unpacked.
+fn prepare(project: &Project, source: &Source, source_key: &str) -> Result<PathBuf> {
     let packed = match source {
         Source::Tree(path) => {
-            let tree = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-            return Ok((tree, objects));
+            return path.canonicalize().with_context(|| format!("cannot read {}", path.display()));
         }
         Source::Packed(path) => path,
     };
 
     let tree = project.cache().join("kernel-source");
-    let tree_stamp = project.cache().join("kernel-source.key");
+    let tree_stamp = tree_stamp(project);
     if tree.exists() && is_current(&tree_stamp, source_key) {
-        return Ok((tree, objects));
+        return Ok(tree);
     }
     let progress = Progress::new("unpacking the kernel's source", 0);
     remove_folder(&tree)?;
@@ -143,15 +154,74 @@ fn prepare(
     unpack_source(packed, &raw)?;
     // Archives have one folder at the top.
     let top = only_folder(&raw)?;
-    for patch in patches {
-        process::output(Command::new("patch").args(["-p1", "-s", "-i"]).arg(patch).current_dir(&top))
-            .with_context(|| format!("cannot apply {}", patch.display()))?;
-    }
     fs::rename(&top, &tree).with_context(|| format!("cannot move {}", top.display()))?;
     remove_folder(&raw)?;
     set_current(&tree_stamp, source_key)?;
     drop(progress);
-    Ok((tree, objects))
+    Ok(tree)
+}
+
+/// Starts a patched kernel from the default one's object files: what no patch touches is not compiled again.
+fn copy_objects(project: &Project, objects: &Path, key: &str) -> Result<()> {
+    let stamp = objects.join("patched.key");
+    if is_current(&stamp, key) {
+        return Ok(());
+    }
+    remove_folder(objects)?;
+    let default = Flavour::Default.objects(project);
+    // With their times, by which make decides.
+    process::output(Command::new("cp").arg("-a").arg(&default).arg(objects))?;
+    set_current(&stamp, key)
+}
+
+/// Runs `build` while the source is patched. The files that were patched come back as they were, with their times; if
+/// that can't be, the source is unpacked anew the next time.
+fn with_patches(
+    project: &Project,
+    tree: &Path,
+    patches: &[PathBuf],
+    source_key: &str,
+    build: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let tree_stamp = tree_stamp(project);
+    let aside = project.cache().join("kernel-source-unpatched");
+    remove_folder(&aside)?;
+    fs::remove_file(&tree_stamp).with_context(|| format!("cannot delete {}", tree_stamp.display()))?;
+    let mut touched = Vec::new();
+    for patch in patches {
+        let text = fs::read_to_string(patch).with_context(|| format!("cannot read {}", patch.display()))?;
+        touched.extend(touched_by(&text).map(PathBuf::from));
+    }
+    touched.sort();
+    touched.dedup();
+    for file in &touched {
+        let (original, kept) = (tree.join(file), aside.join(file));
+        let keep = || -> std::io::Result<()> {
+            if let Some(folder) = kept.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::rename(&original, &kept)?;
+            fs::copy(&kept, &original).map(drop)
+        };
+        keep().with_context(|| format!("cannot set {} aside", original.display()))?;
+    }
+    for patch in patches {
+        process::output(Command::new("patch").args(["-p1", "-s", "-i"]).arg(patch).current_dir(tree))
+            .with_context(|| format!("cannot apply {}", patch.display()))?;
+    }
+    let built = build();
+    for file in &touched {
+        fs::rename(aside.join(file), tree.join(file))
+            .with_context(|| format!("cannot restore {}", file.display()))?;
+    }
+    remove_folder(&aside)?;
+    set_current(&tree_stamp, source_key)?;
+    built
+}
+
+/// The files that a patch changes. Ours add none.
+fn touched_by(patch: &str) -> impl Iterator<Item = &str> {
+    patch.lines().filter_map(|line| line.strip_prefix("+++ b/")).map(str::trim)
 }
 
 fn unpack_source(packed: &Path, folder: &Path) -> Result<()> {
@@ -215,32 +285,40 @@ fn make(tree: &Path, objects: &Path) -> Command {
     command
 }
 
-fn configure(tree: &Path, objects: &Path, fragment: &Path) -> Result<()> {
-    process::output(make(tree, objects).args(["-s", "allnoconfig"]).env("KCONFIG_ALLCONFIG", fragment))
-        .context("cannot configure the guest's kernel")?;
+fn configure(tree: &Path, objects: &Path, fragments: &[PathBuf]) -> Result<()> {
     let read =
         |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    let lost = fragment::lost(&read(fragment)?, &read(&objects.join(".config"))?);
+    let texts = fragments.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let wanted = fragment::merge(&texts);
+    let merged = objects.join("warpvmm.config");
+    crate::project::write_whole(&merged, wanted.as_bytes())?;
+    process::output(make(tree, objects).args(["-s", "allnoconfig"]).env("KCONFIG_ALLCONFIG", &merged))
+        .context("cannot configure the guest's kernel")?;
+    let lost = fragment::lost(&wanted, &read(&objects.join(".config"))?);
     if !lost.is_empty() {
+        let names: Vec<_> = fragments.iter().map(|path| path.display().to_string()).collect();
         bail!(
             "this kernel source does not take {} line(s) of {}: {}",
             lost.len(),
-            fragment.display(),
+            names.join(", "),
             lost.join("; ")
         );
     }
     Ok(())
 }
 
-fn compile(project: &Project, tree: &Path, objects: &Path) -> Result<()> {
-    let counted = project.cache().join("kernel-objects.count");
+fn compile(project: &Project, flavour: Flavour, tree: &Path, objects: &Path) -> Result<()> {
+    let counted = project.cache().join(format!("kernel-objects-{}.count", flavour.name()));
     let expected = fs::read_to_string(&counted).ok().and_then(|text| text.trim().parse().ok());
     let first = !objects.join("vmlinux").exists();
     let jobs = available_parallelism().map_or(1, usize::from);
-    let log = project.guest().join("kernel-build.log");
+    let log = flavour.products(project).join("kernel-build.log");
 
     let mut progress = Progress::new(
-        "compiling the guest's kernel, files",
+        &match flavour {
+            Flavour::Default => "compiling the guest's kernel, files".to_owned(),
+            other => format!("compiling the guest's kernel ({}), files", other.name()),
+        },
         if first { expected.unwrap_or(EXPECTED_OBJECTS) } else { 0 },
     );
     process::logged(make(tree, objects).arg(format!("-j{jobs}")).arg("Image"), &log, |line| {
@@ -284,6 +362,13 @@ pub(super) fn in_package(unpacked: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patch_names_the_files_that_it_changes() {
+        let patch = "Subject: x\n--- a/drivers/one.c\n+++ b/drivers/one.c\n@@ -1,1 +1,2 @@\n-a\n+a\n+b\n";
+
+        assert_eq!(touched_by(patch).collect::<Vec<_>>(), ["drivers/one.c"]);
+    }
 
     #[test]
     fn newest_stock_kernel_compares_versions_as_numbers() {

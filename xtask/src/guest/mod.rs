@@ -1,5 +1,6 @@
 //! Building the guest: kernel, programs, initramfs. Each is cached and made again only when its sources change.
 
+mod flavour;
 mod fragment;
 mod initramfs;
 mod kernel;
@@ -9,6 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+
+pub(crate) use flavour::Flavour;
 
 use crate::archive::{Archive, unpack_deb};
 use crate::packages;
@@ -44,11 +47,18 @@ pub(crate) fn build(project: &Project, options: &GuestOptions) -> Result<Guest> 
     let _lock = project.lock()?;
     packages::require(&[packages::GUEST], !options.no_install)?;
     let mut archive = None;
-    let kernel = kernel::build(project, options.kernel_source.as_deref(), &mut archive)?;
+    let kernel = kernel::build(project, Flavour::Default, options.kernel_source.as_deref(), &mut archive)?;
     let programs = programs::build(project)?;
     let busybox = initramfs::busybox(project, options.busybox.as_deref(), &mut archive)?;
     let initrd = initramfs::build(project, &programs, &busybox)?;
     Ok(Guest { kernel: kernel.image, initrd, sample: kernel.vmlinux })
+}
+
+/// Another kernel for the same root file system; returns its `Image`. The default guest has been built.
+pub(crate) fn flavour(project: &Project, options: &GuestOptions, flavour: Flavour) -> Result<PathBuf> {
+    let _lock = project.lock()?;
+    let kernel = kernel::build(project, flavour, options.kernel_source.as_deref(), &mut None)?;
+    Ok(kernel.image)
 }
 
 /// Debian's own arm64 kernel, unmodified, as proof that the board is a real one.
