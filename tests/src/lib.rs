@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub const PROGRAM: &str = "WARPVMM_BIN";
 /// Environment variable with the folder of the built guest.
 pub const GUEST: &str = "WARPVMM_GUEST";
+/// Environment variable with the folder of the built bare-metal programs.
+pub const FIRMWARE: &str = "WARPVMM_FIRMWARE";
 /// Environment variable with the path of the distribution's own kernel, or `none`.
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
 
@@ -49,6 +51,18 @@ pub fn program() -> PathBuf {
 #[must_use]
 pub fn guest(file: &str) -> PathBuf {
     let path = from_env(GUEST, "guest").join(file);
+    assert!(
+        path.exists(),
+        "{} is missing: run the tests by `cargo xtask test`, which builds it",
+        path.display()
+    );
+    path
+}
+
+/// A bare-metal program, as a kernel image.
+#[must_use]
+pub fn firmware(program: &str) -> PathBuf {
+    let path = from_env(FIRMWARE, "firmware").join(program).with_extension("img");
     assert!(
         path.exists(),
         "{} is missing: run the tests by `cargo xtask test`, which builds it",

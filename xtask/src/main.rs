@@ -8,6 +8,7 @@ mod archive;
 mod bench;
 mod check;
 mod cpio;
+mod firmware;
 mod guest;
 mod key;
 mod licences;
@@ -64,6 +65,8 @@ enum Task {
         #[arg(long, value_name = "NAME", value_enum)]
         flavour: Vec<guest::Flavour>,
     },
+    /// Build the bare-metal programs of firmware/, which test the hardware models without an operating system
+    Firmware,
     /// Measure: boot and guest's speed beside qemu-system-aarch64, the accelerator beside the same library on the host
     Bench(bench::BenchOptions),
     /// Check what needs no guest: format, lints, documentation, licences of dependencies, generated documents
@@ -102,6 +105,12 @@ fn perform(project: &Project, cli: &Cli) -> Result<()> {
             }
             if *stock {
                 println!("stock   {}", project.shown(&guest::stock_kernel(project, &cli.guest)?));
+            }
+            Ok(())
+        }
+        Task::Firmware => {
+            for image in firmware::build(project, !cli.guest.no_install)? {
+                println!("{}", project.shown(&image));
             }
             Ok(())
         }

@@ -47,6 +47,12 @@ pub(crate) const GUEST: &[Package] = &[
     file("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
 ];
 
+/// For building the bare-metal programs, which need no library.
+pub(crate) const FIRMWARE: &[Package] = &[
+    program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    program("binutils-aarch64-linux-gnu", "aarch64-linux-gnu-objcopy"),
+];
+
 /// For the tests: the differential harness compares with this emulator of user programs.
 pub(crate) const TESTS: &[Package] = &[program("qemu-user", "qemu-aarch64")];
 

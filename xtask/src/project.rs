@@ -33,6 +33,11 @@ impl Project {
         self.root.join("target/guest")
     }
 
+    /// The bare-metal programs.
+    pub(crate) fn firmware(&self) -> PathBuf {
+        self.root.join("target/firmware")
+    }
+
     /// Downloads, unpacked sources and object files; may be deleted at any time, at the cost of time.
     pub(crate) fn cache(&self) -> PathBuf {
         self.root.join("target/cache")

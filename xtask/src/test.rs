@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::check;
+use crate::firmware;
 use crate::guest::{self, GuestOptions};
 use crate::packages;
 use crate::process;
@@ -36,8 +37,13 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
     }
     guest::stock_kernel(project, setup).context("the tests also boot Debian's own kernel")?;
 
-    let environment =
-        [("WARPVMM_BIN", project.cargo_target().join("release/warpvmm")), ("WARPVMM_GUEST", project.guest())];
+    firmware::build(project, !setup.no_install)?;
+
+    let environment = [
+        ("WARPVMM_BIN", project.cargo_target().join("release/warpvmm")),
+        ("WARPVMM_GUEST", project.guest()),
+        ("WARPVMM_FIRMWARE", project.firmware()),
+    ];
 
     let mut results = Vec::new();
     for step in steps(project, options, &environment) {

@@ -11,7 +11,8 @@ use crate::key::{Key, is_current, set_current};
 use crate::process;
 use crate::project::{Project, unfinished};
 
-const COMPILER: &str = "aarch64-linux-gnu-gcc";
+/// What compiles for the guest, with and without an operating system.
+pub(crate) const COMPILER: &str = "aarch64-linux-gnu-gcc";
 const FLAGS: &[&str] =
     &["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wconversion", "-static", "-s"];
 

@@ -1,0 +1,62 @@
+//! Bare-metal programs: the SMMU as software sees it that programs it itself, without an operating system.
+//!
+//! `firmware/README.md` tells what the programs are; each prints a line for each of its checks.
+
+use std::path::{Path, PathBuf};
+
+use e2e::{Run, firmware};
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware/tests")
+}
+
+/// The names of a program's checks, in order.
+fn checks(program: &str) -> Vec<String> {
+    let path = sources().join(program).with_extension("c");
+    let text = std::fs::read_to_string(&path).expect("its source");
+    let name = |line: &str| Some(line.strip_prefix("CHECK(")?.strip_suffix(')')?.to_owned());
+    text.lines().filter_map(name).collect()
+}
+
+/// Boots a program and expects each of its checks to be there and to be ok.
+fn all_checks_pass(program: &str) {
+    let checks = checks(program);
+    assert!(!checks.is_empty(), "{program} has checks");
+    let mut run = Run::new(&["run", "--accel", "none", "--device", "dma-test,dma-test", "--timeout", "240"])
+        .args(&["--kernel".as_ref(), firmware(program).as_os_str()])
+        .finish()
+        .expect_status(0)
+        .expect_console_without("not ok");
+    for (number, name) in (1..).zip(&checks) {
+        run = run.expect_console(&format!("ok {number} {name}\n"));
+    }
+    run.expect_console(&format!("# {} checks, 0 failed\n", checks.len()));
+}
+
+macro_rules! programs {
+    ($($program:ident),* $(,)?) => {
+        const PROGRAMS: &[&str] = &[$(stringify!($program)),*];
+        $(
+            #[test]
+            fn $program() {
+                all_checks_pass(stringify!($program));
+            }
+        )*
+    };
+}
+
+programs! { registers, commands, streams, contexts, events, stalls }
+
+#[test]
+fn no_program_is_forgotten() {
+    let mut found: Vec<String> = std::fs::read_dir(sources())
+        .expect("the sources")
+        .map(|entry| {
+            entry.expect("a file").path().file_stem().expect("a name").to_string_lossy().into_owned()
+        })
+        .collect();
+    found.sort();
+    let mut listed = PROGRAMS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+}
