@@ -8,7 +8,6 @@
 #define VENDOR_DEVICE 0x10f01af4u
 #define DT_ID 0x0
 #define DT_ID_VALUE 0x414d4454u
-#define DT_CTRL 0xc
 #define CH(n) (0x1000ull + 0x100ull * (n))
 #define CH_COMMAND 0x00
 #define CH_STATUS 0x04
@@ -17,6 +16,7 @@
 #define CH_ADDRESS 0x10
 #define CH_DATA 0x20
 #define CH_FAULT 0x28
+#define CH_GROUP 0x34
 #define CH_ATS_ADDRESS 0x38
 #define CH_ATS_INFO 0x40
 
@@ -126,5 +126,33 @@ uint32_t dma_write(uint32_t tag, uint64_t at, uint64_t data)
 
 void dma_reset(const struct dma_test *device)
 {
-    w32(device->bar + DT_CTRL, 1);
+    w32(device->bar + DT_CTRL, DT_CTRL_RESET);
+}
+
+uint32_t dma_translate(uint32_t flags, uint32_t tag, uint64_t at)
+{
+    dma_start(&dma[0], 0, DMA_TRANSLATE | flags, tag, at, 0, 0);
+    return dma_wait(&dma[0], 0) == DMA_DONE ? dma_ats_info(&dma[0], 0) : ~0u;
+}
+
+uint32_t dma_request_page(uint32_t flags, uint32_t tag, uint64_t at, uint32_t group)
+{
+    w32(dma[0].bar + CH(0) + CH_GROUP, group);
+    dma_start(&dma[0], 0, DMA_PAGE_REQUEST | flags, tag, at, 0, 0);
+    return dma_wait(&dma[0], 0);
+}
+
+void dma_services_on(const struct dma_test *device)
+{
+    uint64_t ats = extended_capability(device->config, 0x0f);
+    uint64_t page_request = extended_capability(device->config, 0x13);
+
+    if (ats != 0)
+        w16(ats + 6, 0x8000); /* Enable, units of 4 KiB */
+    if (page_request != 0) {
+        w16(page_request + 4, 0);
+        w16(page_request + 6, 3); /* Response Failure, Unexpected Index: cleared */
+        w32(page_request + 12, 32);
+        w16(page_request + 4, 1);
+    }
 }

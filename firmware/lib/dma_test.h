@@ -62,6 +62,45 @@ uint64_t dma_fault(const struct dma_test *device, unsigned channel);
 uint64_t dma_ats_address(const struct dma_test *device, unsigned channel);
 uint32_t dma_ats_info(const struct dma_test *device, unsigned channel);
 
+/* CH_ATS_INFO */
+enum {
+    ATS_READ = 1 << 0,
+    ATS_WRITE = 1 << 1,
+    ATS_EXECUTE = 1 << 2,
+    ATS_PRIVILEGED = 1 << 3,
+    ATS_GLOBAL = 1 << 4,
+    ATS_UNSUPPORTED_REQUEST = 1 << 16,
+    ATS_COMPLETER_ABORT = 2 << 16,
+};
+#define ATS_SIZE(log2) ((uint32_t)(log2) << 8)
+
+/* Translation Request for an address, on the first device's channel 0; CH_ATS_INFO, or ~0 if it was not sent. */
+uint32_t dma_translate(uint32_t flags, uint32_t tag, uint64_t at);
+
+/* Page Request on the first device's channel 0. */
+enum { REQUEST_READ = 1 << 16, REQUEST_WRITE = 1 << 17, REQUEST_LAST = 1 << 18 };
+uint32_t dma_request_page(uint32_t flags, uint32_t tag, uint64_t at, uint32_t group);
+
+/* Enables ATS and page requests in the function, page requests as if for the first time. */
+void dma_services_on(const struct dma_test *device);
+
+/* DT registers. */
+enum {
+    DT_CTRL = 0x0c,
+    DT_CTRL_RESET = 1 << 0,
+    DT_CTRL_HOLD = 1 << 1,
+    DT_INV_COUNT = 0x10,
+    DT_INV_HELD = 0x14,
+    DT_INV_ADDRESS = 0x18,
+    DT_INV_INFO = 0x20,
+    DT_INV_ANSWER = 0x24,
+    DT_PRG_COUNT = 0x28,
+    DT_PRG_INFO = 0x2c,
+    DT_PRG_PASID = 0x30,
+};
+#define INV_INFO(log2) ((uint32_t)(log2) << 24)
+#define INV_INFO_PASID(pasid) (1u << 20 | (pasid))
+
 /* 8 bytes of the first device's channel 0: status, and data of reads in dma_data. */
 uint32_t dma_read(uint32_t tag, uint64_t at);
 uint32_t dma_write(uint32_t tag, uint64_t at, uint64_t data);

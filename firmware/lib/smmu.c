@@ -9,6 +9,7 @@
 
 uint64_t smmu_cmdq[2 << CMDQ_LOG2] __attribute__((aligned(4096)));
 uint64_t smmu_eventq[4 << EVENTQ_LOG2] __attribute__((aligned(4096)));
+uint64_t smmu_priq[2 << PRIQ_LOG2] __attribute__((aligned(4096)));
 uint64_t smmu_strtab[8 << STRTAB_LOG2] __attribute__((aligned(4096)));
 uint64_t smmu_cdtab[8 << CDTAB_LOG2] __attribute__((aligned(4096)));
 
@@ -42,6 +43,8 @@ void smmu_off(void)
     UNTIL(!(r32(SMMU_GBPA) & GBPA_UPDATE));
     w64(SMMU_GERROR_IRQ_CFG0, 0);
     w64(SMMU_EVENTQ_IRQ_CFG0, 0);
+    w64(SMMU_PRIQ_IRQ_CFG0, 0);
+    w32(SMMU_PRIQ_IRQ_CFG2, 0);
     w32(SMMU_GERRORN, r32(SMMU_GERROR));
     w32(SMMU_CMDQ_CONS, 0);
     gic_take(0);
@@ -76,6 +79,16 @@ void smmu_start(void)
     smmu_invalidate(CMD_TLBI_NSNH_ALL, 0);
     smmu_enable(CMDQEN | EVENTQEN);
     smmu_enable(CMDQEN | EVENTQEN | SMMUEN);
+}
+
+void smmu_start_services(void)
+{
+    smmu_start();
+    w64(SMMU_PRIQ_BASE, (uint64_t)smmu_priq | PRIQ_LOG2);
+    w32(SMMU_PRIQ_PROD, 0);
+    w32(SMMU_PRIQ_CONS, 0);
+    smmu_enable(CMDQEN | EVENTQEN | SMMUEN | PRIQEN | ATSCHK);
+    dma_services_on(&dma[0]);
 }
 
 uint64_t *smmu_put(uint64_t d0, uint64_t d1)
@@ -194,6 +207,20 @@ bool smmu_event(struct event *event)
 }
 
 bool smmu_await_event(struct event *event) { return UNTIL(smmu_events_waiting() > 0) && smmu_event(event); }
+
+bool smmu_page_request(struct page_request *request)
+{
+    uint32_t mask = (2u << PRIQ_LOG2) - 1;
+    uint32_t cons = r32(SMMU_PRIQ_CONS);
+
+    if ((r32(SMMU_PRIQ_PROD) & mask) == (cons & mask))
+        return false;
+    barrier();
+    for (unsigned i = 0; i < 2; i++)
+        request->d[i] = r64((uint64_t)&smmu_priq[2 * (cons & (mask >> 1)) + i]);
+    w32(SMMU_PRIQ_CONS, (cons & OVFLG) | ((cons + 1) & mask));
+    return true;
+}
 
 uint64_t event_d0(uint32_t type, uint32_t sid, uint32_t ssid)
 {

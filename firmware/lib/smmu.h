@@ -36,8 +36,13 @@
 #define SMMU_EVENTQ_IRQ_CFG0 (SMMU + 0xb0)
 #define SMMU_EVENTQ_IRQ_CFG1 (SMMU + 0xb8)
 #define SMMU_EVENTQ_IRQ_CFG2 (SMMU + 0xbc)
+#define SMMU_PRIQ_BASE (SMMU + 0xc0)
+#define SMMU_PRIQ_IRQ_CFG0 (SMMU + 0xd0)
+#define SMMU_PRIQ_IRQ_CFG2 (SMMU + 0xdc)
 #define SMMU_EVENTQ_PROD (SMMU + 0x100a8)
 #define SMMU_EVENTQ_CONS (SMMU + 0x100ac)
+#define SMMU_PRIQ_PROD (SMMU + 0x100c8)
+#define SMMU_PRIQ_CONS (SMMU + 0x100cc)
 
 enum {
     IDR0_S2P = 1 << 0,
@@ -55,6 +60,7 @@ enum {
     RECINVSID = 1 << 1,
     /* SMMU_IRQ_CTRL */
     GERROR_IRQEN = 1 << 0,
+    PRIQ_IRQEN = 1 << 1,
     EVENTQ_IRQEN = 1 << 2,
     /* SMMU_GBPA */
     GBPA_ABORT = 1 << 20,
@@ -66,9 +72,13 @@ enum {
     CERROR_NONE = 0,
     CERROR_ILL = 1,
     CERROR_ABT = 2,
+    CERROR_ATC_INV_SYNC = 3,
 };
 #define GBPA_UPDATE BIT(31)
+/* SMMU_PRIQ_IRQ_CFG2 */
+#define PRIQ_LO 0x80000000u
 #define OVFLG 0x80000000u
+#define IDR3_PPS BIT(5)
 
 static inline uint32_t idr0_httu(void) { return r32(SMMU_IDR0) >> 6 & 3; }
 
@@ -99,6 +109,9 @@ enum {
 #define CMD_ASID(asid) ((uint64_t)(asid) << 48)
 #define SYNC_CS(cs) ((uint64_t)(cs) << 12)
 #define SYNC_DATA(data) ((uint64_t)(data) << 32)
+#define CMD_SSV BIT(11)
+#define ATC_INV_ALL 52
+#define PRI_RESP(group, response) ((uint64_t)(response) << 12 | (group))
 #define RESUME_RETRY BIT(12)
 #define RESUME_ABORT BIT(13)
 
@@ -106,7 +119,9 @@ enum {
 enum {
     C_BAD_STREAMID = 0x02,
     C_BAD_STE = 0x04,
+    F_BAD_ATS_TREQ = 0x05,
     F_STREAM_DISABLED = 0x06,
+    F_TRANSL_FORBIDDEN = 0x07,
     C_BAD_SUBSTREAMID = 0x08,
     C_BAD_CD = 0x0a,
     F_WALK_EABT = 0x0b,
@@ -165,6 +180,7 @@ enum {
 /* Where the checks have their things. */
 #define CMDQ_LOG2 7
 #define EVENTQ_LOG2 4
+#define PRIQ_LOG2 2
 #define STRTAB_LOG2 6
 #define CDTAB_LOG2 6
 #define PASID 5
@@ -174,6 +190,7 @@ enum {
 
 extern uint64_t smmu_cmdq[2 << CMDQ_LOG2];
 extern uint64_t smmu_eventq[4 << EVENTQ_LOG2];
+extern uint64_t smmu_priq[2 << PRIQ_LOG2];
 extern uint64_t smmu_strtab[8 << STRTAB_LOG2];
 extern uint64_t smmu_cdtab[8 << CDTAB_LOG2];
 
@@ -189,6 +206,9 @@ void smmu_configure(void);
 
 /* smmu_configure, then commands, events and translation on, caches empty. */
 void smmu_start(void);
+
+/* smmu_start, and what ATS and page requests need, here and in the first device. */
+void smmu_start_services(void);
 
 /* Writes SMMU_CR0 and waits for its acknowledgement; whether it came. */
 bool smmu_enable(uint32_t cr0);
@@ -226,6 +246,13 @@ bool smmu_event(struct event *event);
 /* Waits for the next record; false if none comes. */
 bool smmu_await_event(struct event *event);
 unsigned smmu_events_waiting(void);
+
+struct page_request {
+    uint64_t d[2];
+};
+
+/* The next page request; false if there is none. */
+bool smmu_page_request(struct page_request *request);
 
 /* A record of event, stream and, unless it is NO_SSID, SubstreamID. */
 #define NO_SSID 0xffffffffu

@@ -45,7 +45,7 @@ macro_rules! programs {
     };
 }
 
-programs! { registers, commands, streams, contexts, events, stalls }
+programs! { registers, commands, streams, contexts, events, stalls, ats, pri }
 
 #[test]
 fn no_program_is_forgotten() {

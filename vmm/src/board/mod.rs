@@ -16,6 +16,7 @@ use devices::gic::{Gic, GicConfig};
 use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
+use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DeviceId, DmaPort, IrqLine, MsiSink, Pa, Ram};
 use iommu::{Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -139,10 +140,12 @@ impl Board {
         nodes.push(tree::smmu());
 
         let port: Arc<dyn DmaPort> = smmu.clone();
+        let agent: Arc<dyn AtsPort> = smmu.clone();
         let pci = PciDevices::assemble(
             Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives },
             &ram,
             &port,
+            &agent,
             &dyn_clock,
             &dyn_alarms,
         )?;

@@ -12,6 +12,7 @@ use devices::hisi::qm::Limits;
 use devices::hisi::zip::{Zip, ZipWiring};
 use devices::pci::{PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
+use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DmaPort, Ram};
 
 use crate::cli::{Accel, Device};
@@ -63,6 +64,7 @@ impl PciDevices {
         plugged: Plugged<'_>,
         ram: &Arc<Ram>,
         port: &Arc<dyn DmaPort>,
+        agent: &Arc<dyn AtsPort>,
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
     ) -> anyhow::Result<Self> {
@@ -110,7 +112,7 @@ impl PciDevices {
                     let dma_test = DmaTest::new(DmaTestWiring {
                         stream: requester_id(0, devfn),
                         dma: Arc::clone(port),
-                        ats: None,
+                        ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
                     });
                     host.attach(0, devfn, dma_test.clone()).context("the slot is free")?;
