@@ -12,6 +12,7 @@ use vmsa::Granule;
 
 use crate::Smmu;
 use crate::ats::Invalidations;
+use crate::config::World;
 use crate::queue::Ring;
 use crate::registers::State;
 use crate::spec::command::{
@@ -21,7 +22,7 @@ use crate::spec::command::{
 use crate::spec::regs::{Cerror, QueueBase, SmmuReg, gerror, queue_index};
 use crate::stall::Verdict;
 use crate::stats::count;
-use crate::tlb::Space;
+use crate::tlb::{Extent, Space};
 
 /// What is left to do once a command has taken effect and CONS has moved past it.
 enum Completion {
@@ -121,25 +122,7 @@ impl Smmu {
             Opcode::CFGI_CD if d1 & 1 != 0 => self.configs.invalidate_context(&self.age, sid, ssid),
             // With the level 1 descriptor go all contexts that may have been found through it.
             Opcode::CFGI_CD => self.configs.invalidate_stream(&self.age, sid),
-            Opcode::TLBI_NH_ALL | Opcode::TLBI_NSNH_ALL | Opcode::TLBI_NH_VAA => {
-                if opcode == Opcode::TLBI_NH_VAA && TlbiRange::of(d0, d1).is_none() {
-                    return Err(illegal());
-                }
-                self.tlb.invalidate_all(&self.age);
-            }
-            Opcode::TLBI_NH_ASID => {
-                self.tlb.invalidate_asid(&self.age, Space { asid: TlbiD0::from(d0).asid() });
-            }
-            Opcode::TLBI_NH_VA => {
-                let space = Space { asid: TlbiD0::from(d0).asid() };
-                let va = TlbiD1::from(d1).address_63_12() << 12;
-                match TlbiRange::of(d0, d1).ok_or_else(illegal)? {
-                    TlbiRange::Single => self.tlb.invalidate_va(&self.age, space, va),
-                    TlbiRange::Granules(granule, n) => {
-                        self.tlb.invalidate_range(&self.age, space, va, granule, n);
-                    }
-                }
-            }
+            _ if opcode.is_tlbi() => self.invalidate_tlb(opcode, d0, d1).ok_or_else(illegal)?,
             Opcode::RESUME | Opcode::STALL_TERM if !self.features.can_stall() => return Err(illegal()),
             Opcode::RESUME => {
                 // Ac is bit 12. Ab does not matter: TERM_MODEL is 1, terminated is aborted.
@@ -192,30 +175,65 @@ impl Smmu {
     }
 }
 
-/// What a CMD_TLBI_*_VA* covers (4.4.1).
-enum TlbiRange {
-    /// One address, whatever the size of its translation.
-    Single,
-    /// So many granules.
-    Granules(Granule, u64),
-}
-
-impl TlbiRange {
-    /// `None` for the reserved combination of a granule with no range and no level.
-    fn of(d0: u64, d1: u64) -> Option<Self> {
+impl Smmu {
+    /// CMD_TLBI_*; `None` if it is illegal (4.4).
+    fn invalidate_tlb(&self, opcode: Opcode, d0: u64, d1: u64) -> Option<()> {
+        let (tlb, age) = (&self.tlb, &self.age);
         let (d0, d1) = (TlbiD0::from(d0), TlbiD1::from(d1));
-        let granule = match d1.tg() {
-            0 => return Some(Self::Single),
-            1 => Granule::K4,
-            2 => Granule::K16,
-            _ => Granule::K64,
-        };
-        // Without 52-bit output addresses no 16 KiB table has a leaf at level 1.
-        let ttl = if granule == Granule::K16 && d1.ttl() == 1 { 0 } else { d1.ttl() };
-        if d0.num() == 0 && d0.scale() == 0 && ttl == 0 {
+        let (vmid, asid) = (if self.features.stage2 { d0.vmid() } else { 0 }, d0.asid());
+        let address = d1.address_63_12() << 12;
+        let is_el2 = matches!(
+            opcode,
+            Opcode::TLBI_EL2_ALL | Opcode::TLBI_EL2_ASID | Opcode::TLBI_EL2_VA | Opcode::TLBI_EL2_VAA
+        );
+        let is_stage2 = matches!(opcode, Opcode::TLBI_S12_VMALL | Opcode::TLBI_S2_IPA);
+        if (is_el2 || is_stage2) && !self.features.stage2 {
             return None;
         }
-        let granules = (u64::from(d0.num()) + 1).saturating_mul(1 << d0.scale());
-        Some(Self::Granules(granule, granules))
+        match opcode {
+            Opcode::TLBI_NSNH_ALL | Opcode::TLBI_EL2_ALL => tlb.invalidate_all(age),
+            Opcode::TLBI_NH_ALL | Opcode::TLBI_S12_VMALL => tlb.invalidate_vmid(age, vmid),
+            Opcode::TLBI_NH_ASID => tlb.invalidate_asid(age, Space::el1(vmid, asid)),
+            Opcode::TLBI_EL2_ASID => tlb.invalidate_asid(age, Space::el2(World::El2E2h, asid)),
+            Opcode::TLBI_NH_VA => tlb.invalidate_va(age, Space::el1(vmid, asid), address, extent(d0, d1)?),
+            Opcode::TLBI_NH_VAA => {
+                extent(d0, d1)?;
+                tlb.invalidate_vmid(age, vmid);
+            }
+            Opcode::TLBI_EL2_VA => {
+                let extent = extent(d0, d1)?;
+                for world in [World::El2, World::El2E2h] {
+                    tlb.invalidate_va(age, Space::el2(world, asid), address, extent);
+                }
+            }
+            Opcode::TLBI_EL2_VAA => {
+                extent(d0, d1)?;
+                tlb.invalidate_all(age);
+            }
+            Opcode::TLBI_S2_IPA => {
+                const IPA: u64 = 0x000f_ffff_ffff_f000;
+                tlb.invalidate_ipa(age, vmid, address & IPA, extent(d0, d1)?);
+            }
+            _ => return None,
+        }
+        Some(())
     }
+}
+
+/// What a command by address covers (4.4.1). `None` for the reserved combination of a granule with no range and no
+/// level.
+fn extent(d0: TlbiD0, d1: TlbiD1) -> Option<Extent> {
+    let granule = match d1.tg() {
+        0 => return Some(Extent::Single),
+        1 => Granule::K4,
+        2 => Granule::K16,
+        _ => Granule::K64,
+    };
+    // Without 52-bit output addresses no 16 KiB table has a leaf at level 1.
+    let ttl = if granule == Granule::K16 && d1.ttl() == 1 { 0 } else { d1.ttl() };
+    if d0.num() == 0 && d0.scale() == 0 && ttl == 0 {
+        return None;
+    }
+    let granules = (u64::from(d0.num()) + 1).saturating_mul(1 << d0.scale());
+    Some(Extent::Granules(granule, granules))
 }

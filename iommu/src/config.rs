@@ -2,30 +2,42 @@
 //! (chapter 5, 3.3, 3.4; order of errors: 7.2).
 
 use hw::{Pa, Ram};
-use vmsa::Granule;
+use vmsa::{Granule, stage2_start};
 
-use crate::features::{Features, OutputSize, StallModel};
+use crate::features::{Features, Httu, StallModel};
 use crate::spec::cd::{CD_BYTES, Cd, CdD0, CdTtb, L1Cd};
-use crate::spec::event::{Event, EventType, FETCH_ADDR};
+use crate::spec::event::{Event, EventType, FETCH_ADDR, class};
 use crate::spec::regs::{Cr2, StrtabBaseCfg};
-use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, eats, s1dss, s1fmt};
-use crate::translate::{Fault, Kind, Transaction};
+use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3, eats, s1dss, s1fmt, strw};
+use crate::stage2::{Stage2, Translator};
+use crate::translate::{Fault, Kind, Transaction, stage2_fault};
 
-/// What a stream's structures say about its transactions. With stage 2, its parameters join here.
+/// Whose translations a stream's are (3.3.4, StreamWorld).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamConfig {
-    /// Addresses pass as they are.
-    Bypass,
-    /// Stage 1 by this context descriptor, which is legal.
-    Stage1(Cd),
+#[repr(u8)]
+pub(crate) enum World {
+    /// EL1 and EL0.
+    El1 = 0,
+    /// EL2 alone: one table, one privilege level, no ASID.
+    El2 = 1,
+    /// EL2 and EL0.
+    El2E2h = 2,
 }
 
-/// A stream's configuration for one SubstreamID, or for translated transactions.
+/// What a stream's structures say about its transactions; all of it legal. With neither stage, addresses pass as they
+/// are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stream {
+pub(crate) struct StreamConfig {
+    pub(crate) world: World,
+    /// Stage 1 by this context descriptor.
+    pub(crate) stage1: Option<Cd>,
+    pub(crate) stage2: Option<Stage2>,
+    /// The stream table entry's further attributes.
+    pub(crate) d1: SteD1,
+    /// Tag of EL1's translations; 0 without stage 2 in the machine.
+    pub(crate) vmid: u16,
     /// The endpoint may ask for translations and use them: STE.EATS, as far as it counts.
     pub(crate) ats: bool,
-    pub(crate) config: StreamConfig,
 }
 
 /// The registers that a look-up starts from.
@@ -46,7 +58,7 @@ pub(crate) fn fetch(
     features: &Features,
     table: &StreamTable,
     tx: &Transaction,
-) -> Result<Stream, Fault> {
+) -> Result<StreamConfig, Fault> {
     let ste_address = find_ste(ram, features, table, tx)?;
     let load = |offset: u64| {
         ram.load_u64(Pa(ste_address + offset))
@@ -55,31 +67,54 @@ pub(crate) fn fetch(
     if !features.in_output_range(ste_address) {
         return Err(fetch_fault(tx, EventType::F_STE_FETCH, ste_address));
     }
-    let ste = Ste { d0: SteD0::from(load(0)?), d1: SteD1::from(load(8)?) };
+    let ste = Ste {
+        d0: SteD0::from(load(0)?),
+        d1: SteD1::from(load(8)?),
+        d2: SteD2::from(load(16)?),
+        d3: SteD3::from(load(24)?),
+    };
     if !is_legal_ste(features, &ste) {
         return Err(Fault::Recorded(tx.event(EventType::C_BAD_STE)));
     }
-    let config = ste.d0.config();
-    if config.0 & 0b100 == 0 {
-        return Err(Fault::Blocked);
-    }
-    let ats = features.ats && config.0 & 0b11 != 0 && ste.d1.eats() == eats::FULL;
-    let stream = |config| Stream { ats, config };
-    match (tx.kind, ats) {
+    let (has_stage1, has_stage2) = match ste.d0.config() {
+        Config::BYPASS => (false, false),
+        Config::S1 => (true, false),
+        Config::S2 => (false, true),
+        Config::S1_S2 => (true, true),
+        _ => return Err(Fault::Blocked), // 0b0xx
+    };
+    let world = world(features, table.cr2, &ste);
+    let mut config = StreamConfig {
+        world,
+        stage1: None,
+        stage2: has_stage2.then_some(Stage2 { d1: ste.d1, d2: ste.d2, d3: ste.d3 }),
+        d1: ste.d1,
+        vmid: if features.stage2 && world == World::El1 { ste.d2.s2vmid() } else { 0 },
+        ats: features.ats && (has_stage1 || has_stage2) && ste.d1.eats() == eats::FULL,
+    };
+    match (tx.kind, config.ats) {
         (Kind::Untranslated, _) | (Kind::Request, true) => {}
-        // No context is looked up: the address is what it is.
-        (Kind::Translated, true) => return Ok(stream(StreamConfig::Bypass)),
+        // Nothing is looked up: the address is what it is.
+        (Kind::Translated, true) => return Ok(StreamConfig { stage2: None, ..config }),
         (_, false) => return Err(tx.not_allowed()),
     }
-    match config {
-        Config::BYPASS if tx.ssid.is_some() => Err(bad_substream(tx)),
-        Config::BYPASS => Ok(stream(StreamConfig::Bypass)),
-        // The others are illegal without stage 2.
-        _ => match context_index(features, &ste, tx)? {
-            Some(index) => fetch_cd(ram, features, &ste, tx, index).map(StreamConfig::Stage1).map(stream),
-            None => Ok(stream(StreamConfig::Bypass)),
-        },
+    if !has_stage1 {
+        return if tx.ssid.is_some() { Err(bad_substream(tx)) } else { Ok(config) };
     }
+    if let Some(index) = context_index(features, &ste, tx)? {
+        let stage2 = config.stage2;
+        let translator = stage2.as_ref().map(|stage2| Translator { ram, features, stage2 });
+        config.stage1 = Some(fetch_cd(ram, features, &ste, world, translator, tx, index)?);
+    }
+    Ok(config)
+}
+
+/// STRW means something only for streams with stage 1 alone, on a machine with EL2.
+fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
+    if !features.stage2 || ste.d0.config() != Config::S1 || ste.d1.strw() != strw::EL2 {
+        return World::El1;
+    }
+    if cr2.e2h() { World::El2E2h } else { World::El2 }
 }
 
 fn bad_substream(tx: &Transaction) -> Fault {
@@ -125,21 +160,59 @@ fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transactio
 
 /// ILLEGAL rules of the stream table entry (5.2), V included.
 fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
-    let Ste { d0, d1 } = ste;
+    let Ste { d0, .. } = ste;
     if !d0.v() {
         return false;
     }
+    // Full ATS and stalls of stage 2 exclude each other; split-stage ATS isn't there.
+    let stalls = d0.config().0 & 0b10 != 0 && ste.d2.s2s();
+    let ats = !features.ats
+        || match ste.d1.eats() {
+            eats::FULL => !stalls,
+            eats::SPLIT => d0.config().0 & 0b11 == 0,
+            _ => true,
+        };
     match d0.config() {
         Config::BYPASS => true,
+        Config::S1 | Config::S2 | Config::S1_S2 if !ats => false,
         Config::S1 => {
-            let cds = features.ssid_bits == 0 || d0.s1cdmax() <= features.ssid_bits;
-            let split = features.ats && d1.eats() == eats::SPLIT;
-            let stall = !d1.s1stalld() || features.stall_model == StallModel::StallAndTerminate;
-            cds && stall && !split && features.in_output_range(d0.s1contextptr_55_6() << 6)
+            // What the machine lacks is ignored.
+            let strw = !features.stage2 || matches!(ste.d1.strw(), strw::EL1 | strw::EL2);
+            strw && is_legal_stage1(features, ste)
         }
-        Config::S2 | Config::S1_S2 => false,
+        Config::S2 => features.stage2 && is_legal_stage2(features, ste),
+        Config::S1_S2 => features.stage2 && is_legal_stage1(features, ste) && is_legal_stage2(features, ste),
         _ => true,
     }
+}
+
+fn is_legal_stage1(features: &Features, Ste { d0, d1, .. }: &Ste) -> bool {
+    let cds = features.ssid_bits == 0 || d0.s1cdmax() <= features.ssid_bits;
+    let stall = !d1.s1stalld() || features.stall_model == StallModel::StallAndTerminate;
+    cds && stall && features.in_output_range(d0.s1contextptr_55_6() << 6)
+}
+
+/// The intermediate physical address space is as large as the physical one (3.4, IAS).
+fn is_legal_stage2(features: &Features, Ste { d2, d3, .. }: &Ste) -> bool {
+    let Some(granule) = tg0(d2.s2tg()).filter(|&granule| features.has_granule(granule)) else { return false };
+    let most_bits = features.output.bits().min(granule.max_input_bits());
+    let least_tsz = 64 - most_bits;
+    let stall = if d2.s2s() { features.can_stall() } else { features.stall_model != StallModel::StallForced };
+    d2.s2aa64()
+        && !d2.s2endi()
+        && (least_tsz..=39).contains(&u32::from(d2.s2t0sz()))
+        && stage2_start_level(features, *d2).is_some()
+        && stall
+        && is_legal_httu(features, d2.s2ha(), d2.s2hd())
+        && d3.s2ttb() >> features.output_bits(d2.s2ps(), granule) == 0
+}
+
+pub(crate) fn stage2_start_level(features: &Features, d2: SteD2) -> Option<u8> {
+    stage2_start(tg0(d2.s2tg())?, d2.s2sl0(), 64 - u32::from(d2.s2t0sz()), features.output.bits())
+}
+
+fn is_legal_httu(features: &Features, ha: bool, hd: bool) -> bool {
+    (!ha || features.httu >= Httu::AccessFlag) && (!hd || features.httu >= Httu::Dirty)
 }
 
 /// Which context descriptor a transaction uses; `None`: stage 1 is bypassed.
@@ -163,7 +236,24 @@ fn context_index(features: &Features, ste: &Ste, tx: &Transaction) -> Result<Opt
     }
 }
 
-fn fetch_cd(ram: &Ram, features: &Features, ste: &Ste, tx: &Transaction, index: u32) -> Result<Cd, Fault> {
+/// Finds and reads a context descriptor. With stage 2, the addresses of its table are intermediate physical ones.
+fn fetch_cd(
+    ram: &Ram,
+    features: &Features,
+    ste: &Ste,
+    world: World,
+    stage2: Option<Translator<'_>>,
+    tx: &Transaction,
+    index: u32,
+) -> Result<Cd, Fault> {
+    let physical = |address: u64| match &stage2 {
+        None => Ok(address),
+        Some(stage2) => stage2
+            .table(address, false, class::CD)
+            .map_err(|fault| stage2_fault(&tx.with_overrides(ste.d1), stage2.stage2, &fault)),
+    };
+    let load =
+        |at: u64, start: u64| ram.load_u64(Pa(at)).map_err(|_| fetch_fault(tx, EventType::F_CD_FETCH, start));
     let table = ste.d0.s1contextptr_55_6() << 6;
     let index = u64::from(index);
     let leaf_bits = match ste.d0.s1fmt() {
@@ -175,11 +265,8 @@ fn fetch_cd(ram: &Ram, features: &Features, ste: &Ste, tx: &Transaction, index: 
     let cd_address = match leaf_bits {
         None => table + index * CD_BYTES,
         Some(bits) => {
-            let l1cd_address = table + (index >> bits) * 8;
-            let l1cd = ram
-                .load_u64(Pa(l1cd_address))
-                .map_err(|_| fetch_fault(tx, EventType::F_CD_FETCH, l1cd_address))?;
-            let l1cd = L1Cd::from(l1cd);
+            let at = physical(table + (index >> bits) * 8)?;
+            let l1cd = L1Cd::from(load(at, at)?);
             // Bits of L2Ptr inside the second level table are RES0.
             let l2ptr = l1cd.l2ptr_55_12() << 12 & !((CD_BYTES << bits) - 1);
             if !l1cd.v() || !features.in_output_range(l2ptr) {
@@ -188,11 +275,17 @@ fn fetch_cd(ram: &Ram, features: &Features, ste: &Ste, tx: &Transaction, index: 
             l2ptr + (index & ((1 << bits) - 1)) * CD_BYTES
         }
     };
-    let load = |offset: u64| {
-        ram.load_u64(Pa(cd_address + offset)).map_err(|_| fetch_fault(tx, EventType::F_CD_FETCH, cd_address))
+    let at = physical(cd_address)?;
+    let cd = Cd {
+        d0: CdD0::from(load(at, at)?),
+        d1: CdTtb::from(load(at + 8, at)?),
+        d2: CdTtb::from(load(at + 16, at)?),
     };
-    let cd = Cd { d0: CdD0::from(load(0)?), d1: CdTtb::from(load(8)?), d2: CdTtb::from(load(16)?) };
-    if is_legal_cd(features, ste, &cd) { Ok(cd) } else { Err(Fault::Recorded(tx.event(EventType::C_BAD_CD))) }
+    if is_legal_cd(features, ste, world, &cd) {
+        Ok(cd)
+    } else {
+        Err(Fault::Recorded(tx.event(EventType::C_BAD_CD)))
+    }
 }
 
 /// CD.TG0.
@@ -215,31 +308,37 @@ pub(crate) const fn tg1(bits: u8) -> Option<Granule> {
     }
 }
 
-/// Output address bits of a context: CD.IPS, capped to what there is.
-pub(crate) fn output_bits(features: &Features, cd: CdD0) -> u32 {
-    OutputSize::bits_of(cd.ips()).min(features.output.bits())
-}
-
 /// ILLEGAL rules of the context descriptor (5.4), V included.
-fn is_legal_cd(features: &Features, ste: &Ste, cd: &Cd) -> bool {
+fn is_legal_cd(features: &Features, ste: &Ste, world: World, cd: &Cd) -> bool {
     let d0 = cd.d0;
-    let output_bits = output_bits(features, d0);
     let half = |enabled: bool, tsz: u8, granule: Option<Granule>, ttb: u64| {
-        let granule_exists = granule.is_some_and(|granule| features.has_granule(granule));
-        !enabled || ((16..=39).contains(&tsz) && granule_exists && ttb >> output_bits == 0)
+        !enabled
+            || granule.filter(|&granule| features.has_granule(granule)).is_some_and(|granule| {
+                let least_tsz = if features.va52 && granule == Granule::K64 { 12 } else { 16 };
+                (least_tsz..=39).contains(&tsz) && ttb >> features.output_bits(d0.ips(), granule) == 0
+            })
     };
     let stall = if d0.s() {
         features.can_stall() && !ste.d1.s1stalld()
     } else {
         features.stall_model != StallModel::StallForced
     };
-    let any_walk = !d0.epd0() || !d0.epd1();
+    let (low, high) = halves(world, d0);
     d0.v()
         && d0.aa64()
         && d0.a() // TERM_MODEL is 1
-        && !(d0.ha() || d0.hd()) // HTTU is 0
-        && !(d0.endi() && any_walk)
+        && is_legal_httu(features, d0.ha(), d0.hd())
+        && !(d0.endi() && (low || high))
         && stall
-        && half(!d0.epd0(), d0.t0sz(), tg0(d0.tg0()), cd.d1.ttb())
-        && half(!d0.epd1(), d0.t1sz(), tg1(d0.tg1()), cd.d2.ttb())
+        && half(low, d0.t0sz(), tg0(d0.tg0()), cd.d1.ttb())
+        && half(high, d0.t1sz(), tg1(d0.tg1()), cd.d2.ttb())
+}
+
+/// Which halves of the address space are walked. EL2 alone has the lower one, which can't be turned off.
+#[inline]
+pub(crate) fn halves(world: World, d0: CdD0) -> (bool, bool) {
+    match world {
+        World::El2 => (true, false),
+        _ => (!d0.epd0(), !d0.epd1()),
+    }
 }

@@ -3,8 +3,10 @@
 //! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
 //! software may make one valid without a command, and one that has been followed is part of what was found there.
 
-use crate::config::{Stream, StreamConfig};
+use crate::config::{StreamConfig, World};
 use crate::spec::cd::{Cd, CdD0, CdTtb};
+use crate::spec::ste::{SteD1, SteD2, SteD3};
+use crate::stage2::Stage2;
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
 const WAYS: usize = 4;
@@ -30,31 +32,64 @@ fn key(sid: u32, part: Part) -> Key {
     [1 << 63 | part | u64::from(sid), 0]
 }
 
-impl Stream {
-    const STAGE1: u64 = 1;
-    const ATS: u64 = 2;
+/// Dwords of a packed configuration.
+const WORDS: usize = 7;
 
-    fn pack(self) -> [u64; 4] {
-        let ats = if self.ats { Self::ATS } else { 0 };
-        match self.config {
-            StreamConfig::Bypass => [ats, 0, 0, 0],
-            StreamConfig::Stage1(cd) => [ats | Self::STAGE1, cd.d0.into(), cd.d1.into(), cd.d2.into()],
+impl StreamConfig {
+    const STAGE1: u64 = 1 << 0;
+    const STAGE2: u64 = 1 << 1;
+    const WORLD_SHIFT: u32 = 2;
+    const ATS: u64 = 1 << 4;
+    const VMID_SHIFT: u32 = 16;
+
+    fn pack(self) -> [u64; WORDS] {
+        let Self { world, stage1, stage2, d1, vmid, ats } = self;
+        let mut head = u64::from(vmid) << Self::VMID_SHIFT | (world as u64) << Self::WORLD_SHIFT;
+        if ats {
+            head |= Self::ATS;
         }
+        let mut words = [0, d1.into(), 0, 0, 0, 0, 0];
+        if let Some(Cd { d0, d1, d2 }) = stage1 {
+            head |= Self::STAGE1;
+            words[2..5].copy_from_slice(&[d0.into(), d1.into(), d2.into()]);
+        }
+        if let Some(Stage2 { d2, d3, .. }) = stage2 {
+            head |= Self::STAGE2;
+            words[5..7].copy_from_slice(&[d2.into(), d3.into()]);
+        }
+        words[0] = head;
+        words
     }
 
-    fn unpack([kind, d0, d1, d2]: [u64; 4]) -> Self {
-        let config = match kind & Self::STAGE1 {
-            0 => StreamConfig::Bypass,
-            _ => StreamConfig::Stage1(Cd { d0: CdD0::from(d0), d1: CdTtb::from(d1), d2: CdTtb::from(d2) }),
-        };
-        Self { ats: kind & Self::ATS != 0, config }
+    fn unpack([head, ste_d1, cd_d0, cd_d1, cd_d2, d2, d3]: [u64; WORDS]) -> Self {
+        let d1 = SteD1::from(ste_d1);
+        Self {
+            world: match head >> Self::WORLD_SHIFT & 3 {
+                0 => World::El1,
+                1 => World::El2,
+                _ => World::El2E2h,
+            },
+            stage1: (head & Self::STAGE1 != 0).then(|| Cd {
+                d0: CdD0::from(cd_d0),
+                d1: CdTtb::from(cd_d1),
+                d2: CdTtb::from(cd_d2),
+            }),
+            stage2: (head & Self::STAGE2 != 0).then(|| Stage2 {
+                d1,
+                d2: SteD2::from(d2),
+                d3: SteD3::from(d3),
+            }),
+            d1,
+            vmid: (head >> Self::VMID_SHIFT) as u16,
+            ats: head & Self::ATS != 0,
+        }
     }
 }
 
 /// Configurations by stream and SubstreamID.
 #[derive(Debug)]
 pub(crate) struct ConfigCache {
-    entries: Cache<WAYS, 4>,
+    entries: Cache<WAYS, WORDS>,
     least_of_stream: LeastAges,
     least_of_all: LeastAge,
 }
@@ -69,15 +104,15 @@ impl ConfigCache {
     }
 
     #[inline]
-    pub(crate) fn get(&self, sid: u32, part: Part) -> Option<Stream> {
+    pub(crate) fn get(&self, sid: u32, part: Part) -> Option<StreamConfig> {
         let Aged { age, data } = self.entries.get(key(sid, part))?;
         let least = self.least_of_stream.of(sid).max(self.least_of_all.get());
-        (age >= least).then(|| Stream::unpack(data))
+        (age >= least).then(|| StreamConfig::unpack(data))
     }
 
     /// Keeps what was fetched from `age` on.
-    pub(crate) fn insert(&self, sid: u32, part: Part, age: u64, stream: Stream) {
-        self.entries.insert(key(sid, part), Aged { age, data: stream.pack() });
+    pub(crate) fn insert(&self, sid: u32, part: Part, age: u64, config: StreamConfig) {
+        self.entries.insert(key(sid, part), Aged { age, data: config.pack() });
     }
 
     /// CMD_CFGI_ALL.

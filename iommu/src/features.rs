@@ -28,6 +28,8 @@ impl OutputSize {
     pub const BITS_44: Self = Self(4);
     /// 48 bits.
     pub const BITS_48: Self = Self(5);
+    /// 52 bits; reached with the 64 KiB granule.
+    pub const BITS_52: Self = Self(6);
 
     /// Address bits of an OAS, IPS or PS encoding; 7 behaves as 6.
     #[must_use]
@@ -48,6 +50,17 @@ impl OutputSize {
     pub const fn bits(self) -> u32 {
         Self::bits_of(self.0)
     }
+}
+
+/// Hardware update of translation table flags (IDR0.HTTU).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Httu {
+    /// None.
+    None,
+    /// Of the access flag.
+    AccessFlag,
+    /// Of access flag and dirty state.
+    Dirty,
 }
 
 /// What the SMMU offers. Stage 1 with two-level tables, 16-bit ASIDs, range invalidation and little-endian AArch64
@@ -74,6 +87,12 @@ pub struct Features {
     pub msi: bool,
     /// Table and queue accesses are coherent (IDR0.COHACC): tells the guest, changes nothing here.
     pub cohacc: bool,
+    /// Stage 2 (IDR0.S2P), and with it 16-bit VMIDs and the EL2 stream worlds (IDR0.HYP).
+    pub stage2: bool,
+    /// Hardware update of translation table flags (IDR0.HTTU).
+    pub httu: Httu,
+    /// 52-bit virtual addresses with the 64 KiB granule (IDR5.VAX).
+    pub va52: bool,
     /// Log2 of the most command queue entries (IDR1.CMDQS), at most 19.
     pub cmdq_log2: u8,
     /// Log2 of the most event queue entries (IDR1.EVENTQS), at most 19.
@@ -87,7 +106,7 @@ pub struct Features {
 }
 
 impl Default for Features {
-    /// For a PCI segment on a 48-bit machine.
+    /// For a PCI segment on a 48-bit machine: both stages.
     fn default() -> Self {
         Self {
             sid_bits: 16,
@@ -100,6 +119,9 @@ impl Default for Features {
             stall_max: 256,
             msi: true,
             cohacc: true,
+            stage2: true,
+            httu: Httu::Dirty,
+            va52: false,
             cmdq_log2: 12,
             eventq_log2: 12,
             ats: true,
@@ -110,8 +132,15 @@ impl Default for Features {
 }
 
 impl Features {
-    /// SMMU_AIDR: SMMUv3.1, whose rules for illegal structures are exact.
-    pub const AIDR: u32 = 0x01;
+    /// An SMMU without stage 2, EL2 stream worlds and hardware update of tables: the least that shares processes'
+    /// address spaces.
+    #[must_use]
+    pub fn stage1_only() -> Self {
+        Self { stage2: false, httu: Httu::None, ..Self::default() }
+    }
+
+    /// SMMU_AIDR: SMMUv3.2, with all that it makes mandatory (RIL, BBML, FWB where there is stage 2).
+    pub const AIDR: u32 = 0x02;
 
     /// Whether every number is one that its ID register field allows.
     pub(crate) const fn are_sound(&self) -> bool {
@@ -123,17 +152,23 @@ impl Features {
             && self.priq_log2 <= 19
             && (self.ats || !self.pri)
             && (self.gran4k || self.gran16k || self.gran64k)
+            && (self.gran64k || !(self.va52 || self.has_52_bit_output()))
     }
 
     pub(crate) fn idr0(&self) -> Idr0 {
         Idr0::new()
+            .with_s2p(self.stage2)
             .with_s1p(true)
+            .with_hyp(self.stage2)
+            .with_vmid16(self.stage2)
+            .with_httu(self.httu as u8)
             .with_ttf(2) // AArch64
             .with_cohacc(self.cohacc)
             .with_asid16(true)
             .with_msi(self.msi)
             .with_ats(self.ats)
             .with_pri(self.pri)
+            .with_ns1ats(self.ats && self.stage2) // no split-stage ATS
             .with_cd2l(true)
             .with_ttendian(2) // little
             .with_stall_model(match self.stall_model {
@@ -152,10 +187,19 @@ impl Features {
             .with_eventqs(self.eventq_log2)
             .with_priqs(if self.pri { self.priq_log2 } else { 0 })
             .with_cmdqs(self.cmdq_log2)
+            .with_attr_perms_ovr(true)
+            .with_attr_types_ovr(true)
     }
 
     pub(crate) fn idr3(&self) -> Idr3 {
-        Idr3::new().with_had(true).with_ril(true).with_pps(self.keeps_pasid_on_overflow())
+        // BBML 2: of two sizes for one address either may answer, and an invalidation by address takes both.
+        Idr3::new()
+            .with_had(true)
+            .with_ril(true)
+            .with_bbml(2)
+            .with_xnx(self.stage2)
+            .with_fwb(self.stage2)
+            .with_pps(self.keeps_pasid_on_overflow())
     }
 
     pub(crate) fn idr5(&self) -> Idr5 {
@@ -164,6 +208,7 @@ impl Features {
             .with_gran4k(self.gran4k)
             .with_gran16k(self.gran16k)
             .with_gran64k(self.gran64k)
+            .with_vax(self.va52.into())
             .with_stall_max(if self.can_stall() { self.stall_max } else { 0 })
     }
 
@@ -182,6 +227,18 @@ impl Features {
             Granule::K16 => self.gran16k,
             Granule::K64 => self.gran64k,
         }
+    }
+
+    /// Whether there are physical addresses of 52 bits.
+    pub(crate) const fn has_52_bit_output(&self) -> bool {
+        self.output.bits() > 48
+    }
+
+    /// Output address bits of tables with an IPS or S2PS: no more than there are, nor than the granule can give.
+    pub(crate) const fn output_bits(&self, encoding: u8, granule: Granule) -> u32 {
+        let (asked, there) = (OutputSize::bits_of(encoding), self.output.bits());
+        let bits = if asked < there { asked } else { there };
+        if bits > 48 && !matches!(granule, Granule::K64) { 48 } else { bits }
     }
 
     /// The bits of an address that reach the physical address space: what queues and MSIs are truncated to.

@@ -11,7 +11,7 @@
 //! | `registers` | MMIO, enables, acknowledgements |
 //! | `cmdq`, `eventq`, `queue` | the queues, interrupts, global errors |
 //! | `config`, `config_cache` | stream table and context descriptors |
-//! | `translate`, `tlb` | translation and what it remembers, in caches of the crate `tcache` |
+//! | `translate`, `stage2`, `tlb` | translation and what it remembers, in caches of the crate `tcache` |
 //! | `stall` | stalled transactions |
 //! | `ats`, `translation_request` | endpoints with a translation cache: messages; requests and translated accesses |
 //! | `priq` | page requests |
@@ -21,8 +21,8 @@
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
 //! consumer's lock only, which no access takes.
 //!
-//! Deliberately absent, and not advertised: stage 2, hardware update of table flags, Secure and
-//! Realm state, MPAM, address translation operations, big-endian tables, 52-bit addresses.
+//! Deliberately absent, and not advertised: split-stage ATS, Secure and Realm state, MPAM, address translation
+//! operations, big-endian tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +37,7 @@ mod priq;
 mod queue;
 mod registers;
 pub mod spec;
+mod stage2;
 mod stall;
 mod stats;
 mod tlb;
@@ -53,7 +54,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hw::{Alarms, Clock, DeviceId, IrqLine, MsiSink, Ram};
 use tcache::{Age, Inflight};
 
-pub use features::{Features, OutputSize, StallModel};
+pub use features::{Features, Httu, OutputSize, StallModel};
 pub use spec::regs::WINDOW_BYTES;
 pub use stats::Snapshot;
 

@@ -83,7 +83,7 @@ impl State {
 
     /// What a write of `value` leaves in a register without side effects, or `None` if it is not heard now: most
     /// registers are fixed while what they configure is enabled, or while its disabling is not acknowledged.
-    fn written(&self, reg: SmmuReg, value: u64) -> Option<u64> {
+    fn written(&self, features: &Features, reg: SmmuReg, value: u64) -> Option<u64> {
         let cr0 = Cr0::from(self.word(SmmuReg::SMMU_CR0) | self.word(SmmuReg::SMMU_CR0ACK));
         let irq = IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL) | self.word(SmmuReg::SMMU_IRQ_CTRLACK));
         let old = self.get(reg);
@@ -99,6 +99,10 @@ impl State {
                     keep |= QUEUE;
                 }
                 false
+            }
+            SmmuReg::SMMU_CR2 if !features.stage2 => {
+                keep |= u64::from(u32::from(Cr2::new().with_e2h(true)));
+                cr0.smmuen()
             }
             SmmuReg::SMMU_CR2 | SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
             SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
@@ -170,7 +174,7 @@ impl Smmu {
             }
             _ => {
                 let mut state = self.state();
-                let Some(value) = state.written(reg, merged(&state)) else { return };
+                let Some(value) = state.written(&self.features, reg, merged(&state)) else { return };
                 state.set(reg, value);
                 match reg {
                     SmmuReg::SMMU_EVENTQ_CONS => state.stalls.retry_unrecorded(),

@@ -5,17 +5,70 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vmsa::{Granule, Leaf, Permissions};
-
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
+use vmsa::{Granule, Permissions};
+
+use crate::config::{StreamConfig, World};
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 11;
 
-/// Whose translations: what entries are tagged with. With stage 2 the VMID joins the ASID here.
+/// Whose translations: what entries are tagged with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Space {
+    pub(crate) world: World,
+    pub(crate) stages: Stages,
+    pub(crate) vmid: u16,
     pub(crate) asid: u16,
+}
+
+/// Which stages a translation comes from. Streams with and without stage 2 don't share entries, even if software
+/// gives them the same tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stages {
+    One = 0,
+    Two = 1,
+    Both = 2,
+}
+
+impl Space {
+    #[inline]
+    pub(crate) fn of(config: &StreamConfig) -> Self {
+        let (stages, asid) = match (&config.stage1, config.stage2.is_some()) {
+            (Some(cd), true) => (Stages::Both, cd.d0.asid()),
+            (Some(cd), false) => (Stages::One, cd.d0.asid()),
+            (None, _) => (Stages::Two, 0),
+        };
+        let asid = if config.world == World::El2 { 0 } else { asid };
+        Self { world: config.world, stages, vmid: config.vmid, asid }
+    }
+
+    /// What [`LeastAges`] know ASIDs by.
+    #[inline]
+    fn asid_number(self) -> u32 {
+        u32::from(self.asid) ^ u32::from(self.vmid).wrapping_mul(0x9e5) ^ (self.world as u32) << 10
+    }
+
+    /// EL1's space with stage 1 alone.
+    pub(crate) const fn el1(vmid: u16, asid: u16) -> Self {
+        Self { world: World::El1, stages: Stages::One, vmid, asid }
+    }
+
+    /// EL2's space, with E2H or without.
+    pub(crate) const fn el2(world: World, asid: u16) -> Self {
+        let asid = if matches!(world, World::El2) { 0 } else { asid };
+        Self { world, stages: Stages::One, vmid: 0, asid }
+    }
+
+    /// A virtual machine's intermediate physical addresses.
+    pub(crate) const fn ipa(vmid: u16) -> Self {
+        Self { world: World::El1, stages: Stages::Two, vmid, asid: 0 }
+    }
+
+    const fn with(self, stages: Stages) -> Self {
+        Self { stages, ..self }
+    }
 }
 
 /// A cached translation.
@@ -28,19 +81,19 @@ pub(crate) struct Translation {
     pub(crate) permissions: Permissions,
     /// Belongs to every ASID.
     pub(crate) global: bool,
+    /// Stage 1 has a larger page here than stage 2: an invalidation of any address in it means this entry too.
+    pub(crate) fractured: bool,
 }
 
 impl Translation {
-    pub(crate) fn of(leaf: &Leaf, permissions: Permissions) -> Self {
-        Self { pa: leaf.pa, size_log2: u32::from(leaf.size_log2), permissions, global: !leaf.attributes.ng() }
-    }
-
     const GLOBAL: u64 = 1 << 8;
+    const FRACTURED: u64 = 1 << 9;
 
     // pa is at least 4 KiB aligned and below 2^56; the low bits carry the rest.
     fn pack(self) -> [u64; 1] {
         let global = if self.global { Self::GLOBAL } else { 0 };
-        [self.pa | u64::from(self.permissions.bits()) | global]
+        let fractured = if self.fractured { Self::FRACTURED } else { 0 };
+        [self.pa | u64::from(self.permissions.bits()) | global | fractured]
     }
 
     fn unpack([word]: [u64; 1], size_log2: u32) -> Self {
@@ -49,6 +102,7 @@ impl Translation {
             size_log2,
             permissions: Permissions::from_bits(word as u8),
             global: word & Self::GLOBAL != 0,
+            fractured: word & Self::FRACTURED != 0,
         }
     }
 }
@@ -58,7 +112,9 @@ const VA_MASK: u64 = (1 << 56) - 1;
 
 fn key(space: Space, va: u64, size_log2: u32) -> Key {
     // The size is above zero, so a key is never empty.
-    [(va & VA_MASK) >> size_log2, u64::from(space.asid) << 16 | u64::from(size_log2)]
+    let Space { world, stages, vmid, asid } = space;
+    let tags = u64::from(vmid) << 32 | u64::from(asid) << 16 | (world as u64) << 10 | (stages as u64) << 8;
+    [(va & VA_MASK) >> size_log2, tags | u64::from(size_log2)]
 }
 
 /// The translation lookaside buffer.
@@ -67,10 +123,22 @@ pub(crate) struct Tlb {
     entries: Cache<WAYS, 1>,
     /// Sizes (bit n: 2^n bytes) that have ever been put in: where to look.
     sizes: AtomicU64,
-    least_of_asid: LeastAges,
     least_of_all: LeastAge,
-    /// What global entries need besides: they fall with any invalidation by address that may mean them.
-    least_of_global: LeastAge,
+    least_of_asid: LeastAges,
+    least_of_vmid: LeastAges,
+    /// What translations of both stages need besides: they fall with any invalidation of stage 2.
+    least_of_nested: LeastAges,
+    /// What global and fractured entries need besides: they fall with any invalidation by address that may mean them.
+    least_of_shared: LeastAge,
+}
+
+/// What an invalidation by address covers (4.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// One address, whatever the size of its translation.
+    Single,
+    /// So many granules.
+    Granules(Granule, u64),
 }
 
 /// Pages of one range invalidation that are looked up one by one. Larger ranges drop the whole ASID: over-invalidation
@@ -82,9 +150,11 @@ impl Tlb {
         Self {
             entries: Cache::new(LOG2_SETS),
             sizes: AtomicU64::new(0),
-            least_of_asid: LeastAges::default(),
             least_of_all: LeastAge::default(),
-            least_of_global: LeastAge::default(),
+            least_of_asid: LeastAges::default(),
+            least_of_vmid: LeastAges::default(),
+            least_of_nested: LeastAges::default(),
+            least_of_shared: LeastAge::default(),
         }
     }
 
@@ -97,15 +167,26 @@ impl Tlb {
             sizes &= sizes - 1;
             let Some(Aged { age, data }) = self.entries.get(key(space, va, size_log2)) else { continue };
             let found = Translation::unpack(data, size_log2);
-            let mut least = self.least_of_asid.of(space.asid.into()).max(self.least_of_all.get());
-            if found.global {
-                least = least.max(self.least_of_global.get());
-            }
-            if age >= least {
+            if age >= self.least(space, &found) {
                 return Some(found);
             }
         }
         None
+    }
+
+    #[inline]
+    fn least(&self, space: Space, found: &Translation) -> u64 {
+        let mut least = self.least_of_all.get().max(self.least_of_vmid.of(space.vmid.into()));
+        if space.stages != Stages::Two {
+            least = least.max(self.least_of_asid.of(space.asid_number()));
+        }
+        if space.stages == Stages::Both {
+            least = least.max(self.least_of_nested.of(space.vmid.into()));
+        }
+        if found.global || found.fractured {
+            least = least.max(self.least_of_shared.get());
+        }
+        least
     }
 
     /// Keeps a translation that was looked up from `age` on.
@@ -122,42 +203,61 @@ impl Tlb {
         self.least_of_all.raise(age.advance());
     }
 
-    /// CMD_TLBI_NH_ASID. Takes global entries that came in under this ASID along.
+    /// CMD_TLBI_NH_ALL, CMD_TLBI_NH_VAA, CMD_TLBI_S12_VMALL. Takes EL2 along where its VMID of 0 is the same.
+    pub(crate) fn invalidate_vmid(&self, age: &Age, vmid: u16) {
+        self.least_of_vmid.raise(vmid.into(), age.advance());
+    }
+
+    /// CMD_TLBI_NH_ASID, CMD_TLBI_EL2_ASID. Takes global entries that came in under this ASID along.
     pub(crate) fn invalidate_asid(&self, age: &Age, space: Space) {
-        self.least_of_asid.raise(space.asid.into(), age.advance());
+        self.least_of_asid.raise(space.asid_number(), age.advance());
     }
 
-    /// CMD_TLBI_NH_VA without range: everything that translates `va`, at any size.
-    pub(crate) fn invalidate_va(&self, age: &Age, space: Space, va: u64) {
+    /// CMD_TLBI_NH_VA, CMD_TLBI_EL2_VA, in a `space` of stage 1: also what stage 2 has changed further.
+    pub(crate) fn invalidate_va(&self, age: &Age, space: Space, va: u64, extent: Extent) {
         let now = age.advance();
-        for size_log2 in LEAF_SIZES {
-            self.entries.remove(key(space, va, size_log2), now);
+        let removed = self.remove(space, va, extent, now)
+            && (space.world != World::El1 || self.remove(space.with(Stages::Both), va, extent, now));
+        if !removed {
+            self.least_of_asid.raise(space.asid_number(), now);
         }
-        self.least_of_global.raise(now);
+        self.least_of_shared.raise(now);
     }
 
-    /// CMD_TLBI_NH_VA with range: `granules` of `granule` from `va`.
-    pub(crate) fn invalidate_range(&self, age: &Age, space: Space, va: u64, granule: Granule, granules: u64) {
-        let page = granule.page_shift();
-        let Some(bytes) = granules.checked_mul(1 << page).filter(|_| granules <= RANGE_LIMIT) else {
-            let now = age.advance();
-            self.least_of_asid.raise(space.asid.into(), now);
-            self.least_of_global.raise(now);
-            return;
-        };
+    /// CMD_TLBI_S2_IPA.
+    pub(crate) fn invalidate_ipa(&self, age: &Age, vmid: u16, ipa: u64, extent: Extent) {
         let now = age.advance();
+        if !self.remove(Space::ipa(vmid), ipa, extent, now) {
+            self.least_of_vmid.raise(vmid.into(), now);
+        }
+        self.least_of_nested.raise(vmid.into(), now);
+    }
+
+    /// Removes what translates addresses of an extent, unless it is too large.
+    fn remove(&self, space: Space, va: u64, extent: Extent, now: u64) -> bool {
+        let Extent::Granules(granule, granules) = extent else {
+            for size_log2 in LEAF_SIZES {
+                self.entries.remove(key(space, va, size_log2), now);
+            }
+            return true;
+        };
+        let page = granule.page_shift();
+        if granules > RANGE_LIMIT {
+            return false;
+        }
         let first = va & (u64::MAX << page);
-        let last = first.saturating_add(bytes - 1);
-        for level in 0..=3 {
-            let shift = granule.level_shift(level);
-            if shift > 42 {
-                continue; // no leaf is that large
+        let last = first.saturating_add((granules << page) - 1);
+        // With stage 2, entries may have the sizes of its granule.
+        for shift in LEAF_SIZES {
+            if last >> shift >= (first >> shift) + RANGE_LIMIT {
+                // Smaller than the granule: only as parts of a page, which are fractured.
+                continue;
             }
             for index in first >> shift..=last >> shift {
                 self.entries.remove(key(space, index << shift, shift), now);
             }
         }
-        self.least_of_global.raise(now);
+        true
     }
 }
 
@@ -168,17 +268,17 @@ const LEAF_SIZES: [u32; 8] = [12, 14, 16, 21, 25, 29, 30, 42];
 mod tests {
     use super::*;
 
-    const SPACE: Space = Space { asid: 3 };
+    const SPACE: Space = Space::el1(0, 3);
 
     fn page(pa: u64, size_log2: u32, global: bool) -> Translation {
-        Translation { pa, size_log2, permissions: Permissions::UR, global }
+        Translation { pa, size_log2, permissions: Permissions::UR, global, fractured: false }
     }
 
     #[test]
     fn every_leaf_size_of_every_granule_is_known() {
         for granule in Granule::ALL {
             for level in 0..=3u8 {
-                if level == 3 || granule.block_at(level, 52) {
+                if level == 3 || granule.block_at(level, true) {
                     assert!(LEAF_SIZES.contains(&granule.level_shift(level)), "{granule:?} {level}");
                 }
             }
@@ -191,11 +291,11 @@ mod tests {
         tlb.insert(SPACE, 0x20_0000, 0, page(0x4000_0000, 21, false));
         assert_eq!(tlb.get(SPACE, 0x3f_ffff), Some(page(0x4000_0000, 21, false)));
         assert_eq!(tlb.get(SPACE, 0x40_0000), None);
-        assert_eq!(tlb.get(Space { asid: 4 }, 0x20_0000), None);
-        tlb.invalidate_range(&age, SPACE, 0x31_0000, Granule::K4, 1);
+        assert_eq!(tlb.get(Space::el1(0, 4), 0x20_0000), None);
+        tlb.invalidate_va(&age, SPACE, 0x31_0000, Extent::Granules(Granule::K4, 1));
         assert_eq!(tlb.get(SPACE, 0x20_0000), None);
         tlb.insert(SPACE, 0x20_0000, age.now(), page(0x4000_0000, 21, false));
-        tlb.invalidate_va(&age, SPACE, 0x3f_f000);
+        tlb.invalidate_va(&age, SPACE, 0x3f_f000, Extent::Single);
         assert_eq!(tlb.get(SPACE, 0x20_0000), None);
     }
 
@@ -205,7 +305,7 @@ mod tests {
         for n in 0..8 {
             tlb.insert(SPACE, n << 12, 0, page(n << 12, 12, false));
         }
-        tlb.invalidate_range(&age, SPACE, 2 << 12, Granule::K4, 4);
+        tlb.invalidate_va(&age, SPACE, 2 << 12, Extent::Granules(Granule::K4, 4));
         let kept: Vec<u64> = (0..8).filter(|n| tlb.get(SPACE, n << 12).is_some()).collect();
         assert_eq!(kept, [0, 1, 6, 7]);
     }
@@ -214,8 +314,8 @@ mod tests {
     fn largest_ranges_end_quickly_and_take_the_asid() {
         let (tlb, age) = (Tlb::new(), Age::default());
         tlb.insert(SPACE, 0x1000, 0, page(0x1000, 12, false));
-        tlb.invalidate_range(&age, SPACE, u64::MAX, Granule::K64, u64::MAX);
-        tlb.invalidate_range(&age, SPACE, u64::MAX, Granule::K64, RANGE_LIMIT);
+        tlb.invalidate_va(&age, SPACE, u64::MAX, Extent::Granules(Granule::K64, u64::MAX));
+        tlb.invalidate_va(&age, SPACE, u64::MAX, Extent::Granules(Granule::K64, RANGE_LIMIT));
         assert_eq!(tlb.get(SPACE, 0x1000), None);
     }
 
@@ -223,7 +323,7 @@ mod tests {
     fn global_entry_falls_with_an_invalidation_of_another_asid_by_address() {
         let (tlb, age) = (Tlb::new(), Age::default());
         tlb.insert(SPACE, 0x1000, 0, page(0x5000, 12, true));
-        tlb.invalidate_va(&age, Space { asid: 9 }, 0x1000);
+        tlb.invalidate_va(&age, Space::el1(0, 9), 0x1000, Extent::Single);
         assert_eq!(tlb.get(SPACE, 0x1000), None);
     }
 
@@ -231,7 +331,7 @@ mod tests {
     fn walk_under_way_during_an_invalidation_leaves_no_entry() {
         let (tlb, age) = (Tlb::new(), Age::default());
         let began = age.now();
-        tlb.invalidate_va(&age, SPACE, 0x1000);
+        tlb.invalidate_va(&age, SPACE, 0x1000, Extent::Single);
         tlb.insert(SPACE, 0x1000, began, page(0x5000, 12, false));
         assert_eq!(tlb.get(SPACE, 0x1000), None);
         let began = age.now();

@@ -3,13 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use hw::{Requester, StreamId};
-use vmsa::{Access, AccessKind, Half, Permissions, Stage1Rules, WalkFaultKind, WalkParams, in_range, walk};
+use vmsa::{
+    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory,
+    WalkFaultKind, WalkParams, in_range, walk,
+};
 
 use crate::Smmu;
-use crate::config::{self, Stream, StreamConfig};
+use crate::config::{self, StreamConfig, World};
 use crate::config_cache::Part;
 use crate::spec::cd::Cd;
-use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, class};
+use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, IPA, class};
+use crate::spec::ste::{SteD1, permscfg};
+use crate::stage2::{Stage1Memory, Stage2, Stage2Fault, Translator, UPDATE_ATTEMPTS};
 use crate::stats::Access as InflightAccess;
 use crate::tlb::{Space, Translation};
 
@@ -55,6 +60,23 @@ impl Transaction {
         }
     }
 
+    /// The transaction as its stream's PRIVCFG and INSTCFG make it; writes stay writes of data.
+    #[inline]
+    pub(crate) fn with_overrides(&self, d1: SteD1) -> Self {
+        let mut tx = *self;
+        match d1.privcfg() {
+            permscfg::UNPRIVILEGED => tx.access.privileged = false,
+            permscfg::PRIVILEGED => tx.access.privileged = true,
+            _ => {}
+        }
+        match (tx.access.kind, d1.instcfg()) {
+            (AccessKind::Execute, permscfg::DATA) => tx.access.kind = AccessKind::Read,
+            (AccessKind::Read, permscfg::INSTRUCTION) => tx.access.kind = AccessKind::Execute,
+            _ => {}
+        }
+        tx
+    }
+
     /// A record that says whose transaction it was and no more.
     pub(crate) fn event(&self, event: EventType) -> Event {
         let d0 = EventD0::new()
@@ -87,6 +109,23 @@ pub(crate) enum Fault {
     Recorded(Event),
     /// Recorded, and held until the guest answers.
     Stalled(Event),
+}
+
+impl Fault {
+    /// Whether it is one of the four that S and R govern. For what is never silent otherwise: requests.
+    pub(crate) fn is_of_translation(&self) -> bool {
+        match self {
+            Self::Silent | Self::Stalled(_) => true,
+            Self::Blocked => false,
+            Self::Recorded(event) => matches!(
+                event.d0.event(),
+                EventType::F_TRANSLATION
+                    | EventType::F_ADDR_SIZE
+                    | EventType::F_ACCESS
+                    | EventType::F_PERMISSION
+            ),
+        }
+    }
 }
 
 /// Where a transaction goes.
@@ -127,7 +166,7 @@ pub(crate) struct Route {
     /// Everything found on this route is at least this new.
     age: u64,
     /// `None` while translation is off and transactions pass.
-    config: Option<StreamConfig>,
+    pub(crate) config: Option<StreamConfig>,
 }
 
 impl Smmu {
@@ -144,14 +183,14 @@ impl Smmu {
             Mode::Bypass => None,
             Mode::Abort => return Err(Fault::Blocked),
             Mode::Translate => {
-                let stream = match self.configs.get(tx.sid, tx.part()) {
-                    Some(stream) => stream,
+                let config = match self.configs.get(tx.sid, tx.part()) {
+                    Some(config) => config,
                     None => self.fetch_config(access, tx, age)?,
                 };
-                if tx.kind == Kind::Request && !stream.ats {
+                if tx.kind == Kind::Request && !config.ats {
                     return Err(tx.not_allowed());
                 }
-                Some(stream.config)
+                Some(config)
             }
         };
         Ok(Route { age, config })
@@ -165,13 +204,12 @@ impl Smmu {
         route: &Route,
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
-        match &route.config {
-            Some(StreamConfig::Stage1(cd)) => self.stage1(access, tx, route.age, cd),
-            Some(StreamConfig::Bypass) => self
-                .bypass(tx)
-                .ok_or_else(|| Fault::Recorded(tx.access_event(EventType::F_ADDR_SIZE, class::IN))),
-            None => self.bypass(tx).ok_or(Fault::Silent),
+        let Some(config) = &route.config else { return self.bypass(tx).ok_or(Fault::Silent) };
+        let tx = &tx.with_overrides(config.d1);
+        if config.stage1.is_none() && config.stage2.is_none() {
+            return self.bypass(tx).ok_or_else(|| address_size_fault(tx));
         }
+        self.look_up(access, config, tx, route.age).map(|found| mapping(tx.address, &found))
     }
 
     /// The address itself, if there is such a physical address.
@@ -182,80 +220,193 @@ impl Smmu {
     }
 
     #[cold]
-    fn fetch_config(&self, access: &InflightAccess<'_>, tx: &Transaction, age: u64) -> Result<Stream, Fault> {
-        access.add(&access.local().config_fetches, 1);
-        let table = self.state().stream_table(&self.features);
-        let stream = config::fetch(&self.ram, &self.features, &table, tx)?;
-        self.configs.insert(tx.sid, tx.part(), age, stream);
-        Ok(stream)
-    }
-
-    #[inline]
-    fn stage1(
+    fn fetch_config(
         &self,
         access: &InflightAccess<'_>,
         tx: &Transaction,
         age: u64,
-        cd: &Cd,
-    ) -> Result<Mapping, Fault> {
-        let va = tx.address;
-        let half = Half::of(va);
-        let (disabled, tsz, tbi) = match half {
-            Half::Low => (cd.d0.epd0(), cd.d0.t0sz(), cd.d0.tbi0()),
-            Half::High => (cd.d0.epd1(), cd.d0.t1sz(), cd.d0.tbi1()),
-        };
-        if disabled || !in_range(va, 64 - u32::from(tsz), tbi) {
-            return Err(translation_fault(tx, cd, EventType::F_TRANSLATION));
-        }
-        let space = Space { asid: cd.d0.asid() };
-        let allowed = |permissions: Permissions| permissions.allow(tx.access, cd.d0.pan());
-        // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
-        // invalidate when it grants.
-        if let Some(found) = self.tlb.get(space, va)
-            && allowed(found.permissions)
-        {
-            access.add(&access.local().tlb_hits, 1);
-            return Ok(mapping(va, &found));
-        }
-        access.add(&access.local().walks, 1);
-        let found = self.walk(tx, cd, half)?;
-        if !allowed(found.permissions) {
-            return Err(translation_fault(tx, cd, EventType::F_PERMISSION));
-        }
-        self.tlb.insert(space, va, age, found);
-        Ok(mapping(va, &found))
+    ) -> Result<StreamConfig, Fault> {
+        access.add(&access.local().config_fetches, 1);
+        let table = self.state().stream_table(&self.features);
+        let config = config::fetch(&self.ram, &self.features, &table, tx)?;
+        self.configs.insert(tx.sid, tx.part(), age, config);
+        Ok(config)
     }
 
-    fn walk(&self, tx: &Transaction, cd: &Cd, half: Half) -> Result<Translation, Fault> {
+    /// Finds the page of a transaction, overrides applied, that at least one stage translates.
+    #[inline]
+    pub(crate) fn look_up(
+        &self,
+        access: &InflightAccess<'_>,
+        config: &StreamConfig,
+        tx: &Transaction,
+        age: u64,
+    ) -> Result<Translation, Fault> {
+        let input = match &config.stage1 {
+            Some(cd) => self.stage1_input(config.world, cd, tx)?,
+            // The intermediate physical address space is as large as the physical one.
+            None if self.features.in_output_range(tx.address) => tx.address,
+            None => return Err(address_size_fault(tx)),
+        };
+        let space = Space::of(config);
+        // Without an unprivileged side there is nothing for PAN to keep from.
+        let pan = config.world != World::El2 && config.stage1.is_some_and(|cd| cd.d0.pan());
+        // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
+        // invalidate when it grants.
+        if let Some(found) = self.tlb.get(space, input)
+            && found.permissions.allow(tx.access, pan)
+        {
+            access.add(&access.local().tlb_hits, 1);
+            return Ok(found);
+        }
+        access.add(&access.local().walks, 1);
+        let found = match &config.stage1 {
+            Some(cd) => self.walk_stage1(config, cd, tx, pan)?,
+            None => self.walk_stage2_only(config, tx)?,
+        };
+        self.tlb.insert(space, input, age, found);
+        Ok(found)
+    }
+
+    /// Checks the input address against the tables' range.
+    #[inline]
+    fn stage1_input(&self, world: World, cd: &Cd, tx: &Transaction) -> Result<u64, Fault> {
+        let (va, d0) = (tx.address, cd.d0);
+        let (low, high) = config::halves(world, d0);
+        let inside = match (world, Half::of(va)) {
+            (World::El2, _) => {
+                let checked = if d0.tbi0() { va << 8 >> 8 } else { va };
+                checked >> (64 - u32::from(d0.t0sz())) == 0
+            }
+            (_, Half::Low) => low && in_range(va, 64 - u32::from(d0.t0sz()), d0.tbi0()),
+            (_, Half::High) => high && in_range(va, 64 - u32::from(d0.t1sz()), d0.tbi1()),
+        };
+        if inside { Ok(va) } else { Err(stage1_fault(tx, cd, EventType::F_TRANSLATION)) }
+    }
+
+    /// Stage 1, and stage 2 behind it if there is one.
+    fn walk_stage1(
+        &self,
+        config: &StreamConfig,
+        cd: &Cd,
+        tx: &Transaction,
+        pan: bool,
+    ) -> Result<Translation, Fault> {
         let d0 = cd.d0;
+        let half = if config.world == World::El2 { Half::Low } else { Half::of(tx.address) };
         let (tsz, granule, base) = match half {
             Half::Low => (d0.t0sz(), config::tg0(d0.tg0()), cd.d1),
             Half::High => (d0.t1sz(), config::tg1(d0.tg1()), cd.d2),
         };
         // A half that is walked has a legal granule: `config::fetch`.
         let granule = granule.unwrap_or_default();
-        let output_bits = config::output_bits(&self.features, d0);
         let params = WalkParams {
             hierarchical_attrs_disabled: base.had(),
-            access_flag_ignored: d0.affd(),
-            ..WalkParams::stage1(base.ttb(), granule, 64 - u32::from(tsz), output_bits)
+            access_flag_ignored: d0.affd() || d0.ha(),
+            pa52: self.features.has_52_bit_output(),
+            ..WalkParams::stage1(
+                base.ttb(),
+                granule,
+                64 - u32::from(tsz),
+                self.features.output_bits(d0.ips(), granule),
+            )
         };
-        match walk(&params, tx.address, &*self.ram) {
-            Ok(leaf) => {
-                let rules = Stage1Rules { wxn: d0.wxn(), has_el0: true };
-                Ok(Translation::of(&leaf, Permissions::stage1(leaf.attributes, rules)))
-            }
-            Err(fault) => Err(match fault.kind {
-                WalkFaultKind::ExternalAbort => {
-                    let event = tx.access_event(EventType::F_WALK_EABT, class::TT);
-                    Fault::Recorded(Event { d3: fault.descriptor_pa & FETCH_ADDR, ..event })
+        let stage2 = self.translator(config.stage2.as_ref());
+        let memory = Stage1Memory::new(&self.ram, stage2);
+        let managed = Managed::new(d0.ha(), d0.hd());
+        let is_write = tx.access.kind == AccessKind::Write;
+        // Without a level of privilege below it, EL2 has XN for UXN, and every access is its own.
+        let rules = Stage1Rules { wxn: d0.wxn(), has_el0: config.world != World::El2 };
+        for _ in 0..UPDATE_ATTEMPTS {
+            let leaf = match walk(&params, tx.address, &memory) {
+                Ok(leaf) => leaf,
+                Err(fault) => {
+                    return Err(match fault.kind {
+                        WalkFaultKind::ExternalAbort => table_abort(tx, stage2.as_ref(), &memory),
+                        WalkFaultKind::Translation => stage1_fault(tx, cd, EventType::F_TRANSLATION),
+                        WalkFaultKind::AddressSize => stage1_fault(tx, cd, EventType::F_ADDR_SIZE),
+                        WalkFaultKind::AccessFlag => stage1_fault(tx, cd, EventType::F_ACCESS),
+                    });
                 }
-                WalkFaultKind::Translation => translation_fault(tx, cd, EventType::F_TRANSLATION),
-                WalkFaultKind::AddressSize => translation_fault(tx, cd, EventType::F_ADDR_SIZE),
-                WalkFaultKind::AccessFlag => translation_fault(tx, cd, EventType::F_ACCESS),
-            }),
+            };
+            let (attributes, is_clean) = managed.stage1(&leaf);
+            let mut permissions = Permissions::stage1(attributes, rules);
+            if config.world == World::El2 {
+                permissions = permissions.privileged_for_all();
+            }
+            if !permissions.allow(tx.access, pan) {
+                return Err(stage1_fault(tx, cd, EventType::F_PERMISSION));
+            }
+            if let Some(new) = managed.stage1_update(&leaf, is_write) {
+                match memory.replace(leaf.descriptor_pa, leaf.descriptor, new) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(ExternalAbort) => return Err(table_abort(tx, stage2.as_ref(), &memory)),
+                }
+            }
+            if is_clean && !is_write {
+                permissions = permissions.without_writes();
+            }
+            let stage1 = Translation {
+                pa: leaf.pa,
+                size_log2: u32::from(leaf.size_log2),
+                permissions,
+                global: !leaf.attributes.ng(),
+                fractured: false,
+            };
+            return match &stage2 {
+                None => Ok(stage1),
+                Some(stage2) => behind_stage2(tx, &stage1, stage2),
+            };
+        }
+        Err(table_abort(tx, stage2.as_ref(), &memory))
+    }
+
+    fn walk_stage2_only(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
+        let everything = Translation {
+            pa: 0,
+            size_log2: 63,
+            permissions: Permissions::ALL,
+            global: false,
+            fractured: false,
+        };
+        match self.translator(config.stage2.as_ref()) {
+            None => Ok(everything),
+            Some(stage2) => {
+                let found = behind_stage2(tx, &everything, &stage2)?;
+                Ok(Translation { fractured: false, ..found })
+            }
         }
     }
+
+    fn translator<'a>(&'a self, stage2: Option<&'a Stage2>) -> Option<Translator<'a>> {
+        stage2.map(|stage2| Translator { ram: &self.ram, features: &self.features, stage2 })
+    }
+}
+
+/// Stage 2 for what stage 1 has found.
+fn behind_stage2(
+    tx: &Transaction,
+    stage1: &Translation,
+    stage2: &Translator<'_>,
+) -> Result<Translation, Fault> {
+    let ipa = mapping(tx.address, stage1).pa;
+    let found = stage2
+        .translate(ipa, tx.access, class::IN)
+        .map_err(|fault| stage2_fault(tx, stage2.stage2, &fault))?;
+    let size_log2 = found.size_log2.min(stage1.size_log2);
+    let mut permissions = stage1.permissions.and(found.permissions);
+    if stage1.permissions.contains(Permissions::UR) && !found.permissions.contains(Permissions::UR) {
+        // PAN asks what stage 1 lets user space read, which then can't be seen any more.
+        permissions = permissions.and(Permissions::PX.or(Permissions::UX).or(Permissions::UW));
+    }
+    Ok(Translation {
+        pa: found.pa & (u64::MAX << size_log2),
+        size_log2,
+        permissions,
+        global: stage1.global,
+        fractured: size_log2 < stage1.size_log2,
+    })
 }
 
 #[inline]
@@ -265,13 +416,48 @@ fn mapping(va: u64, found: &Translation) -> Mapping {
     Mapping { pa: found.pa | offset, len: size - offset, size_log2: found.size_log2 }
 }
 
+/// An address that no table translates and that is beyond the address space.
+#[cold]
+fn address_size_fault(tx: &Transaction) -> Fault {
+    Fault::Recorded(tx.access_event(EventType::F_ADDR_SIZE, class::IN))
+}
+
 /// The four faults that a context's S and R bits govern (5.5).
 #[cold]
-fn translation_fault(tx: &Transaction, cd: &Cd, event: EventType) -> Fault {
-    let event = tx.access_event(event, class::IN);
-    match (cd.d0.s(), cd.d0.r()) {
+fn stage1_fault(tx: &Transaction, cd: &Cd, event: EventType) -> Fault {
+    governed(cd.d0.s(), cd.d0.r(), tx.access_event(event, class::IN))
+}
+
+/// A fault of stage 2: the same four, governed by S2S and S2R.
+#[cold]
+pub(crate) fn stage2_fault(tx: &Transaction, stage2: &Stage2, fault: &Stage2Fault) -> Fault {
+    let event = tx.access_event(fault.event, fault.class);
+    let event = Event { d1: event.d1.with_s2(true), ..event };
+    if fault.event == EventType::F_WALK_EABT {
+        return Fault::Recorded(Event { d3: fault.fetch_addr & FETCH_ADDR, ..event });
+    }
+    let is_table_read =
+        fault.event == EventType::F_PERMISSION && fault.class == class::TT && !fault.is_table_write;
+    let event = Event { d1: event.d1.with_ttrnw(is_table_read), d3: fault.ipa & IPA, ..event };
+    governed(stage2.d2.s2s(), stage2.d2.s2r(), event)
+}
+
+fn governed(stall: bool, record: bool, event: Event) -> Fault {
+    match (stall, record) {
         (true, _) => Fault::Stalled(event),
         (false, true) => Fault::Recorded(event),
         (false, false) => Fault::Silent,
+    }
+}
+
+/// A table of stage 1 that could not be accessed.
+#[cold]
+fn table_abort(tx: &Transaction, stage2: Option<&Translator<'_>>, memory: &Stage1Memory<'_>) -> Fault {
+    match (memory.abort(), stage2) {
+        (Err(fault), Some(stage2)) => stage2_fault(tx, stage2.stage2, &fault),
+        (pa, _) => {
+            let event = tx.access_event(EventType::F_WALK_EABT, class::TT);
+            Fault::Recorded(Event { d3: pa.unwrap_or(0) & FETCH_ADDR, ..event })
+        }
     }
 }

@@ -111,7 +111,12 @@ impl Smmu {
         if self.mode() != Mode::Translate {
             return Err(refused(tx.not_allowed()));
         }
-        let route = self.route(&access, &tx).map_err(refused)?;
+        let route = match self.route(&access, &tx) {
+            Ok(route) => route,
+            // Stage 2 has refused the context descriptor.
+            Err(fault) if fault.is_of_translation() => return Ok(nothing(request)),
+            Err(fault) => return Err(refused(fault)),
+        };
         let Some(read) = self.granted(&access, &route, &tx, AccessKind::Read)? else {
             return Ok(nothing(request));
         };

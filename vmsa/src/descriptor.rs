@@ -120,10 +120,10 @@ impl Inherited {
     }
 }
 
-/// The address in a descriptor that names `1 << align_log2` aligned bytes. With the 64 KiB granule and more than 48
-/// output bits, bits \[15:12\] carry address bits \[51:48\] (D8.3.1, 52-bit addresses).
+/// The address in a descriptor that names `1 << align_log2` aligned bytes. With the 64 KiB granule and 52-bit
+/// physical addresses, bits \[15:12\] carry address bits \[51:48\] (D8.3.1, 52-bit addresses).
 #[inline]
-pub(crate) const fn address(descriptor: u64, granule: Granule, align_log2: u32, output_bits: u32) -> u64 {
+pub(crate) const fn address(descriptor: u64, granule: Granule, align_log2: u32, pa52: bool) -> u64 {
     let low = descriptor & 0x0000_ffff_ffff_ffff & (u64::MAX << align_log2);
-    if matches!(granule, Granule::K64) && output_bits > 48 { low | (descriptor & 0xf000) << 36 } else { low }
+    if matches!(granule, Granule::K64) && pa52 { low | (descriptor & 0xf000) << 36 } else { low }
 }

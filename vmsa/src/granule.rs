@@ -41,15 +41,15 @@ impl Granule {
         self.page_shift() + self.bits_per_level() * (3 - if level > 3 { 3 } else { level as u32 })
     }
 
-    /// Whether a block descriptor may stand at `level` (D8.3.1), without LPA2; `output_bits` above 48 permits the
-    /// 4 TiB blocks of the 64 KiB granule.
+    /// Whether a block descriptor may stand at `level` (D8.3.1), without LPA2; 52-bit physical addresses (`pa52`)
+    /// permit the 4 TiB blocks of the 64 KiB granule.
     #[inline]
     #[must_use]
-    pub const fn block_at(self, level: u8, output_bits: u32) -> bool {
+    pub const fn block_at(self, level: u8, pa52: bool) -> bool {
         match self {
             Self::K4 => level == 1 || level == 2,
             Self::K16 => level == 2,
-            Self::K64 => level == 2 || (level == 1 && output_bits > 48),
+            Self::K64 => level == 2 || (level == 1 && pa52),
         }
     }
 

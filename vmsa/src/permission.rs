@@ -85,6 +85,20 @@ impl Permissions {
         if condition { Self(self.0 | other.0) } else { self }
     }
 
+    /// The permissions that are left for who may not write.
+    #[inline]
+    #[must_use]
+    pub const fn without_writes(self) -> Self {
+        Self(self.0 & !(Self::UW.0 | Self::PW.0))
+    }
+
+    /// What privileged accesses may do, for everyone: where a regime has no unprivileged side.
+    #[inline]
+    #[must_use]
+    pub const fn privileged_for_all(self) -> Self {
+        Self(self.0 & 0b11_1000 | self.0 >> 3)
+    }
+
     /// Whether all of `other` is in here.
     #[inline]
     #[must_use]

@@ -124,7 +124,7 @@ fn four_tebibyte_block_needs_52_output_bits() {
     memory.put(0x1_0008, BLOCK | 1 << 42 | 0x5000);
     let mut params = WalkParams::stage1(0x1_0000, Granule::K64, 52, 48);
     assert_eq!(walk(&params, 1 << 42, &memory), fault(WalkFaultKind::Translation, 1, 0x1_0008));
-    params.output_bits = 52;
+    (params.output_bits, params.pa52) = (52, true);
     assert_eq!(walk(&params, 1 << 42, &memory).unwrap().pa, 5 << 48 | 1 << 42);
 }
 
@@ -386,4 +386,20 @@ proptest! {
         let _ = walk(&params, va, &Dreamt { seed });
         let _ = in_range(va, input_bits, true);
     }
+}
+
+#[test]
+fn address_bits_above_a_48_bit_output_are_an_address_size_fault_on_a_52_bit_machine() {
+    let mut memory = Sparse::default();
+    memory.put(0x1_0000, BLOCK | 0x1000);
+    let params = WalkParams { pa52: true, ..WalkParams::stage1(0x1_0000, Granule::K64, 42, 48) };
+    assert_eq!(walk(&params, 0, &memory), fault(WalkFaultKind::AddressSize, 2, 0x1_0000));
+}
+
+#[test]
+fn sixteen_concatenated_tables_are_one_large_first_table() {
+    let mut memory = Sparse::default();
+    memory.put(0x1_0000 + 8 * (16 * 512 - 1), 0x4000_0000 | BLOCK);
+    let params = WalkParams::stage2(0x1_0000, Granule::K4, 43, 48, 1);
+    assert_eq!(walk(&params, (1 << 43) - 1, &memory).unwrap().pa, 0x4000_0000);
 }

@@ -66,6 +66,8 @@ pub struct WalkParams {
     /// Bits of the output address (the lesser of IPS and what the machine has): addresses above are an address size
     /// fault.
     pub output_bits: u32,
+    /// The machine has 52-bit physical addresses (FEAT_LPA): what descriptors of the 64 KiB granule mean.
+    pub pa52: bool,
     /// Level of the first table; [`Granule::start_level`] for stage 1.
     pub start_level: u8,
     /// Table attributes (APTable, UXNTable, PXNTable) are ignored: HPDx, HADx.
@@ -85,6 +87,7 @@ impl WalkParams {
             granule,
             input_bits: granule.clamp_input_bits(input_bits),
             output_bits,
+            pa52: output_bits > 48,
             start_level: granule.start_level(input_bits),
             hierarchical_attrs_disabled: false,
             access_flag_ignored: false,
@@ -156,7 +159,7 @@ const fn beyond(address: u64, bits: u32) -> bool {
 /// [`WalkFault`].
 #[inline]
 pub fn walk<M: TableMemory + ?Sized>(params: &WalkParams, input: u64, memory: &M) -> Result<Leaf, WalkFault> {
-    let &WalkParams { granule, output_bits, .. } = params;
+    let &WalkParams { granule, output_bits, pa52, .. } = params;
     let step = granule.bits_per_level();
     let mut level = if params.start_level > 3 { 3 } else { params.start_level };
     let mut shift = granule.level_shift(level);
@@ -175,11 +178,11 @@ pub fn walk<M: TableMemory + ?Sized>(params: &WalkParams, input: u64, memory: &M
             memory.load(descriptor_pa).map_err(|ExternalAbort| fault(WalkFaultKind::ExternalAbort))?;
         let is_leaf = match descriptor & 0b11 {
             descriptor_type::TABLE_OR_PAGE => level == 3,
-            descriptor_type::BLOCK if granule.block_at(level, output_bits) => true,
+            descriptor_type::BLOCK if granule.block_at(level, pa52) => true,
             _ => return Err(fault(WalkFaultKind::Translation)),
         };
         if is_leaf {
-            let pa = address(descriptor, granule, shift, output_bits);
+            let pa = address(descriptor, granule, shift, pa52);
             if beyond(pa, output_bits) {
                 return Err(fault(WalkFaultKind::AddressSize));
             }
@@ -189,7 +192,7 @@ pub fn walk<M: TableMemory + ?Sized>(params: &WalkParams, input: u64, memory: &M
             }
             return Ok(Leaf { pa, size_log2: shift as u8, level, attributes, descriptor, descriptor_pa });
         }
-        table = address(descriptor, granule, granule.page_shift(), output_bits);
+        table = address(descriptor, granule, granule.page_shift(), pa52);
         if beyond(table, output_bits) {
             return Err(fault(WalkFaultKind::AddressSize));
         }

@@ -26,6 +26,13 @@ macro_rules! opcodes {
     };
 }
 
+impl Opcode {
+    /// CMD_TLBI_*: all of them stand together.
+    pub(crate) const fn is_tlbi(self) -> bool {
+        matches!(self.0 >> 4, 1..=3)
+    }
+}
+
 opcodes! {
     PREFETCH_CONFIG = 0x01;
     PREFETCH_ADDR = 0x02;
@@ -38,6 +45,12 @@ opcodes! {
     TLBI_NH_ASID = 0x11;
     TLBI_NH_VA = 0x12;
     TLBI_NH_VAA = 0x13;
+    TLBI_EL2_ALL = 0x20;
+    TLBI_EL2_ASID = 0x21;
+    TLBI_EL2_VA = 0x22;
+    TLBI_EL2_VAA = 0x23;
+    TLBI_S12_VMALL = 0x28;
+    TLBI_S2_IPA = 0x2a;
     TLBI_NSNH_ALL = 0x30;
     ATC_INV = 0x40;
     PRI_RESP = 0x41;
@@ -82,7 +95,7 @@ pub struct TlbiD0 {
     pub asid: u16,
 }
 
-/// D1 of CMD_TLBI_NH_VA and CMD_TLBI_NH_VAA.
+/// D1 of CMD_TLBI_NH_VA and the others by address.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct TlbiD1 {

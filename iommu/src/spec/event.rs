@@ -113,6 +113,9 @@ pub mod bad_ats_treq {
 /// FetchAddr in D3 is bits \[55:3\].
 pub const FETCH_ADDR: u64 = 0x00ff_ffff_ffff_fff8;
 
+/// IPA in D3 is bits \[55:12\].
+pub const IPA: u64 = 0x00ff_ffff_ffff_f000;
+
 /// An event record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {

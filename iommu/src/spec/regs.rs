@@ -24,7 +24,7 @@ hw::register_map! {
         SMMU_CR0               @ 0x0_0020: 4 Special(0b1_1111) = 0, "6.3.9";
         SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3.10";
         SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage;
-        SMMU_CR2               @ 0x0_002c: 4 Rw(0b10) = 0, "6.3.12";
+        SMMU_CR2               @ 0x0_002c: 4 Rw(0b11) = 0, "6.3.12";
         SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
         SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14";
         SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3";

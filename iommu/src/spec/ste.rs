@@ -130,9 +130,78 @@ pub struct SteD1 {
     _res0_52: u16,
 }
 
-/// Stream table entry (5.2). D2 and D3 belong to stage 2, D4 to D7 to features that are not modelled.
+/// STE.STRW, for streams with stage 1 only: which exception level's translations these are.
+pub mod strw {
+    pub const EL1: u8 = 0;
+    pub const EL2: u8 = 2;
+}
+
+/// STE.PRIVCFG and STE.INSTCFG: what is made of the privilege and the kind of accesses. Others: as they come in.
+pub mod permscfg {
+    pub const UNPRIVILEGED: u8 = 2;
+    pub const PRIVILEGED: u8 = 3;
+    pub const DATA: u8 = 2;
+    pub const INSTRUCTION: u8 = 3;
+}
+
+/// STE, D2: stage 2.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SteD2 {
+    pub s2vmid: u16,
+    #[bits(16)]
+    _res0_16: u16,
+    #[bits(6)]
+    pub s2t0sz: u8,
+    #[bits(2)]
+    pub s2sl0: u8,
+    #[bits(2)]
+    pub s2ir0: u8,
+    #[bits(2)]
+    pub s2or0: u8,
+    #[bits(2)]
+    pub s2sh0: u8,
+    #[bits(2)]
+    pub s2tg: u8,
+    #[bits(3)]
+    pub s2ps: u8,
+    pub s2aa64: bool,
+    pub s2endi: bool,
+    pub s2affd: bool,
+    pub s2ptw: bool,
+    pub s2hd: bool,
+    pub s2ha: bool,
+    pub s2s: bool,
+    pub s2r: bool,
+    #[bits(5)]
+    _res0_59: u8,
+}
+
+/// STE, D3: the table base of stage 2.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SteD3 {
+    #[bits(4)]
+    _res0: u8,
+    /// Bits \[51:4\] of S2TTB.
+    #[bits(48)]
+    pub s2ttb_51_4: u64,
+    #[bits(12)]
+    _res0_52: u16,
+}
+
+impl SteD3 {
+    /// S2TTB, before alignment to the size of the table.
+    pub const fn s2ttb(self) -> u64 {
+        self.s2ttb_51_4() << 4
+    }
+}
+
+/// Stream table entry (5.2). D4 to D7 belong to features that are not modelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ste {
     pub d0: SteD0,
     pub d1: SteD1,
+    pub d2: SteD2,
+    pub d3: SteD3,
 }

@@ -30,6 +30,8 @@ fn illegal_contexts_are_bad() {
     let never = Features { stall_model: StallModel::TerminateOnly, ..Features::default() };
     let only_4k = Features { gran16k: false, gran64k: false, ..Features::default() };
     let usual = Features::default();
+    let without = Features::stage1_only();
+    let only_af = Features { httu: crate::Httu::AccessFlag, ..without };
     let no_asid16_field = CD_D0 & !0x3f;
     let upper = CD_D0 & !(1 << 30); // EPD1 = 0, so the upper half's fields count
     for (why, features, d0, ttb0, ttb1) in [
@@ -45,8 +47,9 @@ fn illegal_contexts_are_bad() {
         ("ENDI", usual, CD_D0 | 1 << 15, 0, 0),
         ("AA64 = 0", usual, CD_D0 & !(1 << 41), 0, 0),
         ("A = 0", usual, CD_D0 & !(1 << 46), 0, 0),
-        ("HA", usual, CD_D0 | 1 << 43, 0, 0),
-        ("HD", usual, CD_D0 | 1 << 42, 0, 0),
+        ("HA without", without, CD_D0 | 1 << 43, 0, 0),
+        ("HD without", without, CD_D0 | 1 << 42, 0, 0),
+        ("HD with HTTU = 1", only_af, CD_D0 | 3 << 42, 0, 0),
         ("TTB0 beyond IPS", usual, CD_D0 & !(7 << 32) | 2 << 32, 1 << 40, 0),
         ("S without stalls", never, CD_D0 | CD_S, 0, 0),
         ("S = 0 with forced stalls", forced, CD_D0, 0, 0),

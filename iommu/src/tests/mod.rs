@@ -13,6 +13,7 @@ mod port;
 mod pri;
 mod races;
 mod registers;
+mod stage2;
 mod stalls;
 mod streams;
 

@@ -22,21 +22,28 @@ fn enables_and_errors_are_zero_after_reset() {
 
 #[test]
 fn id_registers_tell_the_features_and_ignore_writes() {
-    let m = Bench::reset(Features::default());
-    // S1, AArch64, COHACC, ATS, ASID16, MSI, PRI, CD2L, little-endian, TERM_MODEL, two-level stream table.
-    let expected = [
-        (IDR0, 0x0c49_341a),
-        (IDR1, 0x018c_6510),
-        (0x8, 0),
-        (IDR3, 0x424),
-        (0x10, 0),
-        (IDR5, 0x0100_0075),
-        (0x18, 0),
-        (0x1c, 1),
-    ];
-    for (offset, value) in expected {
-        m.w32(offset, u32::MAX);
-        assert_eq!(m.r32(offset), value, "{offset:#x}");
+    // S1, AArch64, COHACC, ATS, ASID16, MSI, PRI, CD2L, little-endian, TERM_MODEL, two-level stream table; HAD, BBML 2, RIL.
+    let stage1 = [(IDR0, 0x0c49_341a), (IDR3, 0x1424)];
+    // S2, HYP, NS1ATS, VMID16, HTTU 2; XNX, FWB.
+    let both = [(IDR0, 0x0c4d_3e9b), (IDR3, 0x1534)];
+    let common = [(IDR1, 0x0d8c_6510), (0x8, 0), (0x10, 0), (IDR5, 0x0100_0075), (0x18, 0), (0x1c, 2)];
+    for (features, own) in [(Features::stage1_only(), stage1), (Features::default(), both)] {
+        let m = Bench::reset(features);
+        for (offset, value) in own.into_iter().chain(common) {
+            m.w32(offset, u32::MAX);
+            assert_eq!(m.r32(offset), value, "{offset:#x}");
+        }
+    }
+    let wide = Features { output: crate::OutputSize::BITS_52, va52: true, ..Features::default() };
+    assert_eq!(Bench::reset(wide).r32(IDR5), 0x0100_0476);
+}
+
+#[test]
+fn e2h_exists_only_with_el2() {
+    for (features, e2h) in [(Features::stage1_only(), 0), (Features::default(), 1)] {
+        let m = Bench::reset(features);
+        m.w32(CR2, 3);
+        assert_eq!(m.r32(CR2), 2 | e2h);
     }
 }
 
@@ -155,7 +162,7 @@ fn wide_registers_take_one_write_or_two_halves() {
 #[test]
 fn wide_access_to_narrow_registers_is_two_accesses() {
     let m = Bench::reset(Features::default());
-    assert_eq!(m.r64(IDR0), 0x018c_6510_0c49_341a);
+    assert_eq!(m.r64(IDR0), 0x0d8c_6510_0c4d_3e9b);
     m.w64(CR1, 2 << 32 | 0xd75);
     assert_eq!((m.r32(CR1), m.r32(CR2)), (0xd75, 2));
 }

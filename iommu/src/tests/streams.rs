@@ -159,7 +159,7 @@ fn illegal_entries_are_bad() {
 
 #[test]
 fn fields_of_absent_features_are_ignored() {
-    let m = Bench::new();
+    let m = Bench::with(Features::stage1_only());
     let root = m.process(0);
     m.map(root, 0x1000, DATA, USER_RW);
     // EATS, STRW, S1Fmt = 3, and stage 2's dwords.

@@ -1,0 +1,183 @@
+//! Stage 2: from intermediate physical to physical addresses, and memory that stage 1 reads through it (3.3.3, 5.2).
+//!
+//! Deliberately absent: the memory type that the stages give together. A cache-coherent model needs of it no more than
+//! whether stage 2 calls the memory of a table Device (S2PTW).
+
+use std::cell::Cell;
+
+use hw::Ram;
+use vmsa::{
+    Access, AccessKind, ExternalAbort, Managed, Permissions, TableMemory, UpdatableMemory, WalkFaultKind,
+    WalkParams, walk,
+};
+
+use crate::config;
+use crate::features::Features;
+use crate::spec::event::{EventType, class};
+use crate::spec::ste::{SteD1, SteD2, SteD3};
+
+/// Times that a walk begins anew because the descriptor that it was about to update had changed. A processor that
+/// keeps changing it makes the update an external abort in the end.
+pub(crate) const UPDATE_ATTEMPTS: u32 = 1 << 16;
+
+/// Stage 2 of a stream: its fields are legal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stage2 {
+    pub(crate) d1: SteD1,
+    pub(crate) d2: SteD2,
+    pub(crate) d3: SteD3,
+}
+
+/// A stage 2 fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stage2Fault {
+    pub(crate) event: EventType,
+    /// What was being translated ([`class`]).
+    pub(crate) class: u8,
+    pub(crate) ipa: u64,
+    /// The descriptor that could not be accessed, if that is the fault.
+    pub(crate) fetch_addr: u64,
+    /// The access was a write of a descriptor.
+    pub(crate) is_table_write: bool,
+}
+
+/// Where an intermediate physical address leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage2Leaf {
+    /// Of the address itself.
+    pub(crate) pa: u64,
+    pub(crate) size_log2: u32,
+    /// What may be remembered: no writing to a page that is still clean.
+    pub(crate) permissions: Permissions,
+}
+
+/// Stage 2 with what it needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Translator<'a> {
+    pub(crate) ram: &'a Ram,
+    pub(crate) features: &'a Features,
+    pub(crate) stage2: &'a Stage2,
+}
+
+impl Translator<'_> {
+    fn params(&self) -> WalkParams {
+        let d2 = self.stage2.d2;
+        // Legal, so it has a granule and a start level.
+        let granule = config::tg0(d2.s2tg()).unwrap_or_default();
+        let start_level = config::stage2_start_level(self.features, d2).unwrap_or(3);
+        WalkParams {
+            access_flag_ignored: d2.s2affd() || d2.s2ha(),
+            pa52: self.features.has_52_bit_output(),
+            ..WalkParams::stage2(
+                self.stage2.d3.s2ttb(),
+                granule,
+                64 - u32::from(d2.s2t0sz()),
+                self.features.output_bits(d2.s2ps(), granule),
+                start_level,
+            )
+        }
+    }
+
+    /// Translates `ipa` for an access of a `class`.
+    pub(crate) fn translate(&self, ipa: u64, access: Access, class: u8) -> Result<Stage2Leaf, Stage2Fault> {
+        let d2 = self.stage2.d2;
+        let is_write = access.kind == AccessKind::Write;
+        let fault = |event| Stage2Fault {
+            event,
+            class,
+            ipa,
+            fetch_addr: 0,
+            is_table_write: is_write && class == class::TT,
+        };
+        if ipa >> (64 - u32::from(d2.s2t0sz())) != 0 {
+            return Err(fault(EventType::F_TRANSLATION));
+        }
+        let abort = |fetch_addr| Stage2Fault { fetch_addr, ..fault(EventType::F_WALK_EABT) };
+        let params = self.params();
+        let managed = Managed::new(d2.s2ha(), d2.s2hd());
+        let mut descriptor_pa = 0;
+        for _ in 0..UPDATE_ATTEMPTS {
+            let leaf = walk(&params, ipa, self.ram).map_err(|found| match found.kind {
+                WalkFaultKind::Translation => fault(EventType::F_TRANSLATION),
+                WalkFaultKind::AddressSize => fault(EventType::F_ADDR_SIZE),
+                WalkFaultKind::AccessFlag => fault(EventType::F_ACCESS),
+                WalkFaultKind::ExternalAbort => abort(found.descriptor_pa),
+            })?;
+            let (attributes, is_clean) = managed.stage2(&leaf);
+            let permissions = Permissions::stage2(attributes, true);
+            let is_table = class != class::IN;
+            let refused_by_ptw = is_table && d2.s2ptw() && attributes.is_device(self.stage2.d1.s2fwb());
+            if !permissions.allow(access, false) || refused_by_ptw {
+                return Err(fault(EventType::F_PERMISSION));
+            }
+            descriptor_pa = leaf.descriptor_pa;
+            if let Some(new) = managed.stage2_update(&leaf, is_write)
+                && !self
+                    .ram
+                    .replace(descriptor_pa, leaf.descriptor, new)
+                    .map_err(|ExternalAbort| abort(descriptor_pa))?
+            {
+                continue;
+            }
+            let permissions = if is_clean && !is_write { permissions.without_writes() } else { permissions };
+            return Ok(Stage2Leaf {
+                pa: leaf.translate(ipa),
+                size_log2: u32::from(leaf.size_log2),
+                permissions,
+            });
+        }
+        Err(abort(descriptor_pa))
+    }
+
+    /// Translates the address of a table of stage 1, or of a context descriptor.
+    pub(crate) fn table(&self, ipa: u64, is_write: bool, class: u8) -> Result<u64, Stage2Fault> {
+        let kind = if is_write { AccessKind::Write } else { AccessKind::Read };
+        Ok(self.translate(ipa, Access { kind, privileged: true }, class)?.pa)
+    }
+}
+
+/// Where stage 1 finds its tables: in memory, or in memory behind stage 2.
+pub(crate) struct Stage1Memory<'a> {
+    ram: &'a Ram,
+    stage2: Option<Translator<'a>>,
+    /// The fault of stage 2 that an access ended with.
+    fault: Cell<Option<Stage2Fault>>,
+    /// Physical address of the latest access.
+    pa: Cell<u64>,
+}
+
+impl<'a> Stage1Memory<'a> {
+    pub(crate) fn new(ram: &'a Ram, stage2: Option<Translator<'a>>) -> Self {
+        Self { ram, stage2, fault: Cell::new(None), pa: Cell::new(0) }
+    }
+
+    /// Why an access was aborted: stage 2 refused it, or nothing answers at this physical address.
+    pub(crate) fn abort(&self) -> Result<u64, Stage2Fault> {
+        self.fault.get().map_or(Ok(self.pa.get()), Err)
+    }
+
+    fn translate(&self, address: u64, is_write: bool) -> Result<u64, ExternalAbort> {
+        let pa = match &self.stage2 {
+            None => address,
+            Some(stage2) => stage2.table(address, is_write, class::TT).map_err(|fault| {
+                self.fault.set(Some(fault));
+                ExternalAbort
+            })?,
+        };
+        self.pa.set(pa);
+        Ok(pa)
+    }
+}
+
+impl TableMemory for Stage1Memory<'_> {
+    #[inline]
+    fn load(&self, address: u64) -> Result<u64, ExternalAbort> {
+        self.ram.load(self.translate(address, false)?)
+    }
+}
+
+impl UpdatableMemory for Stage1Memory<'_> {
+    fn replace(&self, address: u64, expected: u64, new: u64) -> Result<bool, ExternalAbort> {
+        self.ram.replace(self.translate(address, true)?, expected, new)
+    }
+}
