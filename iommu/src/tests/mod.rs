@@ -2,6 +2,7 @@
 //!
 //! `docs/smmuv3-conformance.md` lists which test shows which rule.
 
+mod agreement;
 mod ats;
 mod bring_up;
 mod commands;
@@ -13,6 +14,7 @@ mod port;
 mod pri;
 mod races;
 mod registers;
+mod slow;
 mod stage2;
 mod stalls;
 mod streams;

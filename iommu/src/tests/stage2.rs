@@ -373,7 +373,7 @@ fn invalidation_of_a_block_takes_the_pages_that_stage2_made_of_it() {
     m.put(DATA + 0x1000, &[2]);
     m.put(tables + 0x2000, &[IPA_DATA | USER_RW | 1]);
     assert_eq!(m.read(&process(), 0x3000, 1).unwrap(), [1]);
-    m.put(tables + 0x2000, &[2 * IPA_DATA | USER_RW | 1]);
+    m.put(tables + 0x2000, &[(2 * IPA_DATA) | USER_RW | 1]);
     m.command(u64::from(ASID) << 48 | VMID << 32 | 0x12, 0x10_0000);
     m.sync();
     assert_eq!(m.read(&process(), 0x3000, 1).unwrap(), [2]);
