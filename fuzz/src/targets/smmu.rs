@@ -97,8 +97,10 @@ impl Machine {
 
     /// A command at the place where the driver that brought the SMMU up puts the next.
     fn command(&mut self, input: &mut Input<'_>) {
-        const OPCODES: [u64; 14] =
-            [0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x30, 0x44, 0x45, 0x46];
+        const OPCODES: [u64; 20] = [
+            0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a,
+            0x30, 0x44, 0x45, 0x46,
+        ];
         let opcode = if input.u8() & 15 == 0 { input.u8().into() } else { input.choose(&OPCODES) };
         let (sid, ssid) = (u64::from(input.u8() % 40), u64::from(input.u8() % 20));
         let d0 = match input.u8() % 4 {
