@@ -7,6 +7,8 @@
 extern const struct check checks_start[], checks_end[];
 
 static bool has_failed;
+/* The condition that did not hold. */
+static const char *skipped;
 
 static void note(const char *file, unsigned line, const char *what)
 {
@@ -25,6 +27,8 @@ void check_differs(const char *file, unsigned line, const char *what, uint64_t a
     note(file, line, what);
     print(" is %lx, expected %lx\n", actual, expected);
 }
+
+void check_skipped(const char *condition) { skipped = condition; }
 
 void check_exception(uint64_t vector, uint64_t esr, uint64_t elr, uint64_t far);
 void check_main(void);
@@ -47,9 +51,13 @@ void check_main(void)
     for (const struct check *check = checks_start; check < checks_end; check++) {
         number++;
         has_failed = false;
+        skipped = NULL;
         check->run();
         failed += has_failed;
-        print("%s %u %s\n", has_failed ? "not ok" : "ok", number, check->name);
+        print("%s %u %s", has_failed ? "not ok" : "ok", number, check->name);
+        if (skipped != NULL)
+            print(" # SKIP unless %s", skipped);
+        print("\n");
     }
     print("1..%u\n# %u checks, %u failed\n", number, number, failed);
     psci(PSCI_SYSTEM_OFF);

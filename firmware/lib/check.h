@@ -20,6 +20,7 @@ struct check {
     static void name(void)
 
 void check_failed(const char *file, unsigned line, const char *what);
+void check_skipped(const char *condition);
 void check_differs(const char *file, unsigned line, const char *what, uint64_t actual, uint64_t expected);
 
 #define EXPECT(condition)                                    \
@@ -37,6 +38,15 @@ void check_differs(const char *file, unsigned line, const char *what, uint64_t a
             check_differs(__FILE__, __LINE__, #actual, actual_, expected_);          \
             return;                                                                  \
         }                                                                            \
+    } while (0)
+
+/* For checks of optional features: the check is then shown as skipped. */
+#define SKIP_UNLESS(condition)                 \
+    do {                                       \
+        if (!(condition)) {                    \
+            check_skipped(#condition);         \
+            return;                            \
+        }                                      \
     } while (0)
 
 #endif

@@ -7,6 +7,7 @@
 #define SMMU_H
 
 #include "base.h"
+#include "check.h"
 
 #define SMMU 0x09050000ull
 #define SMMU_IDR0 (SMMU + 0x00)
@@ -79,6 +80,9 @@ enum {
 #define PRIQ_LO 0x80000000u
 #define OVFLG 0x80000000u
 #define IDR3_PPS BIT(5)
+
+/* Skips a check of features that SMMU_IDR0 does not have. */
+#define NEEDS(features) SKIP_UNLESS((r32(SMMU_IDR0) & (features)) == (features))
 
 static inline uint32_t idr0_httu(void) { return r32(SMMU_IDR0) >> 6 & 3; }
 

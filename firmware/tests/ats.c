@@ -10,8 +10,6 @@
 #define S1 (STE_S1 | STE_S1CDMAX(CDTAB_LOG2) | (uint64_t)smmu_cdtab)
 #define NOTHING ATS_SIZE(12)
 
-static bool has_ats(void) { return r32(SMMU_IDR0) & IDR0_ATS; }
-
 /* A stream that may use ATS, with a process; its table. */
 static uint64_t *start(uint64_t cd_d0)
 {
@@ -30,8 +28,7 @@ static uint32_t translated(uint32_t command, uint64_t at, uint64_t value)
 
 CHECK(request_gets_page_and_permissions_of_the_process)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     uint64_t *root = start(CD_PROCESS);
 
     map(root, VA, data[0], PTE_USER_RW);
@@ -45,8 +42,7 @@ CHECK(request_gets_page_and_permissions_of_the_process)
 
 CHECK(granted_range_lies_in_one_leaf)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     uint64_t block = (uint64_t)data & ~(2 * MIB - 1);
     uint64_t *root = start(CD_PROCESS);
 
@@ -64,8 +60,7 @@ CHECK(granted_range_lies_in_one_leaf)
 
 CHECK(request_without_write_is_not_granted_writes)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     uint64_t *root = start(CD_PROCESS);
 
     map(root, VA, data[0], PTE_USER_RW);
@@ -78,8 +73,7 @@ CHECK(request_without_write_is_not_granted_writes)
 
 CHECK(execute_and_privilege_are_granted_as_asked_for)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     uint64_t *root = start(CD_PROCESS);
 
     map(root, VA, data[0], (PTE_USER_RW | PTE_RO) & ~PTE_UXN);
@@ -95,8 +89,7 @@ CHECK(request_for_what_is_not_there_succeeds_with_nothing_and_neither_stalls_nor
 {
     static const uint64_t stall[] = {0, CD_S};
 
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     for (unsigned i = 0; i < 2; i++) {
         uint64_t *root = start(CD_PROCESS | stall[i]);
 
@@ -112,8 +105,7 @@ CHECK(request_that_the_stream_does_not_allow_is_unsupported_and_recorded)
 {
     struct event event;
 
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     smmu_contexts(SID);
     EXPECT_EQ(dma_translate(0, P, VA + 0x123), ATS_UNSUPPORTED_REQUEST);
@@ -138,8 +130,7 @@ CHECK(request_that_the_stream_does_not_allow_is_unsupported_and_recorded)
 
 CHECK(request_to_a_shut_stream_is_unsupported_without_a_record)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     smmu_ste(SID, STE_ABORT, STE_EATS(1));
     EXPECT_EQ(dma_translate(0, P, VA), ATS_UNSUPPORTED_REQUEST);
@@ -148,8 +139,7 @@ CHECK(request_to_a_shut_stream_is_unsupported_without_a_record)
 
 CHECK(request_that_meets_a_wrong_configuration_is_aborted_without_a_record)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     uint64_t *root = start(CD_PROCESS);
 
     *pte_at(root, G4K, 48, 0, VA) = HOLE | 3;
@@ -164,8 +154,7 @@ CHECK(request_that_meets_a_wrong_configuration_is_aborted_without_a_record)
 
 CHECK(request_without_pasid_where_stage_1_is_bypassed_gets_the_address_itself)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     smmu_ste(SID, S1, STE_S1DSS(1) | STE_EATS(1));
     uint32_t info = dma_translate(0, 0, (uint64_t)data[0]);
@@ -178,8 +167,7 @@ CHECK(request_without_pasid_where_stage_1_is_bypassed_gets_the_address_itself)
 
 CHECK(translated_access_passes_where_the_stream_allows_it)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     EXPECT_EQ(translated(DMA_WRITE_TRANSLATED, (uint64_t)data[2], 0x7788), DMA_DONE);
     EXPECT_EQ(data[2][0], 0x7788);
@@ -193,8 +181,7 @@ CHECK(translated_access_is_forbidden_without_eats_or_translation_unless_nobody_c
 {
     struct event event;
 
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     smmu_contexts(SID);
     EXPECT_EQ(translated(DMA_READ_TRANSLATED, (uint64_t)data[2], 0), DMA_DONE | DMA_ABORTED);
@@ -214,8 +201,7 @@ CHECK(translated_access_is_forbidden_without_eats_or_translation_unless_nobody_c
 
 CHECK(invalidation_reaches_the_endpoint_as_commanded)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     uint32_t count = r32(dma[0].bar + DT_INV_COUNT);
 
@@ -232,8 +218,7 @@ CHECK(invalidation_reaches_the_endpoint_as_commanded)
 
 CHECK(sync_waits_for_the_endpoint_and_goes_on_by_itself)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     w32(dma[0].bar + DT_CTRL, DT_CTRL_HOLD);
     EXPECT(smmu_command(CMD_ATC_INV | CMD_SID(SID), ATC_INV_ALL));
@@ -251,8 +236,7 @@ CHECK(sync_waits_for_the_endpoint_and_goes_on_by_itself)
 
 CHECK(invalidation_that_is_not_answered_ends_in_an_error_at_the_sync)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     w32(dma[0].bar + DT_CTRL, DT_CTRL_HOLD);
     EXPECT(smmu_command(CMD_ATC_INV | CMD_SID(SID), ATC_INV_ALL));
@@ -271,8 +255,7 @@ CHECK(invalidation_that_is_not_answered_ends_in_an_error_at_the_sync)
 
 CHECK(invalidation_with_translation_off_is_consumed_without_effect)
 {
-    if (!has_ats())
-        return;
+    NEEDS(IDR0_ATS);
     start(CD_PROCESS);
     EXPECT(smmu_enable(EVENTQEN | CMDQEN));
     uint32_t count = r32(dma[0].bar + DT_INV_COUNT);

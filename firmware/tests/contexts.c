@@ -217,8 +217,7 @@ CHECK(clear_access_flag_faults_unless_affd)
 
 CHECK(hardware_sets_the_access_flag_if_it_can)
 {
-    if (idr0_httu() < 1)
-        return;
+    SKIP_UNLESS(idr0_httu() >= 1);
     smmu_start();
     uint64_t *root = smmu_process(CD_PROCESS | CD_HA);
 
@@ -239,8 +238,7 @@ CHECK(write_to_a_read_only_page_is_a_permission_fault)
 
 CHECK(hardware_makes_a_clean_page_dirty_if_it_can)
 {
-    if (idr0_httu() < 2)
-        return;
+    SKIP_UNLESS(idr0_httu() >= 2);
     smmu_start();
     uint64_t *root = smmu_process(CD_PROCESS | CD_HA | CD_HD);
 

@@ -13,8 +13,6 @@
 #define RESPONSE_INVALID 0x1u
 #define RESPONSE_FAILURE 0xfu
 
-static bool has_pri(void) { return r32(SMMU_IDR0) & IDR0_PRI; }
-
 static uint32_t prod(void) { return r32(SMMU_PRIQ_PROD); }
 
 static uint32_t responses(void) { return r32(dma[0].bar + DT_PRG_COUNT); }
@@ -31,8 +29,7 @@ CHECK(record_has_every_field)
 {
     struct page_request request;
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     EXPECT_EQ(dma_request_page(REQUEST_READ | REQUEST_WRITE | REQUEST_LAST, P, VA, 3), DMA_DONE);
     EXPECT(UNTIL(smmu_page_request(&request)));
@@ -56,8 +53,7 @@ CHECK(groups_interleave)
 {
     struct page_request request;
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     EXPECT_EQ(dma_request_page(REQUEST_READ, P, VA, 1), DMA_DONE);
     EXPECT_EQ(dma_request_page(REQUEST_READ, P, VA + PAGE, 2), DMA_DONE);
@@ -72,8 +68,7 @@ CHECK(interrupt_comes_when_the_queue_was_empty_or_with_lo_on_last_requests)
 {
     struct page_request request;
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     EXPECT(smmu_irq(PRIQ_IRQEN));
     EXPECT_EQ(dma_request_page(REQUEST_READ, P, VA, 1), DMA_DONE);
@@ -94,8 +89,7 @@ CHECK(full_queue_answers_last_requests_with_success_until_the_overflow_is_acknow
 {
     struct page_request request;
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     for (uint32_t group = 0; group < ENTRIES; group++)
         EXPECT_EQ(dma_request_page(REQUEST_READ | REQUEST_LAST, P, VA, group), DMA_DONE);
@@ -123,8 +117,7 @@ CHECK(without_the_queue_or_translation_every_request_fails_without_pasid)
 {
     static const uint32_t enables[] = {SMMUEN | EVENTQEN | CMDQEN, PRIQEN | EVENTQEN | CMDQEN};
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     for (unsigned i = 0; i < 2; i++) {
         smmu_start_services();
         EXPECT(smmu_enable(enables[i]));
@@ -136,8 +129,7 @@ CHECK(without_the_queue_or_translation_every_request_fails_without_pasid)
 
 CHECK(stop_markers_are_never_answered)
 {
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     EXPECT(smmu_enable(SMMUEN | EVENTQEN | CMDQEN));
     dma_start(&dma[0], 0, DMA_STOP_MARKER, P, 0, 0, 0);
@@ -151,8 +143,7 @@ CHECK(pri_resp_reaches_the_device_with_its_code_and_with_a_pasid_if_ssv)
     const uint64_t command = CMD_PRI_RESP | CMD_SID(SID);
     struct page_request request;
 
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     for (uint32_t group = 3; group <= 5; group++)
         EXPECT_EQ(dma_request_page(REQUEST_READ | REQUEST_LAST, P, VA, group), DMA_DONE);
@@ -169,8 +160,7 @@ CHECK(pri_resp_reaches_the_device_with_its_code_and_with_a_pasid_if_ssv)
 
 CHECK(pri_resp_with_translation_off_is_consumed_without_effect)
 {
-    if (!has_pri())
-        return;
+    NEEDS(IDR0_PRI);
     smmu_start_services();
     EXPECT(smmu_enable(EVENTQEN | CMDQEN));
     EXPECT(smmu_command(CMD_PRI_RESP | CMD_SID(SID), PRI_RESP(1, 2)));
