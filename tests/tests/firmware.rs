@@ -60,3 +60,19 @@ fn no_program_is_forgotten() {
     listed.sort_unstable();
     assert_eq!(found, listed);
 }
+
+/// The conformance list names every check, and none that does not exist.
+#[test]
+fn conformance_list_has_every_check() {
+    let path = sources().join("../../docs/smmuv3-conformance.md");
+    let list = std::fs::read_to_string(path).expect("the list");
+    let mut named: Vec<&str> = list.split('`').filter(|word| word.contains("::")).collect();
+    named.sort_unstable();
+    named.dedup();
+    let mut all: Vec<String> = PROGRAMS
+        .iter()
+        .flat_map(|program| checks(program).into_iter().map(move |name| format!("{program}::{name}")))
+        .collect();
+    all.sort();
+    assert_eq!(named, all);
+}

@@ -150,7 +150,7 @@ pub(crate) fn documents() -> Vec<Document> {
             file: "smmuv3.md",
             maps: vec![Map {
                 prefix: "SMMU_",
-                ..map::<SmmuReg>("SMMUv3", "SmmuReg", &["iommu/src"], live(smmu))
+                ..map::<SmmuReg>("SMMUv3", "SmmuReg", &["iommu/src", "firmware/tests"], live(smmu))
             }],
         },
         Document {

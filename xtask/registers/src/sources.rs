@@ -1,7 +1,7 @@
 //! What the sources say of a register: whether the model names it, and which tests do.
 //!
 //! Text, not syntax: a test is a function below `#[test]` up to the closing brace at its own indentation, as `rustfmt`
-//! leaves it. A test shows a register if it names it: by the declared name, by the constant that the tests have for its
+//! leaves it; in C it is a `CHECK` up to the closing brace at the start of a line. A test shows a register if it names it: by the declared name, by the constant that the tests have for its
 //! offset, or by the offset itself where tests write it so.
 
 use std::fs;
@@ -14,11 +14,13 @@ pub(crate) struct Test {
     pub(crate) name: String,
     /// Name of its file, without `.rs`; of its folder for `mod.rs` and `tests.rs`.
     pub(crate) module: String,
+    /// A check of a bare-metal program.
+    pub(crate) is_firmware: bool,
     pub(crate) body: String,
 }
 
-/// The Rust files at a path: itself, or all below it, in order.
-pub(crate) fn rust_files(path: &Path) -> Result<Vec<PathBuf>> {
+/// The Rust and C files at a path: itself, or all below it, in order.
+pub(crate) fn source_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
         return Ok(vec![path.into()]);
     }
@@ -26,8 +28,8 @@ pub(crate) fn rust_files(path: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
-        if path.is_dir() || path.extension().is_some_and(|extension| extension == "rs") {
-            files.extend(rust_files(&path)?);
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "rs" || extension == "c") {
+            files.extend(source_files(&path)?);
         }
     }
     files.sort();
@@ -38,7 +40,7 @@ pub(crate) fn rust_files(path: &Path) -> Result<Vec<PathBuf>> {
 pub(crate) fn read(root: &Path, paths: &[&str]) -> Result<Vec<(PathBuf, String)>> {
     let mut texts = Vec::new();
     for path in paths {
-        for file in rust_files(&root.join(path))? {
+        for file in source_files(&root.join(path))? {
             let text =
                 fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             texts.push((file, text));
@@ -63,6 +65,11 @@ pub(crate) fn tests(file: &Path, text: &str) -> Vec<Test> {
     let lines: Vec<&str> = text.lines().collect();
     let mut tests = Vec::new();
     for (at, line) in lines.iter().enumerate() {
+        if let Some(name) = line.strip_prefix("CHECK(").and_then(|rest| rest.strip_suffix(')')) {
+            let body: Vec<&str> = lines[at..].iter().copied().take_while(|l| *l != "}").collect();
+            let name = name.to_owned();
+            tests.push(Test { name, module: module(file), is_firmware: true, body: body.join("\n") });
+        }
         // Property tests have the attribute inside `proptest!`; a further attribute may follow.
         if line.trim() != "#[test]" {
             continue;
@@ -75,7 +82,7 @@ pub(crate) fn tests(file: &Path, text: &str) -> Vec<Test> {
         let name: String = declaration[3..].chars().take_while(|c| *c != '(' && *c != '<').collect();
         let end = format!("{indent}}}");
         let body: Vec<&str> = lines[at + start..].iter().copied().take_while(|l| *l != end).collect();
-        tests.push(Test { name, module: module(file), body: body.join("\n") });
+        tests.push(Test { name, module: module(file), is_firmware: false, body: body.join("\n") });
     }
     tests
 }
@@ -131,6 +138,13 @@ mod inner {
         assert_eq!(found[0].module, "gic");
         assert!(has_word(&found[0].body, "CR0") && !has_word(&found[1].body, "CR0"));
         assert!(has_word(&found[1].body, "CR0ACK"));
+    }
+
+    #[test]
+    fn checks_of_c_programs_are_tests() {
+        let found = tests(Path::new("firmware/tests/stalls.c"), "CHECK(one)\n{\n    r32(CR0);\n}\n");
+        assert_eq!((found[0].name.as_str(), found[0].module.as_str()), ("one", "stalls"));
+        assert!(found[0].is_firmware && has_word(&found[0].body, "CR0"));
     }
 
     #[test]

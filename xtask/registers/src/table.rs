@@ -9,8 +9,9 @@ use hw::regmap::{Access, RegisterInfo, Status};
 use crate::maps::{self, Map, Offsets};
 use crate::sources::{self, Test};
 
-/// Tests that a row names; of more it tells the number.
+/// Tests and checks that a row names; of more it tells the number.
 const MOST_TESTS: usize = 3;
+const MOST_CHECKS: usize = 2;
 /// Numbers below this are too common to name a register.
 const TELLING_OFFSET: u64 = 0x1000;
 
@@ -24,7 +25,7 @@ const LEGEND: &str = "\
 | Writable | the bits that software can change, or whose writing means something |
 | Reset | as a model that has just been made reads, with the default features; where reading needs more than that, as declared |
 | Status | modelled: behaves as its section says, as far as the features that are offered. partial: see the remark. storage: keeps what is written, and nothing depends on it. constant: always reads its reset value |
-| Tests | unit tests that name the register. A dash: none does |
+| Tests | unit tests, and in italics checks of `firmware/tests`, that name the register. A dash: none does |
 
 Status follows from the sources: a register that the model never names is storage or constant. Where the model names a
 register only to store it, its declaration says so.
@@ -168,12 +169,14 @@ fn row(map: &Map, known: &Known, info: &RegisterInfo) -> String {
     };
     let writable = if info.writable == 0 { "–".into() } else { literal(info.writable) };
     let tests = known.tests(map, info);
-    let mut shown: Vec<String> =
-        tests.iter().take(MOST_TESTS).map(|test| format!("`{}::{}`", test.module, test.name)).collect();
-    match tests.len() {
-        0 => shown.push("–".into()),
-        more if more > MOST_TESTS => shown.push(format!("{} more", more - MOST_TESTS)),
-        _ => {}
+    let (checks, units): (Vec<&Test>, Vec<&Test>) = tests.iter().partition(|test| test.is_firmware);
+    let as_shown = |test: &&Test| format!("`{}::{}`", test.module, test.name);
+    let mut shown: Vec<String> = units.iter().take(MOST_TESTS).map(as_shown).collect();
+    shown.extend(checks.iter().take(MOST_CHECKS).map(|check| format!("*{}*", as_shown(check))));
+    match tests.len() - shown.len() {
+        0 if shown.is_empty() => shown.push("–".into()),
+        0 => {}
+        more => shown.push(format!("{more} more")),
     }
     format!(
         "| {offset} | {name} | {} | {access} | {writable} | {} | {} | {} | {} | {} |",
