@@ -43,6 +43,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   warpvmm run --kernel Image --initrd initramfs.cpio
   warpvmm run --kernel Image --initrd i.gz --append 'console=ttyAMA0 hisi_zip.uacce_mode=1' --cpus 4
+  warpvmm run --kernel Image --initrd i.gz --accel zip:ats,zip
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 
 Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them.";
@@ -66,8 +67,15 @@ pub enum EngineChoice {
 /// An accelerator to put into the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Accel {
-    /// HiSilicon ZIP (deflate, zlib, gzip)
+    /// HiSilicon ZIP (deflate, zlib, gzip); accesses to missing pages stall in the SMMU
+    #[value(alias = "zip:stall")]
     Zip,
+    /// The same with a translation cache of its own (ATS); accesses to missing pages stall
+    #[value(name = "zip:ats")]
+    ZipAts,
+    /// The same with a translation cache that requests missing pages (ATS and PRI); nothing stalls
+    #[value(name = "zip:pri")]
+    ZipPri,
     /// No accelerator at all
     None,
 }
@@ -156,6 +164,9 @@ pub struct CompressArgs {
     /// Format of the compressed side
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub format: Format,
+    /// The accelerator, as for `warpvmm run`
+    #[arg(long, value_name = "KIND", default_value = "zip")]
+    pub accel: Accel,
     /// Replace OUT if it exists
     #[arg(long, short = 'f')]
     pub force: bool,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
+use devices::pci::AtcTotals;
 use devices::virtio::BlockBackend;
 use hw::Pa;
 
@@ -52,6 +53,8 @@ pub struct Stats {
     pub tlb_hits: u64,
     /// SMMU table walks.
     pub table_walks: u64,
+    /// What the accelerators' own translation caches did.
+    pub atc: AtcTotals,
 }
 
 /// How a run ended.
@@ -183,6 +186,8 @@ impl Machine {
             Reason::Guest(crate::engine::Exit::SystemReset) if panicked => Reason::Panic,
             other => other,
         };
-        Ok(Ended { reason, panicked, stats: board.stats(), console_error, console })
+        let stats = board.stats();
+        log::info!("at the end: {stats:?}");
+        Ok(Ended { reason, panicked, stats, console_error, console })
     }
 }

@@ -232,6 +232,7 @@ impl Machine {
         let zip = Zip::new(ZipWiring {
             stream: STREAM,
             dma: spaces.clone(),
+            translation: super::zip::Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
             workforce,

@@ -269,6 +269,52 @@ pub mod pasid {
     pub const PRIVILEGED_ENABLE: u32 = 1 << 2;
 }
 
+/// ATS extended capability (10.5.1).
+pub mod ats {
+    use super::{Field, ro, rw};
+    /// Extended capability ID.
+    pub const ID: u16 = 0x000f;
+    /// Bytes.
+    pub const LEN: u16 = 8;
+    /// 10.5.1.2
+    pub const CAPABILITY: Field = ro("ATS Capability", 0x4, 2);
+    /// 10.5.1.3: Smallest Translation Unit, Enable.
+    pub const CONTROL: Field = rw("ATS Control", 0x6, 2, 0x801f);
+    /// Capability: Invalidate Queue Depth 32, Page Aligned Request, Global Invalidate Supported.
+    pub const CAPABILITY_VALUE: u32 = 1 << 5 | 1 << 6;
+    /// Control.Enable
+    pub const ENABLE: u32 = 1 << 15;
+}
+
+/// Page Request extended capability (10.5.2).
+pub mod page_request {
+    use super::{Field, ro, rw, w1c};
+    /// Extended capability ID.
+    pub const ID: u16 = 0x0013;
+    /// Bytes.
+    pub const LEN: u16 = 0x10;
+    /// 10.5.2.2: Enable. Reset acts when it is written and reads as zero.
+    pub const CONTROL: Field = rw("Page Request Control", 0x4, 2, 0x1);
+    /// 10.5.2.3: Response Failure and Unexpected Page Request Group Index are cleared by writing ones.
+    pub const STATUS: Field = w1c("Page Request Status", 0x6, 2, 0x3);
+    /// 10.5.2.4
+    pub const CAPACITY: Field = ro("Outstanding Page Request Capacity", 0x8, 4);
+    /// 10.5.2.5
+    pub const ALLOCATION: Field = rw("Outstanding Page Request Allocation", 0xc, 4, 0xffff_ffff);
+    /// Control.Enable
+    pub const ENABLE: u32 = 1 << 0;
+    /// Control.Reset
+    pub const RESET: u32 = 1 << 1;
+    /// Status.Response Failure
+    pub const RESPONSE_FAILURE: u32 = 1 << 0;
+    /// Status.Unexpected Page Request Group Index
+    pub const UNEXPECTED_INDEX: u32 = 1 << 1;
+    /// Status.Stopped
+    pub const STOPPED: u32 = 1 << 8;
+    /// Status.PRG Response PASID Required
+    pub const PASID_REQUIRED: u32 = 1 << 15;
+}
+
 /// Access Control Services extended capability (7.7.11).
 pub mod acs {
     use super::{Field, ro, rw};

@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use hw::{DmaTag, StreamId};
 
 use super::bar::{Bar, Decoded};
-use super::caps::{self, Command, Field, PortType, acs, ari, bridge, express, header, msi, msix, pasid, pm};
+use super::caps::{
+    self, Command, Field, PortType, acs, ari, ats, bridge, express, header, msi, msix, page_request, pasid,
+    pm,
+};
 use super::interrupts::{MsixLayout, MsixState};
 
 /// Bytes of a configuration space.
@@ -47,6 +50,10 @@ pub struct Effects {
     pub decode_changed: bool,
     /// A function-level reset has begun: the registers are at their reset values, the function has to follow.
     pub reset: bool,
+    /// ATS or page requests may have been enabled or disabled: the function's translation cache has to follow.
+    pub services_changed: bool,
+    /// Page requests without answer are to be forgotten (10.5.2.2, Reset).
+    pub page_requests_reset: bool,
 }
 
 /// Told when a message that was held back by a mask can go: wakes the thread that will call
@@ -62,6 +69,8 @@ pub(super) struct Gates {
     open: AtomicU8,
     /// The requester ID; [`NO_REQUESTER`] before there is one.
     requester: AtomicU32,
+    /// Counts the changes of ATS Control.Enable: odd while it is set.
+    ats: AtomicU32,
     /// The port above, which also has to let requests through.
     upstream: OnceLock<Arc<Gates>>,
 }
@@ -70,7 +79,12 @@ const NO_REQUESTER: u32 = u32::MAX;
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { open: AtomicU8::new(0), requester: AtomicU32::new(NO_REQUESTER), upstream: OnceLock::new() }
+        Self {
+            open: AtomicU8::new(0),
+            requester: AtomicU32::new(NO_REQUESTER),
+            ats: AtomicU32::new(0),
+            upstream: OnceLock::new(),
+        }
     }
 }
 
@@ -103,6 +117,18 @@ impl Gates {
     pub(super) fn requester(&self) -> Option<StreamId> {
         let requester = self.requester.load(Ordering::Acquire);
         (requester != NO_REQUESTER).then_some(StreamId(requester))
+    }
+
+    /// Which enabling of ATS this is, since power-on; `None` while it is off.
+    pub(super) fn ats(&self) -> Option<u32> {
+        let changes = self.ats.load(Ordering::SeqCst);
+        (changes & 1 != 0).then_some(changes)
+    }
+
+    fn set_ats(&self, is_on: bool) {
+        if self.ats().is_some() != is_on {
+            self.ats.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     fn set(&self, command: Command, pasid_control: u32, is_on: bool) {
@@ -175,6 +201,19 @@ struct Layout {
     msi: Option<u16>,
     msix: Option<(u16, MsixLayout)>,
     pasid: Option<u16>,
+    ats: Option<u16>,
+    page_request: Option<u16>,
+}
+
+/// What software says about page requests (10.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequestControl {
+    /// Requests may be sent: Enable is set, Response Failure is not.
+    pub is_on: bool,
+    /// A request has failed: responses are ignored.
+    pub has_failed: bool,
+    /// Most requests without answer.
+    pub credits: u32,
 }
 
 pub(super) struct State {
@@ -270,6 +309,30 @@ impl ConfigSpace {
         self.layout.pasid.is_some_and(|base| self.register(base, &pasid::CONTROL) & pasid::ENABLE != 0)
     }
 
+    /// What software says about page requests; off, if there is no such capability.
+    #[must_use]
+    pub fn page_request_control(&self) -> PageRequestControl {
+        let Some(base) = self.layout.page_request else {
+            return PageRequestControl { is_on: false, has_failed: false, credits: 0 };
+        };
+        let state = self.lock();
+        let get = |field| state.registers.get(base, field);
+        let has_failed = get(&page_request::STATUS) & page_request::RESPONSE_FAILURE != 0;
+        let credits = get(&page_request::CAPACITY).min(get(&page_request::ALLOCATION));
+        let is_on = get(&page_request::CONTROL) & page_request::ENABLE != 0 && !has_failed;
+        PageRequestControl { is_on, has_failed, credits }
+    }
+
+    /// Sets bits of Page Request Status; Stopped only while Enable is clear.
+    pub fn set_page_request_status(&self, bits: u32) {
+        let Some(base) = self.layout.page_request else { return };
+        let mut state = self.lock();
+        let is_enabled = state.registers.get(base, &page_request::CONTROL) & page_request::ENABLE != 0;
+        let bits = if is_enabled { bits & !page_request::STOPPED } else { bits };
+        let status = state.registers.get(base, &page_request::STATUS);
+        state.registers.put(base, &page_request::STATUS, status | bits);
+    }
+
     /// The present value of a register; `base` is the offset of its capability, 0 for the header.
     #[must_use]
     pub fn register(&self, base: u16, field: &Field) -> u32 {
@@ -351,6 +414,7 @@ impl ConfigSpace {
             if may_reset && written(base, &express::DEVICE_CONTROL) & express::INITIATE_FLR != 0 {
                 self.reset_state(state);
                 effects.reset = true;
+                effects.services_changed = true;
                 effects.decode_changed = true;
                 return false;
             }
@@ -371,6 +435,20 @@ impl ConfigSpace {
         if self.layout.pasid.is_some_and(|base| holds(base, &pasid::CONTROL)) {
             self.update_gates(registers);
         }
+        if self.layout.ats.is_some_and(|base| holds(base, &ats::CONTROL)) {
+            self.update_gates(registers);
+            effects.services_changed = true;
+        }
+        if let Some(base) = self.layout.page_request.filter(|&base| holds(base, &page_request::CONTROL)) {
+            let was_enabled = old >> (8 * (page_request::CONTROL.offset % 4)) & page_request::ENABLE != 0;
+            let is_enabled = registers.get(base, &page_request::CONTROL) & page_request::ENABLE != 0;
+            if is_enabled && !was_enabled {
+                registers.put(base, &page_request::STATUS, page_request::PASID_REQUIRED);
+            }
+            effects.services_changed |= is_enabled != was_enabled;
+            effects.page_requests_reset |=
+                !is_enabled && written(base, &page_request::CONTROL) & page_request::RESET != 0;
+        }
         if ADDRESS_WORDS.contains(&word) {
             effects.decode_changed = true;
         }
@@ -388,6 +466,8 @@ impl ConfigSpace {
         let is_on = self.layout.pm.is_none_or(|base| registers.get(base, &pm::PMCSR) & 3 == 0);
         let pasid_control = self.layout.pasid.map_or(0, |base| registers.get(base, &pasid::CONTROL));
         self.gates.set(command, pasid_control, is_on);
+        let ats_control = self.layout.ats.map_or(0, |base| registers.get(base, &ats::CONTROL));
+        self.gates.set_ats(ats_control & ats::ENABLE != 0);
     }
 
     fn reset_state(&self, state: &mut State) {
@@ -691,6 +771,29 @@ impl ConfigBuilder {
         self.registers.declare(base, &pasid::CAPABILITY, offered | u32::from(width) << 8);
         self.registers.declare(base, &Field { writable: offered | 1, ..pasid::CONTROL }, 0);
         self.layout.pasid = Some(base);
+        self
+    }
+
+    /// Address translation services (10.5.1), for a function with an ATC.
+    #[must_use]
+    pub fn ats(mut self) -> Self {
+        let base = self.extended(ats::ID, 1, ats::LEN);
+        self.registers.declare(base, &ats::CAPABILITY, ats::CAPABILITY_VALUE);
+        self.registers.declare(base, &ats::CONTROL, 0);
+        self.layout.ats = Some(base);
+        self
+    }
+
+    /// Page requests (10.5.2), `capacity` of them without answer at most. Responses have to carry the PASID.
+    #[must_use]
+    pub fn page_requests(mut self, capacity: u32) -> Self {
+        let base = self.extended(page_request::ID, 1, page_request::LEN);
+        let status = page_request::STOPPED | page_request::PASID_REQUIRED;
+        self.registers.declare(base, &page_request::CONTROL, 0);
+        self.registers.declare(base, &page_request::STATUS, status);
+        self.registers.declare(base, &page_request::CAPACITY, capacity);
+        self.registers.declare(base, &page_request::ALLOCATION, 0);
+        self.layout.page_request = Some(base);
         self
     }
 

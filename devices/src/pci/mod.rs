@@ -2,10 +2,11 @@
 //!
 //! PCI Express Base 6.0. A function ([`PciFunction`]) owns a [`ConfigSpace`], which holds its BARs, capabilities,
 //! messages and gates; [`PciHost`] routes accesses to functions by what the guest programmed. Deliberately absent:
-//! INTx, expansion ROMs, links and their training, error messages (AER), ATS and page requests, SR-IOV.
+//! INTx, expansion ROMs, links and their training, error messages (AER), SR-IOV.
 
 use hw::{BusError, StreamId};
 
+pub mod atc;
 pub mod bar;
 mod bus_master;
 pub mod caps;
@@ -16,9 +17,10 @@ mod port;
 #[cfg(test)]
 mod tests;
 
+pub use atc::{Atc, AtcTotals, AtcWiring};
 pub use bar::Bar;
 pub use bus_master::BusMasterPort;
-pub use config::{ConfigBuilder, ConfigSpace, Effects, Identity, PendingWaker};
+pub use config::{ConfigBuilder, ConfigSpace, Effects, Identity, PageRequestControl, PendingWaker};
 pub use host::{AttachError, HostBridge, PciHost, Window};
 pub use interrupts::MsixLayout;
 pub use port::RootPort;

@@ -48,6 +48,7 @@ impl Machine {
         let zip = Zip::new(ZipWiring {
             stream: StreamId(8),
             dma: Arc::new(DirectPort::new(ram.clone(), msi.clone())),
+            translation: devices::hisi::zip::Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
             workforce: Arc::new(NoWorkforce),

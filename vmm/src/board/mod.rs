@@ -153,7 +153,7 @@ impl Board {
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
         bus.attach(map::PCI_MMIO64, pci.host().memory_window(map::PCI_MMIO64.base))?;
         bus.attach(map::PCI_IO, pci.host().io_window(0))?;
-        nodes.push(tree::pcie(pci.stalling_functions()));
+        nodes.push(tree::pcie(pci.described_functions(), pci.has_ats()));
 
         let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
         let cluster = Cluster::new(ClusterConfig {
@@ -234,6 +234,7 @@ impl Board {
             page_faults: smmu.retries,
             tlb_hits: smmu.tlb_hits,
             table_walks: smmu.walks,
+            atc: accel.atc,
         }
     }
 }

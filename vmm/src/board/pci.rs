@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
-use devices::hisi::zip::{Zip, ZipWiring};
-use devices::pci::{PciHost, requester_id};
+use devices::hisi::zip::{Translation, Zip, ZipWiring};
+use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DmaPort, Ram};
@@ -33,13 +33,16 @@ pub(crate) struct Plugged<'a> {
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
 }
 
-/// A function whose accesses may stall: what the device tree says of it.
+/// A function that the device tree has something to say about.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stalling {
+pub(crate) struct Described {
     /// The name of its node.
     pub(crate) name: &'static str,
     /// Device and function number on bus 0.
     pub(crate) devfn: u8,
+    /// Its accesses may stall. Where a node does not say so, they must not; without a node, Linux takes it for granted
+    /// of the accelerator.
+    pub(crate) can_stall: bool,
 }
 
 /// The functions behind the host.
@@ -48,7 +51,8 @@ pub(crate) struct PciDevices {
     zips: Vec<Arc<Zip>>,
     dma_tests: Vec<Arc<DmaTest>>,
     disks: Vec<Arc<VirtioPci>>,
-    stalling: Vec<Stalling>,
+    described: Vec<Described>,
+    has_ats: bool,
     crew: Arc<Crew>,
 }
 
@@ -57,6 +61,7 @@ pub(crate) struct PciDevices {
 pub(crate) struct AccelStats {
     pub(crate) commands: u64,
     pub(crate) busy_ns: u64,
+    pub(crate) atc: AtcTotals,
 }
 
 impl PciDevices {
@@ -85,22 +90,29 @@ impl PciDevices {
             slot << 3
         };
         let (mut zips, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut stalling = Vec::new();
+        let mut described = Vec::new();
         for accel in accels {
             match accel {
                 Accel::None => {}
-                Accel::Zip => {
+                Accel::Zip | Accel::ZipAts | Accel::ZipPri => {
+                    let agent = || Arc::clone(agent);
                     let devfn = next_devfn();
                     let zip = Zip::new(ZipWiring {
                         stream: requester_id(0, devfn),
                         dma: Arc::clone(port),
+                        translation: match accel {
+                            Accel::ZipAts => Translation::Ats(agent()),
+                            Accel::ZipPri => Translation::Pri(agent()),
+                            _ => Translation::Untranslated,
+                        },
                         clock: Arc::clone(clock),
                         alarms: Arc::clone(alarms),
                         workforce: crew.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                     });
                     host.attach(0, devfn, zip.clone()).context("the slot is free")?;
-                    stalling.push(Stalling { name: "accelerator", devfn });
+                    let can_stall = *accel != Accel::ZipPri;
+                    described.push(Described { name: "accelerator", devfn, can_stall });
                     zips.push(zip);
                 }
             }
@@ -116,7 +128,7 @@ impl PciDevices {
                         workforce: crew.clone(),
                     });
                     host.attach(0, devfn, dma_test.clone()).context("the slot is free")?;
-                    stalling.push(Stalling { name: "dma-test", devfn });
+                    described.push(Described { name: "dma-test", devfn, can_stall: true });
                     dma_tests.push(dma_test);
                 }
             }
@@ -128,16 +140,22 @@ impl PciDevices {
             host.attach(0, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }
-        Ok(Self { host, zips, dma_tests, disks, stalling, crew })
+        let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri));
+        Ok(Self { host, zips, dma_tests, disks, described, has_ats, crew })
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {
         &self.host
     }
 
-    /// Functions on bus 0 whose accesses may stall.
-    pub(crate) fn stalling_functions(&self) -> &[Stalling] {
-        &self.stalling
+    /// Functions on bus 0 that have nodes of their own.
+    pub(crate) fn described_functions(&self) -> &[Described] {
+        &self.described
+    }
+
+    /// Whether some function has a translation cache.
+    pub(crate) const fn has_ats(&self) -> bool {
+        self.has_ats
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {
@@ -146,6 +164,13 @@ impl PciDevices {
             let totals = zip.totals();
             sum.commands += totals.commands;
             sum.busy_ns += totals.busy_ns;
+            let atc = zip.atc_totals();
+            sum.atc.hits += atc.hits;
+            sum.atc.translation_requests += atc.translation_requests;
+            sum.atc.invalidations += atc.invalidations;
+            sum.atc.page_requests += atc.page_requests;
+            sum.atc.page_responses += atc.page_responses;
+            sum.atc.unexpected_responses += atc.unexpected_responses;
         }
         sum
     }

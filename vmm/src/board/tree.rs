@@ -5,7 +5,7 @@
 use devices::gic::virt_affinity;
 
 use crate::board::map::{self, Window, ppi, spi};
-use crate::board::pci::Stalling;
+use crate::board::pci::Described;
 use crate::boot::fdt::{EDGE, LEVEL, Node, PPI, SPI, Value, phandle};
 
 /// What `/chosen` tells the kernel.
@@ -174,8 +174,8 @@ pub(crate) fn smmu() -> Node {
         .cells("phandle", &[phandle::SMMU])
 }
 
-/// The PCI host, with a node for each function on bus 0 whose accesses may stall.
-pub(crate) fn pcie(stalling: &[Stalling]) -> Node {
+/// The PCI host, with nodes for functions on bus 0. `has_ats`: some have translation caches.
+pub(crate) fn pcie(described: &[Described], has_ats: bool) -> Node {
     let hi_lo = |v: u64| [(v >> 32) as u32, v as u32];
     let window = |space: u32, pci: u64, w: Window| -> Vec<u32> {
         [&[space][..], &hi_lo(pci), &hi_lo(w.base), &hi_lo(w.size)].concat()
@@ -212,12 +212,13 @@ pub(crate) fn pcie(stalling: &[Stalling]) -> Node {
         .cells("iommu-map", &[0, phandle::SMMU, 0, 0x1_0000])
         .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
         .cells("interrupt-map", &intx);
-    for &Stalling { name, devfn } in stalling {
-        node = node.child(
-            Node::new(format!("{name}@{:x},{:x}", devfn >> 3, devfn & 7))
-                .cells("reg", &[u32::from(devfn) << 8, 0, 0, 0, 0])
-                .flag("dma-can-stall"),
-        );
+    if has_ats {
+        node = node.flag("ats-supported");
+    }
+    for &Described { name, devfn, can_stall } in described {
+        let function = Node::new(format!("{name}@{:x},{:x}", devfn >> 3, devfn & 7))
+            .cells("reg", &[u32::from(devfn) << 8, 0, 0, 0, 0]);
+        node = node.child(if can_stall { function.flag("dma-can-stall") } else { function });
     }
     node
 }
@@ -229,9 +230,9 @@ mod tests {
     #[test]
     fn whole_tree_flattens_for_one_and_for_all_cpus() {
         for cpus in [1, 4, map::MAX_CPUS] {
-            let zip = Stalling { name: "accelerator", devfn: 8 };
+            let zip = Described { name: "accelerator", devfn: 8, can_stall: true };
             let chosen = Chosen { bootargs: "console=ttyAMA0", initrd: Some((1, 2)), seed: [1; 64] };
-            let parts = [gic(map::GICR), timer(), clock24mhz(), uart(), rtc(), smmu(), pcie(&[zip])];
+            let parts = [gic(map::GICR), timer(), clock24mhz(), uart(), rtc(), smmu(), pcie(&[zip], true)];
             let fdt = root(cpus, 1 << 30, &chosen, &parts).flatten().unwrap();
             assert!(fdt.len() < 64 << 10);
         }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use anyhow::Context;
 use devices::virtio::BlockBackend;
 
-use crate::cli::{Accel, CompressArgs, Format};
+use crate::cli::{CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
 use crate::compress::guest_files::GuestFiles;
 use crate::compress::output::Output;
@@ -64,7 +64,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         initrd: Some(guest.initrd),
         append: command_line(args, input_len),
         machine: args.machine.clone(),
-        accels: vec![Accel::Zip],
+        accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn BlockBackend>, Arc::new(out_disk)],
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },

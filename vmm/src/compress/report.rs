@@ -48,6 +48,16 @@ pub(crate) struct Report {
     pub tlb_hits: u64,
     /// SMMU translation table walks.
     pub table_walks: u64,
+    /// Translations that the accelerator had in its own cache.
+    pub atc_hits: u64,
+    /// Translation requests of the accelerator.
+    pub translation_requests: u64,
+    /// Invalidations of the accelerator's cache.
+    pub atc_invalidations: u64,
+    /// Pages that the accelerator requested.
+    pub page_requests: u64,
+    /// Answers to those requests.
+    pub page_responses: u64,
     /// The host's inflate agrees.
     pub verified: bool,
     /// Time that took.
@@ -88,6 +98,11 @@ impl Report {
             page_faults: stats.page_faults,
             tlb_hits: stats.tlb_hits,
             table_walks: stats.table_walks,
+            atc_hits: stats.atc.hits,
+            translation_requests: stats.atc.translation_requests,
+            atc_invalidations: stats.atc.invalidations,
+            page_requests: stats.atc.page_requests,
+            page_responses: stats.atc.page_responses,
             verified: true,
             verify_seconds: verify.as_secs_f64(),
             machine_seconds: machine.as_secs_f64(),
@@ -118,6 +133,17 @@ impl fmt::Display for Report {
             "  SMMU          {} page faults served, {} TLB hits, {} walks",
             self.page_faults, self.tlb_hits, self.table_walks
         )?;
+        if self.translation_requests != 0 {
+            writeln!(
+                f,
+                "  ATC           {} hits, {} translation requests, {} invalidations, {} page requests, {} answers",
+                self.atc_hits,
+                self.translation_requests,
+                self.atc_invalidations,
+                self.page_requests,
+                self.page_responses
+            )?;
+        }
         writeln!(f, "  verified      yes, with the host's inflate")?;
         writeln!(
             f,

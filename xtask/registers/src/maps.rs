@@ -137,6 +137,7 @@ pub(crate) fn documents() -> Vec<Document> {
     let zip = Zip::new(ZipWiring {
         stream: StreamId(8),
         dma,
+        translation: devices::hisi::zip::Translation::Untranslated,
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
         workforce: Arc::new(NoWorkforce),

@@ -19,6 +19,7 @@ mod tests;
 
 use std::sync::{Arc, Weak};
 
+use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
 use hw::{BusError, Clock, DmaPort, Requester, StreamId};
 
@@ -28,7 +29,9 @@ pub use stats::{Direction, Totals};
 
 use super::qm::{DOORBELL_BAR_BYTES, Limits, Messages, Qm, Wiring, Workforce};
 use crate::pci::caps::PortType;
-use crate::pci::{Bar, BusMasterPort, ConfigSpace, Identity, PciFunction, PendingWaker};
+use crate::pci::{
+    Atc, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker,
+};
 
 /// The engine's registers in BAR2; the rest is the queue manager's.
 const ENGINE_REGISTERS: std::ops::Range<u64> = 0x30_1000..0x30_a000;
@@ -41,6 +44,8 @@ pub struct ZipWiring {
     pub stream: StreamId,
     /// Its way to memory and to message doorbells.
     pub dma: Arc<dyn DmaPort>,
+    /// What it does about pages that are not there.
+    pub translation: Translation,
     /// Guest time.
     pub clock: Arc<dyn Clock>,
     /// Alarms in guest time.
@@ -51,9 +56,24 @@ pub struct ZipWiring {
     pub limits: Limits,
 }
 
+/// How the accelerator comes to addresses, and to pages that are not there.
+#[derive(Clone)]
+pub enum Translation {
+    /// It leaves both to the IOMMU: accesses stall.
+    Untranslated,
+    /// It caches translations of this agent; what is not there is left to the IOMMU.
+    Ats(Arc<dyn AtsPort>),
+    /// It caches translations of this agent, and requests pages.
+    Pri(Arc<dyn AtsPort>),
+}
+
+/// Page requests without answer: one for each queue that the board gives a thread.
+const PAGE_REQUESTS: u32 = 256;
+
 /// The accelerator's function.
 pub struct Zip {
     config: Arc<ConfigSpace>,
+    atc: Option<Arc<Atc>>,
     qm: Arc<Qm<ZipEngine>>,
 }
 
@@ -88,7 +108,7 @@ impl Zip {
     /// The accelerator after power-on, its control worker hired.
     #[must_use]
     pub fn new(wiring: ZipWiring) -> Arc<Self> {
-        let ZipWiring { stream, dma, clock, alarms, workforce, limits } = wiring;
+        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits } = wiring;
         let identity = Identity {
             vendor: 0x19e5,
             device: 0xa250,
@@ -103,18 +123,29 @@ impl Zip {
             .express(PortType::RcIntegratedEndpoint)
             .power_management()
             .msi(4)
-            .pasid(16, false, false)
-            .build();
-        let config = Arc::new(config);
+            .pasid(16, false, false);
+        let (config, agent) = match translation {
+            Translation::Untranslated => (config, None),
+            Translation::Ats(agent) => (config.ats(), Some(agent)),
+            Translation::Pri(agent) => (config.ats().page_requests(PAGE_REQUESTS), Some(agent)),
+        };
+        let config = Arc::new(config.build());
+        // Messages are never translated requests (PCIe Base, 10.1).
+        let untranslated = Arc::new(BusMasterPort::new(&config, Arc::clone(&dma)));
+        let messages = Arc::new(Msi { config: Arc::clone(&config), port: untranslated });
+        let atc = agent.map(|agent| {
+            let (config, port) = (Arc::clone(&config), Arc::clone(&dma));
+            Atc::new(AtcWiring { stream, config, port, agent })
+        });
+        let dma = atc.clone().map_or(dma, |atc| atc);
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
-        let messages = Arc::new(Msi { config: Arc::clone(&config), port: Arc::clone(&port) });
         let engine = ZipEngine::new(Arc::clone(&clock));
         let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits };
         let qm = Qm::new(engine, wiring.clone());
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
         let control = Arc::clone(&qm);
         wiring.workforce.hire(Box::new(move || control.run_control()));
-        Arc::new(Self { config, qm })
+        Arc::new(Self { config, atc, qm })
     }
 
     /// The queue manager, for owners that give it no threads and step it.
@@ -129,6 +160,12 @@ impl Zip {
         self.qm.engine().totals()
     }
 
+    /// What the translation cache has done so far; nothing, if there is none.
+    #[must_use]
+    pub fn atc_totals(&self) -> AtcTotals {
+        self.atc.as_ref().map_or_else(AtcTotals::default, |atc| atc.totals())
+    }
+
     /// Ends all workers; see [`Qm::shut_down`].
     pub fn shut_down(&self) {
         self.qm.shut_down();
@@ -138,6 +175,14 @@ impl Zip {
 impl PciFunction for Zip {
     fn config(&self) -> &ConfigSpace {
         &self.config
+    }
+
+    fn config_write(&self, offset: u64, data: &[u8]) -> Effects {
+        let effects = self.config.write(offset, data);
+        if let Some(atc) = &self.atc {
+            atc.config_written(&effects);
+        }
+        effects
     }
 
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
@@ -171,5 +216,8 @@ impl PciFunction for Zip {
     fn function_reset(&self) {
         self.qm.reset();
         self.qm.engine().reset();
+        if let Some(atc) = &self.atc {
+            atc.reset();
+        }
     }
 }

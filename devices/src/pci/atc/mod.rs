@@ -1,0 +1,358 @@
+//! The address translation cache of a function: a DMA port that asks a translation agent first (PCIe Base, chapter 10).
+//!
+//! While ATS is enabled in configuration space, an access looks in the cache, and for what is not there sends a
+//! Translation Request. With a translation it goes to memory translated. Without one it becomes an untranslated
+//! access, which may stall in the agent, or, where the function has the page request interface and it is on, asks for
+//! the pages and tries again. An access that hits takes no lock.
+//!
+//! Accesses are counted in from look-up to last byte, in bounded pieces. An invalidation begins a new age, takes entries
+//! out, and is complete when the accesses counted in before are out; none waits for software while it is counted in.
+//!
+//! Locks: the one of page requests comes after a waiter's; the configuration space's is a leaf. None is held while the
+//! agent is called. Deliberately absent: STUs above 4 KiB (the agent's ranges are exact), translated pins.
+
+mod cache;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use hw::ats::{
+    AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, TranslationRequest,
+};
+use hw::{Dir, DmaFault, DmaPort, Iova, Pa, Pinned, Requester, StreamId};
+use tcache::{Age, AtomicCounter, Inflight};
+
+use self::cache::{Found, Need, Translations};
+use self::pages::{Answer, Pages};
+use super::config::{ConfigSpace, Effects, Gates};
+
+/// Bytes after which an access lets invalidations pass.
+const PIECE_BYTES: u64 = 64 * 1024;
+
+/// Pages in one group of requests.
+const GROUP_PAGES: u32 = 8;
+
+/// How often one page is asked for before its access is aborted: software that says Success each time and maps
+/// nothing does not hold the function.
+const MOST_ROUNDS: u32 = 32;
+
+/// What a function gives its ATC.
+pub struct AtcWiring {
+    /// The function's requester ID.
+    pub stream: StreamId,
+    /// The function's configuration space, with the ATS capability and perhaps the page request interface.
+    pub config: Arc<ConfigSpace>,
+    /// The way of untranslated accesses.
+    pub port: Arc<dyn DmaPort>,
+    /// The translation agent.
+    pub agent: Arc<dyn AtsPort>,
+}
+
+#[derive(Debug, Default)]
+struct Tallies {
+    hits: AtomicCounter,
+    requests: AtomicCounter,
+}
+
+/// What an ATC has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtcTotals {
+    /// Pieces of accesses whose translation was in the cache.
+    pub hits: u64,
+    /// Translation Requests: the misses.
+    pub translation_requests: u64,
+    /// Invalidate Requests.
+    pub invalidations: u64,
+    /// Page Requests, stop markers not counted.
+    pub page_requests: u64,
+    /// PRG Responses.
+    pub page_responses: u64,
+    /// PRG Responses to nothing that was asked.
+    pub unexpected_responses: u64,
+}
+
+/// The cache, as a port and as an endpoint.
+pub struct Atc {
+    stream: StreamId,
+    gates: Arc<Gates>,
+    port: Arc<dyn DmaPort>,
+    agent: Arc<dyn AtsPort>,
+    pages: Pages,
+    translations: Translations,
+    age: Age,
+    inflight: Inflight<Tallies>,
+    /// The enabling of ATS under which the agent refused to serve.
+    refused: AtomicU32,
+    invalidations: AtomicU64,
+}
+
+/// Where one piece of an access goes.
+enum Way {
+    Translated(Pa),
+    Untranslated(Iova),
+}
+
+/// What a Translation Request came to.
+enum Reply {
+    Granted(Found),
+    Denied,
+    /// To be used without translation.
+    Untranslated,
+}
+
+impl Atc {
+    /// An empty cache, attached to the agent.
+    #[must_use]
+    pub fn new(wiring: AtcWiring) -> Arc<Self> {
+        let AtcWiring { stream, config, port, agent } = wiring;
+        let atc = Arc::new(Self {
+            stream,
+            gates: Arc::clone(config.gates()),
+            port,
+            pages: Pages::new(config, Arc::clone(&agent)),
+            agent,
+            translations: Translations::new(),
+            age: Age::default(),
+            inflight: Inflight::default(),
+            refused: AtomicU32::new(0),
+            invalidations: AtomicU64::new(0),
+        });
+        let endpoint: Weak<Self> = Arc::downgrade(&atc);
+        atc.agent.attach(stream, endpoint);
+        atc
+    }
+
+    /// Follows a write to the function's configuration space.
+    pub fn config_written(&self, effects: &Effects) {
+        if effects.reset || effects.page_requests_reset {
+            self.pages.forget();
+        }
+        if effects.services_changed {
+            self.pages.changed();
+            // What was under way with translations of an enabling that is over has ended when the write has.
+            self.inflight.drain(&self.age);
+        }
+    }
+
+    /// The function's reset: nothing is cached (its configuration space has been reset), and nobody waits.
+    pub fn reset(&self) {
+        self.pages.forget();
+        self.inflight.drain(&self.age);
+    }
+
+    /// Numbers so far.
+    #[must_use]
+    pub fn totals(&self) -> AtcTotals {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.pages.counts;
+        let mut totals = AtcTotals {
+            invalidations: get(&self.invalidations),
+            page_requests: get(&counts.requests),
+            page_responses: get(&counts.responses),
+            unexpected_responses: get(&counts.unexpected),
+            ..AtcTotals::default()
+        };
+        for tally in self.inflight.locals() {
+            totals.hits += tally.hits.get();
+            totals.translation_requests += tally.requests.get();
+        }
+        totals
+    }
+
+    /// The enabling of ATS under which translations may be used and asked for.
+    fn enabling(&self) -> Option<u32> {
+        self.gates.ats().filter(|&enabling| self.refused.load(Ordering::Relaxed) != enabling)
+    }
+
+    /// Asks the agent, for an access that is counted in and asks from `asked` on.
+    #[cold]
+    fn request(
+        &self,
+        enabling: u32,
+        who: &Requester,
+        at: Iova,
+        need: Need,
+        asked: u64,
+    ) -> Result<Reply, DmaFault> {
+        let no_write = need != Need::Write;
+        let reply =
+            self.agent.request_translation(&TranslationRequest { tag: who.tag, address: at, no_write });
+        match reply {
+            Ok(translation) => {
+                let Some(found) = Found::of(&translation) else {
+                    return Ok(if translation.untranslated_only {
+                        Reply::Untranslated
+                    } else {
+                        Reply::Denied
+                    });
+                };
+                self.translations.insert(enabling, &who.tag, at, asked, &self.age, found);
+                Ok(if found.allows(need) { Reply::Granted(found) } else { Reply::Denied })
+            }
+            Err(AtsRefusal::UnsupportedRequest) => {
+                log::debug!("{:?}: the agent does not translate; ATS is not used any more", self.stream);
+                self.refused.store(enabling, Ordering::Relaxed);
+                Ok(Reply::Untranslated)
+            }
+            Err(AtsRefusal::CompleterAbort) => Err(DmaFault::Aborted(at)),
+        }
+    }
+
+    /// Consecutive pages from `at` on that an access of `len` bytes needs and that are not there.
+    fn missing_pages(&self, enabling: u32, who: &Requester, at: Iova, len: u64, need: Need) -> u32 {
+        let last = at.0.saturating_add(len - 1) >> 12;
+        let in_access = last - (at.0 >> 12) + 1;
+        let candidates = in_access.min(GROUP_PAGES.into()) as u32;
+        let access = self.inflight.enter();
+        let asked = self.age.now();
+        let is_missing = |nth: &u32| {
+            let page = Iova((at.0 & !0xfff) + (u64::from(*nth) << 12));
+            access.add(&access.local().requests, 1);
+            matches!(self.request(enabling, who, page, need, asked), Ok(Reply::Denied))
+        };
+        1 + (1..candidates).take_while(is_missing).count() as u32
+    }
+
+    /// Makes an access: `go` moves the bytes of a range of the buffer one way or the other.
+    #[inline]
+    fn access(
+        &self,
+        who: &Requester,
+        at: Iova,
+        len: usize,
+        dir: Dir,
+        mut go: impl FnMut(Way, Range<usize>) -> Result<(), DmaFault>,
+    ) -> Result<(), DmaFault> {
+        let need = match dir {
+            Dir::Write => Need::Write,
+            Dir::Read if who.tag.execute && who.tag.pasid.is_some() => Need::Execute,
+            Dir::Read => Need::Read,
+        };
+        let mut done = 0;
+        let mut rounds = 0;
+        while done < len {
+            if who.waiter.is_cancelled() {
+                return Err(DmaFault::Cancelled);
+            }
+            let Some(here) = at.0.checked_add(done as u64).map(Iova) else {
+                return Err(DmaFault::Aborted(at));
+            };
+            let access = self.inflight.enter();
+            // After the access is counted in: a write that disables ATS waits for it.
+            let Some(enabling) = self.enabling() else {
+                drop(access);
+                return go(Way::Untranslated(here), done..len);
+            };
+            let asked = self.age.now();
+            let reply = match self.translations.get(enabling, &who.tag, here, need) {
+                Some(found) => {
+                    access.add(&access.local().hits, 1);
+                    Reply::Granted(found)
+                }
+                None => {
+                    access.add(&access.local().requests, 1);
+                    self.request(enabling, who, here, need, asked)?
+                }
+            };
+            let end_after = |bytes: u64| len.min(done + bytes.min(PIECE_BYTES) as usize);
+            match reply {
+                Reply::Granted(found) => {
+                    let (pa, bytes) = found.place(here);
+                    let end = end_after(bytes);
+                    go(Way::Translated(pa), done..end).map_err(|fault| at_iova(fault, pa, here))?;
+                    done = end;
+                    rounds = 0;
+                    continue;
+                }
+                Reply::Untranslated => drop(access),
+                Reply::Denied => {
+                    drop(access);
+                    match self.ask_for_pages(enabling, who, here, (len - done) as u64, dir, need)? {
+                        Answer::Success if rounds < MOST_ROUNDS => {
+                            rounds += 1;
+                            continue;
+                        }
+                        Answer::Success | Answer::Refused => return Err(DmaFault::Aborted(here)),
+                        Answer::Off => {}
+                    }
+                }
+            }
+            // One page without translation; perhaps it stalls.
+            let end = end_after(0x1000 - here.0 % 0x1000);
+            go(Way::Untranslated(here), done..end)?;
+            done = end;
+        }
+        Ok(())
+    }
+
+    /// What a driver maps for the function itself is there; only a process's pages are asked for.
+    #[cold]
+    fn ask_for_pages(
+        &self,
+        enabling: u32,
+        who: &Requester,
+        at: Iova,
+        len: u64,
+        dir: Dir,
+        need: Need,
+    ) -> Result<Answer, DmaFault> {
+        if who.tag.pasid.is_none() || !self.pages.is_on() {
+            return Ok(Answer::Off);
+        }
+        let pages = self.missing_pages(enabling, who, at, len, need);
+        self.pages.ask(who, at, pages, dir)
+    }
+}
+
+/// A fault at a translated address, told at the address that the device knows.
+#[cold]
+fn at_iova(fault: DmaFault, pa: Pa, here: Iova) -> DmaFault {
+    match fault {
+        DmaFault::Aborted(at) => DmaFault::Aborted(Iova(here.0.wrapping_add(at.0.wrapping_sub(pa.0)))),
+        DmaFault::Cancelled => DmaFault::Cancelled,
+    }
+}
+
+impl DmaPort for Atc {
+    fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
+        self.access(who, at, out.len(), Dir::Read, |way, range| {
+            let Some(piece) = out.get_mut(range) else { return Ok(()) };
+            match way {
+                Way::Translated(pa) => self.agent.read_translated(who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.read(who, here, piece),
+            }
+        })
+    }
+
+    fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        self.access(who, at, data.len(), Dir::Write, |way, range| {
+            let Some(piece) = data.get(range) else { return Ok(()) };
+            match way {
+                Way::Translated(pa) => self.agent.write_translated(who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.write(who, here, piece),
+            }
+        })
+    }
+
+    /// Untranslated, which is always allowed.
+    fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
+        self.port.pin(who, at, len, dir)
+    }
+}
+
+impl AtsEndpoint for Atc {
+    fn invalidate(&self, request: &InvalidateRequest, tag: InvalidateTag) {
+        self.invalidations.fetch_add(1, Ordering::Relaxed);
+        self.translations.invalidate(self.gates.ats(), &self.age, request);
+        self.inflight.drain(&self.age);
+        self.agent.invalidate_completed(self.stream, tag);
+    }
+
+    fn page_response(&self, response: &PageResponse) {
+        self.pages.response(response);
+    }
+}

@@ -1,0 +1,1 @@
+//! The cache with an agent that is played by the test.
