@@ -183,3 +183,15 @@ fn wrong_command_lines_are_usage_errors() {
         Run::new(args).finish().expect_status(2);
     }
 }
+
+/// The vendor's other functions have a driver; it must not take this one.
+#[test]
+fn linux_sees_the_dma_test_device_and_leaves_it_alone() {
+    Run::job("test -e /sys/bus/pci/devices/0000:00:02.0/iommu_group -a ! -e /sys/bus/pci/devices/0000:00:02.0/driver")
+        .args(&["--device", "dma-test"])
+        .finish()
+        .expect_status(0)
+        .expect_console("pci 0000:00:02.0: [1af4:10f0] type 00 class 0xff0000")
+        .expect_console("warp: exit status 0")
+        .expect_console_without("WARNING:");
+}

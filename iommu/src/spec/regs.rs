@@ -45,10 +45,10 @@ hw::register_map! {
         SMMU_EVENTQ_IRQ_CFG1   @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3.31";
         SMMU_EVENTQ_IRQ_CFG2   @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3.32", Storage;
         // The page request queue's are RAZ/WI without IDR0.PRI.
-        SMMU_PRIQ_BASE         @ 0x0_00c0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3";
-        SMMU_PRIQ_IRQ_CFG0     @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3";
-        SMMU_PRIQ_IRQ_CFG1     @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3";
-        SMMU_PRIQ_IRQ_CFG2     @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3";
+        SMMU_PRIQ_BASE         @ 0x0_00c0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.33";
+        SMMU_PRIQ_IRQ_CFG0     @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.34";
+        SMMU_PRIQ_IRQ_CFG1     @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3.35";
+        SMMU_PRIQ_IRQ_CFG2     @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3.36";
         SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.3";
         SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.3";
         SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.3";
