@@ -131,7 +131,11 @@ impl DmaTest {
             opcode::FILL | opcode::COPY | opcode::CHECK => self.go_through(job, &who, outcome)?,
             opcode::TRANSLATE..=opcode::STOP_MARKER => {
                 let ats = self.ats.as_deref().ok_or(Stop::BadCommand)?;
-                if !self.config.may_request(&who.tag) {
+                let is_enabled = match job.command.opcode() {
+                    opcode::PAGE_REQUEST | opcode::STOP_MARKER => self.config.page_request_control().is_on,
+                    _ => self.config.is_ats_enabled(),
+                };
+                if !is_enabled || !self.config.may_request(&who.tag) {
                     return Err(DmaFault::Aborted(Iova(job.address)).into());
                 }
                 self.ask_agent(ats, job, &who.tag, outcome)?;

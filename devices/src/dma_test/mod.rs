@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse};
+use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
 use hw::mmio::{read_words, write_words};
 use hw::regmap::RegisterMap;
 use hw::{BusError, DmaPort, DmaTag, Requester, StreamId, Waiter};
@@ -21,7 +21,7 @@ use self::command::{Job, Outcome};
 use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
 use crate::Workforce;
 use crate::bank::Bank;
-use crate::pci::caps::PortType;
+use crate::pci::caps::{PortType, page_request};
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker};
 
 /// Who the function is; `docs/dma-test.md` says why.
@@ -35,6 +35,8 @@ pub const IDENTITY: Identity = Identity {
 };
 /// Most Invalidate Requests that are held back: what an Invalidate Queue Depth of 0 promises.
 const HELD: usize = 32;
+/// Outstanding Page Request Capacity. Nothing here counts them: software sends each one itself.
+const PAGE_REQUESTS: u32 = 512;
 /// DT_FEATURES: ATS and page requests.
 const WITH_ATS: u32 = 0x300;
 
@@ -195,8 +197,12 @@ impl DmaTest {
             .express(PortType::RcIntegratedEndpoint)
             .power_management()
             .msi(CHANNELS as u8)
-            .pasid(20, true, true)
-            .build();
+            .pasid(20, true, true);
+        let config = match &ats {
+            Some(_) => config.ats().page_requests(PAGE_REQUESTS),
+            None => config,
+        };
+        let config = config.build();
         let device = Arc::new_cyclic(|me: &Weak<Self>| Self {
             port: BusMasterPort::new(&config, dma),
             config,
@@ -428,6 +434,9 @@ impl AtsEndpoint for DmaTest {
     }
 
     fn page_response(&self, response: &PageResponse) {
+        if response.code == PageResponseCode::ResponseFailure {
+            self.config.set_page_request_status(page_request::RESPONSE_FAILURE);
+        }
         let mut front = self.lock();
         front.count(DmaTestReg::DT_PRG_COUNT, 0);
         let info = u32::from(response.index.get()) | u32::from(response.code.bits()) << 12;
@@ -444,6 +453,10 @@ impl PciFunction for DmaTest {
 
     fn config_write(&self, offset: u64, data: &[u8]) -> Effects {
         let effects = self.config.write(offset, data);
+        if effects.services_changed {
+            // A page request is on its way no longer than its command takes; this counts only without Enable.
+            self.config.set_page_request_status(page_request::STOPPED);
+        }
         if !self.config.is_bus_master() {
             self.lock().give_up();
         }

@@ -180,6 +180,10 @@ impl Bench {
         bench.config(4, &[6, 0]);
         let pasid = bench.extended(0x1b);
         bench.config(pasid + 6, &[7, 0]);
+        if has_agent {
+            bench.config(bench.extended(0x0f) + 6, &[0, 0x80]);
+            bench.config(bench.extended(0x13) + 4, &[1, 0]);
+        }
         bench
     }
 
@@ -349,6 +353,30 @@ fn requests_need_bus_master_enable_and_pasid_enable() {
     bench.config(4, &[2, 0]);
     bench.w32(CH_TAG, 0);
     for opcode in [opcode::READ, opcode::TRANSLATE, opcode::READ_TRANSLATED] {
+        assert_eq!(bench.command(opcode, RAM, 4), DONE | ABORTED);
+    }
+}
+
+#[test]
+fn services_need_their_own_enables() {
+    let bench = Bench::new();
+    let (ats, page_request) = (bench.extended(0x0f), bench.extended(0x13));
+    bench.w32(CH_TAG, 0x8000_0001);
+    bench.config(ats + 6, &[0, 0]);
+    for opcode in [opcode::TRANSLATE, opcode::READ_TRANSLATED, opcode::WRITE_TRANSLATED] {
+        assert_eq!(bench.command(opcode, RAM, 4), DONE | ABORTED);
+    }
+    assert_eq!(bench.command(opcode::PAGE_REQUEST, RAM, 4), DONE);
+    // What fails ends page requests until software has cleared it.
+    let code = PageResponseCode::ResponseFailure;
+    bench.device.page_response(&PageResponse { pasid: None, index: PrgIndex::new(0), code });
+    assert_eq!(bench.dword(page_request + 4) >> 16 & 0x103, 1);
+    assert_eq!(bench.command(opcode::PAGE_REQUEST, RAM, 4), DONE | ABORTED);
+    bench.config(page_request + 6, &[1, 0]);
+    assert_eq!(bench.command(opcode::PAGE_REQUEST, RAM, 4), DONE);
+    bench.config(page_request + 4, &[0, 0]);
+    assert_eq!(bench.dword(page_request + 4) >> 16 & 0x103, 0x100, "stopped");
+    for opcode in [opcode::PAGE_REQUEST, opcode::STOP_MARKER] {
         assert_eq!(bench.command(opcode, RAM, 4), DONE | ABORTED);
     }
 }

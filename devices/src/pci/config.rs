@@ -309,6 +309,12 @@ impl ConfigSpace {
         self.layout.pasid.is_some_and(|base| self.register(base, &pasid::CONTROL) & pasid::ENABLE != 0)
     }
 
+    /// ATS Control.Enable (10.5.1.3).
+    #[must_use]
+    pub fn is_ats_enabled(&self) -> bool {
+        self.gates.ats().is_some()
+    }
+
     /// What software says about page requests; off, if there is no such capability.
     #[must_use]
     pub fn page_request_control(&self) -> PageRequestControl {

@@ -52,7 +52,7 @@ impl AtsPort for Agent {
     fn invalidate_completed(&self, _: StreamId, _: InvalidateTag) {}
 }
 
-/// What a driver does first: bus master, PASIDs, messages.
+/// What a driver does first: bus master, PASIDs, messages, translation services.
 fn bring_up(device: &DmaTest) {
     let dword = |at: u64| {
         let mut data = [0; 4];
@@ -70,8 +70,15 @@ fn bring_up(device: &DmaTest) {
     }
     let mut at = 0x100;
     while at != 0 {
-        if dword(at) & 0xffff == 0x1b {
-            let _ = device.config_write(at + 6, &[7, 0]);
+        // ATS, page requests, PASID.
+        let enable: Option<(u64, [u8; 2])> = match dword(at) & 0xffff {
+            0x0f => Some((6, [0, 0x80])),
+            0x13 => Some((4, [1, 0])),
+            0x1b => Some((6, [7, 0])),
+            _ => None,
+        };
+        if let Some((offset, value)) = enable {
+            let _ = device.config_write(at + offset, &value);
         }
         at = u64::from(dword(at) >> 20);
     }

@@ -140,7 +140,8 @@ impl PciDevices {
             host.attach(0, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }
-        let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri));
+        let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri))
+            || !dma_tests.is_empty();
         Ok(Self { host, zips, dma_tests, disks, described, has_ats, crew })
     }
 
