@@ -92,6 +92,7 @@ impl Waiter {
     }
 
     /// Whether the requester has given up.
+    #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::SeqCst)

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{
-    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileMemory,
+    Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MemoryRegionAddress, VolatileMemory,
 };
 
 use crate::Pa;
@@ -106,12 +107,27 @@ impl Ram {
         usize::try_from(len).is_ok_and(|len| self.mem.check_range(GuestAddress(pa.0), len))
     }
 
+    /// The region that holds all of `[pa, pa + len)`, as it nearly always is.
+    // A region starts and ends at a page, so an aligned word is never in two.
+    #[inline]
+    fn region_of(&self, pa: Pa, len: usize) -> Option<(&GuestRegionMmap<WriteWatch>, MemoryRegionAddress)> {
+        // A machine has one or two regions: a look at each is the fastest search.
+        self.mem.iter().find_map(|region| {
+            let at = pa.0.checked_sub(region.start_addr().raw_value())?;
+            let fits = at.checked_add(len as u64).is_some_and(|end| end <= region.len());
+            fits.then_some((region, MemoryRegionAddress(at)))
+        })
+    }
+
     /// Copies bytes out of RAM.
     ///
     /// # Errors
     /// [`NotRam`]; `out` may then hold anything.
     pub fn read(&self, pa: Pa, out: &mut [u8]) -> Result<(), NotRam> {
         let len = out.len();
+        if let Some((region, at)) = self.region_of(pa, len) {
+            return region.read_slice(out, at).map_err(|_| NotRam { pa, len });
+        }
         if !self.mem.check_range(GuestAddress(pa.0), len) {
             return Err(NotRam { pa, len });
         }
@@ -124,6 +140,9 @@ impl Ram {
     /// [`NotRam`], and nothing was written.
     pub fn write(&self, pa: Pa, data: &[u8]) -> Result<(), NotRam> {
         let len = data.len();
+        if let Some((region, at)) = self.region_of(pa, len) {
+            return region.write_slice(data, at).map_err(|_| NotRam { pa, len });
+        }
         if !self.mem.check_range(GuestAddress(pa.0), len) {
             return Err(NotRam { pa, len });
         }
@@ -135,10 +154,9 @@ impl Ram {
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
     pub fn load_u64(&self, pa: Pa) -> Result<u64, NotRam> {
-        self.mem
-            .load(GuestAddress(pa.0), Ordering::Acquire)
-            .map(u64::from_le)
-            .map_err(|_| NotRam { pa, len: 8 })
+        let wrong = NotRam { pa, len: 8 };
+        let (region, at) = self.region_of(pa, 8).ok_or(wrong)?;
+        region.load(at, Ordering::Acquire).map(u64::from_le).map_err(|_| wrong)
     }
 
     /// Stores an aligned little-endian doubleword, single-copy atomic, with release ordering.
@@ -146,9 +164,9 @@ impl Ram {
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
     pub fn store_u64(&self, pa: Pa, value: u64) -> Result<(), NotRam> {
-        self.mem
-            .store(value.to_le(), GuestAddress(pa.0), Ordering::Release)
-            .map_err(|_| NotRam { pa, len: 8 })
+        let wrong = NotRam { pa, len: 8 };
+        let (region, at) = self.region_of(pa, 8).ok_or(wrong)?;
+        region.store(value.to_le(), at, Ordering::Release).map_err(|_| wrong)
     }
 
     /// Loads an aligned little-endian word, single-copy atomic, with acquire ordering.
@@ -156,10 +174,9 @@ impl Ram {
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
     pub fn load_u32(&self, pa: Pa) -> Result<u32, NotRam> {
-        self.mem
-            .load(GuestAddress(pa.0), Ordering::Acquire)
-            .map(u32::from_le)
-            .map_err(|_| NotRam { pa, len: 4 })
+        let wrong = NotRam { pa, len: 4 };
+        let (region, at) = self.region_of(pa, 4).ok_or(wrong)?;
+        region.load(at, Ordering::Acquire).map(u32::from_le).map_err(|_| wrong)
     }
 
     /// Stores an aligned little-endian word, single-copy atomic, with release ordering.
@@ -167,9 +184,9 @@ impl Ram {
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
     pub fn store_u32(&self, pa: Pa, value: u32) -> Result<(), NotRam> {
-        self.mem
-            .store(value.to_le(), GuestAddress(pa.0), Ordering::Release)
-            .map_err(|_| NotRam { pa, len: 4 })
+        let wrong = NotRam { pa, len: 4 };
+        let (region, at) = self.region_of(pa, 4).ok_or(wrong)?;
+        region.store(value.to_le(), at, Ordering::Release).map_err(|_| wrong)
     }
 
     /// Replaces an aligned little-endian doubleword if it still is `expected`: how a walker sets an access flag.

@@ -1,4 +1,5 @@
-//! What translation costs: a TLB hit, a walk of four levels, and a large copy beside the same copy without an SMMU.
+//! What translation costs: a TLB hit, a walk of four levels, a large copy beside the same copy without an SMMU; and that
+//! it does not depend on how much there is.
 
 #![allow(missing_docs, reason = "`criterion_group!` makes undocumented items")]
 
@@ -74,6 +75,12 @@ fn small_accesses(c: &mut Criterion) {
         b.iter(|| smmu.read(&who, Iova(black_box(0x1008)), &mut out));
     });
     let mut page = 0;
+    group.bench_function("without SMMU, 256 pages in turn", |b| {
+        b.iter(|| {
+            page = (page + 1) % 256;
+            direct.read(&who, Iova(DATA + (page << 12)), &mut out)
+        });
+    });
     group.bench_function("TLB hit, 256 pages in turn", |b| {
         b.iter(|| {
             page = (page + 1) % 256;
@@ -122,5 +129,74 @@ fn large_copies(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, small_accesses, walks, large_copies);
+/// Many streams, PASIDs and pages at once: what a hit costs must not depend on how many there are.
+fn many(c: &mut Criterion) {
+    let (smmu, ram, who) = set_up();
+    let put = |pa: u64, dword: u64| ram.store_u64(Pa(pa), dword).expect("in RAM");
+    // Two-level context tables for 2^17 PASIDs, which all share one table of pages; ASIDs differ.
+    let (l1, leaves) = (RAM + 0x200_0000, RAM + 0x280_0000);
+    for leaf in 0..128u64 {
+        put(l1 + 8 * leaf, (leaves + (leaf << 16)) | 1);
+    }
+    for pasid in 0..1u64 << 17 {
+        put(leaves + 64 * pasid, (pasid & 0xffff) << 48 | 0xe205_c000_3510);
+        put(leaves + 64 * pasid + 8, PGD);
+    }
+    let mut group = c.benchmark_group("hit among many");
+    let mut out = [0; 8];
+    // Streams 1 to 1023 share those contexts.
+    for sid in 1..1024u64 {
+        put(STRTAB + 0x40_0000 + 64 * sid, 17 << 59 | l1 | 2 << 4 | 5 << 1 | 1);
+        put(STRTAB + 0x40_0000 + 64 * sid + 8, 0xd6);
+    }
+    smmu.mmio_write(0x20, &[0, 0, 0, 0]).expect("a register");
+    smmu.mmio_write(0x80, &(STRTAB + 0x40_0000).to_le_bytes()).expect("a register");
+    smmu.mmio_write(0x88, &[10, 0, 0, 0]).expect("a register");
+    smmu.mmio_write(0x20, &[1, 0, 0, 0]).expect("a register");
+    let requester = |sid: u32, pasid: u32| Requester {
+        tag: DmaTag::process(StreamId(sid), Pasid::new(pasid).expect("20 bits")),
+        waiter: Arc::clone(&who.waiter),
+    };
+    for (streams, pasids) in [(1, 1), (1, 1_000), (1, 100_000), (1_000, 1), (1_000, 100)] {
+        // All of them are used; then one of them is measured.
+        for stream in 0..streams {
+            for pasid in 0..pasids {
+                let _ = smmu.read(&requester(1 + stream, 1 + pasid), Iova(0x1008), &mut out);
+            }
+        }
+        let one = requester(streams, pasids);
+        group.bench_function(format!("{streams} streams with {pasids} PASIDs"), |b| {
+            b.iter(|| smmu.read(&one, Iova(black_box(0x1008)), &mut out));
+        });
+    }
+    group.finish();
+}
+
+/// The same work on one thread and on two at once, each with its own pages: twice the bytes in the same time.
+fn threads(c: &mut Criterion) {
+    let (smmu, _, who) = set_up();
+    let work = |n: u64| {
+        let mut out = [0; 8];
+        for i in 0..100_000 {
+            let _ = black_box(smmu.read(&who, Iova((n * 64 + i % 64) << 12), &mut out));
+        }
+    };
+    let mut group = c.benchmark_group("100,000 hits per thread");
+    for count in [1u64, 2] {
+        group.throughput(Throughput::Elements(100_000 * count));
+        group.bench_function(format!("threads: {count}"), |b| {
+            b.iter(|| {
+                std::thread::scope(|scope| {
+                    for n in 1..count {
+                        scope.spawn(move || work(n));
+                    }
+                    work(0);
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, small_accesses, walks, large_copies, many, threads);
 criterion_main!(benches);

@@ -11,7 +11,7 @@
 //! | `registers` | MMIO, enables, acknowledgements |
 //! | `cmdq`, `eventq`, `queue` | the queues, interrupts, global errors |
 //! | `config`, `config_cache` | stream table and context descriptors |
-//! | `translate`, `stage2`, `tlb` | translation and what it remembers, in caches of the crate `tcache` |
+//! | `translate`, `stage2`, `tlb`, `memo` | translation and what it remembers, in caches of the crate `tcache` |
 //! | `stall` | stalled transactions |
 //! | `ats`, `translation_request` | endpoints with a translation cache: messages; requests and translated accesses |
 //! | `priq` | page requests |
@@ -32,6 +32,7 @@ mod config;
 mod config_cache;
 mod eventq;
 pub mod features;
+mod memo;
 mod port;
 mod priq;
 mod queue;

@@ -10,9 +10,10 @@ use hw::dma::write_physical;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::Smmu;
+use crate::memo::Memo;
 use crate::stall::{Stalled, Verdict};
 use crate::stats::{Access, count};
-use crate::translate::{Fault, Transaction};
+use crate::translate::{Fault, Mapping, Route, Transaction};
 
 /// Bytes after which an access lets invalidations pass.
 const PIECE_BYTES: u64 = 64 * 1024;
@@ -76,7 +77,8 @@ impl Smmu {
         }
     }
 
-    /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address.
+    /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address. Pages that lie
+    /// side by side in memory are one range.
     #[inline]
     fn access(
         &self,
@@ -90,31 +92,106 @@ impl Smmu {
         let mut done = 0;
         while done < len {
             let access = self.inflight.enter();
-            tx.address = at.0 + done as u64;
-            let route = match self.route(&access, &tx) {
-                Ok(route) => route,
-                Err(fault) => {
-                    self.fault(who, &tx, fault, access)?;
-                    continue;
-                }
-            };
             let piece_end = len.min(done + PIECE_BYTES as usize);
-            while done < piece_end {
-                tx.address = at.0 + done as u64;
-                let mapping = match self.translate(&access, &route, &tx) {
+            let mut route = None;
+            let mut fault = None;
+            // The bytes of the range that is not copied yet end at `found`.
+            let (mut start, mut found) = (Pa(0), done);
+            while found < piece_end {
+                tx.address = at.0 + found as u64;
+                let mapping = match self.find(&access, &mut route, &tx) {
                     Ok(mapping) => mapping,
-                    Err(fault) => {
-                        self.fault(who, &tx, fault, access)?;
+                    Err(found) => {
+                        fault = Some(found);
                         break;
                     }
                 };
-                let end = piece_end.min(done + mapping.len.min(PIECE_BYTES) as usize);
-                if copy(Pa(mapping.pa), done..end).is_err() {
-                    count(&self.stats.aborts);
-                    return Err(DmaFault::Aborted(Iova(tx.address)));
+                if start.0 + (found - done) as u64 != mapping.pa || found == done {
+                    self.copy(at, done..found, start, &mut copy)?;
+                    (start, done) = (Pa(mapping.pa), found);
                 }
-                done = end;
+                found = piece_end.min(found + mapping.len.min(PIECE_BYTES) as usize);
             }
+            self.copy(at, done..found, start, &mut copy)?;
+            done = found;
+            if let Some(fault) = fault {
+                self.fault(who, &tx, fault, access)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the first byte of a transaction goes, by the shortest way. The route is found when it is needed.
+    #[inline]
+    fn find(
+        &self,
+        access: &Access<'_>,
+        route: &mut Option<Route>,
+        tx: &Transaction,
+    ) -> Result<Mapping, Fault> {
+        let memo = access.own().map(|own| &own.memo);
+        if let Some(memo) = memo
+            && let Some(mapping) =
+                memo.get(route.as_ref().map_or_else(|| self.age.now(), |route| route.age), tx)
+        {
+            access.add(&access.local().tlb_hits, 1);
+            return Ok(mapping);
+        }
+        self.find_and_remember(access, memo, route, tx)
+    }
+
+    #[inline(never)]
+    fn find_and_remember(
+        &self,
+        access: &Access<'_>,
+        memo: Option<&Memo>,
+        route: &mut Option<Route>,
+        tx: &Transaction,
+    ) -> Result<Mapping, Fault> {
+        let route = match route {
+            Some(route) => route,
+            None => route.insert(self.route(access, tx)?),
+        };
+        let mapping = self.translate(access, route, tx)?;
+        if let Some(memo) = memo {
+            memo.put(route.age, tx, &mapping);
+        }
+        Ok(mapping)
+    }
+
+    #[inline]
+    fn copy(
+        &self,
+        at: Iova,
+        range: Range<usize>,
+        pa: Pa,
+        copy: &mut impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
+    ) -> Result<(), DmaFault> {
+        if range.is_empty() || copy(pa, range.clone()).is_ok() {
+            return Ok(());
+        }
+        self.nothing_there(at, range, pa, copy)
+    }
+
+    /// Part of a range of several pages is not RAM: what comes before it is transferred.
+    #[cold]
+    fn nothing_there(
+        &self,
+        at: Iova,
+        range: Range<usize>,
+        pa: Pa,
+        copy: &mut impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
+    ) -> Result<(), DmaFault> {
+        const PAGE: usize = 4096;
+        let mut done = range.start;
+        while done < range.end {
+            let here = pa.0 + (done - range.start) as u64;
+            let end = range.end.min(done + PAGE - here as usize % PAGE);
+            if copy(Pa(here), done..end).is_err() {
+                count(&self.stats.aborts);
+                return Err(DmaFault::Aborted(Iova(at.0 + done as u64)));
+            }
+            done = end;
         }
         Ok(())
     }

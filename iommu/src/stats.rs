@@ -4,15 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tcache::AtomicCounter;
 
+use crate::memo::Memo;
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 
-/// Counters of the fast road, kept with the count of accesses so that threads don't share them.
+/// What is kept for each thread, with its count of accesses: counters of the fast road, and what makes it fast.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
     pub(crate) tlb_hits: AtomicCounter,
     pub(crate) walks: AtomicCounter,
     pub(crate) config_fetches: AtomicCounter,
+    /// The thread's latest translations lie here too.
+    pub(crate) memo: Memo,
 }
 
 /// An access under way. Its translations stay good until it is dropped.

@@ -164,7 +164,7 @@ impl Mode {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     /// Everything found on this route is at least this new.
-    age: u64,
+    pub(crate) age: u64,
     /// `None` while translation is off and transactions pass.
     pub(crate) config: Option<StreamConfig>,
 }

@@ -145,6 +145,18 @@ impl<T> Inflight<T> {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
+    #[cold]
+    fn leave_shared(&self, inside: &AtomicU32) {
+        inside.fetch_sub(1, Ordering::SeqCst);
+        #[cfg(loom)]
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            // The lock orders this after a look that found the access and before the wait that follows it.
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.left.notify_all();
+        }
+    }
+
     /// What is kept for each thread.
     pub fn locals(&self) -> impl Iterator<Item = &T> {
         self.places.iter().map(|place| &place.local)
@@ -157,6 +169,13 @@ impl<T> Access<'_, T> {
     #[must_use]
     pub fn local(&self) -> &T {
         &self.place.local
+    }
+
+    /// The same, where it is written by this thread alone while the access is under way.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> Option<&T> {
+        (!self.is_shared).then_some(&self.place.local)
     }
 
     /// Adds to a counter in [`Self::local`], which nobody else adds to in another way. Exact, and cheap.
@@ -187,15 +206,8 @@ impl<T> Drop for Access<'_, T> {
         let inside = &self.place.inside[self.turn];
         if !self.is_shared {
             inside.store(inside.load(Ordering::Relaxed) - 1, Ordering::Release);
-            return;
-        }
-        inside.fetch_sub(1, Ordering::SeqCst);
-        #[cfg(loom)]
-        fence(Ordering::SeqCst);
-        if self.inflight.waiting.load(Ordering::SeqCst) != 0 {
-            // The lock orders this after a look that found the access and before the wait that follows it.
-            drop(self.inflight.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.inflight.left.notify_all();
+        } else {
+            self.inflight.leave_shared(inside);
         }
     }
 }

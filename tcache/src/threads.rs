@@ -16,12 +16,12 @@ static BOUND: AtomicUsize = AtomicUsize::new(0);
 const NOT_ASKED: usize = usize::MAX;
 const NONE_LEFT: usize = LIMIT;
 
-/// A thread's number, given back when the thread ends.
-struct Number(Cell<usize>);
+/// Gives a thread's number back when the thread ends.
+struct Return;
 
-impl Drop for Number {
+impl Drop for Return {
     fn drop(&mut self) {
-        let number = self.0.replace(NONE_LEFT);
+        let number = NUMBER.replace(NONE_LEFT);
         if number < LIMIT {
             TAKEN.fetch_and(!(1 << number), Ordering::SeqCst);
         }
@@ -29,24 +29,29 @@ impl Drop for Number {
 }
 
 thread_local! {
-    static NUMBER: Number = const { Number(Cell::new(NOT_ASKED)) };
+    // Has nothing to drop, so that reading it is a load and no more.
+    static NUMBER: Cell<usize> = const { Cell::new(NOT_ASKED) };
+    static RETURN: Return = const { Return };
 }
 
 /// The number of this thread, if it has one.
 #[inline]
 pub(crate) fn this_thread() -> Option<usize> {
-    let number = NUMBER.try_with(|number| match number.0.get() {
-        NOT_ASKED => {
-            let taken = take();
-            number.0.set(taken);
-            taken
-        }
-        number => number,
-    });
-    number.ok().filter(|&number| number < LIMIT)
+    match NUMBER.get() {
+        number if number < LIMIT => Some(number),
+        NOT_ASKED => ask(),
+        _ => None,
+    }
 }
 
 #[cold]
+fn ask() -> Option<usize> {
+    // Registers the return; a thread that is ending already gets no number.
+    let taken = RETURN.try_with(|_| take()).unwrap_or(NONE_LEFT);
+    NUMBER.set(taken);
+    (taken < LIMIT).then_some(taken)
+}
+
 fn take() -> usize {
     let lowest_free = |taken: u64| taken.checked_add(1).map(|next| taken | next);
     match TAKEN.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lowest_free) {
