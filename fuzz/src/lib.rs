@@ -34,6 +34,7 @@ macro_rules! targets {
 
 targets! {
     smmu: "SMMUv3: registers, commands, tables in memory, DMA of several streams and PASIDs",
+    ats: "ATS and page requests: a function with a translation cache behind the SMMU, hostile answers",
     gic: "GICv3 and ITS: registers, CPU interface, commands, tables in memory, messages, wires",
     pci: "PCI: configuration space, BARs, ECAM and windows",
     dma_test: "DMA test device: registers, commands, invalidations and responses",

@@ -72,6 +72,21 @@ fn gzip_output_is_accepted_by_gzip_and_the_report_tells_what_happened() {
 }
 
 #[test]
+fn translation_cache_of_the_accelerator_serves_a_file() {
+    let folder = Folder::new();
+    let data = test_data(3_000_000, 5);
+    let (input, output) = (folder.write("in", &data), folder.path("out.gz"));
+
+    let finished = run(&input, &output, &["--json", "--accel", "zip:ats"]).expect_status(0);
+
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(report["verified"], true);
+    for counter in ["atc_hits", "translation_requests", "atc_invalidations"] {
+        assert!(report[counter].as_u64() >= Some(1), "{report}");
+    }
+}
+
+#[test]
 fn every_format_and_size_round_trips() {
     let folder = Folder::new();
     for format in ["gzip", "zlib", "deflate"] {

@@ -17,7 +17,7 @@ pub use files::{device_tree, image, record};
 pub use gic::gic;
 pub use pci::pci;
 pub use primecell::{rtc, uart};
-pub use smmu::smmu;
+pub use smmu::{ats, smmu};
 pub use virtio_blk::virtio_blk;
 pub use vmsa::vmsa;
 pub use zip::zip;

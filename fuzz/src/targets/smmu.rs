@@ -1,9 +1,12 @@
-//! SMMUv3.
+//! SMMUv3, alone and with a function that has a translation cache.
 
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use devices::pci::caps::{Field, PortType, ats, page_request};
+use devices::pci::{Atc, AtcWiring, ConfigSpace, Identity};
+use hw::ats::{AtsEndpoint, AtsPort, InvalidateTag, PageRequest, PageResponse, PageResponseCode, PrgIndex};
 use hw::{
     DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester, StreamId,
     Waiter,
@@ -32,10 +35,93 @@ struct Machine {
     msi: Arc<RecordingMsiSink>,
     registers: Vec<u64>,
     commands: u32,
+    function: Option<Function>,
+}
+
+/// A function with a translation cache.
+#[derive(Clone)]
+struct Function {
+    config: Arc<ConfigSpace>,
+    atc: Arc<Atc>,
+}
+
+/// The stream of the function.
+const FUNCTION: StreamId = StreamId(3);
+const PRIQ: u64 = RAM + 0x9000;
+/// Offsets of its capabilities in configuration space.
+const ATS_CAP: u16 = 0x100;
+const PAGE_REQUEST_CAP: u16 = 0x108;
+
+impl Function {
+    fn new(smmu: &Arc<Smmu>, credits: u32) -> Self {
+        let identity =
+            Identity { vendor: 1, device: 1, class: 0, revision: 0, subsystem_vendor: 0, subsystem: 0 };
+        let config = ConfigSpace::builder(identity)
+            .express(PortType::RcIntegratedEndpoint)
+            .ats()
+            .page_requests(8)
+            .build();
+        let config = Arc::new(config);
+        let (port, agent) = (Arc::clone(smmu), Arc::clone(smmu));
+        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent };
+        let function = Self { config, atc: Atc::new(wiring) };
+        function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
+        function.enable();
+        function
+    }
+
+    fn enable(&self) {
+        self.set(ATS_CAP, &ats::CONTROL, ats::ENABLE);
+        self.set(PAGE_REQUEST_CAP, &page_request::CONTROL, page_request::ENABLE);
+    }
+
+    fn set(&self, base: u16, field: &Field, value: u32) {
+        self.write((base + field.offset).into(), &value.to_le_bytes()[..field.bytes.into()]);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        let effects = self.config.write(offset, data);
+        self.atc.config_written(&effects);
+        if effects.reset {
+            self.atc.reset();
+        }
+    }
+
+    /// What software, and an agent out of its mind, do to the function.
+    fn disturb(&self, smmu: &Smmu, input: &mut Input<'_>) {
+        let (what, group) = (input.u8(), PrgIndex::new(input.u8().into()));
+        let pasid = if what & 0x80 != 0 { Pasid::new(u32::from(input.u8()) % 20) } else { None };
+        match what & 7 {
+            0 => self.write(0x100 + u64::from(input.u8() % 0x18), &input.u16().to_le_bytes()),
+            1 => self.write(0x48, &[0, input.u8()]), // perhaps a function-level reset
+            2 => self.enable(),
+            3 => smmu.invalidate_completed(FUNCTION, InvalidateTag(input.u8().into())),
+            4 => {
+                // The reader of the page request queue.
+                let prod = r32(smmu, 0x1_00c8);
+                w32(smmu, 0x1_00cc, prod);
+            }
+            5 => {
+                let stream = StreamId(u32::from(input.u8() % 34));
+                let tag = DmaTag { pasid, ..DmaTag::untagged(stream) };
+                let (read, write, last) = (what & 8 != 0, what & 0x10 != 0, what & 0x20 != 0);
+                let address = Iova(input.word(&PLACES));
+                smmu.request_page(&PageRequest { tag, address, read, write, last, index: group });
+            }
+            _ => {
+                let code = match what >> 3 & 3 {
+                    0 => PageResponseCode::ResponseFailure,
+                    1 => PageResponseCode::InvalidRequest,
+                    _ => PageResponseCode::Success,
+                };
+                self.atc.page_response(&PageResponse { pasid, index: group, code });
+            }
+        }
+    }
 }
 
 impl Machine {
-    fn new(input: &mut Input<'_>) -> (Self, bool) {
+    fn new(input: &mut Input<'_>, has_function: bool) -> (Self, bool) {
         let how = input.u8();
         let stall_model = [StallModel::TerminateOnly, StallModel::StallAndTerminate, StallModel::StallForced]
             [usize::from(how & 3) % 3];
@@ -57,7 +143,8 @@ impl Machine {
             clock: Arc::new(hw::ManualClock::default()),
             alarms: Arc::new(hw::ManualAlarms::default()),
         });
-        let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0 };
+        let function = has_function.then(|| Function::new(&smmu, if how & 4 != 0 { 2 } else { 64 }));
+        let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0, function };
         if how & 0x80 == 0 {
             machine.bring_up(how & 0x40 != 0);
         }
@@ -68,7 +155,8 @@ impl Machine {
     fn bring_up(&self, stalls: bool) {
         for sid in 0..1 << STRTAB_LOG2 {
             // V, Config S1, 16 contexts in a linear table; S1DSS: SSID 0.
-            put(&self.ram, STRTAB + 64 * sid, &[CDTAB | 4 << 59 | 0b1011, 2]);
+            let eats = u64::from(self.function.is_some()) << 28;
+            put(&self.ram, STRTAB + 64 * sid, &[CDTAB | 4 << 59 | 0b1011, 2 | eats]);
         }
         for ssid in 0..16 {
             // T0SZ 16, 4 KiB, EPD1, V, IPS 48, AA64, A, R, perhaps S.
@@ -92,7 +180,29 @@ impl Machine {
         w64(smmu, 0x90, CMDQ | u64::from(CMDQ_LOG2));
         w64(smmu, 0xa0, EVENTQ | 4);
         w32(smmu, 0x50, 5); // IRQ_CTRL
-        w32(smmu, 0x20, 0xd); // CR0
+        if self.function.is_some() {
+            w64(smmu, 0xc0, PRIQ | 3);
+            w32(smmu, 0x20, 0x1f); // CR0
+        } else {
+            w32(smmu, 0x20, 0xd);
+        }
+    }
+
+    /// Counts what makes accesses wait.
+    fn waits(&self) -> u64 {
+        let function = self.function.as_ref().map(|function| function.atc.totals()).unwrap_or_default();
+        self.smmu.stats().stalls + function.page_requests + function.credit_waits
+    }
+
+    /// The way of a stream's accesses.
+    fn port(&self, access: &mut Access) -> Arc<dyn DmaPort> {
+        match &self.function {
+            Some(function) if !access.who.tag.stream.0.is_multiple_of(4) => {
+                access.who.tag.stream = FUNCTION;
+                Arc::clone(&function.atc) as Arc<dyn DmaPort>
+            }
+            _ => Arc::clone(&self.smmu) as Arc<dyn DmaPort>,
+        }
     }
 
     /// A command at the place where the driver that brought the SMMU up puts the next.
@@ -101,8 +211,17 @@ impl Machine {
             0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a,
             0x30, 0x44, 0x45, 0x46,
         ];
-        let opcode = if input.u8() & 15 == 0 { input.u8().into() } else { input.choose(&OPCODES) };
+        let how = input.u8();
+        let to_function = self.function.is_some() && how & 0x30 == 0;
+        let opcode = if to_function {
+            0x40 | u64::from(how >> 6 & 1)
+        } else if how & 15 == 0 {
+            input.u8().into()
+        } else {
+            input.choose(&OPCODES)
+        };
         let (sid, ssid) = (u64::from(input.u8() % 40), u64::from(input.u8() % 20));
+        let sid = if to_function { FUNCTION.0.into() } else { sid };
         let d0 = match input.u8() % 4 {
             0 => input.word(&PLACES) & !0xff | opcode,
             1 => sid << 32 | ssid << 12 | 1 << 11 | opcode,
@@ -145,7 +264,7 @@ impl Access {
         Self { who: Requester::new(tag), at: Iova(at), len, kind: kind & 3 }
     }
 
-    fn make(&self, smmu: &Smmu) {
+    fn make(&self, smmu: &dyn DmaPort) {
         let _ = match self.kind {
             0 => smmu.write(&self.who, self.at, &vec![0xa5; self.len]),
             1 => smmu.pin(&self.who, self.at, self.len, Dir::Write).map(|pinned| {
@@ -171,11 +290,11 @@ impl<'s> Traffic<'s> {
     }
 
     /// Starts an access and goes on once it has ended or stalled, so that an input means the same each time.
-    fn start<'e>(&mut self, scope: &'s Scope<'s, 'e>, smmu: &Arc<Smmu>, access: Access) {
-        let stalls = smmu.stats().stalls;
-        let (waiter, for_thread) = (Arc::clone(&access.who.waiter), Arc::clone(smmu));
-        let thread = scope.spawn(move || access.make(&for_thread));
-        while !thread.is_finished() && smmu.stats().stalls == stalls {
+    fn start<'e>(&mut self, scope: &'s Scope<'s, 'e>, machine: &Machine, mut access: Access) {
+        let waits = machine.waits();
+        let (waiter, port) = (Arc::clone(&access.who.waiter), machine.port(&mut access));
+        let thread = scope.spawn(move || access.make(&*port));
+        while !thread.is_finished() && machine.waits() == waits {
             thread::sleep(Duration::from_micros(10));
         }
         self.running.push((thread, waiter));
@@ -192,8 +311,17 @@ fn join(threads: Vec<(ScopedJoinHandle<'_, ()>, Arc<Waiter>)>) {
 
 /// Registers, commands, tables that change under way, and DMA that may stall.
 pub fn smmu(data: &[u8]) {
+    run(data, false);
+}
+
+/// The same with a function that caches translations and requests pages, which a hostile guest answers.
+pub fn ats(data: &[u8]) {
+    run(data, true);
+}
+
+fn run(data: &[u8], has_function: bool) {
     let mut input = Input::new(data);
-    let (mut machine, may_stall) = Machine::new(&mut input);
+    let (mut machine, may_stall) = Machine::new(&mut input, has_function);
     let smmu = Arc::clone(&machine.smmu);
     thread::scope(|scope| {
         let mut traffic = Traffic::default();
@@ -221,14 +349,19 @@ pub fn smmu(data: &[u8]) {
                     let active = r32(&smmu, 0x60);
                     w32(&*smmu, 0x64, active);
                 }
+                12 | 13 if has_function => {
+                    if let Some(function) = &machine.function {
+                        function.disturb(&smmu, &mut input);
+                    }
+                }
                 11 if !traffic.running.is_empty() => {
                     let index = input.below(traffic.running.len());
                     traffic.running[index].1.cancel();
                 }
                 _ => {
                     let access = Access::new(&mut input);
-                    if !may_stall {
-                        access.make(&smmu);
+                    if !may_stall && !has_function {
+                        access.make(&*smmu);
                         continue;
                     }
                     traffic.forget_ended();
@@ -236,7 +369,7 @@ pub fn smmu(data: &[u8]) {
                         traffic.running[0].1.cancel();
                         join(vec![traffic.running.remove(0)]);
                     }
-                    traffic.start(scope, &smmu, access);
+                    traffic.start(scope, &machine, access);
                 }
             }
         }

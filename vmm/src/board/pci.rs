@@ -170,6 +170,7 @@ impl PciDevices {
             sum.atc.translation_requests += atc.translation_requests;
             sum.atc.invalidations += atc.invalidations;
             sum.atc.page_requests += atc.page_requests;
+            sum.atc.credit_waits += atc.credit_waits;
             sum.atc.page_responses += atc.page_responses;
             sum.atc.unexpected_responses += atc.unexpected_responses;
         }

@@ -69,6 +69,8 @@ pub struct AtcTotals {
     pub invalidations: u64,
     /// Page Requests, stop markers not counted.
     pub page_requests: u64,
+    /// Times that an access waited for a credit before its request.
+    pub credit_waits: u64,
     /// PRG Responses.
     pub page_responses: u64,
     /// PRG Responses to nothing that was asked.
@@ -152,6 +154,7 @@ impl Atc {
         let mut totals = AtcTotals {
             invalidations: get(&self.invalidations),
             page_requests: get(&counts.requests),
+            credit_waits: get(&counts.credit_waits),
             page_responses: get(&counts.responses),
             unexpected_responses: get(&counts.unexpected),
             ..AtcTotals::default()

@@ -80,6 +80,7 @@ impl Groups {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) requests: AtomicU64,
+    pub(super) credit_waits: AtomicU64,
     pub(super) responses: AtomicU64,
     pub(super) unexpected: AtomicU64,
 }
@@ -131,6 +132,7 @@ impl Pages {
             }
             groups.without_credit.push(Arc::clone(&who.waiter));
             drop(groups);
+            self.counts.credit_waits.fetch_add(1, Ordering::Relaxed);
             let waited = who.waiter.wait(|| self.may_ask(&who.waiter).then_some(()));
             self.groups().without_credit.retain(|other| !Arc::ptr_eq(other, &who.waiter));
             waited?;
