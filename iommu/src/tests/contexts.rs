@@ -335,3 +335,63 @@ fn global_page_of_one_context_falls_with_an_invalidation_by_address() {
     m.tlbi_va(ASID + 1, 0x1000, 2);
     assert!(m.read(&process(), 0x1000, 1).is_err());
 }
+
+const CD_HA: u64 = 1 << 43;
+const CD_HD: u64 = 1 << 42;
+const DBM: u64 = 1 << 51;
+
+#[test]
+fn access_sets_the_access_flag_with_ha() {
+    let m = Bench::new();
+    let root = m.process(CD_HA);
+    m.map(root, 0x1000, DATA, USER_RW & !AF);
+    let before = m.dword(m.pte(root, 0x1000));
+    m.read(&process(), 0x1000, 1).unwrap();
+    assert_eq!(m.dword(m.pte(root, 0x1000)), before | AF);
+    assert_eq!(m.events(), [] as [Record; 0]);
+}
+
+#[test]
+fn refused_access_changes_no_descriptor() {
+    let m = Bench::new();
+    let root = m.process(CD_HA | CD_HD);
+    m.map(root, 0x1000, DATA, USER_RW & !AF & !EL0 | RO | DBM);
+    let before = m.dword(m.pte(root, 0x1000));
+    assert!(m.write(&process(), 0x1000, &[1]).is_err());
+    assert_eq!(m.dword(m.pte(root, 0x1000)), before);
+}
+
+#[test]
+fn write_to_a_clean_page_with_hd_makes_it_dirty() {
+    let m = Bench::new();
+    let root = m.process(CD_HA | CD_HD);
+    m.map(root, 0x1000, DATA, USER_RW | RO | DBM);
+    let clean = m.dword(m.pte(root, 0x1000));
+    // A translation that came from a read lets no write pass by.
+    m.read(&process(), 0x1000, 1).unwrap();
+    assert_eq!(m.dword(m.pte(root, 0x1000)), clean);
+    m.write(&process(), 0x1000, &[1]).unwrap();
+    assert_eq!(m.dword(m.pte(root, 0x1000)), clean & !RO);
+    // Software cleans it, and invalidates.
+    m.put(m.pte(root, 0x1000), &[clean]);
+    m.tlbi_va(ASID, 0x1000, 2);
+    m.write(&process(), 0x1000, &[1]).unwrap();
+    assert_eq!(m.dword(m.pte(root, 0x1000)), clean & !RO);
+}
+
+#[test]
+fn page_is_not_made_writable_without_dbm_or_hd_or_below_a_read_only_table() {
+    for (cd, page, table) in [
+        (CD_HA | CD_HD, RO, 0),
+        (CD_HA, RO | DBM, 0),
+        (CD_HD, RO | DBM, 0),
+        (CD_HA | CD_HD, RO | DBM, 1 << 62),
+    ] {
+        let m = Bench::new();
+        let root = m.process(cd);
+        m.map(root, 0x1000, DATA, USER_RW | page);
+        m.put(root, &[m.dword(root) | table]);
+        assert!(m.write(&process(), 0x1000, &[1]).is_err());
+        assert_eq!(m.events(), [fault_record(EventType::F_PERMISSION, WRITE, 0x1000)]);
+    }
+}

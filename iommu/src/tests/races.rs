@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 
 /// Raised when this goes out of scope, also by a failed assertion: the threads that look at it then end.
-struct Raised<'a>(&'a AtomicBool);
+pub(super) struct Raised<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for Raised<'_> {
     fn drop(&mut self) {

@@ -194,6 +194,97 @@ fn illegal_stage2_is_a_bad_entry() {
 }
 
 #[test]
+fn full_ats_with_stalls_of_stage2_and_split_stage_ats_are_bad_entries() {
+    for (eats, d2, legal) in [(1, 0, true), (1, S2S, false), (2, 0, false), (0, S2S, true)] {
+        for config in [CONFIG_S2, CONFIG_NESTED] {
+            let m = Bench::new();
+            // Level 1 of stage 2 is out of memory: what is legal ends in a walk abort.
+            m.ste(SID, &[CDTAB | config, eats << 28, S2 | d2, HOLE]);
+            assert!(m.read(&plain(), 0x1000, 1).is_err());
+            let event = if legal { 0x0b } else { 0x04 };
+            assert_eq!(m.events()[0][0] & 0xff, event, "EATS {eats}");
+        }
+    }
+}
+
+/// The guest's guest's page moves in stage 2 while the device writes to it. After the invalidation's CMD_SYNC nothing
+/// is written to the old frame, by an access of either kind.
+#[test]
+fn nothing_is_written_through_an_old_stage2_translation_after_sync() {
+    let m = Bench::new();
+    let (root, _) = m.nested(S2HA | S2HD, 0, 0x1000, USER_RW);
+    m.ste(SID + 1, &[CONFIG_S2, 0, S2 ^ S2HA ^ S2HD, root]);
+    let frames = [DATA, DATA + 0x10_0000];
+    let leaf = |pa: u64| pa | S2_RW & !S2_WRITE & !AF | DBM | 3;
+    let pte = m.pte2(root, IPA_DATA);
+    m.put(pte, &[leaf(frames[0])]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let writes = AtomicU64::new(0);
+    let alone = Requester::new(DmaTag::untagged(StreamId(SID + 1)));
+    thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let _end = super::races::Raised(&done);
+        for (who, at) in [(process(), 0x1000), (alone, IPA_DATA)] {
+            let (m, done, writes) = (&m, &done, &writes);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    m.write(&who, at, &[0x11; 4096]).unwrap();
+                    writes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..600usize {
+            let (old, new) = (frames[round % 2], frames[(round + 1) % 2]);
+            m.put(pte, &[leaf(new)]);
+            match round % 3 {
+                0 => m.command(VMID << 32 | 0x28, 0),
+                1 => m.command(VMID << 32 | 0x2a, IPA_DATA),
+                _ => m.command(VMID << 32 | 0x2a | 1 << 12, IPA_DATA | 1 << 10),
+            };
+            m.sync();
+            m.ram.write(Pa(old), &[0xee; 4096]).unwrap();
+            thread::yield_now();
+            let mut found = [0; 4096];
+            m.ram.read(Pa(old), &mut found).unwrap();
+            assert_eq!(found, [0xee; 4096], "round {round}");
+        }
+        m.until(|| writes.load(Ordering::Relaxed) > 10);
+    });
+}
+
+/// Software changes its own bits of a descriptor with exchanges while the SMMU updates flags: no change is lost.
+#[test]
+fn update_of_a_descriptor_loses_no_change_of_software() {
+    let m = Bench::new();
+    let root = m.process(3 << 42);
+    m.map(root, 0x1000, DATA, USER_RW & !AF | RO | DBM);
+    let pte = m.pte(root, 0x1000);
+    let clean = m.dword(pte);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _end = super::races::Raised(&done);
+        let (m, done) = (&m, &done);
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                m.write(&process(), 0x1000, &[1]).unwrap();
+            }
+        });
+        // Bits 55 to 58 are software's: they count what it did.
+        let mut count = 0u64;
+        while count < 3000 {
+            let old = m.dword(pte);
+            assert_eq!(old >> 55 & 15, count & 15, "a change is lost");
+            assert!(old & !(15 << 55) == clean || old & !(15 << 55) == clean & !RO | AF, "{old:#x}");
+            let new = clean | ((count + 1) & 15) << 55;
+            if m.ram.compare_exchange_u64(Pa(pte), old, new).unwrap().is_ok() {
+                count += 1;
+                m.command(0x30, 0);
+            }
+        }
+    });
+}
+
+#[test]
 fn nested_walk_goes_through_stage2_at_every_step() {
     let m = Bench::new();
     let (root, tables) = m.nested(0, 0, 0x1000, USER_RW);

@@ -250,3 +250,40 @@ fn drivers_entry_and_context_translate() {
     m.ste(SID, &[0x8000_0000_0000_002b | l1, 0xd6]);
     assert!(m.write(&process(), 0x7f00_0000_1234, &[1]).is_ok());
 }
+
+#[test]
+fn privilege_and_kind_of_accesses_are_as_privcfg_and_instcfg_say() {
+    const PRIVCFG: u32 = 48;
+    const INSTCFG: u32 = 50;
+    let m = Bench::new();
+    let root = m.process(0);
+    m.map(root, 0x1000, DATA, AF | NG | UXN);
+    m.map(root, 0x2000, DATA, AF | NG | EL0 | RO | UXN);
+    let with = |d1: u64| m.ste(SID, &[6 << 59 | CDTAB | 5 << 1 | 1, 0xd6 | d1]);
+    let mut kernel = process();
+    kernel.tag.privileged = true;
+    let mut fetch = process();
+    fetch.tag.execute = true;
+    // A page of the kernel's.
+    with(3 << PRIVCFG);
+    assert!(m.read(&process(), 0x1000, 1).is_ok());
+    with(2 << PRIVCFG);
+    assert!(m.read(&kernel, 0x1000, 1).is_err());
+    assert_eq!(
+        m.events(),
+        [fault_record(EventType::F_PERMISSION, READ, 0x1000)],
+        "the record tells what was made of it"
+    );
+    with(0);
+    assert!(m.read(&kernel, 0x1000, 1).is_ok());
+    // A page without code.
+    with(3 << INSTCFG);
+    assert!(m.read(&process(), 0x2000, 1).is_err());
+    assert_eq!(m.events(), [fault_record(EventType::F_PERMISSION, READ | IND, 0x2000)]);
+    assert!(m.write(&process(), 0x1000, &[1]).is_err());
+    assert_eq!(m.events(), [fault_record(EventType::F_PERMISSION, WRITE, 0x1000)], "writes stay data");
+    with(2 << INSTCFG);
+    assert!(m.read(&fetch, 0x2000, 1).is_ok());
+    with(0);
+    assert!(m.read(&fetch, 0x2000, 1).is_err());
+}
