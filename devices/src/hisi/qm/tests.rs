@@ -1,9 +1,12 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
+use hw::regmap::check_plain;
 use hw::{Pa, StreamId};
 use proptest::prelude::*;
 
 use crate::hisi::bench::{Machine, Page, Ring, STREAM};
+use crate::hisi::qm::regs::QmReg;
+use crate::hisi::zip::regs::ZipReg;
 use crate::pci::PciFunction;
 
 /// A task that takes no time: one byte of nothing, refused or not, that completes.
@@ -26,6 +29,23 @@ fn submit(machine: &Machine, ring: &mut Ring, count: usize) {
 }
 
 // ---- identity and probe
+
+/// The whole of the register space that nothing else tests: what the driver writes for hardware's sake, and what its
+/// debug files read.
+#[test]
+fn plain_registers_keep_what_is_writable_and_nothing_else() {
+    let machine = Machine::new();
+    let read = |at, bytes| {
+        let high = if bytes == 8 { machine.read(at + 4) } else { 0 };
+        u64::from(machine.read(at)) | u64::from(high) << 32
+    };
+    let write = |at, bytes, value: u64| match bytes {
+        8 => machine.write64(at, value),
+        _ => machine.write(at, value as u32),
+    };
+    check_plain::<QmReg>(read, write, &[]);
+    check_plain::<ZipReg>(read, write, &[]);
+}
 
 #[test]
 fn configuration_space_is_that_of_a_kunpeng_930_accelerator() {
