@@ -13,6 +13,7 @@ pub mod exit;
 pub mod host;
 pub mod machine;
 pub mod run;
+pub mod sandbox;
 pub mod size;
 pub mod supervise;
 pub mod workers;

@@ -30,6 +30,7 @@ use crate::engine::soft::SoftEngine;
 use crate::exit::Failed;
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::machine::Stats;
+use crate::sandbox::Sandbox;
 use crate::supervise::ConsoleInput;
 
 /// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
@@ -49,6 +50,8 @@ pub struct BoardConfig {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
+    /// What threads are put into.
+    pub sandbox: Sandbox,
 }
 
 /// All devices, wired.
@@ -77,7 +80,8 @@ impl Board {
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
         let clock = HostClock::new();
-        let alarms = AlarmThread::start(Arc::clone(&clock)).context("cannot start the alarms' thread")?;
+        let alarms = AlarmThread::start(Arc::clone(&clock), &config.sandbox)
+            .context("cannot start the alarms' thread")?;
         let mut bus = Bus::default();
         let mut nodes = Vec::new();
 
@@ -148,6 +152,7 @@ impl Board {
             &agent,
             &dyn_clock,
             &dyn_alarms,
+            &config.sandbox,
         )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
