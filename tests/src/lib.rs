@@ -244,6 +244,12 @@ impl Session {
         Self { child, stdin, output, seen: String::new(), started: Instant::now(), limit }
     }
 
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until a text appears on the console, after everything that an earlier call has found.
     ///
     /// # Panics

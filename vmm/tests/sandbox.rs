@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use devices::hisi::qm::Workforce;
 use libc::{c_int, c_long, c_void, siginfo_t};
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use seccompiler::{SeccompAction, SeccompFilter};
+use vmm::host::terminal::RawMode;
 use vmm::sandbox::calls::{Arg, Call, EngineCalls};
 use vmm::sandbox::{Sandbox, Thread};
 use vmm::workers::Crew;
@@ -25,6 +28,8 @@ const ATTEMPT: &str = "WARPVMM_TEST_ATTEMPT";
 const THREAD: &str = "WARPVMM_TEST_THREAD";
 /// The folder that a copy may put files in place in.
 const FOLDER: &str = "WARPVMM_TEST_FOLDER";
+/// A copy changes the modes of its terminal first.
+const RAW: &str = "WARPVMM_TEST_RAW";
 /// There is Landlock in this kernel, which cannot be asked from inside.
 const LANDLOCK: &str = "WARPVMM_TEST_LANDLOCK";
 /// What a copy says when its attempt has not ended it.
@@ -96,6 +101,8 @@ fn copy_of_this_program() {
     let kind = Thread::ALL.into_iter().find(|k| k.name() == kind).expect("a kind of thread");
     let attempt = own_attempt(&name).expect("an attempt");
     let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    // Left raw: only the end of the process gives the modes back.
+    let _raw = std::env::var_os(RAW).map(|_| RawMode::enter().expect("a terminal"));
     let sandbox = Sandbox::new(folders, ENGINE).unwrap();
     sandbox.spawn(kind, kind.name(), attempt).unwrap().join().unwrap();
     println!("{SURVIVED}");
@@ -120,16 +127,20 @@ const ENGINE: EngineCalls = EngineCalls {
     every: &[Call::any(libc::SYS_uname)],
 };
 
-/// Runs one of the attempts in a copy of this program.
-fn attempt(kind: Thread, name: &str, folder: Option<&Path>) -> Output {
+/// A copy of this program that is to try something.
+fn copy(kind: Thread, name: &str) -> Command {
     let mut copy = Command::new(std::env::current_exe().expect("this program"));
     copy.args(["copy_of_this_program", "--exact", "--nocapture", "--test-threads=1"]);
     copy.env(ATTEMPT, name).env(THREAD, kind.name()).env("RUST_BACKTRACE", "full");
-    copy.envs(folder.map(|folder| (FOLDER, folder)));
     if has_landlock() {
         copy.env(LANDLOCK, "1");
     }
-    copy.output().expect("this program runs")
+    copy
+}
+
+/// Runs it to its end.
+fn attempt(kind: Thread, name: &str, folder: Option<&Path>) -> Output {
+    copy(kind, name).envs(folder.map(|folder| (FOLDER, folder))).output().expect("this program runs")
 }
 
 #[track_caller]
@@ -189,6 +200,19 @@ fn message_of_a_panic_appears() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("thread 'vcpu'") && error.contains("a panic in the sandbox"), "{error}");
     assert!(error.contains("stack backtrace"), "{error}");
+}
+
+#[test]
+fn terminal_has_its_modes_back_when_a_forbidden_call_has_ended_the_process() {
+    let pty = openpty(None, None).unwrap();
+    let before = tcgetattr(&pty.slave).unwrap();
+    for kind in Thread::ALL {
+        let terminal = pty.slave.try_clone().unwrap();
+        let ended = copy(kind, "start a program").env(RAW, "1").stdin(terminal).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        assert_eq!(tcgetattr(&pty.slave).unwrap().local_flags, before.local_flags);
+        assert!(before.local_flags.contains(LocalFlags::ECHO));
+    }
 }
 
 #[test]
@@ -256,6 +280,8 @@ fn outputs_are_put_in_place_in_their_folder_and_nowhere_else() {
     }
 }
 
+const WORKERS: usize = 40;
+
 #[test]
 fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
     let sandbox = Sandbox::new(Vec::new(), EngineCalls::default()).unwrap();
@@ -263,9 +289,11 @@ fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
     let (tell, told) = mpsc::channel();
     let asks = std::sync::Arc::clone(&crew);
     let vcpu = sandbox.spawn(Thread::Vcpu, "vcpu0", move || {
-        for _ in 0..3 {
+        // More than the allocator has heaps for without a second thought.
+        for _ in 0..WORKERS {
             let tell = tell.clone();
             assert!(asks.hire(Box::new(move || {
+                drop(black_box(vec![1_u8; 100_000]));
                 let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
                 tell.send(refused).unwrap();
             })));
@@ -273,7 +301,7 @@ fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
     });
     vcpu.unwrap().join().unwrap();
     crew.join();
-    assert_eq!(told.iter().collect::<Vec<_>>(), [true; 3]);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [true; WORKERS]);
 }
 
 #[test]

@@ -77,6 +77,8 @@ const MEMORY: &[Call] = &[
     Call::any(libc::SYS_mremap),
     Call::any(libc::SYS_madvise),
     Call::any(libc::SYS_brk),
+    // Asks for the number of processors when it thinks of one more heap.
+    Call::any(libc::SYS_sched_getaffinity),
 ];
 
 /// Waiting, and the time where it is not read without a system call.
@@ -98,7 +100,9 @@ const DESCRIPTORS: &[Call] = &[
     Call::any(libc::SYS_close),
     // Is it still open, before it is closed: in builds with debug assertions.
     Call::only(libc::SYS_fcntl, &[Arg::is(1, number(libc::F_GETFD))]),
-    // Whoever ends the process gives the terminal its modes back.
+    // Whoever ends the process gives the terminal its modes back; some C libraries look at them first.
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS2 as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS2 as u32)]),
 ];
@@ -180,7 +184,6 @@ const HIRING: &[Call] = &[
     ),
     Call::any(libc::SYS_set_robust_list),
     Call::any(libc::SYS_rseq),
-    Call::any(libc::SYS_sched_getaffinity),
     Call::only(libc::SYS_prctl, &[Arg::is(0, number(libc::PR_SET_NAME))]),
     Call::only(libc::SYS_prctl, &[Arg::is(0, number(libc::PR_SET_NO_NEW_PRIVS))]),
     Call::only(libc::SYS_seccomp, &[Arg::is(0, libc::SECCOMP_SET_MODE_FILTER), Arg::is(1, 0)]),
