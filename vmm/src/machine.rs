@@ -15,7 +15,7 @@ use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
-use crate::engine::{Vcpu, soft};
+use crate::engine::{self, Vcpu};
 use crate::exit::Failed;
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
@@ -131,7 +131,7 @@ impl Machine {
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
         let on_panic = Arc::clone(&switch);
         let sandbox = match setup.machine.sandbox {
-            SandboxChoice::On => Sandbox::new(setup.result_folders, soft::SYSTEM_CALLS)?,
+            SandboxChoice::On => Sandbox::new(setup.result_folders, engine::SYSTEM_CALLS)?,
             SandboxChoice::Off => Sandbox::off(),
         };
         let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
