@@ -143,6 +143,9 @@ pub struct RunArgs {
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub device: Vec<Device>,
+    /// Write what accelerators and SMMU counted as JSON to this file, at the end
+    #[arg(long, value_name = "FILE")]
+    pub report_json: Option<PathBuf>,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod exit;
 pub mod host;
 pub mod machine;
+mod report;
 pub mod run;
 pub mod sandbox;
 pub mod size;

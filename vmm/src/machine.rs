@@ -67,6 +67,8 @@ pub struct Ended {
     pub panicked: bool,
     /// Numbers.
     pub stats: Stats,
+    /// The SMMU's own.
+    pub smmu: iommu::Snapshot,
     /// The first error of the terminal or the console log.
     pub console_error: Option<String>,
     console: Arc<Console>,
@@ -210,6 +212,6 @@ impl Machine {
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
-        Ok(Ended { reason, panicked, stats, console_error, console })
+        Ok(Ended { reason, panicked, stats, smmu: board.smmu_stats(), console_error, console })
     }
 }

@@ -14,6 +14,7 @@ use crate::host::disk::FileDisk;
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, RawMode};
 use crate::machine::{Ended, Machine, Setup, open_console_log};
+use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
 
 /// Lines of the guest's console shown after a panic.
@@ -29,6 +30,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     for spec in &args.drive {
         drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
     }
+    let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let setup = Setup {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
@@ -55,6 +57,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     };
     let ended = machine.run(inputs)?;
     drop(raw);
+    if let Some(report) = report {
+        report.write(&ended)?;
+    }
     if let Some(message) = &ended.console_error {
         return Err(Failed::new(message.clone()).into());
     }

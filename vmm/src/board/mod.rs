@@ -228,6 +228,12 @@ impl Board {
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
     }
 
+    /// The SMMU's own numbers so far.
+    #[must_use]
+    pub fn smmu_stats(&self) -> iommu::Snapshot {
+        self.smmu.stats()
+    }
+
     /// Numbers so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
