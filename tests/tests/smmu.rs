@@ -109,6 +109,24 @@ fn untouched_page_is_requested_exactly_once() {
         .expect_count("smmu/stalls", |n| n == 0);
 }
 
+/// The kernel that serves page requests serves stalls as before.
+#[test]
+fn patched_kernel_serves_stalls_too() {
+    for accel in ["zip", "zip:ats"] {
+        Run::job("zip-test touch fork")
+            .flavour("pri")
+            .args(&["--accel", accel])
+            .report()
+            .finish()
+            .expect_status(0)
+            .expect_console("warp: exit status 0")
+            .expect_content_kernel()
+            .expect_count("smmu/retries", |n| n >= 64)
+            .expect_count("smmu/unanswered_stalls", |n| n == 0)
+            .expect_count("smmu/page_requests", |n| n == 0);
+    }
+}
+
 /// The kernel answers with an abort, the device with an error, and the process goes on.
 #[test]
 fn address_without_memory_is_aborted_and_the_process_goes_on() {
