@@ -80,6 +80,7 @@ enum {
 #define PRIQ_LO 0x80000000u
 #define OVFLG 0x80000000u
 #define IDR3_PPS BIT(5)
+#define IDR3_STT BIT(9)
 
 /* Skips a check of features that SMMU_IDR0 does not have. */
 #define NEEDS(features) SKIP_UNLESS((r32(SMMU_IDR0) & (features)) == (features))

@@ -31,7 +31,7 @@ CHECK(illegal_contexts_are_bad)
     } bad[] = {
         {(fields | CD_T0SZ(16)) & ~CD_V, 0},
         {fields | CD_T0SZ(15), 0},
-        {fields | CD_T0SZ(40), 0},
+        {fields | CD_T0SZ(49), 0},
         {fields | CD_T0SZ(16) | CD_TG0(3), 0},
         {fields | CD_T0SZ(16) | CD_ENDI, 0},
         {(fields | CD_T0SZ(16)) & ~CD_AA64, 0},
@@ -91,7 +91,7 @@ CHECK(every_granule_and_input_size_translates_pages)
     } granules[] = {{G4K, 0}, {G64K, 1}, {G16K, 2}};
 
     for (unsigned i = 0; i < 3; i++) {
-        for (unsigned bits = 25; bits <= 48; bits++) {
+        for (unsigned bits = r32(SMMU_IDR3) & IDR3_STT ? 17 : 25; bits <= 48; bits++) {
             unsigned granule = granules[i].granule;
             uint64_t va = (BIT(bits) - 1) & ~(BIT(granule) - 1);
 

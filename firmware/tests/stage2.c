@@ -230,7 +230,7 @@ CHECK(inconsistent_stage_2_fields_are_a_bad_ste)
         fields | S2T0SZ(48) | S2SL0(0),
         fields | S2T0SZ(32) | S2SL0(2),
         fields | S2T0SZ(39) | S2SL0(3),
-        fields | S2T0SZ(24) | S2SL0(0),
+        fields | S2T0SZ(15) | S2SL0(3),
         /* Reserved granule, AArch32, big-endian. */
         STAGE2 | S2TG(3),
         STAGE2 & ~S2AA64,

@@ -153,6 +153,7 @@ impl Ram {
     ///
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
+    #[inline]
     pub fn load_u64(&self, pa: Pa) -> Result<u64, NotRam> {
         let wrong = NotRam { pa, len: 8 };
         let (region, at) = self.region_of(pa, 8).ok_or(wrong)?;
@@ -163,6 +164,7 @@ impl Ram {
     ///
     /// # Errors
     /// [`NotRam`], also for a misaligned address.
+    #[inline]
     pub fn store_u64(&self, pa: Pa, value: u64) -> Result<(), NotRam> {
         let wrong = NotRam { pa, len: 8 };
         let (region, at) = self.region_of(pa, 8).ok_or(wrong)?;

@@ -82,7 +82,8 @@ impl AtsSide {
     pub(crate) fn invalidations(&self) -> Invalidations {
         let (result, alarm) = {
             let mut pending = self.pending();
-            if std::mem::take(&mut pending.is_overdue) {
+            // The last completions may have come after the time, but before the queue went on.
+            if std::mem::take(&mut pending.is_overdue) && !pending.streams.is_empty() {
                 // They count as failed; what still comes is not waited for.
                 pending.streams.clear();
                 pending.deadline_ns = None;

@@ -36,8 +36,30 @@ pub(crate) struct StreamConfig {
     pub(crate) d1: SteD1,
     /// Tag of EL1's translations; 0 without stage 2 in the machine.
     pub(crate) vmid: u16,
-    /// The endpoint may ask for translations and use them: STE.EATS, as far as it counts.
-    pub(crate) ats: bool,
+    pub(crate) ats: Ats,
+}
+
+/// What the endpoint may do with address translation services: STE.EATS, as far as it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Ats {
+    /// Nothing.
+    Off = 0,
+    /// Translations go all the way, and the address of a translated access is what it is.
+    Full = 1,
+    /// Translations end at intermediate physical addresses, and translated accesses go through stage 2.
+    Split = 2,
+}
+
+impl Ats {
+    /// Without CR0.ATSCHK there would be no stage 2 for translated accesses.
+    pub(crate) const fn is_on(self, checks_translated: bool) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Full => true,
+            Self::Split => checks_translated,
+        }
+    }
 }
 
 /// The registers that a look-up starts from.
@@ -46,6 +68,8 @@ pub(crate) struct StreamTable {
     pub(crate) base: u64,
     pub(crate) cfg: StrtabBaseCfg,
     pub(crate) cr2: Cr2,
+    /// CR0.ATSCHK.
+    pub(crate) checks_translated: bool,
 }
 
 fn fetch_fault(tx: &Transaction, event: EventType, address: u64) -> Fault {
@@ -90,13 +114,20 @@ pub(crate) fn fetch(
         stage2: has_stage2.then_some(Stage2 { d1: ste.d1, d2: ste.d2, d3: ste.d3 }),
         d1: ste.d1,
         vmid: if features.stage2 && world == World::El1 { ste.d2.s2vmid() } else { 0 },
-        ats: features.ats && (has_stage1 || has_stage2) && ste.d1.eats() == eats::FULL,
+        ats: match ste.d1.eats() {
+            eats::FULL if features.ats && (has_stage1 || has_stage2) => Ats::Full,
+            eats::SPLIT if features.ats && has_stage1 && has_stage2 => Ats::Split,
+            _ => Ats::Off,
+        },
     };
-    match (tx.kind, config.ats) {
-        (Kind::Untranslated, _) | (Kind::Request, true) => {}
-        // Nothing is looked up: the address is what it is.
-        (Kind::Translated, true) => return Ok(StreamConfig { stage2: None, ..config }),
-        (_, false) => return Err(tx.not_allowed()),
+    match tx.kind {
+        Kind::Untranslated => {}
+        _ if !config.ats.is_on(table.checks_translated) => return Err(tx.not_allowed()),
+        Kind::Request => {}
+        // The endpoint has the translation of a context from its request.
+        Kind::Translated => {
+            return Ok(StreamConfig { stage2: config.stage2.filter(|_| config.ats == Ats::Split), ..config });
+        }
     }
     if !has_stage1 {
         return if tx.ssid.is_some() { Err(bad_substream(tx)) } else { Ok(config) };
@@ -125,8 +156,8 @@ fn bad_substream(tx: &Transaction) -> Fault {
 
 /// Physical address of the stream table entry (3.3.2).
 fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transaction) -> Result<u64, Fault> {
-    // A request isn't recorded, but answered.
-    let bad_stream = || match table.cr2.recinvsid() || tx.kind == Kind::Request {
+    // What becomes of requests and translated accesses is decided where they are answered.
+    let bad_stream = || match table.cr2.recinvsid() || tx.kind != Kind::Untranslated {
         true => Fault::Recorded(tx.event(EventType::C_BAD_STREAMID)),
         false => Fault::Silent,
     };
@@ -164,12 +195,12 @@ fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
     if !d0.v() {
         return false;
     }
-    // Full ATS and stalls of stage 2 exclude each other; split-stage ATS isn't there.
+    // ATS and stalls of stage 2 exclude each other; split-stage ATS is for both stages.
     let stalls = d0.config().0 & 0b10 != 0 && ste.d2.s2s();
     let ats = !features.ats
         || match ste.d1.eats() {
             eats::FULL => !stalls,
-            eats::SPLIT => d0.config().0 & 0b11 == 0,
+            eats::SPLIT => d0.config() == Config::S1_S2 && !stalls,
             _ => true,
         };
     match d0.config() {
@@ -200,7 +231,7 @@ fn is_legal_stage2(features: &Features, Ste { d2, d3, .. }: &Ste) -> bool {
     let stall = if d2.s2s() { features.can_stall() } else { features.stall_model != StallModel::StallForced };
     d2.s2aa64()
         && !d2.s2endi()
-        && (least_tsz..=39).contains(&u32::from(d2.s2t0sz()))
+        && (least_tsz..=u32::from(features.most_tsz(granule))).contains(&u32::from(d2.s2t0sz()))
         && stage2_start_level(features, *d2).is_some()
         && stall
         && is_legal_httu(features, d2.s2ha(), d2.s2hd())
@@ -208,7 +239,8 @@ fn is_legal_stage2(features: &Features, Ste { d2, d3, .. }: &Ste) -> bool {
 }
 
 pub(crate) fn stage2_start_level(features: &Features, d2: SteD2) -> Option<u8> {
-    stage2_start(tg0(d2.s2tg())?, d2.s2sl0(), 64 - u32::from(d2.s2t0sz()), features.output.bits())
+    let input_bits = 64 - u32::from(d2.s2t0sz());
+    stage2_start(tg0(d2.s2tg())?, d2.s2sl0(), input_bits, features.output.bits(), features.small_tables)
 }
 
 fn is_legal_httu(features: &Features, ha: bool, hd: bool) -> bool {
@@ -315,7 +347,8 @@ fn is_legal_cd(features: &Features, ste: &Ste, world: World, cd: &Cd) -> bool {
         !enabled
             || granule.filter(|&granule| features.has_granule(granule)).is_some_and(|granule| {
                 let least_tsz = if features.va52 && granule == Granule::K64 { 12 } else { 16 };
-                (least_tsz..=39).contains(&tsz) && ttb >> features.output_bits(d0.ips(), granule) == 0
+                (least_tsz..=features.most_tsz(granule)).contains(&tsz)
+                    && ttb >> features.output_bits(d0.ips(), granule) == 0
             })
     };
     let stall = if d0.s() {

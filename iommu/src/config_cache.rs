@@ -3,7 +3,7 @@
 //! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
 //! software may make one valid without a command, and one that has been followed is part of what was found there.
 
-use crate::config::{StreamConfig, World};
+use crate::config::{Ats, StreamConfig, World};
 use crate::spec::cd::{Cd, CdD0, CdTtb};
 use crate::spec::ste::{SteD1, SteD2, SteD3};
 use crate::stage2::Stage2;
@@ -39,15 +39,14 @@ impl StreamConfig {
     const STAGE1: u64 = 1 << 0;
     const STAGE2: u64 = 1 << 1;
     const WORLD_SHIFT: u32 = 2;
-    const ATS: u64 = 1 << 4;
+    const ATS_SHIFT: u32 = 4;
     const VMID_SHIFT: u32 = 16;
 
     fn pack(self) -> [u64; WORDS] {
         let Self { world, stage1, stage2, d1, vmid, ats } = self;
-        let mut head = u64::from(vmid) << Self::VMID_SHIFT | (world as u64) << Self::WORLD_SHIFT;
-        if ats {
-            head |= Self::ATS;
-        }
+        let mut head = u64::from(vmid) << Self::VMID_SHIFT
+            | (ats as u64) << Self::ATS_SHIFT
+            | (world as u64) << Self::WORLD_SHIFT;
         let mut words = [0, d1.into(), 0, 0, 0, 0, 0];
         if let Some(Cd { d0, d1, d2 }) = stage1 {
             head |= Self::STAGE1;
@@ -81,7 +80,11 @@ impl StreamConfig {
             }),
             d1,
             vmid: (head >> Self::VMID_SHIFT) as u16,
-            ats: head & Self::ATS != 0,
+            ats: match head >> Self::ATS_SHIFT & 3 {
+                0 => Ats::Off,
+                1 => Ats::Full,
+                _ => Ats::Split,
+            },
         }
     }
 }

@@ -103,6 +103,11 @@ pub struct Features {
     pub pri: bool,
     /// Log2 of the most page request queue entries (IDR1.PRIQS), at most 19.
     pub priq_log2: u8,
+    /// With `ats`: errors of the configuration that requests and translated accesses meet may be recorded
+    /// (IDR0.ATSRECERR).
+    pub ats_errors: bool,
+    /// Small translation tables (IDR3.STT): input sizes down to 16 bits, 17 with the 64 KiB granule.
+    pub small_tables: bool,
 }
 
 impl Default for Features {
@@ -127,6 +132,8 @@ impl Default for Features {
             ats: true,
             pri: true,
             priq_log2: 12,
+            ats_errors: true,
+            small_tables: true,
         }
     }
 }
@@ -139,7 +146,8 @@ impl Features {
         Self { stage2: false, httu: Httu::None, ..Self::default() }
     }
 
-    /// SMMU_AIDR: SMMUv3.2, with all that it makes mandatory (RIL, BBML, FWB where there is stage 2).
+    /// SMMU_AIDR: SMMUv3.2, with all that it makes mandatory (RIL, BBML, FWB where there is stage 2). Of SMMUv3.3, which a
+    /// machine may have in parts, there is IDR0.ATSRECERR.
     pub const AIDR: u32 = 0x02;
 
     /// Whether every number is one that its ID register field allows.
@@ -168,7 +176,7 @@ impl Features {
             .with_msi(self.msi)
             .with_ats(self.ats)
             .with_pri(self.pri)
-            .with_ns1ats(self.ats && self.stage2) // no split-stage ATS
+            .with_atsrecerr(self.can_record_ats_errors())
             .with_cd2l(true)
             .with_ttendian(2) // little
             .with_stall_model(match self.stall_model {
@@ -195,6 +203,7 @@ impl Features {
         // BBML 2: of two sizes for one address either may answer, and an invalidation by address takes both.
         Idr3::new()
             .with_had(true)
+            .with_stt(self.small_tables)
             .with_ril(true)
             .with_bbml(2)
             .with_xnx(self.stage2)
@@ -212,9 +221,22 @@ impl Features {
             .with_stall_max(if self.can_stall() { self.stall_max } else { 0 })
     }
 
+    /// Largest TxSZ of tables with this granule.
+    pub(crate) const fn most_tsz(&self, granule: Granule) -> u8 {
+        match (self.small_tables, granule) {
+            (false, _) => 39,
+            (true, Granule::K64) => 47,
+            (true, _) => 48,
+        }
+    }
+
     /// Responses to page requests that overflow the queue keep the PASID (IDR3.PPS).
     pub(crate) const fn keeps_pasid_on_overflow(&self) -> bool {
         self.pri && self.ssid_bits != 0
+    }
+
+    pub(crate) const fn can_record_ats_errors(&self) -> bool {
+        self.ats && self.ats_errors
     }
 
     pub(crate) const fn can_stall(&self) -> bool {

@@ -21,8 +21,8 @@
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
 //! consumer's lock only, which no access takes.
 //!
-//! Deliberately absent, and not advertised: split-stage ATS, Secure and Realm state, MPAM, address translation
-//! operations, big-endian tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors.
+//! Deliberately absent, and not advertised: Secure and Realm state, MPAM, address translation operations, big-endian
+//! tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors, termination other than by an abort.
 
 #![forbid(unsafe_code)]
 

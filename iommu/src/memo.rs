@@ -1,48 +1,24 @@
-//! What a thread remembers of its latest translations: found without a look at the configuration or the TLB.
+//! What a thread remembers of its latest translations, by transactions as they come in: found without a look at the
+//! configuration or the TLB.
 //!
-//! An entry is good for the age in which it was made, so any invalidation makes all of them stale at once, and so
-//! does each change of the enables. It knows for which kinds of access it was made, and is believed for no others: an
-//! access that is the first of its kind takes the long way, where permissions, privilege and dirty state count.
-//!
-//! Entries lie in the thread's own place beside its count of accesses, and are written by that thread alone.
+//! It is known for which kinds of access an entry was made, and it is believed for no others: an access that is the first
+//! of its kind takes the long way, where permissions, privilege and dirty state count. Changes of the enables begin a new
+//! age too, so entries know nothing of them.
 
-use std::array;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use tcache::{Memo, Place, View};
 use vmsa::AccessKind;
 
-use crate::translate::{Mapping, Transaction};
+use crate::translate::{Kind, Mapping, Transaction};
 
-const ENTRIES: usize = 256;
-
-#[derive(Debug, Default)]
-struct Entry {
-    age: AtomicU64,
-    /// StreamID and SubstreamID.
-    who: AtomicU64,
-    /// Input page, of 4 KiB.
-    page: AtomicU64,
-    /// Output page; log2 of the size of the whole mapping in bits \[11:6\]; kinds of access in bits \[5:0\].
-    word: AtomicU64,
-}
-
-/// A thread's latest translations.
-#[derive(Debug)]
-pub(crate) struct Memo([Entry; ENTRIES]);
-
-impl Default for Memo {
-    fn default() -> Self {
-        Self(array::from_fn(|_| Entry::default()))
-    }
-}
-
+/// StreamID, SubstreamID and whether the address is a translated one.
 #[inline]
 fn who(tx: &Transaction) -> u64 {
-    u64::from(tx.sid) | tx.ssid.map_or(0, |ssid| 1 << 52 | u64::from(ssid) << 32)
+    let translated = u64::from(tx.kind == Kind::Translated) << 53;
+    u64::from(tx.sid) | translated | tx.ssid.map_or(0, |ssid| 1 << 52 | u64::from(ssid) << 32)
 }
 
 #[inline]
-fn kind(tx: &Transaction) -> u64 {
+fn flag(tx: &Transaction) -> u64 {
     let kind = match tx.access.kind {
         AccessKind::Read => 0,
         AccessKind::Write => 1,
@@ -51,45 +27,30 @@ fn kind(tx: &Transaction) -> u64 {
     1 << (kind + if tx.access.privileged { 3 } else { 0 })
 }
 
-impl Memo {
-    #[inline]
-    fn entry(&self, tx: &Transaction) -> &Entry {
-        &self.0[(tx.address >> 12) as usize % ENTRIES]
-    }
+/// What is remembered for an access with transactions like `tx`, whatever their addresses.
+#[inline]
+pub(crate) fn view<'a>(memo: &'a Memo, age: u64, tx: &Transaction) -> Option<View<'a>> {
+    memo.view(age, who(tx), flag(tx))
+}
 
-    /// Where a transaction as it comes in goes.
-    #[inline]
-    pub(crate) fn get(&self, age: u64, tx: &Transaction) -> Option<Mapping> {
-        let entry = self.entry(tx);
-        let word = entry.word.load(Ordering::Relaxed);
-        let hit = entry.page.load(Ordering::Relaxed) == tx.address >> 12
-            && entry.age.load(Ordering::Relaxed) == age
-            && entry.who.load(Ordering::Relaxed) == who(tx)
-            && word & kind(tx) != 0;
-        let size_log2 = (word >> 6) as u32 & 0x3f;
-        let size = 1 << size_log2;
-        hit.then(|| Mapping {
-            pa: word & !0xfff | tx.address & 0xfff,
-            len: size - (tx.address & (size - 1)),
-            size_log2,
-        })
-    }
+/// Remembers where a transaction goes.
+pub(crate) fn put(memo: &Memo, age: u64, tx: &Transaction, mapping: &Mapping) {
+    memo.put(age, who(tx), tx.address, mapping, flag(tx));
+}
 
-    /// Remembers where it goes.
-    pub(crate) fn put(&self, age: u64, tx: &Transaction, mapping: &Mapping) {
-        let entry = self.entry(tx);
-        let mut word = mapping.pa & !0xfff | u64::from(mapping.size_log2) << 6 | kind(tx);
-        let old = entry.word.load(Ordering::Relaxed);
-        let is_same = entry.page.load(Ordering::Relaxed) == tx.address >> 12
-            && entry.age.load(Ordering::Relaxed) == age
-            && entry.who.load(Ordering::Relaxed) == who(tx)
-            && (old ^ word) & !0x3f == 0;
-        if is_same {
-            word |= old;
-        }
-        entry.age.store(age, Ordering::Relaxed);
-        entry.who.store(who(tx), Ordering::Relaxed);
-        entry.page.store(tx.address >> 12, Ordering::Relaxed);
-        entry.word.store(word, Ordering::Relaxed);
-    }
+/// An admission of a stream's translated accesses, as they are.
+pub(crate) fn put_admission(memo: &Memo, age: u64, tx: &Transaction) {
+    const ANYWHERE: Place = Place { pa: 0, len: 1, size_log2: 0 };
+    memo.put(age, admission(tx), 0, &ANYWHERE, 1);
+}
+
+/// Whether a stream's translated accesses have been admitted in this age.
+#[inline]
+pub(crate) fn has_admission(memo: &Memo, age: u64, tx: &Transaction) -> bool {
+    memo.view(age, admission(tx), 1).is_some_and(|view| view.pa(0).is_some())
+}
+
+#[inline]
+fn admission(tx: &Transaction) -> u64 {
+    1 << 54 | u64::from(tx.sid)
 }

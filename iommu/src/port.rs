@@ -10,13 +10,16 @@ use hw::dma::write_physical;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::Smmu;
-use crate::memo::Memo;
+use crate::memo;
 use crate::stall::{Stalled, Verdict};
 use crate::stats::{Access, count};
 use crate::translate::{Fault, Mapping, Route, Transaction};
 
 /// Bytes after which an access lets invalidations pass.
 const PIECE_BYTES: u64 = 64 * 1024;
+
+/// What lies in one page of this size lies in one page.
+const SMALLEST_PAGE: u64 = 0x1000;
 
 /// How a fault goes on once it is recorded.
 enum Outcome {
@@ -32,7 +35,7 @@ impl Smmu {
         match fault {
             Fault::Silent | Fault::Blocked => Outcome::Abort,
             Fault::Recorded(event) => {
-                self.record(&mut self.state(), &event);
+                self.record_for(tx, &event);
                 Outcome::Abort
             }
             Fault::Stalled(event) => {
@@ -77,8 +80,7 @@ impl Smmu {
         }
     }
 
-    /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address. Pages that lie
-    /// side by side in memory are one range.
+    /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address.
     #[inline]
     fn access(
         &self,
@@ -88,22 +90,54 @@ impl Smmu {
         dir: Dir,
         mut copy: impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
     ) -> Result<(), DmaFault> {
-        let mut tx = self.begin(who, at, len, dir)?;
+        let tx = self.begin(who, at, len, dir)?;
+        let access = self.inflight.enter();
+        // Most accesses are within a page that the thread has met before.
+        if at.0 % SMALLEST_PAGE + len as u64 <= SMALLEST_PAGE
+            && let Some(own) = access.own()
+            && let Some(pa) = memo::view(&own.memo, self.age.now(), &tx).and_then(|view| view.pa(at.0))
+        {
+            access.add(&own.tlb_hits, 1);
+            return self.copy(at, 0..len, Pa(pa), &mut copy);
+        }
+        self.access_in_pieces(who, tx, len, access, copy)
+    }
+
+    /// Pages that lie side by side in memory are one range.
+    #[inline(never)]
+    pub(crate) fn access_in_pieces<'a>(
+        &'a self,
+        who: &Requester,
+        mut tx: Transaction,
+        len: usize,
+        mut access: Access<'a>,
+        mut copy: impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
+    ) -> Result<(), DmaFault> {
+        let at = Iova(tx.address);
         let mut done = 0;
         while done < len {
-            let access = self.inflight.enter();
             let piece_end = len.min(done + PIECE_BYTES as usize);
-            let mut route = None;
-            let mut fault = None;
+            let (mut route, mut fault, mut hits) = (None, None, 0);
+            let memo = access.own().map(|own| &own.memo);
+            let view = memo.and_then(|memo| memo::view(memo, self.age.now(), &tx));
             // The bytes of the range that is not copied yet end at `found`.
             let (mut start, mut found) = (Pa(0), done);
             while found < piece_end {
-                tx.address = at.0 + found as u64;
-                let mapping = match self.find(&access, &mut route, &tx) {
-                    Ok(mapping) => mapping,
-                    Err(found) => {
-                        fault = Some(found);
-                        break;
+                let address = at.0 + found as u64;
+                let mapping = match view.and_then(|view| view.get(address)) {
+                    Some(mapping) => {
+                        hits += 1;
+                        mapping
+                    }
+                    None => {
+                        tx.address = address;
+                        match self.find_and_remember(&access, memo, &mut route, &tx) {
+                            Ok(mapping) => mapping,
+                            Err(found) => {
+                                fault = Some(found);
+                                break;
+                            }
+                        }
                     }
                 };
                 if start.0 + (found - done) as u64 != mapping.pa || found == done {
@@ -112,39 +146,25 @@ impl Smmu {
                 }
                 found = piece_end.min(found + mapping.len.min(PIECE_BYTES) as usize);
             }
+            access.add(&access.local().tlb_hits, hits);
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
-            if let Some(fault) = fault {
-                self.fault(who, &tx, fault, access)?;
+            match fault {
+                Some(fault) => self.fault(who, &tx, fault, access)?,
+                None if done == len => return Ok(()),
+                None => drop(access),
             }
+            access = self.inflight.enter();
         }
         Ok(())
     }
 
-    /// Where the first byte of a transaction goes, by the shortest way. The route is found when it is needed.
-    #[inline]
-    fn find(
-        &self,
-        access: &Access<'_>,
-        route: &mut Option<Route>,
-        tx: &Transaction,
-    ) -> Result<Mapping, Fault> {
-        let memo = access.own().map(|own| &own.memo);
-        if let Some(memo) = memo
-            && let Some(mapping) =
-                memo.get(route.as_ref().map_or_else(|| self.age.now(), |route| route.age), tx)
-        {
-            access.add(&access.local().tlb_hits, 1);
-            return Ok(mapping);
-        }
-        self.find_and_remember(access, memo, route, tx)
-    }
-
+    /// Where the first byte of a transaction goes. The route is found when it is needed.
     #[inline(never)]
     fn find_and_remember(
         &self,
         access: &Access<'_>,
-        memo: Option<&Memo>,
+        memo: Option<&tcache::Memo>,
         route: &mut Option<Route>,
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
@@ -154,7 +174,7 @@ impl Smmu {
         };
         let mapping = self.translate(access, route, tx)?;
         if let Some(memo) = memo {
-            memo.put(route.age, tx, &mapping);
+            memo::put(memo, route.age, tx, &mapping);
         }
         Ok(mapping)
     }
@@ -182,7 +202,7 @@ impl Smmu {
         pa: Pa,
         copy: &mut impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
     ) -> Result<(), DmaFault> {
-        const PAGE: usize = 4096;
+        const PAGE: usize = SMALLEST_PAGE as usize;
         let mut done = range.start;
         while done < range.end {
             let here = pa.0 + (done - range.start) as u64;

@@ -10,7 +10,9 @@ use hw::{BusError, MmioDevice, mmio};
 use crate::Smmu;
 use crate::config::StreamTable;
 use crate::features::Features;
-use crate::spec::regs::{Cr0, Cr2, Gbpa, IrqCtrl, SmmuReg, StrtabBaseCfg, WINDOW_BYTES, gerror, queue_index};
+use crate::spec::regs::{
+    Cr0, Cr2, Gbpa, IrqCtrl, PRIQ_IRQ_CFG2_LO, SmmuReg, StrtabBaseCfg, WINDOW_BYTES, gerror, queue_index,
+};
 use crate::stall::Stalls;
 use crate::translate::Mode;
 
@@ -51,6 +53,10 @@ impl State {
         Cr0::from(self.word(SmmuReg::SMMU_CR0))
     }
 
+    pub(crate) fn cr2(&self) -> Cr2 {
+        Cr2::from(self.word(SmmuReg::SMMU_CR2))
+    }
+
     pub(crate) fn irq_ctrl(&self) -> IrqCtrl {
         IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL))
     }
@@ -69,7 +75,8 @@ impl State {
         StreamTable {
             base: self.get(SmmuReg::SMMU_STRTAB_BASE) & ADDR & features.output_mask(),
             cfg: StrtabBaseCfg::from(self.word(SmmuReg::SMMU_STRTAB_BASE_CFG)),
-            cr2: Cr2::from(self.word(SmmuReg::SMMU_CR2)),
+            cr2: self.cr2(),
+            checks_translated: self.cr0().atschk(),
         }
     }
 
@@ -100,11 +107,13 @@ impl State {
                 }
                 false
             }
-            SmmuReg::SMMU_CR2 if !features.stage2 => {
-                keep |= u64::from(u32::from(Cr2::new().with_e2h(true)));
+            SmmuReg::SMMU_CR2 => {
+                let absent =
+                    Cr2::new().with_e2h(!features.stage2).with_rec_cfg_ats(!features.can_record_ats_errors());
+                keep |= u64::from(u32::from(absent));
                 cr0.smmuen()
             }
-            SmmuReg::SMMU_CR2 | SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
+            SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
             SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
             SmmuReg::SMMU_EVENTQ_BASE | SmmuReg::SMMU_EVENTQ_PROD => cr0.eventqen(),
             // The bit itself counts, not whether it is effective.
@@ -116,6 +125,10 @@ impl State {
                 irq.eventq_irqen()
             }
             SmmuReg::SMMU_PRIQ_IRQ_CFG0 | SmmuReg::SMMU_PRIQ_IRQ_CFG1 | SmmuReg::SMMU_PRIQ_IRQ_CFG2 => {
+                if !features.msi {
+                    // Of the three, LO alone is not about messages.
+                    keep |= !u64::from(PRIQ_IRQ_CFG2_LO);
+                }
                 irq.priq_irqen()
             }
             _ => false,
@@ -266,7 +279,9 @@ impl Smmu {
             0xa8..0xb0 | 0xc8..0xd0 => SmmuReg::locate(offset + WINDOW_BYTES / 2),
             _ => SmmuReg::locate(offset),
         };
-        found.filter(|at| self.features.pri || !is_of_priq(at.reg))
+        found.filter(|at| {
+            (self.features.pri || !is_of_priq(at.reg)) && (self.features.msi || !is_of_messages(at.reg))
+        })
     }
 
     fn write_word(&self, offset: u64, value: u32) {
@@ -314,6 +329,21 @@ impl MmioDevice for Smmu {
         }
         Ok(())
     }
+}
+
+/// RES0 without IDR0.MSI. SMMU_PRIQ_IRQ_CFG2 is left, for its LO.
+const fn is_of_messages(reg: SmmuReg) -> bool {
+    matches!(
+        reg,
+        SmmuReg::SMMU_GERROR_IRQ_CFG0
+            | SmmuReg::SMMU_GERROR_IRQ_CFG1
+            | SmmuReg::SMMU_GERROR_IRQ_CFG2
+            | SmmuReg::SMMU_EVENTQ_IRQ_CFG0
+            | SmmuReg::SMMU_EVENTQ_IRQ_CFG1
+            | SmmuReg::SMMU_EVENTQ_IRQ_CFG2
+            | SmmuReg::SMMU_PRIQ_IRQ_CFG0
+            | SmmuReg::SMMU_PRIQ_IRQ_CFG1
+    )
 }
 
 const fn is_of_priq(reg: SmmuReg) -> bool {

@@ -136,10 +136,9 @@ impl Translator<'_> {
     }
 }
 
-/// Where stage 1 finds its tables: in memory, or in memory behind stage 2.
+/// Where stage 1 finds its tables behind stage 2.
 pub(crate) struct Stage1Memory<'a> {
-    ram: &'a Ram,
-    stage2: Option<Translator<'a>>,
+    stage2: Translator<'a>,
     /// The fault of stage 2 that an access ended with.
     fault: Cell<Option<Stage2Fault>>,
     /// Physical address of the latest access.
@@ -147,8 +146,8 @@ pub(crate) struct Stage1Memory<'a> {
 }
 
 impl<'a> Stage1Memory<'a> {
-    pub(crate) fn new(ram: &'a Ram, stage2: Option<Translator<'a>>) -> Self {
-        Self { ram, stage2, fault: Cell::new(None), pa: Cell::new(0) }
+    pub(crate) fn new(stage2: Translator<'a>) -> Self {
+        Self { stage2, fault: Cell::new(None), pa: Cell::new(0) }
     }
 
     /// Why an access was aborted: stage 2 refused it, or nothing answers at this physical address.
@@ -157,27 +156,23 @@ impl<'a> Stage1Memory<'a> {
     }
 
     fn translate(&self, address: u64, is_write: bool) -> Result<u64, ExternalAbort> {
-        let pa = match &self.stage2 {
-            None => address,
-            Some(stage2) => stage2.table(address, is_write, class::TT).map_err(|fault| {
-                self.fault.set(Some(fault));
-                ExternalAbort
-            })?,
-        };
+        let pa = self.stage2.table(address, is_write, class::TT).map_err(|fault| {
+            self.fault.set(Some(fault));
+            ExternalAbort
+        })?;
         self.pa.set(pa);
         Ok(pa)
     }
 }
 
 impl TableMemory for Stage1Memory<'_> {
-    #[inline]
     fn load(&self, address: u64) -> Result<u64, ExternalAbort> {
-        self.ram.load(self.translate(address, false)?)
+        self.stage2.ram.load(self.translate(address, false)?)
     }
 }
 
 impl UpdatableMemory for Stage1Memory<'_> {
     fn replace(&self, address: u64, expected: u64, new: u64) -> Result<bool, ExternalAbort> {
-        self.ram.replace(self.translate(address, true)?, expected, new)
+        self.stage2.ram.replace(self.translate(address, true)?, expected, new)
     }
 }

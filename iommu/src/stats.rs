@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tcache::AtomicCounter;
+use tcache::{AtomicCounter, Memo};
 
-use crate::memo::Memo;
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 

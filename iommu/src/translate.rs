@@ -129,14 +129,7 @@ impl Fault {
 }
 
 /// Where a transaction goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) pa: u64,
-    /// Bytes from there on that go the same way; above zero.
-    pub(crate) len: u64,
-    /// Log2 of the bytes of the aligned range around it that does.
-    pub(crate) size_log2: u32,
-}
+pub(crate) type Mapping = tcache::Place;
 
 /// What becomes of transactions as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,12 +167,17 @@ impl Smmu {
         Mode::from_bits(self.mode.load(Ordering::SeqCst))
     }
 
+    pub(crate) fn checks_translated(&self) -> bool {
+        self.checks_translated.load(Ordering::SeqCst)
+    }
+
     /// Finds the route of a transaction. It is good as long as `access` lives.
     #[inline]
     pub(crate) fn route(&self, access: &InflightAccess<'_>, tx: &Transaction) -> Result<Route, Fault> {
         // First of all: everything looked up below is at least this new.
         let age = self.age.now();
         let config = match self.mode() {
+            Mode::Bypass | Mode::Abort if tx.kind != Kind::Untranslated => return Err(tx.not_allowed()),
             Mode::Bypass => None,
             Mode::Abort => return Err(Fault::Blocked),
             Mode::Translate => {
@@ -187,7 +185,7 @@ impl Smmu {
                     Some(config) => config,
                     None => self.fetch_config(access, tx, age)?,
                 };
-                if tx.kind == Kind::Request && !config.ats {
+                if tx.kind == Kind::Request && !config.ats.is_on(self.checks_translated()) {
                     return Err(tx.not_allowed());
                 }
                 Some(config)
@@ -242,15 +240,9 @@ impl Smmu {
         tx: &Transaction,
         age: u64,
     ) -> Result<Translation, Fault> {
-        let input = match &config.stage1 {
-            Some(cd) => self.stage1_input(config.world, cd, tx)?,
-            // The intermediate physical address space is as large as the physical one.
-            None if self.features.in_output_range(tx.address) => tx.address,
-            None => return Err(address_size_fault(tx)),
-        };
+        let input = self.input(config, tx)?;
         let space = Space::of(config);
-        // Without an unprivileged side there is nothing for PAN to keep from.
-        let pan = config.world != World::El2 && config.stage1.is_some_and(|cd| cd.d0.pan());
+        let pan = config.has_pan();
         // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
         // invalidate when it grants.
         if let Some(found) = self.tlb.get(space, input)
@@ -266,6 +258,38 @@ impl Smmu {
         };
         self.tlb.insert(space, input, age, found);
         Ok(found)
+    }
+
+    /// For split-stage ATS: where stage 1 leads, with size and permissions as both stages give them. What comes of it is
+    /// kept by the endpoint, and not here.
+    pub(crate) fn translate_to_intermediate(
+        &self,
+        access: &InflightAccess<'_>,
+        config: &StreamConfig,
+        tx: &Transaction,
+    ) -> Result<Mapping, Fault> {
+        let tx = &tx.with_overrides(config.d1);
+        self.input(config, tx)?;
+        access.add(&access.local().walks, 1);
+        let Some(stage2) = self.translator(config.stage2.as_ref()) else { return Err(Fault::Silent) };
+        let stage1 = match &config.stage1 {
+            Some(cd) => self.walk_stage1_behind(stage2, config.world, cd, tx, config.has_pan())?,
+            None => IDENTITY,
+        };
+        let both = behind_stage2(tx, &stage1, &stage2)?;
+        let intermediate = mapping(tx.address, &stage1).pa & (u64::MAX << both.size_log2);
+        Ok(mapping(tx.address, &Translation { pa: intermediate, ..both }))
+    }
+
+    /// The address that a transaction enters the tables with.
+    #[inline]
+    fn input(&self, config: &StreamConfig, tx: &Transaction) -> Result<u64, Fault> {
+        match &config.stage1 {
+            Some(cd) => self.stage1_input(config.world, cd, tx),
+            // The intermediate physical address space is as large as the physical one.
+            None if self.features.in_output_range(tx.address) => Ok(tx.address),
+            None => Err(address_size_fault(tx)),
+        }
     }
 
     /// Checks the input address against the tables' range.
@@ -292,8 +316,43 @@ impl Smmu {
         tx: &Transaction,
         pan: bool,
     ) -> Result<Translation, Fault> {
+        let Some(stage2) = self.translator(config.stage2.as_ref()) else {
+            // The most common case does not pay for the others.
+            return self.walk_stage1_in(&*self.ram, config.world, cd, tx, pan, |at| table_abort(tx, at));
+        };
+        let stage1 = self.walk_stage1_behind(stage2, config.world, cd, tx, pan)?;
+        behind_stage2(tx, &stage1, &stage2)
+    }
+
+    /// Stage 1 in tables behind stage 2.
+    fn walk_stage1_behind(
+        &self,
+        stage2: Translator<'_>,
+        world: World,
+        cd: &Cd,
+        tx: &Transaction,
+        pan: bool,
+    ) -> Result<Translation, Fault> {
+        let memory = Stage1Memory::new(stage2);
+        self.walk_stage1_in(&memory, world, cd, tx, pan, |_| match memory.abort() {
+            Err(fault) => stage2_fault(tx, stage2.stage2, &fault),
+            Ok(at) => table_abort(tx, at),
+        })
+    }
+
+    /// Stage 1 in tables that `memory` shows; `aborted` tells the fault of a descriptor that it has not.
+    #[inline]
+    fn walk_stage1_in<M: UpdatableMemory>(
+        &self,
+        memory: &M,
+        world: World,
+        cd: &Cd,
+        tx: &Transaction,
+        pan: bool,
+        aborted: impl Fn(u64) -> Fault,
+    ) -> Result<Translation, Fault> {
         let d0 = cd.d0;
-        let half = if config.world == World::El2 { Half::Low } else { Half::of(tx.address) };
+        let half = if world == World::El2 { Half::Low } else { Half::of(tx.address) };
         let (tsz, granule, base) = match half {
             Half::Low => (d0.t0sz(), config::tg0(d0.tg0()), cd.d1),
             Half::High => (d0.t1sz(), config::tg1(d0.tg1()), cd.d2),
@@ -311,69 +370,53 @@ impl Smmu {
                 self.features.output_bits(d0.ips(), granule),
             )
         };
-        let stage2 = self.translator(config.stage2.as_ref());
-        let memory = Stage1Memory::new(&self.ram, stage2);
         let managed = Managed::new(d0.ha(), d0.hd());
         let is_write = tx.access.kind == AccessKind::Write;
         // Without a level of privilege below it, EL2 has XN for UXN, and every access is its own.
-        let rules = Stage1Rules { wxn: d0.wxn(), has_el0: config.world != World::El2 };
+        let rules = Stage1Rules { wxn: d0.wxn(), has_el0: world != World::El2 };
+        let mut descriptor_pa = 0;
         for _ in 0..UPDATE_ATTEMPTS {
-            let leaf = match walk(&params, tx.address, &memory) {
-                Ok(leaf) => leaf,
-                Err(fault) => {
-                    return Err(match fault.kind {
-                        WalkFaultKind::ExternalAbort => table_abort(tx, stage2.as_ref(), &memory),
-                        WalkFaultKind::Translation => stage1_fault(tx, cd, EventType::F_TRANSLATION),
-                        WalkFaultKind::AddressSize => stage1_fault(tx, cd, EventType::F_ADDR_SIZE),
-                        WalkFaultKind::AccessFlag => stage1_fault(tx, cd, EventType::F_ACCESS),
-                    });
-                }
-            };
+            let leaf = walk(&params, tx.address, memory).map_err(|fault| match fault.kind {
+                WalkFaultKind::ExternalAbort => aborted(fault.descriptor_pa),
+                WalkFaultKind::Translation => stage1_fault(tx, cd, EventType::F_TRANSLATION),
+                WalkFaultKind::AddressSize => stage1_fault(tx, cd, EventType::F_ADDR_SIZE),
+                WalkFaultKind::AccessFlag => stage1_fault(tx, cd, EventType::F_ACCESS),
+            })?;
             let (attributes, is_clean) = managed.stage1(&leaf);
             let mut permissions = Permissions::stage1(attributes, rules);
-            if config.world == World::El2 {
+            if world == World::El2 {
                 permissions = permissions.privileged_for_all();
             }
             if !permissions.allow(tx.access, pan) {
                 return Err(stage1_fault(tx, cd, EventType::F_PERMISSION));
             }
-            if let Some(new) = managed.stage1_update(&leaf, is_write) {
-                match memory.replace(leaf.descriptor_pa, leaf.descriptor, new) {
-                    Ok(true) => {}
-                    Ok(false) => continue,
-                    Err(ExternalAbort) => return Err(table_abort(tx, stage2.as_ref(), &memory)),
-                }
+            descriptor_pa = leaf.descriptor_pa;
+            if let Some(new) = managed.stage1_update(&leaf, is_write)
+                && !memory
+                    .replace(descriptor_pa, leaf.descriptor, new)
+                    .map_err(|ExternalAbort| aborted(descriptor_pa))?
+            {
+                continue;
             }
             if is_clean && !is_write {
                 permissions = permissions.without_writes();
             }
-            let stage1 = Translation {
+            return Ok(Translation {
                 pa: leaf.pa,
                 size_log2: u32::from(leaf.size_log2),
                 permissions,
                 global: !leaf.attributes.ng(),
                 fractured: false,
-            };
-            return match &stage2 {
-                None => Ok(stage1),
-                Some(stage2) => behind_stage2(tx, &stage1, stage2),
-            };
+            });
         }
-        Err(table_abort(tx, stage2.as_ref(), &memory))
+        Err(aborted(descriptor_pa))
     }
 
     fn walk_stage2_only(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
-        let everything = Translation {
-            pa: 0,
-            size_log2: 63,
-            permissions: Permissions::ALL,
-            global: false,
-            fractured: false,
-        };
         match self.translator(config.stage2.as_ref()) {
-            None => Ok(everything),
+            None => Ok(IDENTITY),
             Some(stage2) => {
-                let found = behind_stage2(tx, &everything, &stage2)?;
+                let found = behind_stage2(tx, &IDENTITY, &stage2)?;
                 Ok(Translation { fractured: false, ..found })
             }
         }
@@ -383,6 +426,18 @@ impl Smmu {
         stage2.map(|stage2| Translator { ram: &self.ram, features: &self.features, stage2 })
     }
 }
+
+impl StreamConfig {
+    /// Without an unprivileged side there is nothing for PAN to keep from.
+    #[inline]
+    fn has_pan(&self) -> bool {
+        self.world != World::El2 && self.stage1.is_some_and(|cd| cd.d0.pan())
+    }
+}
+
+/// What stage 1 is where it is bypassed.
+const IDENTITY: Translation =
+    Translation { pa: 0, size_log2: 63, permissions: Permissions::ALL, global: false, fractured: false };
 
 /// Stage 2 for what stage 1 has found.
 fn behind_stage2(
@@ -452,12 +507,7 @@ fn governed(stall: bool, record: bool, event: Event) -> Fault {
 
 /// A table of stage 1 that could not be accessed.
 #[cold]
-fn table_abort(tx: &Transaction, stage2: Option<&Translator<'_>>, memory: &Stage1Memory<'_>) -> Fault {
-    match (memory.abort(), stage2) {
-        (Err(fault), Some(stage2)) => stage2_fault(tx, stage2.stage2, &fault),
-        (pa, _) => {
-            let event = tx.access_event(EventType::F_WALK_EABT, class::TT);
-            Fault::Recorded(Event { d3: pa.unwrap_or(0) & FETCH_ADDR, ..event })
-        }
-    }
+fn table_abort(tx: &Transaction, at: u64) -> Fault {
+    let event = tx.access_event(EventType::F_WALK_EABT, class::TT);
+    Fault::Recorded(Event { d3: at & FETCH_ADDR, ..event })
 }

@@ -2,21 +2,22 @@
 //! in 15.1).
 //!
 //! A request is translated as the accesses are that it asks permission for, one after the other. Where one of them
-//! would fault, it is not granted: no record, no stall. Deliberately absent: requests for several translations.
+//! would fault, it is not granted: no record, no stall. With split-stage ATS the address that it gets is an intermediate
+//! physical one. Deliberately absent: requests for several translations.
 
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 
 use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, AtsTranslation, InvalidateTag, PageRequest, TranslationRequest,
 };
 use hw::dma::write_physical;
-use hw::{DmaFault, DmaTag, Iova, Pa, StreamId};
+use hw::{DmaFault, DmaTag, Iova, Pa, Requester, StreamId};
 use vmsa::{Access, AccessKind};
 
 use crate::Smmu;
+use crate::config::Ats;
+use crate::memo;
 use crate::spec::event::{Event, EventD1, EventType, bad_ats_treq};
-
 use crate::stats::{Access as InflightAccess, count};
 use crate::translate::{Fault, Kind, Mapping, Mode, Route, Transaction};
 
@@ -77,7 +78,41 @@ fn nothing(request: &TranslationRequest) -> AtsTranslation {
     }
 }
 
+/// What the address of a translated access is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Translated {
+    Physical,
+    /// Stage 2 is left to do.
+    Intermediate,
+}
+
 impl Smmu {
+    /// Records an event of a transaction, unless it is one that requests and translated accesses don't cause (3.9.1.2,
+    /// 3.9.1.3).
+    pub(crate) fn record_for(&self, tx: &Transaction, event: &Event) {
+        let mut state = self.state();
+        let cr2 = state.cr2();
+        let is_recorded = match (tx.kind, event.d0.event()) {
+            (Kind::Untranslated, _) => true,
+            (_, EventType::F_BAD_ATS_TREQ | EventType::F_TRANSL_FORBIDDEN) => true,
+            // RECINVSID is not asked for translated accesses.
+            (Kind::Request, EventType::C_BAD_STREAMID) => cr2.rec_cfg_ats() && cr2.recinvsid(),
+            (
+                Kind::Request,
+                EventType::F_TRANSLATION
+                | EventType::F_ADDR_SIZE
+                | EventType::F_ACCESS
+                | EventType::F_PERMISSION,
+            ) => false,
+            // Stage 2 of split-stage ATS is an ordinary one.
+            (Kind::Translated, event) if event.0 >= EventType::F_WALK_EABT.0 => true,
+            _ => cr2.rec_cfg_ats(),
+        };
+        if is_recorded {
+            self.record(&mut state, event);
+        }
+    }
+
     /// Where an access of this kind would go, or `None` if it would fault.
     fn granted(
         &self,
@@ -85,86 +120,118 @@ impl Smmu {
         route: &Route,
         tx: &Transaction,
         kind: AccessKind,
-    ) -> Result<Option<Mapping>, AtsRefusal> {
+    ) -> Result<Option<Mapping>, Fault> {
         let tx = Transaction { access: Access { kind, ..tx.access }, ..*tx };
-        match self.translate(access, route, &tx) {
+        let found = match &route.config {
+            Some(config) if config.ats == Ats::Split => self.translate_to_intermediate(access, config, &tx),
+            _ => self.translate(access, route, &tx),
+        };
+        match found {
             Ok(mapping) => Ok(Some(mapping)),
-            Err(Fault::Recorded(event)) if event.d0.event() == EventType::F_WALK_EABT => {
-                Err(AtsRefusal::CompleterAbort)
-            }
-            Err(_) => Ok(None),
+            Err(fault) if fault.is_of_translation() => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
 
     fn answer(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal> {
         let tx = Transaction::request(request);
         let access = self.inflight.enter();
-        let refused = |fault| match fault {
+        self.grant(&access, &tx, request).map_err(|fault| match fault {
             Fault::Blocked => AtsRefusal::UnsupportedRequest,
             Fault::Recorded(event) if event.d0.event() == EventType::F_TRANSL_FORBIDDEN => {
-                self.record(&mut self.state(), &tx.bad_request(request));
+                self.record_for(&tx, &tx.bad_request(request));
                 AtsRefusal::UnsupportedRequest
             }
-            // Errors of the configuration aren't recorded: ATSRECERR is 0.
-            _ => AtsRefusal::CompleterAbort,
-        };
-        if self.mode() != Mode::Translate {
-            return Err(refused(tx.not_allowed()));
-        }
-        let route = match self.route(&access, &tx) {
-            Ok(route) => route,
+            Fault::Recorded(event) => {
+                self.record_for(&tx, &event);
+                AtsRefusal::CompleterAbort
+            }
+            Fault::Silent | Fault::Stalled(_) => AtsRefusal::CompleterAbort,
+        })
+    }
+
+    fn grant(
+        &self,
+        access: &InflightAccess<'_>,
+        tx: &Transaction,
+        request: &TranslationRequest,
+    ) -> Result<AtsTranslation, Fault> {
+        let route = match self.route(access, tx) {
             // Stage 2 has refused the context descriptor.
             Err(fault) if fault.is_of_translation() => return Ok(nothing(request)),
-            Err(fault) => return Err(refused(fault)),
+            route => route?,
         };
-        let Some(read) = self.granted(&access, &route, &tx, AccessKind::Read)? else {
-            return Ok(nothing(request));
+        let granted = |kind| self.granted(access, &route, tx, kind);
+        let read = granted(AccessKind::Read)?;
+        let write = if request.no_write { None } else { granted(AccessKind::Write)? };
+        let Some(found) = read.or(write) else { return Ok(nothing(request)) };
+        // Without reading there is no execution.
+        let execute = match tx.access.kind {
+            AccessKind::Execute if read.is_some() => granted(AccessKind::Execute)?,
+            _ => None,
         };
-        // A table that changes meanwhile may give another address: then only what was found first counts.
-        let also = |kind| -> Result<bool, AtsRefusal> {
-            Ok(self.granted(&access, &route, &tx, kind)?.is_some_and(|other| other.pa == read.pa))
-        };
-        let write = !request.no_write && also(AccessKind::Write)?;
-        let execute = tx.access.kind == AccessKind::Execute && also(AccessKind::Execute)?;
-        let start = u64::MAX << read.size_log2;
+        // A table that changes meanwhile may give another address, then only what was found first counts; or it may give
+        // a smaller page, then more than that is not granted.
+        let same = |other: Option<Mapping>| other.filter(|other| other.pa == found.pa);
+        let (write, execute) = (same(write), same(execute));
+        let size_log2 = [write, execute]
+            .into_iter()
+            .flatten()
+            .fold(found.size_log2, |least, other| least.min(other.size_log2));
         Ok(AtsTranslation {
-            address: Pa(read.pa & start),
-            size_log2: read.size_log2 as u8,
-            read: true,
-            write,
-            execute,
+            address: Pa(found.pa & (u64::MAX << size_log2)),
+            size_log2: size_log2 as u8,
+            read: read.is_some(),
+            write: write.is_some(),
+            execute: execute.is_some(),
             ..nothing(request)
         })
     }
 
     /// Whether a translated access may go on.
-    fn admit(&self, access: &InflightAccess<'_>, tx: &Transaction, len: usize) -> Result<(), DmaFault> {
-        let fault = match self.mode() {
-            Mode::Translate if !self.checks_translated.load(Ordering::SeqCst) => None,
-            Mode::Translate => self.route(access, tx).err(),
-            Mode::Bypass | Mode::Abort => Some(tx.not_allowed()),
-        };
-        // Of the configuration's errors none is recorded: ATSRECERR is 0.
-        let is_recorded = |event: &Event| event.d0.event() == EventType::F_TRANSL_FORBIDDEN;
-        match fault {
-            None => {}
-            Some(Fault::Recorded(event)) if is_recorded(&event) => {
-                // No SubstreamID in this record.
-                self.record(&mut self.state(), &event);
-                return self.aborted(tx);
-            }
-            Some(_) => return self.aborted(tx),
-        }
+    #[inline]
+    fn admit(
+        &self,
+        access: &InflightAccess<'_>,
+        tx: &Transaction,
+        len: usize,
+    ) -> Result<Translated, DmaFault> {
+        let age = self.age.now();
+        let is_in_range = |end: Option<u64>| end.is_some_and(|end| end <= self.features.output_mask() + 1);
         let end = tx.address.checked_add(len as u64);
-        if end.is_none_or(|end| end > self.features.output_mask() + 1) {
-            return self.aborted(tx);
+        if let Some(own) = access.own()
+            && memo::has_admission(&own.memo, age, tx)
+            && is_in_range(end)
+        {
+            return Ok(Translated::Physical);
         }
-        Ok(())
+        let is_unchecked = self.mode() == Mode::Translate && !self.checks_translated();
+        let config =
+            match if is_unchecked { Ok(None) } else { self.route(access, tx).map(|route| route.config) } {
+                Ok(config) => config,
+                Err(fault) => {
+                    if let Fault::Recorded(event) = fault {
+                        self.record_for(tx, &event);
+                    }
+                    return Err(self.aborted(tx));
+                }
+            };
+        if end.is_some() && config.is_some_and(|config| config.stage2.is_some()) {
+            return Ok(Translated::Intermediate);
+        }
+        if !is_in_range(end) {
+            return Err(self.aborted(tx));
+        }
+        if let Some(own) = access.own() {
+            memo::put_admission(&own.memo, age, tx);
+        }
+        Ok(Translated::Physical)
     }
 
-    fn aborted(&self, tx: &Transaction) -> Result<(), DmaFault> {
+    #[cold]
+    fn aborted(&self, tx: &Transaction) -> DmaFault {
         count(&self.stats.aborts);
-        Err(DmaFault::Aborted(Iova(tx.address)))
+        DmaFault::Aborted(Iova(tx.address))
     }
 }
 
@@ -181,15 +248,30 @@ impl AtsPort for Smmu {
     fn read_translated(&self, stream: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
         let tx = Transaction::translated(stream, at, AccessKind::Read);
         let access = self.inflight.enter();
-        self.admit(&access, &tx, out.len())?;
-        self.ram.read(at, out).or_else(|_| self.aborted(&tx))
+        match self.admit(&access, &tx, out.len())? {
+            Translated::Physical => self.ram.read(at, out).map_err(|_| self.aborted(&tx)),
+            Translated::Intermediate => {
+                let who = Requester::new(DmaTag::untagged(stream));
+                self.access_in_pieces(&who, tx, out.len(), access, |pa, range| {
+                    out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+                })
+            }
+        }
     }
 
     fn write_translated(&self, stream: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault> {
         let tx = Transaction::translated(stream, at, AccessKind::Write);
         let access = self.inflight.enter();
-        self.admit(&access, &tx, data.len())?;
-        write_physical(&self.ram, &*self.msi, stream, at, data).or_else(|_| self.aborted(&tx))
+        let write = |pa, piece: &[u8]| write_physical(&self.ram, &*self.msi, stream, pa, piece);
+        match self.admit(&access, &tx, data.len())? {
+            Translated::Physical => write(at, data).map_err(|_| self.aborted(&tx)),
+            Translated::Intermediate => {
+                let who = Requester::new(DmaTag::untagged(stream));
+                self.access_in_pieces(&who, tx, data.len(), access, |pa, range| {
+                    data.get(range).map_or(Ok(()), |piece| write(pa, piece))
+                })
+            }
+        }
     }
 
     fn request_page(&self, request: &PageRequest) {

@@ -10,6 +10,8 @@
 //! raises the age that they must have ([`LeastAges`]), and then waits for the accesses under way
 //! ([`Inflight::drain`]). After that no access uses the old translation, and none that used it is still under way.
 //!
+//! What a thread has found it may remember for itself ([`Memo`]) for as long as the age lasts.
+//!
 //! `model.rs` has this protocol checked over all interleavings and all reorderings that the memory model allows
 //! (`RUSTFLAGS="--cfg loom" cargo test -p tcache --release`).
 //!
@@ -21,6 +23,7 @@
 mod age;
 mod cache;
 mod inflight;
+mod memo;
 #[cfg(all(test, loom))]
 mod model;
 mod sync;
@@ -29,3 +32,4 @@ mod threads;
 pub use age::{Age, LeastAge, LeastAges};
 pub use cache::{Aged, Cache, Key};
 pub use inflight::{Access, AtomicCounter, Inflight};
+pub use memo::{Memo, Place, View};

@@ -95,11 +95,18 @@ impl WalkParams {
 }
 
 /// The level that SL0 names, if a walk of `input_bits` may start there on a machine with `pa_bits` (D8.2.5): the first
-/// table has at least two entries, and no more than sixteen full tables stand in its place. Without small tables
-/// (FEAT_TTST).
+/// table has at least two entries, and no more than sixteen full tables stand in its place. With small tables
+/// (`small_tables`, FEAT_TTST) there is one more encoding.
 #[must_use]
-pub const fn stage2_start(granule: Granule, sl0: u8, input_bits: u32, pa_bits: u32) -> Option<u8> {
+pub const fn stage2_start(
+    granule: Granule,
+    sl0: u8,
+    input_bits: u32,
+    pa_bits: u32,
+    small_tables: bool,
+) -> Option<u8> {
     let level = match (granule, sl0) {
+        (Granule::K4, 3) if small_tables => 3,
         (Granule::K4, 0..=2) => 2 - sl0,
         (Granule::K16 | Granule::K64, 0..=2) => 3 - sl0,
         _ => return None,
@@ -133,14 +140,25 @@ mod tests {
             (Granule::K64, 2, 1, 43, 59),
         ] {
             for bits in least..=most {
-                assert_eq!(stage2_start(granule, sl0, bits, 48), Some(level), "{granule:?} {sl0} {bits}");
+                let found = stage2_start(granule, sl0, bits, 48, false);
+                assert_eq!(found, Some(level), "{granule:?} {sl0} {bits}");
             }
-            assert_eq!(stage2_start(granule, sl0, most + 1, 48), None);
+            assert_eq!(stage2_start(granule, sl0, most + 1, 48, false), None);
         }
-        assert_eq!(stage2_start(Granule::K4, 2, 39, 48), None);
-        assert_eq!(stage2_start(Granule::K4, 1, 30, 48), None);
-        assert_eq!(stage2_start(Granule::K4, 3, 40, 48), None);
-        assert_eq!(stage2_start(Granule::K4, 2, 40, 42), None, "four levels need 44 physical bits");
+        assert_eq!(stage2_start(Granule::K4, 2, 39, 48, false), None);
+        assert_eq!(stage2_start(Granule::K4, 1, 30, 48, false), None);
+        assert_eq!(stage2_start(Granule::K4, 3, 40, 48, false), None);
+        assert_eq!(stage2_start(Granule::K4, 2, 40, 42, false), None, "four levels need 44 physical bits");
+    }
+
+    #[test]
+    fn walk_of_the_last_level_alone_starts_there_with_small_tables_only() {
+        for bits in 13..=25 {
+            assert_eq!(stage2_start(Granule::K4, 3, bits, 48, true), Some(3));
+            assert_eq!(stage2_start(Granule::K4, 3, bits, 48, false), None);
+        }
+        assert_eq!(stage2_start(Granule::K4, 3, 26, 48, true), None);
+        assert_eq!(stage2_start(Granule::K64, 3, 20, 48, true), None, "another encoding has it");
     }
 
     #[test]

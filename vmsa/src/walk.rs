@@ -165,7 +165,10 @@ pub fn walk<M: TableMemory + ?Sized>(params: &WalkParams, input: u64, memory: &M
     let mut shift = granule.level_shift(level);
     // The first table has as many entries as bits remain: fewer than a page, or at stage 2 up to sixteen pages.
     let first_bits = params.input_bits.saturating_sub(shift).clamp(1, 32);
-    let mut table = params.ttb & (u64::MAX << (first_bits + 3));
+    // A table that may lie beyond 48 bits has its base in whole lines of 64 bytes (D8.2.1).
+    let least_align = if output_bits > 48 { 6 } else { 0 };
+    let align = if first_bits + 3 > least_align { first_bits + 3 } else { least_align };
+    let mut table = params.ttb & (u64::MAX << align);
     let mut index = (input >> shift) & !(u64::MAX << first_bits);
     let mut inherited = Inherited::default();
     if beyond(table, output_bits) {

@@ -8,8 +8,7 @@ pub const WINDOW_BYTES: u64 = 0x2_0000;
 hw::register_map! {
     /// SMMUv3 Non-secure programming interface. Arm IHI 0070, chapter 6.
     ///
-    /// Section numbers move between issues of the specification. Those here are of the issues with Realm registers (F
-    /// and later); where the number was not certain, the section is 6.3 alone.
+    /// Section numbers move between issues of the specification; those here are of issue H.
     ///
     /// Absent, so RAZ/WI: the Secure registers, GATOS and VATOS, MPAM, DPT, command queue control pages.
     pub enum SmmuReg {
@@ -24,12 +23,12 @@ hw::register_map! {
         SMMU_CR0               @ 0x0_0020: 4 Special(0b1_1111) = 0, "6.3.9";
         SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3.10";
         SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage;
-        SMMU_CR2               @ 0x0_002c: 4 Rw(0b11) = 0, "6.3.12";
+        SMMU_CR2               @ 0x0_002c: 4 Rw(0b1011) = 0, "6.3.12";
         SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
         SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14";
-        SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3";
-        SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b111) = 0, "6.3";
-        SMMU_IRQ_CTRLACK       @ 0x0_0054: 4 Ro(0) = 0, "6.3";
+        SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3.15";
+        SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b111) = 0, "6.3.16";
+        SMMU_IRQ_CTRLACK       @ 0x0_0054: 4 Ro(0) = 0, "6.3.18";
         SMMU_GERROR            @ 0x0_0060: 4 Ro(0) = 0, "6.3.19";
         SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1111_1101) = 0, "6.3.20";
         SMMU_GERROR_IRQ_CFG0   @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.21";
@@ -49,17 +48,17 @@ hw::register_map! {
         SMMU_PRIQ_IRQ_CFG0     @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.34";
         SMMU_PRIQ_IRQ_CFG1     @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3.35";
         SMMU_PRIQ_IRQ_CFG2     @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3.36";
-        SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.3";
-        SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.3";
-        SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.3";
+        SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.2.1";
+        SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.2.1";
+        SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.2.1";
         /// Also at 0xa8, in page 0.
-        SMMU_EVENTQ_PROD       @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3";
+        SMMU_EVENTQ_PROD       @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3.95";
         /// Also at 0xac, in page 0.
-        SMMU_EVENTQ_CONS       @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3";
+        SMMU_EVENTQ_CONS       @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3.96";
         /// Also at 0xc8, in page 0.
-        SMMU_PRIQ_PROD         @ 0x1_00c8: 4 Special(0x800f_ffff) = 0, "6.3";
+        SMMU_PRIQ_PROD         @ 0x1_00c8: 4 Special(0x800f_ffff) = 0, "6.3.97";
         /// Also at 0xcc, in page 0.
-        SMMU_PRIQ_CONS         @ 0x1_00cc: 4 Special(0x800f_ffff) = 0, "6.3";
+        SMMU_PRIQ_CONS         @ 0x1_00cc: 4 Special(0x800f_ffff) = 0, "6.3.98";
     }
 }
 

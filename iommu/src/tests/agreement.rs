@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::thread;
 
-use super::slow::{Outcome, Slow, Tx, WALK_EABT, bit, bits};
+use hw::ats::{AtsRefusal, TranslationRequest};
+
+use super::slow::{Answer, Outcome, Slow, Tx, WALK_EABT, bit, bits};
 use super::*;
 use crate::OutputSize;
 
@@ -201,7 +203,9 @@ impl World<'_> {
 
     fn build(&mut self) {
         let config = self.random.pick(&[5, 5, 5, 6, 7, 7, 7, 7, 4, 0]);
-        let d1 = self.random_ste_d1();
+        let eats =
+            if config == 7 { self.random.pick(&[0, 1, 1, 2, 2]) } else { self.random.pick(&[0, 1, 1]) };
+        let d1 = self.random_ste_d1() | eats << 28;
         let (mut d2, mut d3) = (self.random.below(3), 0);
         if config & 2 != 0 || self.random.rarely(3) {
             let page = self.random.pick(&[12, 14, 16]);
@@ -266,7 +270,7 @@ impl World<'_> {
             d1 |= 2 << 30;
         }
         if self.random.rarely(30) {
-            d1 |= 1 << self.random.pick(&[27, 28, 29, 30]);
+            d1 |= 1 << self.random.pick(&[27, 29, 30]);
         }
         d1 | self.random.below(2) << 25
     }
@@ -301,7 +305,7 @@ impl World<'_> {
         let most = if self.s2.is_some() { 40 } else { 48 };
         for half in &mut halves {
             let page = self.random.pick(&[12, 14, 16]);
-            let n = 25 + self.random.below(if page == 16 && self.vax { 28 } else { 24 });
+            let n = 17 + self.random.below(if page == 16 && self.vax { 36 } else { 32 });
             let level = 3 - (n - 1 - page) / (page - 3);
             let low = page + (page - 3) * (3 - level);
             let _ = most;
@@ -415,9 +419,8 @@ impl World<'_> {
         }
     }
 
-    fn compare(&mut self, seed: u64, met: &mut HashMap<String, u64>) {
-        let tx = self.transaction();
-        let mut slow = Slow {
+    fn slow(&self, tx: Tx) -> Slow<'_> {
+        Slow {
             m: self.m,
             oas: self.oas,
             vax: self.vax,
@@ -425,8 +428,111 @@ impl World<'_> {
             tx,
             ste: self.ste,
             cd: [0; 4],
+            ipa: 0,
             written: HashMap::new(),
+        }
+    }
+
+    /// A translation request, the same for another address of the range that was granted, and a translated read there.
+    fn compare_request(&mut self, seed: u64, met: &mut HashMap<String, u64>) {
+        let mut tx = self.transaction();
+        tx.va &= !0xfff;
+        let no_write = !tx.write;
+        tx.execute = tx.ssid.is_some() && self.random.rarely(3);
+        let answer = self.request(seed, tx, no_write);
+        let name = match answer {
+            Answer::Unsupported(_) => "request: UR",
+            Answer::CompleterAbort => "request: CA",
+            Answer::Success(_, (None, _)) => "request: nothing",
+            Answer::Success(..) if bits(self.ste[1], 29, 28) == 2 => "request: split",
+            Answer::Success(..) => "request: translation",
         };
+        *met.entry(name.into()).or_default() += 1;
+        let Answer::Success(granted, (Some(address), size_log2)) = answer else { return };
+        let offset = self.random.next() & ((1 << size_log2) - 1) & !7;
+        let start = tx.va >> size_log2 << size_log2;
+        let there = Tx { va: (start | offset) & !0xfff, ..tx };
+        let address = address >> size_log2 << size_log2 | offset;
+        match self.request(seed, there, no_write) {
+            Answer::Success(also, (Some(found), _)) => {
+                assert_eq!((also, found), (granted, address & !0xfff), "{seed:#x} {tx:x?} {there:x?}");
+            }
+            other => panic!("{seed:#x} {tx:x?} {there:x?}: {other:x?} in a range with {granted:?}"),
+        }
+        let tx = Tx { ssid: None, va: address, write: false, execute: false, privileged: false };
+        let mut slow = self.slow(tx);
+        let expected = if bits(self.ste[1], 29, 28) == 2 { slow.translated() } else { Outcome::Pa(address) };
+        let written = slow.written;
+        let mut bytes = [0; 8];
+        let result = self.m.smmu.read_translated(StreamId(SID), Pa(address), &mut bytes);
+        let events = self.m.events();
+        match expected {
+            Outcome::Pa(pa) if (RAM..RAM + RAM_BYTES).contains(&pa) => {
+                assert_eq!(
+                    (result, u64::from_le_bytes(bytes)),
+                    (Ok(()), self.m.dword(pa)),
+                    "{seed:#x} {tx:x?}"
+                );
+                assert_eq!(events, [] as [Record; 0], "{seed:#x} {tx:x?}");
+            }
+            Outcome::Abort(record) => {
+                assert!(result.is_err(), "{seed:#x} {tx:x?}");
+                assert_eq!(events, Vec::from_iter(record), "{seed:#x} {tx:x?}");
+            }
+            _ => assert!(result.is_err() && events.is_empty(), "{seed:#x} {tx:x?} {expected:x?} {events:x?}"),
+        }
+        self.check_written(seed, tx, written);
+    }
+
+    /// Both models' answer to a request; with the address that it gives, and the size of the range.
+    fn request(&self, seed: u64, tx: Tx, no_write: bool) -> Answer<(Option<u64>, u32)> {
+        let mut slow = self.slow(tx);
+        let expected = slow.request(no_write);
+        let written = slow.written;
+        let tag = self.tag(&tx);
+        let found =
+            self.m.smmu.request_translation(&TranslationRequest { tag, address: Iova(tx.va), no_write });
+        let events = self.m.events();
+        let context = format!("{seed:#x} {tx:x?} no_write {no_write}: {expected:x?} {found:x?} {events:x?}");
+        let answer = match (expected, found) {
+            (Answer::Unsupported(record), Err(AtsRefusal::UnsupportedRequest)) => {
+                assert_eq!(events, Vec::from_iter(record), "{context}");
+                return Answer::Unsupported(record);
+            }
+            (Answer::CompleterAbort, Err(AtsRefusal::CompleterAbort)) => Answer::CompleterAbort,
+            (Answer::Success(granted, address), Ok(found)) => {
+                assert_eq!([found.read, found.write, found.execute], granted, "{context}");
+                let asked_with_privilege = tx.ssid.is_some() && tx.privileged;
+                assert_eq!((found.privileged, found.global), (asked_with_privilege, false), "{context}");
+                let inside = tx.va & ((1 << found.size_log2) - 1);
+                assert!(address.is_none_or(|address| found.address.0 | inside == address), "{context}");
+                Answer::Success(granted, (address, found.size_log2.into()))
+            }
+            _ => panic!("{context}"),
+        };
+        assert!(events.is_empty(), "{context}");
+        self.check_written(seed, tx, written);
+        answer
+    }
+
+    fn tag(&self, tx: &Tx) -> DmaTag {
+        DmaTag {
+            stream: StreamId(SID),
+            pasid: tx.ssid.map(|ssid| Pasid::new(ssid).unwrap()),
+            privileged: tx.privileged,
+            execute: tx.execute,
+        }
+    }
+
+    fn check_written(&self, seed: u64, tx: Tx, written: HashMap<u64, u64>) {
+        for (at, word) in written {
+            assert_eq!(self.m.dword(at), word, "{seed:#x} {tx:x?}: descriptor at {at:#x}");
+        }
+    }
+
+    fn compare(&mut self, seed: u64, met: &mut HashMap<String, u64>) {
+        let tx = self.transaction();
+        let mut slow = self.slow(tx);
         let mut expected = slow.run();
         let written = slow.written;
         *met.entry(name_of(&expected, self.s2.is_some())).or_default() += 1;
@@ -442,13 +548,7 @@ impl World<'_> {
                 expected = Outcome::Abort(None); // by the interconnect
             }
         }
-        let tag = DmaTag {
-            stream: StreamId(SID),
-            pasid: tx.ssid.map(|ssid| Pasid::new(ssid).unwrap()),
-            privileged: tx.privileged,
-            execute: tx.execute,
-        };
-        let who = Requester::new(tag);
+        let who = Requester::new(self.tag(&tx));
         let mark = 0x5a5a_0000_0000_0000 | seed;
         let go = || {
             let mut bytes = mark.to_le_bytes();
@@ -490,9 +590,7 @@ impl World<'_> {
                 panic!("{seed:#x} {tx:x?}: expected {expected:x?}, found {found:x?} {events:x?}")
             }
         }
-        for (at, word) in written {
-            assert_eq!(self.m.dword(at), word, "{seed:#x} {tx:x?}: descriptor at {at:#x}");
-        }
+        self.check_written(seed, tx, written);
     }
 }
 
@@ -521,6 +619,11 @@ const MUST_BE_MET: &[&str] = &[
     "page",
     "page behind stage 2",
     "update",
+    "request: UR",
+    "request: CA",
+    "request: nothing",
+    "request: translation",
+    "request: split",
     "silent",
     "0x4",
     "0x6",
@@ -548,7 +651,7 @@ fn run(features: Features, e2h: bool, seed: u64, accesses: u64) {
     let m = Bench::reset(features);
     m.set_up(4);
     m.w32(CR2, 2 | u32::from(e2h));
-    m.enable(SMMUEN | EVENTQEN | CMDQEN);
+    m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
     for pa in (FRAMES..FRAMES + FRAME_BYTES).step_by(8) {
         m.put(pa, &[pa]);
     }
@@ -578,7 +681,11 @@ fn run(features: Features, e2h: bool, seed: u64, accesses: u64) {
             if world.random.rarely(6) && !world.entries.is_empty() {
                 world.change();
             }
-            world.compare(seed, &mut met);
+            if world.random.rarely(4) {
+                world.compare_request(seed, &mut met);
+            } else {
+                world.compare(seed, &mut met);
+            }
             done += 1;
         }
         // What was written apart from what was expected shows as a difference of the next machine, or here.
@@ -595,11 +702,11 @@ fn run(features: Features, e2h: bool, seed: u64, accesses: u64) {
         eprintln!("{met:#?}");
     }
     let missed: Vec<_> = MUST_BE_MET.iter().filter(|&&name| !met.contains_key(name)).collect();
-    assert!(missed.is_empty() || accesses < 20_000, "{missed:?}");
+    assert!(missed.is_empty() || accesses < 30_000, "{missed:?}");
 }
 
 fn cases() -> u64 {
-    std::env::var("WARPVMM_SMMU_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    std::env::var("WARPVMM_SMMU_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(30_000)
 }
 
 #[test]

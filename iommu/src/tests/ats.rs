@@ -131,6 +131,71 @@ fn request_that_meets_a_wrong_configuration_is_aborted_without_a_record() {
 }
 
 #[test]
+fn wrong_configuration_is_recorded_if_rec_cfg_ats_says_so() {
+    const REC_CFG_ATS: u32 = 8;
+    const RECINVSID: u32 = 2;
+    let stranger = 1 << STRTAB_LOG2;
+    for cr2 in [0, RECINVSID, REC_CFG_ATS, REC_CFG_ATS | RECINVSID] {
+        let m = Bench::reset(Features::default());
+        m.set_up(4);
+        m.w32(CR2, cr2);
+        m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
+        let root = m.ats_process(0);
+        m.put(root + 8 * (VA >> 39), &[HOLE | 3]);
+        assert_eq!(translate(&m, VA), Err(AtsRefusal::CompleterAbort));
+        m.cd(PASID, &[0]);
+        assert_eq!(translate(&m, VA), Err(AtsRefusal::CompleterAbort));
+        m.ste(SID, &[0]);
+        assert_eq!(translate(&m, VA), Err(AtsRefusal::CompleterAbort));
+        assert_eq!(m.smmu.read_translated(StreamId(SID), Pa(DATA), &mut [0]), aborted(DATA));
+        let mut expected = Vec::new();
+        if cr2 & REC_CFG_ATS != 0 {
+            let d1 = 1 << 40 | 1 << 35;
+            let [d0, ..] = record(EventType::F_WALK_EABT, SID, Some(PASID));
+            expected = vec![
+                [d0, d1, VA, HOLE],
+                record(EventType::C_BAD_CD, SID, Some(PASID)),
+                record(EventType::C_BAD_STE, SID, Some(PASID)),
+                record(EventType::C_BAD_STE, SID, None),
+            ];
+        }
+        assert_eq!(m.events(), expected, "CR2 {cr2}");
+        // Of a stream beyond the table: requests ask RECINVSID too, translated accesses don't.
+        let asked = request(&with_pasid(stranger, PASID), VA);
+        assert_eq!(m.smmu.request_translation(&asked), Err(AtsRefusal::CompleterAbort));
+        assert_eq!(m.smmu.read_translated(StreamId(stranger), Pa(DATA), &mut [0]), aborted(DATA));
+        let of = |ssid| record(EventType::C_BAD_STREAMID, stranger, ssid);
+        let expected = match cr2 {
+            0 | RECINVSID => vec![],
+            REC_CFG_ATS => vec![of(None)],
+            _ => vec![of(Some(PASID)), of(None)],
+        };
+        assert_eq!(m.events(), expected, "CR2 {cr2}");
+    }
+}
+
+/// A block is cached, and then replaced by pages of which one may be written: with BBML 2 either answers until the
+/// invalidation, but what the page permits is granted for the page alone.
+#[test]
+fn request_during_a_change_of_size_is_granted_no_more_than_each_table_permits() {
+    let m = Bench::new();
+    let root = m.ats_process(0);
+    let block = DATA & !0x1f_ffff;
+    m.map_at(Granule::K4, 48, 2, root, 0, block | USER_RW | RO | 1);
+    m.read(&process(), 0x1000, 1).unwrap();
+    let pages = m.table(4096);
+    for page in 0..512 {
+        let rights = if page == 1 { 0 } else { RO };
+        m.put(pages + 8 * page, &[(block + (page << 12)) | USER_RW | rights | 3]);
+    }
+    // The level 2 descriptor, where the block was.
+    let level2 = m.dword(m.dword(root) & 0xffff_ffff_f000) & 0xffff_ffff_f000;
+    m.put(level2, &[pages | 3]);
+    let granted = translate(&m, 0x1000).unwrap();
+    assert!(granted.read && (!granted.write || granted.size_log2 == 12), "{granted:?}");
+}
+
+#[test]
 fn request_without_pasid_where_stage_1_is_bypassed_gets_the_address_itself() {
     let m = Bench::new();
     m.ats_process(0);
@@ -269,6 +334,23 @@ fn invalidation_that_is_not_answered_ends_in_an_error_at_the_sync() {
     let tag = endpoint.invalidations.lock().unwrap()[0].1;
     m.smmu.invalidate_completed(StreamId(SID), tag);
     m.sync();
+}
+
+#[test]
+fn answers_that_come_after_the_time_but_before_the_queue_goes_on_are_no_error() {
+    let m = Bench::new();
+    let endpoint = m.endpoint();
+    endpoint.is_prompt.store(false, Ordering::Relaxed);
+    m.command(0x0000_0010_0000_0040, 0x34);
+    m.command(0x0fc0_2046, 0);
+    // The queue is held while the time goes by.
+    m.enable(SMMUEN | EVENTQEN);
+    m.clock.advance_ns(INVALIDATION_PATIENCE_NS);
+    m.alarms.ring(INVALIDATION_PATIENCE_NS);
+    let tag = endpoint.invalidations.lock().unwrap()[0].1;
+    m.smmu.invalidate_completed(StreamId(SID), tag);
+    m.enable(SMMUEN | EVENTQEN | CMDQEN);
+    assert_eq!((m.r32(CMDQ_CONS), m.active_errors()), (2, 0));
 }
 
 #[test]

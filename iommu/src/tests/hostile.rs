@@ -1,5 +1,6 @@
 //! Whatever a guest does: an answer, no panic, no endless loop.
 
+use hw::ats::PageRequest;
 use proptest::prelude::*;
 
 use super::*;
@@ -50,6 +51,47 @@ fn largest_event_queue_at_the_top_of_memory_is_an_abort() {
     m.w32(CMDQ_PROD, 1);
     for sid in [0, 0xffff, u32::MAX] {
         assert!(m.read(&Requester::new(DmaTag::untagged(StreamId(sid))), DATA, 1).is_err());
+    }
+}
+
+/// Each from its last entry on, past the wrap.
+#[test]
+fn queues_of_every_legal_size_go_round() {
+    const SIZES: u32 = 20;
+    let (cmdq, priq, eventq) = (0x4080_0000, 0x4180_0000, 0x4200_0000);
+    for log2 in 0..SIZES {
+        let largest = SIZES as u8 - 1;
+        let sizes =
+            Features { cmdq_log2: largest, eventq_log2: largest, priq_log2: largest, ..Features::default() };
+        let m = Bench::reset(sizes);
+        m.set_up(4);
+        m.put(STRTAB + 64 * u64::from(SID), &[0]);
+        let last = (1u32 << log2) - 1;
+        for (base_register, base, prod, cons) in [
+            (CMDQ_BASE, cmdq, CMDQ_PROD, CMDQ_CONS),
+            (EVENTQ_BASE, eventq, EVENTQ_PROD, EVENTQ_CONS),
+            (PRIQ_BASE, priq, PRIQ_PROD, PRIQ_CONS),
+        ] {
+            m.w64(base_register, base | u64::from(log2));
+            m.w32(prod, last);
+            m.w32(cons, last);
+        }
+        m.enable(SMMUEN | PRIQEN | EVENTQEN | CMDQEN);
+        for step in 0..3 {
+            let slot = u64::from((last + step) & last);
+            let next = (last + step + 1) & (2 * last + 1);
+            m.put(cmdq + 16 * slot, &[0x46, 0]);
+            m.w32(CMDQ_PROD, next);
+            assert_eq!(m.r32(CMDQ_CONS), next, "{log2}");
+            assert!(m.read(&plain(), 0, 1).is_err());
+            assert_eq!(m.r32(EVENTQ_PROD), next, "{log2}");
+            assert_eq!(m.dword(eventq + 32 * slot), record(EventType::C_BAD_STE, SID, None)[0]);
+            m.w32(EVENTQ_CONS, next);
+            m.smmu.request_page(&PageRequest::stop_marker(StreamId(SID), Pasid::new(PASID).unwrap()));
+            assert_eq!(m.r32(PRIQ_PROD), next, "{log2}");
+            assert_eq!(m.dword(priq + 16 * slot) as u32, SID);
+            m.w32(PRIQ_CONS, next);
+        }
     }
 }
 

@@ -22,10 +22,11 @@ fn enables_and_errors_are_zero_after_reset() {
 
 #[test]
 fn id_registers_tell_the_features_and_ignore_writes() {
-    // S1, AArch64, COHACC, ATS, ASID16, MSI, PRI, CD2L, little-endian, TERM_MODEL, two-level stream table; HAD, BBML 2, RIL.
-    let stage1 = [(IDR0, 0x0c49_341a), (IDR3, 0x1424)];
-    // S2, HYP, NS1ATS, VMID16, HTTU 2; XNX, FWB.
-    let both = [(IDR0, 0x0c4d_3e9b), (IDR3, 0x1534)];
+    // S1, AArch64, COHACC, ATS, ASID16, MSI, PRI, CD2L, little-endian, ATSRECERR, TERM_MODEL, two-level stream table; HAD,
+    // PPS, STT, RIL, BBML 2.
+    let stage1 = [(IDR0, 0x0cc9_341a), (IDR3, 0x1624)];
+    // S2, HYP, VMID16, HTTU 2; XNX, FWB.
+    let both = [(IDR0, 0x0ccd_369b), (IDR3, 0x1734)];
     let common = [(IDR1, 0x0d8c_6510), (0x8, 0), (0x10, 0), (IDR5, 0x0100_0075), (0x18, 0), (0x1c, 2)];
     for (features, own) in [(Features::stage1_only(), stage1), (Features::default(), both)] {
         let m = Bench::reset(features);
@@ -44,6 +45,37 @@ fn e2h_exists_only_with_el2() {
         let m = Bench::reset(features);
         m.w32(CR2, 3);
         assert_eq!(m.r32(CR2), 2 | e2h);
+    }
+}
+
+#[test]
+fn errors_of_ats_can_be_asked_for_only_if_they_can_be_recorded() {
+    for (features, bit) in [
+        (Features::default(), 8),
+        (Features { ats_errors: false, ..Features::default() }, 0),
+        (Features { ats: false, pri: false, ..Features::default() }, 0),
+    ] {
+        let m = Bench::reset(features);
+        m.w32(CR2, 0xa);
+        assert_eq!((m.r32(CR2), m.r32(IDR0) >> 23 & 1 != 0), (2 | bit, bit != 0));
+    }
+}
+
+#[test]
+fn sizes_of_ids_are_those_of_the_features() {
+    for (sid_bits, ssid_bits) in [(1, 0), (8, 1), (24, 20)] {
+        let m = Bench::reset(Features { sid_bits, ssid_bits, ..Features::default() });
+        assert_eq!(m.r32(IDR1) & 0x7ff, u32::from(ssid_bits) << 6 | u32::from(sid_bits));
+    }
+}
+
+#[test]
+fn message_registers_are_res0_without_messages_but_for_lo() {
+    let m = Bench::reset(Features { msi: false, ..Features::default() });
+    for offset in (GERROR_IRQ_CFG0..0x78).chain(EVENTQ_IRQ_CFG0..0xc0).chain(PRIQ_IRQ_CFG0..0xe0).step_by(4) {
+        m.w32(offset, u32::MAX);
+        let lo = if offset == PRIQ_IRQ_CFG2 { 1 << 31 } else { 0 };
+        assert_eq!(m.r32(offset), lo, "{offset:#x}");
     }
 }
 
@@ -162,7 +194,7 @@ fn wide_registers_take_one_write_or_two_halves() {
 #[test]
 fn wide_access_to_narrow_registers_is_two_accesses() {
     let m = Bench::reset(Features::default());
-    assert_eq!(m.r64(IDR0), 0x0d8c_6510_0c4d_3e9b);
+    assert_eq!(m.r64(IDR0), 0x0d8c_6510_0ccd_369b);
     m.w64(CR1, 2 << 32 | 0xd75);
     assert_eq!((m.r32(CR1), m.r32(CR2)), (0xd75, 2));
 }

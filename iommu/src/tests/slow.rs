@@ -42,6 +42,16 @@ pub(super) enum Outcome {
     Stall(Record),
 }
 
+/// What a translation request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer<Address = Option<u64>> {
+    /// With an event, if it is not the stream that is shut.
+    Unsupported(Option<Record>),
+    CompleterAbort,
+    /// Read, write, execute; and where the address leads, if any of them is granted.
+    Success([bool; 3], Address),
+}
+
 /// Ends a translation early.
 struct End(Outcome);
 
@@ -58,6 +68,8 @@ pub(super) struct Slow<'a> {
     pub(super) tx: Tx,
     pub(super) ste: [u64; 4],
     pub(super) cd: [u64; 4],
+    /// What stage 1 came to.
+    pub(super) ipa: u64,
     /// Words that the SMMU has written.
     pub(super) written: HashMap<u64, u64>,
 }
@@ -121,6 +133,54 @@ impl Slow<'_> {
         }
     }
 
+    /// A translation request for the page of `tx.va`, by a stream of which ATSCHK is 1: each permission that is asked for
+    /// is tried.
+    pub(super) fn request(&mut self, no_write: bool) -> Answer {
+        let [d0, d1, ..] = self.ste;
+        let (asked, config, eats) = (self.tx, bits(d0, 3, 1), bits(d1, 29, 28));
+        if bit(d0, 0) && config < 4 {
+            return Answer::Unsupported(None);
+        }
+        let (mut granted, mut address) = ([false; 3], None);
+        for (i, (write, execute)) in [(false, false), (true, false), (false, true)].into_iter().enumerate() {
+            if i == 1 && no_write || i == 2 && !(asked.execute && granted[0]) {
+                continue;
+            }
+            self.tx = Tx { write, execute, ..asked };
+            let outcome = self.run();
+            let event = match outcome {
+                Outcome::Abort(Some(record)) => bits(record[0], 7, 0),
+                _ => TRANSLATION,
+            };
+            if event != BAD_STE && (config == 4 || eats == 0 || eats == 3) {
+                self.tx = asked;
+                self.written.clear();
+                let flags = u64::from(asked.privileged) << 28 | u64::from(asked.execute) << 29;
+                let d1 = 1 << 31 | u64::from(!no_write) << 30 | flags | 1;
+                return Answer::Unsupported(Some(self.record(0x05, d1, asked.va, 0)));
+            }
+            if event < TRANSLATION {
+                return Answer::CompleterAbort;
+            }
+            if let Outcome::Pa(pa) = outcome {
+                granted[i] = true;
+                address.get_or_insert(if eats == 2 { self.ipa } else { pa });
+            }
+        }
+        Answer::Success(granted, address)
+    }
+
+    /// A translated read of a stream with split-stage ATS, by `tx` with the address of its request's answer.
+    pub(super) fn translated(&mut self) -> Outcome {
+        let (read, fetch) = (false, bits(self.ste[1], 51, 50) == 3);
+        self.tx.execute = fetch;
+        self.tx.privileged = bits(self.ste[1], 49, 48) == 3;
+        match self.stage2(self.tx.va, 2, read, fetch, self.tx.privileged) {
+            Ok(pa) => Outcome::Pa(pa),
+            Err(End(outcome)) => outcome,
+        }
+    }
+
     fn translate(&mut self) -> Result<u64, End> {
         let [d0, d1, d2, _] = self.ste;
         if !bit(d0, 0) {
@@ -134,8 +194,8 @@ impl Slow<'_> {
         let eats = bits(d1, 29, 28);
         let illegal = s1 && (bits(d0, 63, 59) > 20 || bits(d0, 55, 6) << 6 >> self.oas != 0)
             || config == 5 && bits(d1, 31, 30) & 1 == 1
-            || (s1 || s2) && eats == 2
-            || s2 && eats == 1 && bit(d2, 57)
+            || (s1 || s2) && eats == 2 && config != 7
+            || s2 && (eats == 1 || eats == 2) && bit(d2, 57)
             || s2 && !self.stage2_is_legal();
         if illegal {
             return Err(self.recorded(BAD_STE));
@@ -179,6 +239,7 @@ impl Slow<'_> {
             }
             None => self.tx.va,
         };
+        self.ipa = ipa;
         if s2 { self.stage2(ipa, 2, self.tx.write, self.tx.execute, self.tx.privileged) } else { Ok(ipa) }
     }
 
@@ -207,7 +268,7 @@ impl Slow<'_> {
         let Some(page) = Self::page_of_tg0(bits(d2, 47, 46)) else { return false };
         let tsz = bits(d2, 37, 32);
         let most = if page == 16 { self.oas } else { self.oas.min(48) };
-        if !bit(d2, 51) || bit(d2, 52) || tsz > 39 || 64 - tsz > most {
+        if !bit(d2, 51) || bit(d2, 52) || tsz > Self::most_tsz(page) || 64 - tsz > most {
             return false;
         }
         let Some(level) = Self::stage2_level(page, bits(d2, 39, 38)) else { return false };
@@ -217,8 +278,20 @@ impl Slow<'_> {
             && bits(d3, 51, 4) << 4 >> self.size(bits(d2, 50, 48), page) == 0
     }
 
+    /// With small tables.
+    fn most_tsz(page: u64) -> u64 {
+        if page == 16 { 47 } else { 48 }
+    }
+
+    /// The base of a first table of so many bytes.
+    fn base(ttb: u64, log2_bytes: u64, size: u64) -> u64 {
+        let log2_bytes = if size == 52 { log2_bytes.max(6) } else { log2_bytes };
+        bits(ttb, 51, 4) << 4 >> log2_bytes << log2_bytes
+    }
+
     fn stage2_level(page: u64, sl0: u64) -> Option<u64> {
         match (page, sl0) {
+            (12, 3) => Some(3),
             (_, 3) => None,
             (12, _) => Some(2 - sl0),
             _ => Some(3 - sl0),
@@ -257,7 +330,7 @@ impl Slow<'_> {
         let mut level = Self::stage2_level(page, bits(d2, 39, 38)).unwrap();
         let mut low = page + (page - 3) * (3 - level);
         let mut index = ipa >> low;
-        let mut table = bits(d3, 51, 4) << 4 >> (n - low + 3) << (n - low + 3);
+        let mut table = Self::base(d3, n - low + 3, size);
         loop {
             let at = table + 8 * index;
             let Some(d) = self.load(at) else { return Err(self.walk_abort(true, class, at)) };
@@ -348,7 +421,8 @@ impl Slow<'_> {
         let half_is_legal = |page: Option<u64>, tsz: u64, ttb: u64| {
             page.is_some_and(|page| {
                 let least = if page == 16 && self.vax { 12 } else { 16 };
-                (least..=39).contains(&tsz) && bits(ttb, 51, 4) << 4 >> self.size(bits(c0, 34, 32), page) == 0
+                (least..=Self::most_tsz(page)).contains(&tsz)
+                    && bits(ttb, 51, 4) << 4 >> self.size(bits(c0, 34, 32), page) == 0
             })
         };
         let legal = bit(c0, 31)
@@ -396,7 +470,7 @@ impl Slow<'_> {
         let mut level = 3 - (n - 1 - page) / (page - 3);
         let mut low = page + (page - 3) * (3 - level);
         let mut index = bits(va, n as u32 - 1, 0) >> low;
-        let mut table = bits(ttb, 51, 4) << 4 >> (n - low + 3) << (n - low + 3);
+        let mut table = Self::base(ttb, n - low + 3, size);
         let had = bit(ttb, 1);
         let (mut no_write, mut no_user, mut pxn, mut uxn) = (false, false, false, false);
         loop {

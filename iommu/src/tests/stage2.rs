@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use hw::ats::{AtsRefusal, TranslationRequest};
+
 use super::*;
 use crate::StallModel;
 
@@ -161,6 +163,7 @@ fn stage2_stalls_if_s2s_says_so_and_is_silent_without_s2r() {
 fn illegal_stage2_is_a_bad_entry() {
     let no_stalls = Features { stall_model: StallModel::TerminateOnly, ..Features::default() };
     let no_httu = Features { httu: crate::Httu::None, ..Features::default() };
+    let no_small = Features { small_tables: false, ..Features::default() };
     let usual = Features::default();
     let tsz = |bits: u64| S2 & !(0x3f << 32) | (64 - bits) << 32;
     for (why, features, d2, ttb) in [
@@ -168,7 +171,10 @@ fn illegal_stage2_is_a_bad_entry() {
         ("S2ENDI", usual, S2 | 1 << 52, 0),
         ("S2TG = 3", usual, S2 | 3 << 46, 0),
         ("S2T0SZ beyond IAS", usual, tsz(49), 0),
-        ("S2T0SZ = 40", usual, tsz(24), 0),
+        ("S2T0SZ = 40", no_small, tsz(24) & !(3 << 38), 0),
+        ("S2T0SZ = 49", usual, tsz(15) | 3 << 38, 0),
+        ("S2T0SZ = 48 with 64 KiB", usual, tsz(16) & !(3 << 38) | 1 << 46, 0),
+        ("S2SL0 = 3 without small tables", no_small, tsz(25) | 3 << 38, 0),
         ("more than sixteen tables", usual, tsz(44), 0),
         ("less than a table", usual, tsz(30), 0),
         ("S2SL0 = 3", usual, S2 | 3 << 38, 0),
@@ -185,18 +191,24 @@ fn illegal_stage2_is_a_bad_entry() {
             assert_eq!(m.events(), [record(EventType::C_BAD_STE, SID, None)], "{why}");
         }
     }
-    for bits in [31, 43] {
+    for d2 in [tsz(31), tsz(43), tsz(24) & !(3 << 38), tsz(16) | 3 << 38, tsz(25) | 3 << 38] {
         let m = Bench::new();
-        m.ste(SID, &[CONFIG_S2, 0, tsz(bits), 0]);
+        m.ste(SID, &[CONFIG_S2, 0, d2, 0]);
         assert!(m.read(&plain(), 0x1000, 1).is_err());
-        assert_eq!(m.events()[0][0] & 0xff, 0x0b, "{bits} bits are legal: it walks, and finds no memory");
+        assert_eq!(m.events()[0][0] & 0xff, 0x0b, "{d2:#x} is legal: it walks, and finds no memory");
     }
 }
 
 #[test]
-fn full_ats_with_stalls_of_stage2_and_split_stage_ats_are_bad_entries() {
-    for (eats, d2, legal) in [(1, 0, true), (1, S2S, false), (2, 0, false), (0, S2S, true)] {
-        for config in [CONFIG_S2, CONFIG_NESTED] {
+fn ats_with_stalls_of_stage2_and_split_stage_ats_of_one_stage_are_bad_entries() {
+    for (eats, d2, legal) in [
+        (1, 0, [true, true]),
+        (1, S2S, [false, false]),
+        (2, 0, [false, true]),
+        (2, S2S, [false, false]),
+        (0, S2S, [true, true]),
+    ] {
+        for (config, legal) in [CONFIG_S2, CONFIG_NESTED].into_iter().zip(legal) {
             let m = Bench::new();
             // Level 1 of stage 2 is out of memory: what is legal ends in a walk abort.
             m.ste(SID, &[CDTAB | config, eats << 28, S2 | d2, HOLE]);
@@ -538,6 +550,81 @@ fn reserved_stream_world_is_a_bad_entry() {
     }
 }
 
+/// What the endpoint of a stream with split-stage ATS is given, and what becomes of it.
+#[test]
+fn split_stage_request_gets_the_intermediate_address_and_its_accesses_go_through_stage2() {
+    const SPLIT: u64 = 2 << 28;
+    let m = Bench::new();
+    let va = 0x7f00_0000_1000;
+    let (root, _) = m.nested(0, 0, va, USER_RW);
+    let stream = StreamId(SID);
+    let request = |who: &Requester, no_write| {
+        let address = Iova(va + 0x10);
+        m.smmu.request_translation(&TranslationRequest { tag: who.tag, address, no_write })
+    };
+    m.map2(root, IPA_DATA, DATA, S2_RW);
+    let [d0, _, d2, d3] = [0, 8, 16, 24].map(|at| m.dword(STRTAB + 64 * u64::from(SID) + at));
+    m.ste(SID, &[d0, SPLIT | 0xd5, d2, d3]);
+    // Without ATSCHK there would be no stage 2.
+    assert_eq!(request(&process(), false), Err(AtsRefusal::UnsupportedRequest));
+    assert_eq!(m.events()[0][0] & 0xff, 0x05);
+    m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
+    let granted = request(&process(), false).unwrap();
+    assert_eq!((granted.address, granted.size_log2), (Pa(IPA_DATA), 12));
+    assert!(granted.read && granted.write && !granted.execute);
+    m.smmu.write_translated(stream, Pa(IPA_DATA + 8), &[0x5a; 8]).unwrap();
+    assert_eq!(m.dword(DATA + 8), 0x5a5a_5a5a_5a5a_5a5a);
+    let mut out = [0; 0x1000];
+    m.smmu.read_translated(stream, Pa(IPA_DATA), &mut out).unwrap();
+    assert_eq!(out[8..16], [0x5a; 8]);
+    // The permissions are those of both stages, and stage 2 is asked each time.
+    m.map2(root, IPA_DATA, DATA, S2_RW & !S2_WRITE);
+    m.command(VMID << 32 | 0x2a, IPA_DATA);
+    m.sync();
+    assert!(!request(&process(), false).unwrap().write);
+    assert_eq!(m.smmu.write_translated(stream, Pa(IPA_DATA), &[1]), aborted(IPA_DATA));
+    m.smmu.read_translated(stream, Pa(IPA_DATA), &mut [0]).unwrap();
+    let far = IPA_DATA + 0xff8;
+    assert_eq!(m.smmu.read_translated(stream, Pa(far), &mut [0; 16]), aborted(IPA_DATA + 0x1000));
+    assert_eq!(m.smmu.read_translated(stream, Pa(u64::MAX), &mut [0; 2]), aborted(u64::MAX));
+    assert_eq!(
+        m.events(),
+        [
+            stage2_record(EventType::F_PERMISSION, None, CLASS_IN, IPA_DATA, IPA_DATA),
+            stage2_record(
+                EventType::F_TRANSLATION,
+                None,
+                CLASS_IN | RNW,
+                IPA_DATA + 0x1000,
+                IPA_DATA + 0x1000
+            ),
+        ]
+    );
+    // Stage 1 bypassed: the address itself, with what stage 2 permits.
+    let bypassed = TranslationRequest { tag: plain().tag, address: Iova(IPA_DATA), no_write: false };
+    let granted = m.smmu.request_translation(&bypassed).unwrap();
+    assert_eq!((granted.address, granted.size_log2, granted.write), (Pa(IPA_DATA), 12, false));
+    // Translation off: not even with an address that would be physical.
+    m.enable(EVENTQEN | CMDQEN | ATSCHK);
+    assert_eq!(m.smmu.read_translated(stream, Pa(DATA), &mut [0]), aborted(DATA));
+    assert_eq!(m.events()[0][0] & 0xff, 0x07);
+}
+
+/// A page that stage 2 lets be written and not read.
+#[test]
+fn request_for_what_can_only_be_written_is_granted_writing() {
+    let m = Bench::new();
+    let root = m.stage2_only(0);
+    m.ste(SID, &[CONFIG_S2, EATS_FULL, S2, root]);
+    m.map2(root, IPA_DATA, DATA, S2_RW & !S2_READ);
+    let mut asked = TranslationRequest { tag: plain().tag, address: Iova(IPA_DATA), no_write: false };
+    let granted = m.smmu.request_translation(&asked).unwrap();
+    assert_eq!((granted.address, granted.read, granted.write), (Pa(DATA), false, true));
+    asked.no_write = true;
+    let granted = m.smmu.request_translation(&asked).unwrap();
+    assert!(!granted.read && !granted.write);
+}
+
 /// 52-bit virtual, intermediate and physical addresses with the 64 KiB granule.
 #[test]
 fn addresses_of_52_bits_with_64_kib_granule() {
@@ -555,6 +642,13 @@ fn addresses_of_52_bits_with_64_kib_granule() {
     m.put(root + 8, &[0x5000 | USER_RW | 1]);
     assert!(m.read(&process(), 1 << 42, 1).is_err());
     assert_eq!(m.events(), [] as [Record; 0]);
+    // A first table of two entries: its base has 64 bytes to itself, so bits below count for nothing.
+    let small = m.table(64);
+    m.put(small, &[DATA | USER_RW | 1, 0]);
+    m.cd(PASID, &[CD_D0 & !(7 << 32) & !0x3f | 6 << 32 | 34 | 1 << 6, small | 0x30]);
+    m.tlbi_asid(ASID);
+    m.put(DATA & !0x1fff_ffff | 0x100_0000, &[0x33]);
+    assert_eq!(m.read(&process(), 0x100_0000, 1).unwrap(), [0x33]);
     // Beyond an IPS of 48 bits.
     m.cd(PASID, &[CD_D0 & !0x3f | 12 | 1 << 6, root]);
     m.tlbi_asid(ASID);

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hw::ats::{AtsTranslation, InvalidateRequest};
-use hw::{DmaTag, Iova, Pa, Pasid};
-use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
+use hw::{DmaTag, Iova, Pasid};
+use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges, Place};
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 10;
@@ -20,6 +20,18 @@ pub(super) enum Need {
     Read,
     Write,
     Execute,
+}
+
+impl Need {
+    /// The one of [`Found::permissions`] that it needs.
+    #[inline]
+    pub(super) const fn permission(self) -> u64 {
+        match self {
+            Self::Read => Found::READ,
+            Self::Write => Found::WRITE,
+            Self::Execute => Found::EXECUTE,
+        }
+    }
 }
 
 /// A cached translation.
@@ -48,27 +60,31 @@ impl Found {
     }
 
     pub(super) const fn allows(&self, need: Need) -> bool {
-        let needed = match need {
-            Need::Read => Self::READ,
-            Need::Write => Self::WRITE,
-            Need::Execute => Self::EXECUTE,
-        };
-        self.permissions & needed != 0
+        self.permissions & need.permission() != 0
     }
 
-    /// Where an address inside the range is, and how many bytes from there on are in it too.
-    pub(super) const fn place(&self, at: Iova) -> (Pa, u64) {
+    pub(super) const fn permissions(&self) -> u64 {
+        self.permissions
+    }
+
+    /// Where an address inside the range is.
+    pub(super) const fn place(&self, at: Iova) -> Place {
         let size = 1 << self.size_log2;
         let offset = at.0 & (size - 1);
-        (Pa(self.address | offset), size - offset)
+        Place { pa: self.address | offset, len: size - offset, size_log2: self.size_log2 }
     }
+}
+
+/// An enabling of ATS, a PASID and a privilege.
+#[inline]
+pub(super) fn whose(enabling: u32, pasid: Option<Pasid>, privileged: bool) -> u64 {
+    let pasid = pasid.map_or(0, |pasid| 1 << 20 | u64::from(pasid.get()));
+    u64::from(enabling) << 32 | u64::from(privileged) << 21 | pasid
 }
 
 fn key(enabling: u32, pasid: Option<Pasid>, privileged: bool, at: Iova, size_log2: u32) -> Key {
     // Page numbers have 52 bits at most; no size is zero.
-    let pasid = pasid.map_or(0, |pasid| 1 << 20 | u64::from(pasid.get()));
-    let whose = u64::from(enabling) << 32 | u64::from(privileged) << 21 | pasid;
-    [u64::from(size_log2) << 52 | at.0 >> size_log2, whose]
+    [u64::from(size_log2) << 52 | at.0 >> size_log2, whose(enabling, pasid, privileged)]
 }
 
 /// The cache.

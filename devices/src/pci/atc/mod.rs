@@ -24,7 +24,7 @@ use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, TranslationRequest,
 };
 use hw::{Dir, DmaFault, DmaPort, Iova, Pa, Pinned, Requester, StreamId};
-use tcache::{Age, AtomicCounter, Inflight};
+use tcache::{Age, AtomicCounter, Inflight, Memo};
 
 use self::cache::{Found, Need, Translations};
 use self::pages::{Answer, Pages};
@@ -56,6 +56,8 @@ pub struct AtcWiring {
 struct Tallies {
     hits: AtomicCounter,
     requests: AtomicCounter,
+    /// The thread's latest translations.
+    memo: Memo,
 }
 
 /// What an ATC has done so far.
@@ -254,6 +256,20 @@ impl Atc {
                 return go(Way::Untranslated(here), done..len);
             };
             let asked = self.age.now();
+            let end_after = |bytes: u64| len.min(done + bytes.min(PIECE_BYTES) as usize);
+            let memo = access.own().map(|own| &own.memo);
+            let whose = cache::whose(enabling, who.tag.pasid, who.tag.privileged);
+            if let Some(memo) = memo
+                && let Some(place) =
+                    memo.view(asked, whose, need.permission()).and_then(|view| view.get(here.0))
+            {
+                access.add(&access.local().hits, 1);
+                let end = end_after(place.len);
+                go(Way::Translated(Pa(place.pa)), done..end)
+                    .map_err(|fault| at_iova(fault, Pa(place.pa), here))?;
+                (done, rounds) = (end, 0);
+                continue;
+            }
             let reply = match self.translations.get(enabling, &who.tag, here, need) {
                 Some(found) => {
                     access.add(&access.local().hits, 1);
@@ -264,14 +280,16 @@ impl Atc {
                     self.request(enabling, who, here, need, asked)?
                 }
             };
-            let end_after = |bytes: u64| len.min(done + bytes.min(PIECE_BYTES) as usize);
             match reply {
                 Reply::Granted(found) => {
-                    let (pa, bytes) = found.place(here);
-                    let end = end_after(bytes);
-                    go(Way::Translated(pa), done..end).map_err(|fault| at_iova(fault, pa, here))?;
-                    done = end;
-                    rounds = 0;
+                    let place = found.place(here);
+                    if let Some(memo) = memo {
+                        memo.put(asked, whose, here.0, &place, found.permissions());
+                    }
+                    let end = end_after(place.len);
+                    go(Way::Translated(Pa(place.pa)), done..end)
+                        .map_err(|fault| at_iova(fault, Pa(place.pa), here))?;
+                    (done, rounds) = (end, 0);
                     continue;
                 }
                 Reply::Untranslated => drop(access),

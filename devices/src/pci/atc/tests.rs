@@ -1,6 +1,7 @@
 //! The cache with an agent and an untranslated way that the test plays.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -416,6 +417,49 @@ fn invalidation_completes_only_when_no_access_uses_the_old_translation() {
         m.agent.opened.notify_all();
         invalidation.join().unwrap();
         assert!(access.join().unwrap().is_ok());
+    });
+}
+
+/// The page moves between two frames under two writers. After the invalidation is complete nothing may be written to the
+/// old frame: the mapper marks it and looks if the mark stays.
+#[test]
+fn nothing_is_written_through_an_old_translation_after_its_invalidation() {
+    let m = Bench::new(0);
+    m.map(1, 0x1000, RAM, true);
+    let (done, writes) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for fill in [0x11, 0x22] {
+            let (m, done, writes) = (&m, &done, &writes);
+            scope.spawn(move || {
+                let (who, page) = (process(1), [fill; 4096]);
+                while !done.load(Ordering::Relaxed) {
+                    m.atc.write(&who, Iova(0x1000), &page).unwrap();
+                    writes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mark = [0xee; 4096];
+        for round in 0..2000u64 {
+            let (old, new) = if round % 2 == 0 { (RAM, RAM + 0x1_0000) } else { (RAM + 0x1_0000, RAM) };
+            m.map(1, 0x1000, new, true);
+            // Alternately the page, the PASID and all.
+            match round % 3 {
+                0 => m.invalidate(Some(1), 0x1000, 12),
+                1 => m.invalidate(Some(1), 0, 64),
+                _ => m.invalidate(None, 0x1000, 12),
+            }
+            let ram = &m.agent.ram;
+            ram.write(Pa(old), &mark).unwrap();
+            thread::yield_now();
+            let mut found = [0; 4096];
+            ram.read(Pa(old), &mut found).unwrap();
+            if found != mark {
+                done.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(found, mark, "round {round}");
+        }
+        until(|| writes.load(Ordering::Relaxed) > 10);
+        done.store(true, Ordering::Relaxed);
     });
 }
 
