@@ -8,6 +8,7 @@ mod boot;
 mod compute;
 mod idle;
 mod machine;
+mod smmu;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -52,10 +53,16 @@ const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("compute", compute::run),
     ("accelerator", accelerator::run),
     ("idle", idle::run),
-    ("smmu", smmu),
+    (SMMU, |bench| smmu::run(bench.project)),
 ];
 
+/// The one that needs no guest.
+const SMMU: &str = "smmu";
+
 pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOptions) -> Result<()> {
+    if options.only.as_deref() == Some(SMMU) {
+        return report(project, SMMU, smmu::run(project));
+    }
     packages::require(&[packages::GUEST, packages::BENCH], !setup.no_install)?;
     let guest = guest::build(project, setup)?;
     let emulator = run::emulator(project)?;
@@ -67,10 +74,7 @@ pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOpti
             continue;
         }
         known = true;
-        let result = benchmark(&bench).with_context(|| format!("cannot measure {name}"))?;
-        let report = project.bench().join(format!("{name}.json"));
-        write_whole(&report, format!("{result:#}\n").as_bytes())?;
-        println!("report   {}\n", project.shown(&report));
+        report(project, name, benchmark(&bench))?;
     }
     if !known {
         bail!("no benchmark has this name");
@@ -78,12 +82,12 @@ pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOpti
     Ok(())
 }
 
-/// The SMMU's own benches, which need no guest. Their numbers are criterion's.
-fn smmu(bench: &Bench<'_>) -> Result<Value> {
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["bench", "-p", "iommu", "-p", "vmsa"]).current_dir(bench.project.root());
-    process::visible(&mut cargo)?;
-    Ok(serde_json::json!({ "criterion": "target/criterion" }))
+fn report(project: &Project, name: &str, result: Result<Value>) -> Result<()> {
+    let result = result.with_context(|| format!("cannot measure {name}"))?;
+    let report = project.bench().join(format!("{name}.json"));
+    write_whole(&report, format!("{result:#}\n").as_bytes())?;
+    println!("report   {}\n", project.shown(&report));
+    Ok(())
 }
 
 fn median(values: &mut [f64]) -> f64 {
