@@ -15,8 +15,9 @@ use crate::stall::{Stalled, Verdict};
 use crate::stats::{Access, count};
 use crate::translate::{Fault, Mapping, Route, Transaction};
 
-/// Bytes after which an access lets invalidations pass.
-const PIECE_BYTES: u64 = 64 * 1024;
+/// Bytes after which an access lets invalidations pass: a copy of some microseconds. Being counted in again waits for all
+/// stores of the copy before, so smaller pieces make large copies slower.
+const PIECE_BYTES: u64 = 256 * 1024;
 
 /// What lies in one page of this size lies in one page.
 const SMALLEST_PAGE: u64 = 0x1000;
@@ -124,15 +125,17 @@ impl Smmu {
             let (mut start, mut found) = (Pa(0), done);
             while found < piece_end {
                 let address = at.0 + found as u64;
-                let mapping = match view.and_then(|view| view.get(address)) {
-                    Some(mapping) => {
+                // Page by page, although a mapping may be larger: so the next look does not wait for the result of this.
+                let in_page = SMALLEST_PAGE - address % SMALLEST_PAGE;
+                let (pa, bytes) = match view.and_then(|view| view.pa(address)) {
+                    Some(pa) => {
                         hits += 1;
-                        mapping
+                        (pa, in_page)
                     }
                     None => {
                         tx.address = address;
                         match self.find_and_remember(&access, memo, &mut route, &tx) {
-                            Ok(mapping) => mapping,
+                            Ok(mapping) => (mapping.pa, mapping.len.min(PIECE_BYTES)),
                             Err(found) => {
                                 fault = Some(found);
                                 break;
@@ -140,11 +143,11 @@ impl Smmu {
                         }
                     }
                 };
-                if start.0 + (found - done) as u64 != mapping.pa || found == done {
+                if start.0 + (found - done) as u64 != pa || found == done {
                     self.copy(at, done..found, start, &mut copy)?;
-                    (start, done) = (Pa(mapping.pa), found);
+                    (start, done) = (Pa(pa), found);
                 }
-                found = piece_end.min(found + mapping.len.min(PIECE_BYTES) as usize);
+                found = piece_end.min(found + bytes as usize);
             }
             access.add(&access.local().tlb_hits, hits);
             self.copy(at, done..found, start, &mut copy)?;

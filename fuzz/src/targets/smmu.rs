@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use devices::pci::caps::{Field, PortType, ats, page_request};
 use devices::pci::{Atc, AtcWiring, ConfigSpace, Identity};
-use hw::ats::{AtsEndpoint, AtsPort, InvalidateTag, PageRequest, PageResponse, PageResponseCode, PrgIndex};
+use hw::ats::{
+    AtsEndpoint, AtsPort, InvalidateTag, PageRequest, PageResponse, PageResponseCode, PrgIndex,
+    TranslationRequest,
+};
 use hw::{
     DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester, StreamId,
     Waiter,
@@ -107,6 +110,22 @@ impl Function {
                 let (read, write, last) = (what & 8 != 0, what & 0x10 != 0, what & 0x20 != 0);
                 let address = Iova(input.word(&PLACES));
                 smmu.request_page(&PageRequest { tag, address, read, write, last, index: group });
+            }
+            6 => {
+                // A function that makes addresses up.
+                let stream = StreamId(u32::from(input.u8() % 34));
+                let (at, mut bytes) = (input.word(&PLACES), vec![0; input.u8().into()]);
+                let tag = DmaTag { pasid, ..DmaTag::untagged(stream) };
+                let address = Iova(at);
+                let request = TranslationRequest { tag, address, no_write: what & 0x20 != 0 };
+                let _ = match what >> 3 & 3 {
+                    0 => smmu.read_translated(stream, Pa(at), &mut bytes),
+                    1 => smmu.write_translated(stream, Pa(at), &bytes),
+                    _ => smmu.request_translation(&request).map_or(Ok(()), |found| {
+                        assert!(found.address.0 & !(u64::MAX << found.size_log2) == 0);
+                        smmu.write_translated(stream, found.address, &bytes)
+                    }),
+                };
             }
             _ => {
                 let code = match what >> 3 & 3 {

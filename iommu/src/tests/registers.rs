@@ -40,6 +40,45 @@ fn id_registers_tell_the_features_and_ignore_writes() {
 }
 
 #[test]
+fn registers_of_what_is_absent_are_zero_and_ignore_writes() {
+    let m = Bench::reset(Features::default());
+    for (offset, reg) in [
+        (0x8, SmmuReg::SMMU_IDR2),
+        (0x10, SmmuReg::SMMU_IDR4),
+        (0x18, SmmuReg::SMMU_IIDR),
+        (0x40, SmmuReg::SMMU_STATUSR),
+        (0x48, SmmuReg::SMMU_AGBPA),
+        (0xfd0, SmmuReg::SMMU_PIDR4),
+        (0xfe0, SmmuReg::SMMU_PIDR0),
+    ] {
+        m.w32(offset, u32::MAX);
+        assert_eq!((m.r32(offset), reg.info().offset), (0, offset));
+    }
+}
+
+#[test]
+fn component_is_identified_by_smmu_cidr0_and_what_follows() {
+    let m = Bench::reset(Features::default());
+    assert_eq!([0xff0, 0xff4, 0xff8, 0xffc].map(|offset| m.r32(offset)), [0x0d, 0xf0, 0x05, 0xb1]);
+}
+
+#[test]
+fn global_error_message_is_what_its_registers_say() {
+    let m = Bench::reset(Features::default());
+    m.set_up(4);
+    m.w32(IRQ_CTRL, 0);
+    m.w64(GERROR_IRQ_CFG0, DOORBELL);
+    // SMMU_GERROR_IRQ_CFG1 and SMMU_GERROR_IRQ_CFG2.
+    m.w32(GERROR_IRQ_CFG0 + 8, 0x1234);
+    m.w32(GERROR_IRQ_CFG0 + 12, 1);
+    assert_eq!(m.r32(GERROR_IRQ_CFG0 + 12), 1);
+    m.w32(IRQ_CTRL, 1);
+    m.enable(CMDQEN);
+    m.command(0, 0);
+    assert_eq!(m.msi.take(), [(DeviceId(0xff), 0x1234)]);
+}
+
+#[test]
 fn e2h_exists_only_with_el2() {
     for (features, e2h) in [(Features::stage1_only(), 0), (Features::default(), 1)] {
         let m = Bench::reset(features);
