@@ -15,9 +15,9 @@ use crate::stall::{Stalled, Verdict};
 use crate::stats::{Access, count};
 use crate::translate::{Fault, Mapping, Route, Transaction};
 
-/// Bytes after which an access lets invalidations pass: a copy of some microseconds. Being counted in again waits for all
-/// stores of the copy before, so smaller pieces make large copies slower.
-const PIECE_BYTES: u64 = 256 * 1024;
+/// Bytes after which an access lets invalidations pass: a copy of tens of microseconds. Being counted in again waits for
+/// all stores of the copy before, so smaller pieces make large copies slower.
+const PIECE_BYTES: u64 = 1024 * 1024;
 
 /// What lies in one page of this size lies in one page.
 const SMALLEST_PAGE: u64 = 0x1000;
@@ -125,12 +125,11 @@ impl Smmu {
             let (mut start, mut found) = (Pa(0), done);
             while found < piece_end {
                 let address = at.0 + found as u64;
-                // Page by page, although a mapping may be larger: so the next look does not wait for the result of this.
-                let in_page = SMALLEST_PAGE - address % SMALLEST_PAGE;
-                let (pa, bytes) = match view.and_then(|view| view.pa(address)) {
-                    Some(pa) => {
-                        hits += 1;
-                        (pa, in_page)
+                let left = (piece_end - found) as u64;
+                let (pa, bytes) = match view.and_then(|view| view.run(address, left)) {
+                    Some((pa, bytes)) => {
+                        hits += (address % SMALLEST_PAGE + bytes).div_ceil(SMALLEST_PAGE);
+                        (pa, bytes)
                     }
                     None => {
                         tx.address = address;

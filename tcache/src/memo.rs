@@ -70,6 +70,20 @@ impl View<'_> {
         self.word(address).map(|word| join(word, address))
     }
 
+    /// Where an address goes, and how many bytes from there on, at most `most`, are remembered to lie side by side. They
+    /// are looked up page by page, although a mapping may be larger: no look waits for the result of the one before.
+    #[inline]
+    #[must_use]
+    pub fn run(&self, address: u64, most: u64) -> Option<(u64, u64)> {
+        const PAGE: u64 = 1 << PAGE_SHIFT;
+        let pa = self.pa(address)?;
+        let mut len = PAGE - address % PAGE;
+        while len < most && self.pa(address.wrapping_add(len)) == Some(pa.wrapping_add(len)) {
+            len += PAGE;
+        }
+        Some((pa, if len < most { len } else { most }))
+    }
+
     /// Where an address goes.
     #[inline]
     #[must_use]
@@ -147,6 +161,20 @@ mod tests {
         assert_eq!(get(7, 6, 1, 0x3008), None);
         assert_eq!(get(7, 5, 2, 0x3008), None);
         assert_eq!(get(7, 5, 1, 0x4008), None);
+    }
+
+    #[test]
+    fn run_ends_where_pages_do_not_lie_side_by_side_any_more() {
+        let memo = Memo::default();
+        for (page, pa) in [(1, 0x5000), (2, 0x6000), (3, 0x7000), (4, 0x9000)] {
+            memo.put(0, 1, page << 12, &Place { pa, len: 0x1000, size_log2: 12 }, 1);
+        }
+        let run = |address, most| memo.view(0, 1, 1).and_then(|view| view.run(address, most));
+        assert_eq!(run(0x1800, u64::MAX), Some((0x5800, 0x2800)));
+        assert_eq!(run(0x1800, 0x900), Some((0x5800, 0x900)));
+        assert_eq!(run(0x1800, 8), Some((0x5800, 8)));
+        assert_eq!(run(0x4ff8, 0x1000), Some((0x9ff8, 8)));
+        assert_eq!(run(0x5000, 1), None);
     }
 
     #[test]
