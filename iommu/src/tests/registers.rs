@@ -4,7 +4,7 @@ use super::*;
 use crate::StallModel;
 use crate::spec::regs::SmmuReg;
 use hw::BusError;
-use hw::regmap::check_map;
+use hw::regmap::{RegisterMap, check_map};
 
 #[test]
 fn register_map_is_sound() {
