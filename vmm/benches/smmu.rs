@@ -133,7 +133,7 @@ const READS: u64 = 20_000;
 fn read_hot_pages(port: &dyn DmaPort, who: &Requester, base: u64) {
     let mut out = [0; 8];
     for n in 0..READS {
-        port.read(who, Iova(base + black_box(n % HOT_PAGES << 12)), &mut out).expect("mapped");
+        port.read(who, Iova(base + black_box((n % HOT_PAGES) << 12)), &mut out).expect("mapped");
         black_box(&out);
     }
 }

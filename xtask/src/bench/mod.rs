@@ -16,7 +16,6 @@ use serde_json::Value;
 
 use crate::guest::{self, Guest, GuestOptions};
 use crate::packages;
-use crate::process;
 use crate::project::{Project, write_whole};
 use crate::run;
 
