@@ -18,6 +18,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct {
@@ -167,24 +168,45 @@ static char *crypto_value(char *line, const char *key)
 }
 
 /*
- * Says which accelerators the kernel offers, for the console's log: its own drivers with the result of their
- * self-tests, and the devices for user processes. At the end of a job, when the self-tests are over.
+ * Reads the kernel's list of algorithms: prints its own drivers for accelerators with the results of their self-tests,
+ * unless one is still under way. Returns whether none is.
  */
-static void report_accelerators(void)
+static bool report_drivers(void)
 {
-    char line[256], driver[128] = "", path[300], algorithms[256];
+    char line[256], driver[128] = "", report[1024] = "";
     FILE *crypto = fopen("/proc/crypto", "r");
+    bool is_over = true;
 
     while (crypto && fgets(line, sizeof line, crypto)) {
         char *value = crypto_value(line, "driver");
         if (value)
             snprintf(driver, sizeof driver, "%s", value);
         value = crypto_value(line, "selftest");
-        if (value && strncmp(driver, "hisi", 4) == 0)
-            printf("warp: kernel driver %s, selftest %s\n", driver, value);
+        if (!value || strncmp(driver, "hisi", 4) != 0)
+            continue;
+        size_t end = strlen(report);
+        snprintf(report + end, sizeof report - end, "warp: kernel driver %s, selftest %s\n", driver, value);
+        is_over &= strcmp(value, "unknown") != 0;
     }
     if (crypto)
         fclose(crypto);
+    if (is_over)
+        fputs(report, stdout);
+    return is_over;
+}
+
+/*
+ * Says which accelerators the kernel offers, for the console's log: its own drivers, and the devices for user processes.
+ * At the end of a job, which may be shorter than the self-tests: powering off would let them fail. The kernel tells
+ * nobody when they are over, so this looks again and again, for some seconds at the most.
+ */
+static void report_accelerators(void)
+{
+    const struct timespec moment = {.tv_nsec = 5 * 1000 * 1000};
+    char path[300], algorithms[256];
+
+    for (int looks = 0; !report_drivers() && looks < 2000; looks++)
+        nanosleep(&moment, NULL);
 
     DIR *devices = opendir("/sys/class/uacce");
     for (struct dirent *entry; devices && (entry = readdir(devices));) {
