@@ -52,6 +52,7 @@ fn set_up() -> (Arc<Smmu>, Arc<Ram>, Requester) {
         wires: Wires::unconnected(),
         clock: Arc::new(hw::ManualClock::default()),
         alarms: Arc::new(hw::ManualAlarms::default()),
+        faults: hw::Faults::default(),
     });
     smmu.mmio_write(0x80, &STRTAB.to_le_bytes()).expect("a register");
     smmu.mmio_write(0x90, &(CDTAB + 0x4000 + 4).to_le_bytes()).expect("a register");
@@ -156,6 +157,7 @@ fn many(c: &mut Criterion) {
     let requester = |sid: u32, pasid: u32| Requester {
         tag: DmaTag::process(StreamId(sid), Pasid::new(pasid).expect("20 bits")),
         waiter: Arc::clone(&who.waiter),
+        command: None,
     };
     for (streams, pasids) in [(1, 1), (1, 1_000), (1, 100_000), (1_000, 1), (1_000, 100)] {
         // All of them are used; then one of them is measured.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hw::dma::write_physical;
+use hw::fault::FaultPoint;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::Smmu;
@@ -41,7 +42,7 @@ impl Smmu {
                     // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
                     return Outcome::Abort;
                 }
-                let stalled = Stalled::new(tx.sid, &who.waiter);
+                let stalled = Stalled::new(tx, &who.waiter);
                 self.stall(&mut state, event, &stalled);
                 Outcome::Wait(stalled)
             }
@@ -53,10 +54,14 @@ impl Smmu {
     fn fault(
         &self,
         who: &Requester,
-        tx: &Transaction,
+        tx: &mut Transaction,
         fault: Fault,
         access: Access<'_>,
     ) -> Result<(), DmaFault> {
+        if let Some(ns) = self.delay_of_stall(tx, &fault) {
+            drop(access);
+            return self.faults.wait(ns, &who.waiter);
+        }
         let outcome = self.report(who, tx, fault);
         drop(access);
         let verdict = match outcome {
@@ -115,7 +120,7 @@ impl Smmu {
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
             if let Some(fault) = fault {
-                self.fault(who, &tx, fault, access)?;
+                self.fault(who, &mut tx, fault, access)?;
             }
         }
         Ok(())
@@ -153,7 +158,10 @@ impl Smmu {
             None => route.insert(self.route(access, tx)?),
         };
         let mapping = self.translate(access, route, tx)?;
-        if let Some(memo) = memo {
+        // Where lookups are watched, each one comes here.
+        if let Some(memo) = memo
+            && !self.faults.watches(FaultPoint::SmmuLookup)
+        {
             memo.put(route.age, tx, &mapping);
         }
         Ok(mapping)
@@ -236,7 +244,7 @@ impl DmaPort for Smmu {
             let route = match self.route(&access, &tx) {
                 Ok(route) => route,
                 Err(fault) => {
-                    self.fault(who, &tx, fault, access)?;
+                    self.fault(who, &mut tx, fault, access)?;
                     continue 'again;
                 }
             };
@@ -246,7 +254,7 @@ impl DmaPort for Smmu {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.
-                        self.fault(who, &tx, fault, access)?;
+                        self.fault(who, &mut tx, fault, access)?;
                         continue 'again;
                     }
                 };

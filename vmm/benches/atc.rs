@@ -44,6 +44,7 @@ fn set_up() -> (Arc<Smmu>, Arc<Atc>, Requester) {
         wires: Wires::unconnected(),
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(ManualAlarms::default()),
+        faults: hw::Faults::default(),
     });
     smmu.mmio_write(0x80, &STRTAB.to_le_bytes()).expect("a register");
     smmu.mmio_write(0x20, &[0x11, 0, 0, 0]).expect("a register");

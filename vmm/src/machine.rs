@@ -18,6 +18,7 @@ use crate::cli::{Accel, Device, MachineArgs};
 use crate::console::{Console, Outputs};
 use crate::engine::Vcpu;
 use crate::exit::Failed;
+use crate::faults::{FaultReport, Plan};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
 /// Everything a machine is made from.
@@ -65,6 +66,8 @@ pub struct Ended {
     pub panicked: bool,
     /// Numbers.
     pub stats: Stats,
+    /// What came of the fault plan, if there is one.
+    pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
     pub console_error: Option<String>,
     console: Arc<Console>,
@@ -108,6 +111,7 @@ impl Machine {
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
         let image = Image::parse(read("kernel", &setup.kernel)?)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
         // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
@@ -136,6 +140,7 @@ impl Machine {
             devices: setup.devices,
             drives: setup.drives,
             console: Arc::clone(&console),
+            faults,
         })?;
         let fdt = board.device_tree(&setup.append, placement.initrd)?;
         load::load(board.ram(), &placement, &image, initrd.as_deref(), &fdt);
@@ -188,6 +193,7 @@ impl Machine {
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
-        Ok(Ended { reason, panicked, stats, console_error, console })
+        let faults = board.fault_report();
+        Ok(Ended { reason, panicked, stats, faults, console_error, console })
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use devices::virtio::BlockBackend;
+use serde::Serialize;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
+use crate::faults::{FaultReport, finish};
 use crate::host::disk::FileDisk;
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, RawMode};
@@ -66,8 +68,28 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
+    let status = status_of(&ended.reason);
+    let finished = finish(ended.faults.as_ref(), args.machine.strict, status);
     io::stderr().flush().context("cannot write to standard error")?;
-    Ok(status_of(&ended.reason))
+    if let Some(path) = &args.report_json {
+        let status = finished.as_ref().map_or_else(|failed| failed.status, |status| *status);
+        let report = Report { status: status as u8, panicked: ended.panicked, faults: ended.faults.as_ref() };
+        let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
+        std::fs::write(path, json + "\n").with_context(|| format!("cannot write the report {path:?}"))?;
+    }
+    Ok(finished?)
+}
+
+/// The report on a run, as `--report-json` writes it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    /// The program's exit status.
+    status: u8,
+    /// The guest's kernel printed a panic.
+    panicked: bool,
+    /// What came of the fault plan; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<&'a FaultReport>,
 }
 
 /// The exit status for the reason why a machine ended.

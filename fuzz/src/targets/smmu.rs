@@ -142,6 +142,7 @@ impl Machine {
             wires: Wires::unconnected(),
             clock: Arc::new(hw::ManualClock::default()),
             alarms: Arc::new(hw::ManualAlarms::default()),
+            faults: hw::Faults::default(),
         });
         let function = has_function.then(|| Function::new(&smmu, if how & 4 != 0 { 2 } else { 64 }));
         let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0, function };

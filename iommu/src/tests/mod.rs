@@ -144,6 +144,7 @@ impl Bench {
             },
             clock: clock.clone(),
             alarms: alarms.clone(),
+            faults: hw::Faults::default(),
         });
         let next_table = AtomicU64::new(TABLES);
         Self {

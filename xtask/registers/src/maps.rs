@@ -118,6 +118,7 @@ pub(crate) fn documents() -> Vec<Document> {
         wires: Wires { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() },
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
+        faults: hw::Faults::default(),
     });
     let gic = Gic::new(GicConfig {
         affinities: vec![0],

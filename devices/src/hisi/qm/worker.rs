@@ -96,7 +96,7 @@ impl<E: Engine> Qm<E> {
 
     /// Who the function is, without a PASID: rings, contexts and messages.
     fn untagged(&self, waiter: Arc<Waiter>) -> Requester {
-        Requester { tag: DmaTag::untagged(self.wiring.stream), waiter }
+        Requester { tag: DmaTag::untagged(self.wiring.stream), waiter, command: None }
     }
 
     /// One SQE from fetch to completion.
@@ -107,12 +107,12 @@ impl<E: Engine> Qm<E> {
                 DmaFault::Aborted(_) => trouble,
             }
         };
-        let ring = self.untagged(Arc::clone(&task.waiter));
+        let ring = Requester { command: Some(task.command()), ..self.untagged(Arc::clone(&task.waiter)) };
         let tag = match task.pasid {
             Some(pasid) => DmaTag::process(self.wiring.stream, pasid),
             None => ring.tag,
         };
-        let data = Requester { tag, waiter: Arc::clone(&task.waiter) };
+        let data = Requester { tag, ..ring.clone() };
         let port = &*self.wiring.dma;
         let run = || -> Result<(), Outcome> {
             // What software wrote before it rang the doorbell is seen after this.
