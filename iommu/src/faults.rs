@@ -256,7 +256,8 @@ impl Smmu {
 
     /// Configurations have changed: what is held for contexts that are no more is given now.
     pub(crate) fn release_answers(&self) {
-        if !self.faults.watches(FaultPoint::SmmuResume) && !self.faults.watches(FaultPoint::SmmuPageResponse) {
+        if !self.faults.watches(FaultPoint::SmmuResume) && !self.faults.watches(FaultPoint::SmmuPageResponse)
+        {
             return;
         }
         let table = self.state().stream_table(&self.features);

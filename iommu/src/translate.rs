@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use hw::fault::{Command, FaultPoint};
 use hw::{Requester, StreamId};
 use vmsa::{
-    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory,
-    WalkParams, in_range,
+    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory, WalkParams,
+    in_range,
 };
 
 use crate::Smmu;

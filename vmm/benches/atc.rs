@@ -52,7 +52,13 @@ fn set_up() -> (Arc<Smmu>, Arc<Atc>, Requester) {
         Identity { vendor: 1, device: 1, class: 0, revision: 0, subsystem_vendor: 0, subsystem: 0 };
     let config = Arc::new(ConfigSpace::builder(identity).ats().build());
     let (port, agent) = (Arc::clone(&smmu), Arc::clone(&smmu));
-    let atc = Atc::new(AtcWiring { stream: STREAM, config: Arc::clone(&config), port, agent });
+    let atc = Atc::new(AtcWiring {
+        stream: STREAM,
+        config: Arc::clone(&config),
+        port,
+        agent,
+        faults: hw::Faults::default(),
+    });
     let control = 0x100 + u64::from(ats::CONTROL.offset);
     atc.config_written(&config.write(control, &(ats::ENABLE as u16).to_le_bytes()));
     (smmu, atc, Requester::new(DmaTag::process(STREAM, Pasid::new(1).expect("small"))))

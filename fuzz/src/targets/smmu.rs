@@ -63,7 +63,8 @@ impl Function {
             .build();
         let config = Arc::new(config);
         let (port, agent) = (Arc::clone(smmu), Arc::clone(smmu));
-        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent };
+        let faults = hw::Faults::default();
+        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent, faults };
         let function = Self { config, atc: Atc::new(wiring) };
         function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
         function.enable();

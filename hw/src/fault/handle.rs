@@ -56,7 +56,11 @@ impl Faults {
 
     /// What goes wrong at `point`; the occasion is described only if somebody asks.
     #[inline]
-    pub fn at(&self, point: FaultPoint, occasion: impl FnOnce(FaultPoint) -> Occasion) -> Option<FaultAction> {
+    pub fn at(
+        &self,
+        point: FaultPoint,
+        occasion: impl FnOnce(FaultPoint) -> Occasion,
+    ) -> Option<FaultAction> {
         match &self.0 {
             None => None,
             Some(active) => active.ask(point, occasion),
@@ -97,7 +101,10 @@ impl Active {
         }
         let occasion = occasion(point);
         let action = self.plan.decide(&occasion)?;
-        assert!(point.actions().contains(&action.kind()), "no plan that was checked says {action:?} at {point}");
+        assert!(
+            point.actions().contains(&action.kind()),
+            "no plan that was checked says {action:?} at {point}"
+        );
         Some(action)
     }
 }

@@ -8,6 +8,7 @@
 
 mod handle;
 mod port;
+mod script;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use crate::{Iova, Pasid, StreamId};
 
 pub use handle::{FaultPlan, Faults};
 pub use port::FaultyPort;
+pub use script::ScriptedFaults;
 
 macro_rules! fault_points {
     ($($(#[doc = $about:literal])+ $variant:ident = $name:literal: [$($action:ident),+] $(where [$($detail:ident),+])?;)+) => {
@@ -99,8 +101,8 @@ fault_points! {
     QmCqe = "qm.cqe": [Drop, Abort, Delay] where [Address, Command];
     /// The queue manager is about to write an entry of the event queue, which says that a queue has a CQE.
     QmEqe = "qm.eqe": [Drop, Abort, Delay] where [Address];
-    /// A function is about to send a message (MSI or MSI-X).
-    Msi = "msi": [Drop, Duplicate, Delay] where [Address, Vector];
+    /// An accelerator is about to send a message (MSI).
+    Msi = "msi": [Drop, Duplicate, Delay] where [Vector];
 }
 
 impl FaultPoint {
@@ -317,7 +319,10 @@ mod tests {
         }
         for kind in ActionKind::ALL {
             assert_eq!(ActionKind::of_name(kind.name()), Some(*kind));
-            assert!(FaultPoint::ALL.iter().any(|point| point.actions().contains(kind)), "{kind} is for nothing");
+            assert!(
+                FaultPoint::ALL.iter().any(|point| point.actions().contains(kind)),
+                "{kind} is for nothing"
+            );
         }
         assert_eq!(FaultPoint::of_name("smmu.wlak"), None);
     }

@@ -157,6 +157,7 @@ impl Board {
             &agent,
             &dyn_clock,
             &dyn_alarms,
+            &faults,
         )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;

@@ -13,7 +13,7 @@ use devices::hisi::zip::{Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DmaPort, Ram};
+use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
 
 use crate::cli::{Accel, Device};
 use crate::exit::Failed;
@@ -72,6 +72,7 @@ impl PciDevices {
         agent: &Arc<dyn AtsPort>,
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
+        faults: &Faults,
     ) -> anyhow::Result<Self> {
         let Plugged { accels, devices, drives } = plugged;
         let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
@@ -109,6 +110,7 @@ impl PciDevices {
                         alarms: Arc::clone(alarms),
                         workforce: crew.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
+                        faults: faults.clone(),
                     });
                     host.attach(0, devfn, zip.clone()).context("the slot is free")?;
                     let can_stall = *accel != Accel::ZipPri;
@@ -123,7 +125,7 @@ impl PciDevices {
                     let devfn = next_devfn();
                     let dma_test = DmaTest::new(DmaTestWiring {
                         stream: requester_id(0, devfn),
-                        dma: Arc::clone(port),
+                        dma: FaultyPort::before(Arc::clone(port), faults),
                         ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
                     });

@@ -185,7 +185,9 @@ mod tests {
     #[test]
     fn probability_comes_out_in_the_long_run_and_the_same_for_the_same_seed() {
         let fired = |seed, index| {
-            (1..=100_000).filter(|&count| When::Probability(0.25).fires(seed, index, count)).collect::<Vec<_>>()
+            (1..=100_000)
+                .filter(|&count| When::Probability(0.25).fires(seed, index, count))
+                .collect::<Vec<_>>()
         };
         let first = fired(1, 0);
         assert!((24_000..26_000).contains(&first.len()), "{}", first.len());

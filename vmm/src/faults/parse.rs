@@ -141,7 +141,8 @@ impl Plan {
                     }
                 }
                 other => {
-                    let message = format!("unknown key `{}`; a plan has {}", shortened(other), names(PLAN_KEYS));
+                    let message =
+                        format!("unknown key `{}`; a plan has {}", shortened(other), names(PLAN_KEYS));
                     return Err(source.error(&key.span(), message));
                 }
             }
@@ -277,7 +278,8 @@ impl<'a> RuleReader<'a> {
     }
 
     fn addresses(&self, key: &str, value: &Value<'_>) -> Result<(u64, u64), PlanError> {
-        let expected = "an address such as 0x1000, or the first and the last of a range, as in [0x1000, 0x1fff]";
+        let expected =
+            "an address such as 0x1000, or the first and the last of a range, as in [0x1000, 0x1fff]";
         let range = match value.get_ref().as_array() {
             None => number(value).map(|only| (only, only)),
             Some(array) => match array.iter().map(number).collect::<Vec<_>>()[..] {
@@ -466,7 +468,11 @@ mod tests {
             ("[[rule]]\naction = 'drop'".into(), 1, &["needs `point`", "`smmu.walk`", "`msi`"]),
             ("[[rule]]\npoint = 'smmu.wlak'".into(), 2, &["`point`", "smmu.wlak", "`smmu.walk`"]),
             ("[[rule]]\npoint = 'msi'".into(), 1, &["needs `action`", "`drop`, `duplicate`, `delay`"]),
-            ("[[rule]]\npoint = 'msi'\n\naction = 'translation'".into(), 4, &["`action`", "`drop`", "(at msi)"]),
+            (
+                "[[rule]]\npoint = 'msi'\n\naction = 'translation'".into(),
+                4,
+                &["`action`", "`drop`", "(at msi)"],
+            ),
             (rule("levle = 3"), 4, &["no key `levle`", "`level`", "`queue`"]),
             (rule("delay = '1s'"), 4, &["no key `delay`"]),
             (rule("level = 4"), 4, &["`level`", "4", "0 to 3"]),
@@ -504,7 +510,9 @@ mod tests {
                 let numbers = if takes_numbers(*point, *kind) { kind.numbers() } else { &[] };
                 let numbers: String = numbers
                     .iter()
-                    .map(|key| if *key == "delay" { "delay = '1ms'\n".into() } else { format!("{key} = 1\n") })
+                    .map(
+                        |key| if *key == "delay" { "delay = '1ms'\n".into() } else { format!("{key} = 1\n") },
+                    )
                     .collect();
                 let text = format!("[[rule]]\npoint = '{point}'\naction = '{kind}'\n{numbers}");
                 let plan = Plan::parse(&text, "plan").unwrap();

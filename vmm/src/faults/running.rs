@@ -104,9 +104,7 @@ mod tests {
     #[test]
     fn rule_fires_on_its_nth_occasion_or_every_nth_and_at_most_so_often() {
         let same = [read(0x1000, 8); 6];
-        let rule = |when: &str| {
-            running(&format!("[[rule]]\npoint = 'dma.read'\naction = 'abort'\n{when}"))
-        };
+        let rule = |when: &str| running(&format!("[[rule]]\npoint = 'dma.read'\naction = 'abort'\n{when}"));
         assert_eq!(fired(&rule("nth = 3"), &same), [false, false, true, false, false, false]);
         assert_eq!(fired(&rule("every = 2"), &same), [false, true, false, true, false, true]);
         assert_eq!(fired(&rule("every = 2\ntimes = 1"), &same), [false, true, false, false, false, false]);
@@ -116,9 +114,7 @@ mod tests {
 
     #[test]
     fn only_occasions_that_the_rule_describes_count() {
-        let rule = |which: &str| {
-            running(&format!("[[rule]]\npoint = 'dma.read'\naction = 'abort'\n{which}"))
-        };
+        let rule = |which: &str| running(&format!("[[rule]]\npoint = 'dma.read'\naction = 'abort'\n{which}"));
         for (which, expected) in [
             ("device = '00:01.0'", true),
             ("device = '00:02.0'", false),

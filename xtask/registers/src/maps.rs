@@ -143,6 +143,7 @@ pub(crate) fn documents() -> Vec<Document> {
         alarms: Arc::new(Never),
         workforce: Arc::new(NoWorkforce),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
+        faults: hw::Faults::default(),
     });
     let bar2 = || bar(zip.clone(), 2);
 

@@ -5,6 +5,7 @@
 //! are workers for tasks, hired when a queue becomes runnable and none is free: a task that waits for a page occupies
 //! its worker, and a fixed small number of workers would let a few such tasks stop all queues. Idle workers sleep.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
 
@@ -115,6 +116,7 @@ impl<E: Engine> Qm<E> {
         let data = Requester { tag, ..ring.clone() };
         let port = &*self.wiring.dma;
         let run = || -> Result<(), Outcome> {
+            self.fault_of_sqe(task)?;
             // What software wrote before it rang the doorbell is seen after this.
             fence(Ordering::Acquire);
             port.read(&ring, task.at, &mut bench.sqe).map_err(or(Outcome::SqeUnreadable))?;
@@ -123,8 +125,13 @@ impl<E: Engine> Qm<E> {
                 .run(&mut bench.scratch, &mut bench.sqe, task.info, &dma)
                 .map_err(|_| Outcome::Cancelled)?;
             fence(Ordering::Release);
-            port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            if self.fault_of_write_back(task, &mut bench.sqe)?.is_continue() {
+                port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
+            if self.fault_of_cqe(task, completion.at)?.is_break() {
+                return Ok(());
+            }
             // The phase makes the entry valid, so it comes last and with the fields that software reads.
             port.write(&ring, completion.at, &[0; 8]).map_err(or(Outcome::CqeUnwritable))?;
             fence(Ordering::Release);
@@ -205,7 +212,12 @@ impl<E: Engine> Qm<E> {
                     None
                 }
                 Action::Write { ring, at, entry, life } => {
-                    let is_ok = self.wiring.dma.write(&who, at, &entry.to_le_bytes()).is_ok();
+                    let write = || self.wiring.dma.write(&who, at, &entry.to_le_bytes());
+                    let is_ok = match self.fault_of_event(ring, &who, at) {
+                        Ok(ControlFlow::Continue(())) => write().is_ok(),
+                        Ok(ControlFlow::Break(())) => true,
+                        Err(_) => false,
+                    };
                     fence(Ordering::Release);
                     Some((ring, life, is_ok))
                 }
