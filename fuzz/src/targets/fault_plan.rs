@@ -35,7 +35,7 @@ fn decisions(running: &Running, point: FaultPoint) -> Vec<Option<hw::fault::Faul
         vector: Some(n % 4),
         ..Occasion::new(point, StreamId(8), Pasid::new(n.into()))
             .at(Iova(u64::from(n) << 12), 0x1000)
-            .during(Some(Command { queue: n, index: n }))
+            .during(Some(Command { queue: n, index: Some(n) }))
     });
     let mut decisions = Vec::new();
     for occasion in occasions {

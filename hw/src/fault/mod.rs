@@ -100,7 +100,7 @@ fault_points! {
     /// The queue manager is about to write a CQE.
     QmCqe = "qm.cqe": [Drop, Abort, Delay] where [Address, Command];
     /// The queue manager is about to write an entry of the event queue, which says that a queue has a CQE.
-    QmEqe = "qm.eqe": [Drop, Abort, Delay] where [Address];
+    QmEqe = "qm.eqe": [Drop, Abort, Delay] where [Address, Queue];
     /// An accelerator is about to send a message (MSI).
     Msi = "msi": [Drop, Duplicate, Delay] where [Vector];
 }
@@ -252,6 +252,8 @@ pub enum Detail {
     Level,
     /// The device's command.
     Command,
+    /// The queue of the device's command.
+    Queue,
     /// Number of the message.
     Vector,
 }
@@ -261,8 +263,8 @@ pub enum Detail {
 pub struct Command {
     /// The queue that it was in.
     pub queue: u16,
-    /// Its place in that queue.
-    pub index: u16,
+    /// Its place in that queue; `None` where no more than the queue is known.
+    pub index: Option<u16>,
 }
 
 /// Something is about to happen.

@@ -105,7 +105,7 @@ fn lookup_faults_although_the_translation_is_cached_and_forgets_it_when_told() {
             (FaultPoint::SmmuLookup, 4, FaultAction::Miss),
         ],
     );
-    let who = Requester { command: Some(Command { queue: 2, index: 7 }), ..process() };
+    let who = Requester { command: Some(Command { queue: 2, index: Some(7) }), ..process() };
     assert!(m.read(&who, VA, 1).is_ok());
     assert_eq!(m.read(&who, VA, 1), aborted(VA));
     assert_eq!(m.events(), [fault_record(EventType::F_PERMISSION, READ, VA)]);

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use hw::fault::{Detail, FaultPoint};
+use hw::fault::FaultPoint;
 use serde::Serialize;
 
+use super::parse::detail_keys;
 use super::{Plan, action_text, takes_numbers};
 use crate::exit::Status;
 
@@ -31,17 +32,7 @@ fn entries() -> Vec<PointEntry> {
     let entry = |point: &FaultPoint| PointEntry {
         point: point.name(),
         about: point.about(),
-        details: point
-            .details()
-            .iter()
-            .flat_map(|detail| match detail {
-                Detail::Address => &["address"][..],
-                Detail::Level => &["level"],
-                Detail::Command => &["queue", "index"],
-                Detail::Vector => &["vector"],
-            })
-            .copied()
-            .collect(),
+        details: point.details().iter().flat_map(|detail| detail_keys(*detail)).copied().collect(),
         actions: point
             .actions()
             .iter()

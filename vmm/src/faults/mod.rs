@@ -103,7 +103,7 @@ impl Filter {
             && self.address.is_none_or(overlaps)
             && is(self.level, occasion.level)
             && is(self.queue, command.map(|command| command.queue))
-            && is(self.index, command.map(|command| command.index))
+            && is(self.index, command.and_then(|command| command.index))
             && is(self.vector, occasion.vector)
             && occasion.len >= self.least_len
     }

@@ -104,11 +104,13 @@ const RULE_KEYS: [&str; 10] =
     ["name", "point", "action", "device", "pasid", "nth", "every", "probability", "times", "address"];
 const MOST: u128 = u64::MAX as u128 + 1;
 
-fn detail_keys(detail: Detail) -> &'static [&'static str] {
+/// The keys that speak of a detail.
+pub(super) fn detail_keys(detail: Detail) -> &'static [&'static str] {
     match detail {
         Detail::Address => &["address"],
         Detail::Level => &["level"],
         Detail::Command => &["queue", "index"],
+        Detail::Queue => &["queue"],
         Detail::Vector => &["vector"],
     }
 }

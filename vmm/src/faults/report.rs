@@ -88,7 +88,7 @@ impl FiringReport {
             len: (len > 1).then_some(len),
             level,
             queue: command.map(|command| command.queue),
-            index: command.map(|command| command.index),
+            index: command.and_then(|command| command.index),
             vector,
         }
     }
@@ -109,8 +109,11 @@ impl fmt::Display for FiringReport {
         if let Some(level) = self.level {
             write!(f, ", level {level}")?;
         }
-        if let (Some(queue), Some(index)) = (self.queue, self.index) {
-            write!(f, ", queue {queue} command {index}")?;
+        if let Some(queue) = self.queue {
+            write!(f, ", queue {queue}")?;
+        }
+        if let Some(index) = self.index {
+            write!(f, " command {index}")?;
         }
         if let Some(vector) = self.vector {
             write!(f, ", vector {vector}")?;

@@ -94,7 +94,7 @@ mod tests {
     fn read(address: u64, len: u64) -> Occasion {
         Occasion::new(FaultPoint::DmaRead, StreamId(8), Pasid::new(1))
             .at(Iova(address), len)
-            .during(Some(Command { queue: 2, index: 5 }))
+            .during(Some(Command { queue: 2, index: Some(5) }))
     }
 
     fn fired(running: &Running, occasions: &[Occasion]) -> Vec<bool> {

@@ -5,11 +5,11 @@
 
 use std::ops::ControlFlow;
 
-use hw::fault::{FaultAction, FaultPoint, Occasion};
+use hw::fault::{Command, FaultAction, FaultPoint, Occasion};
 use hw::{DmaFault, Iova, Requester};
 
 use super::Qm;
-use super::context::{CQE_BYTES, EVENT_ENTRY_BYTES};
+use super::context::{CQE_BYTES, EVENT_ENTRY_BYTES, Eqe};
 use super::engine::Engine;
 use super::events::Ring;
 use super::front::{Outcome, Task};
@@ -76,11 +76,15 @@ impl<E: Engine> Qm<E> {
         ring: Ring,
         who: &Requester,
         at: Iova,
+        entry: Eqe,
     ) -> Result<ControlFlow<()>, DmaFault> {
         if ring != Ring::Eq {
             return Ok(GO_ON);
         }
-        let occasion = |point| Occasion::new(point, who.tag.stream, None).at(at, EVENT_ENTRY_BYTES);
+        let occasion = |point| {
+            let command = Command { queue: entry.qn(), index: None };
+            Occasion::new(point, who.tag.stream, None).at(at, EVENT_ENTRY_BYTES).during(Some(command))
+        };
         match self.wiring.faults.at(FaultPoint::QmEqe, occasion) {
             Some(FaultAction::Drop) => return Ok(LEAVE_OUT),
             Some(FaultAction::Abort { .. }) => return Err(DmaFault::Aborted(at)),

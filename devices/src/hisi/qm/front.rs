@@ -56,7 +56,7 @@ pub(super) struct Task {
 impl Task {
     /// As a fault plan knows it.
     pub(super) const fn command(&self) -> hw::fault::Command {
-        hw::fault::Command { queue: self.info.qn, index: self.index }
+        hw::fault::Command { queue: self.info.qn, index: Some(self.index) }
     }
 }
 

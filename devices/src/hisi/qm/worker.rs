@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 use hw::{DmaFault, DmaTag, Iova, Requester, Waiter};
 
 use super::Qm;
-use super::context::{CONTEXT_BYTES, EVENT_CONTEXT_BYTES};
+use super::context::{CONTEXT_BYTES, EVENT_CONTEXT_BYTES, Eqe};
 use super::engine::{Engine, EngineDma};
 use super::events::{Action, Ring, Written};
 use super::front::{Errand, Outcome, Task, error};
@@ -213,7 +213,7 @@ impl<E: Engine> Qm<E> {
                 }
                 Action::Write { ring, at, entry, life } => {
                     let write = || self.wiring.dma.write(&who, at, &entry.to_le_bytes());
-                    let is_ok = match self.fault_of_event(ring, &who, at) {
+                    let is_ok = match self.fault_of_event(ring, &who, at, Eqe::from(entry)) {
                         Ok(ControlFlow::Continue(())) => write().is_ok(),
                         Ok(ControlFlow::Break(())) => true,
                         Err(_) => false,

@@ -70,7 +70,7 @@ fn write_back_that_is_lost_leaves_the_request_as_software_wrote_it() {
     assert_ne!(planned.machine.word(dst), 0, "the work was done");
     let expected = Occasion::new(FaultPoint::QmSqeWriteback, StreamId(8), None)
         .at(Iova(planned.ring.sq), SQ_TAIL)
-        .during(Some(Command { queue: 3, index: 0 }));
+        .during(Some(Command { queue: 3, index: Some(0) }));
     assert_eq!(planned.plan.asked(), [expected]);
 }
 
