@@ -167,7 +167,8 @@ impl Smmu {
     /// Counters, readable at any time.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
-        self.stats.snapshot(self.inflight.locals())
+        let unanswered_stalls = self.state().stalls.recorded_count() as u64;
+        Snapshot { unanswered_stalls, ..self.stats.snapshot(self.inflight.locals()) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

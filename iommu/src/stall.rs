@@ -131,7 +131,6 @@ impl Stalls {
     }
 
     /// Recorded and not answered.
-    #[cfg(test)]
     pub(crate) fn recorded_count(&self) -> usize {
         self.recorded.len()
     }

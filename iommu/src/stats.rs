@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub stalls: u64,
     /// Stalled accesses that looked again.
     pub retries: u64,
+    /// Recorded stalls to which the guest owes an answer now.
+    pub unanswered_stalls: u64,
     /// Accesses that ended with an abort.
     pub aborts: u64,
     /// Event records written, by name, those with none left out.

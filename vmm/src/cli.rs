@@ -147,7 +147,7 @@ pub struct RunArgs {
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub device: Vec<Device>,
-    /// Write a report on the run as JSON to this file: how it ended, and what came of the fault plan
+    /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
     /// The machine.

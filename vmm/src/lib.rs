@@ -13,6 +13,7 @@ pub mod exit;
 pub mod faults;
 pub mod host;
 pub mod machine;
+mod report;
 pub mod run;
 pub mod size;
 pub mod supervise;

@@ -66,6 +66,8 @@ pub struct Ended {
     pub panicked: bool,
     /// Numbers.
     pub stats: Stats,
+    /// The SMMU's own.
+    pub smmu: iommu::Snapshot,
     /// What came of the fault plan, if there is one.
     pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
@@ -193,7 +195,7 @@ impl Machine {
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
-        let faults = board.fault_report();
-        Ok(Ended { reason, panicked, stats, faults, console_error, console })
+        let (smmu, faults) = (board.smmu_stats(), board.fault_report());
+        Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
     }
 }

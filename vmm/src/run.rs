@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use devices::virtio::BlockBackend;
-use serde::Serialize;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
-use crate::faults::{FaultReport, finish};
+use crate::faults::finish;
 use crate::host::disk::FileDisk;
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, RawMode};
 use crate::machine::{Ended, Machine, Setup, open_console_log};
+use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
 
 /// Lines of the guest's console shown after a panic.
@@ -31,6 +31,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     for spec in &args.drive {
         drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
     }
+    let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let setup = Setup {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
@@ -56,6 +57,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     };
     let ended = machine.run(inputs)?;
     drop(raw);
+    if let Some(report) = report {
+        report.write(&ended)?;
+    }
     if let Some(message) = &ended.console_error {
         return Err(Failed::new(message.clone()).into());
     }
@@ -68,28 +72,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
-    let status = status_of(&ended.reason);
-    let finished = finish(ended.faults.as_ref(), args.machine.strict, status);
+    let finished = finish(ended.faults.as_ref(), args.machine.strict, status_of(&ended.reason));
     io::stderr().flush().context("cannot write to standard error")?;
-    if let Some(path) = &args.report_json {
-        let status = finished.as_ref().map_or_else(|failed| failed.status, |status| *status);
-        let report = Report { status: status as u8, panicked: ended.panicked, faults: ended.faults.as_ref() };
-        let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
-        std::fs::write(path, json + "\n").with_context(|| format!("cannot write the report {path:?}"))?;
-    }
     Ok(finished?)
-}
-
-/// The report on a run, as `--report-json` writes it.
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    /// The program's exit status.
-    status: u8,
-    /// The guest's kernel printed a panic.
-    panicked: bool,
-    /// What came of the fault plan; absent without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    faults: Option<&'a FaultReport>,
 }
 
 /// The exit status for the reason why a machine ended.

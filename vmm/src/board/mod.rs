@@ -240,6 +240,12 @@ impl Board {
         self.faults.as_ref().map(|running| running.report())
     }
 
+    /// The SMMU's own numbers so far.
+    #[must_use]
+    pub fn smmu_stats(&self) -> iommu::Snapshot {
+        self.smmu.stats()
+    }
+
     /// Numbers so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

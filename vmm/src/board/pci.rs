@@ -175,6 +175,7 @@ impl PciDevices {
             sum.atc.credit_waits += atc.credit_waits;
             sum.atc.page_responses += atc.page_responses;
             sum.atc.unexpected_responses += atc.unexpected_responses;
+            sum.atc.unanswered_groups += atc.unanswered_groups;
         }
         sum
     }

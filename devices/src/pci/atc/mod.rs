@@ -78,6 +78,8 @@ pub struct AtcTotals {
     pub page_responses: u64,
     /// PRG Responses to nothing that was asked.
     pub unexpected_responses: u64,
+    /// Groups of page requests to which software owes an answer now.
+    pub unanswered_groups: u64,
 }
 
 /// The cache, as a port and as an endpoint.
@@ -164,6 +166,7 @@ impl Atc {
             credit_waits: get(&counts.credit_waits),
             page_responses: get(&counts.responses),
             unexpected_responses: get(&counts.unexpected),
+            unanswered_groups: self.pages.unanswered(),
             ..AtcTotals::default()
         };
         for tally in self.inflight.locals() {

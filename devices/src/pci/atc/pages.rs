@@ -110,6 +110,11 @@ impl Pages {
         control.is_on && control.credits > 0
     }
 
+    /// Groups without an answer.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.groups().unanswered.len() as u64
+    }
+
     /// Asks for `pages` consecutive pages from `at` on, at least for the first, and waits for the answer.
     ///
     /// # Errors

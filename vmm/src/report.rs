@@ -1,0 +1,135 @@
+//! What accelerators, SMMU and fault plan counted in a run, as JSON for scripts and tests (`warpvmm run --report-json FILE`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use devices::pci::AtcTotals;
+use iommu::Snapshot;
+use serde::Serialize;
+
+use crate::exit::Failed;
+use crate::faults::FaultReport;
+use crate::machine::Ended;
+
+/// A run's numbers. Times in nanoseconds.
+#[derive(Debug, Serialize)]
+struct Report {
+    accelerator: Accelerator,
+    smmu: SmmuReport,
+    atc: AtcReport,
+    /// Absent without a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<FaultReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct Accelerator {
+    commands: u64,
+    busy_ns: u64,
+}
+
+/// See [`Snapshot`].
+#[derive(Debug, Serialize)]
+struct SmmuReport {
+    tlb_hits: u64,
+    walks: u64,
+    config_fetches: u64,
+    stalls: u64,
+    retries: u64,
+    unanswered_stalls: u64,
+    aborts: u64,
+    events: BTreeMap<&'static str, u64>,
+    events_lost: u64,
+    commands: BTreeMap<&'static str, u64>,
+    illegal_commands: u64,
+    translation_requests: u64,
+    page_requests: u64,
+    page_requests_lost: u64,
+}
+
+/// See [`AtcTotals`].
+#[derive(Debug, Serialize)]
+struct AtcReport {
+    hits: u64,
+    translation_requests: u64,
+    invalidations: u64,
+    page_requests: u64,
+    credit_waits: u64,
+    page_responses: u64,
+    unexpected_responses: u64,
+    unanswered_groups: u64,
+}
+
+impl From<&Snapshot> for SmmuReport {
+    fn from(smmu: &Snapshot) -> Self {
+        Self {
+            tlb_hits: smmu.tlb_hits,
+            walks: smmu.walks,
+            config_fetches: smmu.config_fetches,
+            stalls: smmu.stalls,
+            retries: smmu.retries,
+            unanswered_stalls: smmu.unanswered_stalls,
+            aborts: smmu.aborts,
+            events: smmu.events.iter().copied().collect(),
+            events_lost: smmu.events_lost,
+            commands: smmu.commands.iter().copied().collect(),
+            illegal_commands: smmu.illegal_commands,
+            translation_requests: smmu.translation_requests,
+            page_requests: smmu.page_requests,
+            page_requests_lost: smmu.page_requests_lost,
+        }
+    }
+}
+
+impl From<&AtcTotals> for AtcReport {
+    fn from(atc: &AtcTotals) -> Self {
+        Self {
+            hits: atc.hits,
+            translation_requests: atc.translation_requests,
+            invalidations: atc.invalidations,
+            page_requests: atc.page_requests,
+            credit_waits: atc.credit_waits,
+            page_responses: atc.page_responses,
+            unexpected_responses: atc.unexpected_responses,
+            unanswered_groups: atc.unanswered_groups,
+        }
+    }
+}
+
+/// Where the report goes: opened before the boot, so that a wrong name costs no run.
+pub(crate) struct ReportFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl ReportFile {
+    /// # Errors
+    /// A line for the user.
+    pub(crate) fn create(path: &Path) -> Result<Self, Failed> {
+        let file =
+            File::create(path).map_err(|e| Failed::new(format!("cannot write the report {path:?}: {e}")))?;
+        Ok(Self { path: path.into(), file })
+    }
+
+    /// # Errors
+    /// A line for the user.
+    pub(crate) fn write(mut self, ended: &Ended) -> Result<(), Failed> {
+        let report = Report {
+            accelerator: Accelerator {
+                commands: ended.stats.accel_commands,
+                busy_ns: ended.stats.accel_busy_ns,
+            },
+            smmu: (&ended.smmu).into(),
+            atc: (&ended.stats.atc).into(),
+            faults: ended.faults.clone(),
+        };
+        let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");
+        text.push('\n');
+        let path = &self.path;
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|e| Failed::new(format!("cannot write the report {path:?}: {e}")))
+    }
+}
