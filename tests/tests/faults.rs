@@ -411,7 +411,7 @@ fn compress_takes_a_plan_too_and_never_keeps_what_came_out_wrong() {
     assert_eq!((&report["verified"], &report["faults"]["rules"][0]["fired"]), (&true.into(), &1.into()));
     assert!(output.exists());
 
-    let flip = "point = 'dma.read'\naction = 'bit-flip'\nbyte = 100000";
+    let flip = "point = 'dma.read'\naction = 'bit-flip'\nbyte = 5000";
     let (finished, output) = compress("bad.gz", &at(0, flip));
     finished.expect_status(1).expect_stderr("is wrong, and was not kept");
     assert!(!output.exists());

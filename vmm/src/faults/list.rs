@@ -68,11 +68,15 @@ fn as_text() -> String {
             text += &format!("  where also: {}\n", entry.details.join(", "));
         }
         for action in entry.actions {
-            let name = [&[action.action], action.numbers].concat().join(" + ");
-            text += &format!("    {name:<24} {}\n", action.about);
+            let keys = match action.numbers {
+                [] => String::new(),
+                keys => format!(" [{}]", keys.join(", ")),
+            };
+            text += &format!("    {:<20} {}{keys}\n", action.action, action.about);
         }
     }
-    text += "\nEvery rule: point, action; where: device, pasid; when: nth, every or probability, and times. See docs/faults.md.\n";
+    text += "\nA rule has a point and an action with its [keys]; it may say where (device, pasid, and as above) and when\n\
+             (nth, every or probability; times). docs/faults.md has the format, and what a guest sees.\n";
     text
 }
 
