@@ -58,6 +58,7 @@ impl Smmu {
         fault: Fault,
         access: Access<'_>,
     ) -> Result<(), DmaFault> {
+        tx.command = who.command;
         if let Some(ns) = self.delay_of_stall(tx, &fault) {
             drop(access);
             return self.faults.wait(ns, &who.waiter);
@@ -104,7 +105,7 @@ impl Smmu {
             let (mut start, mut found) = (Pa(0), done);
             while found < piece_end {
                 tx.address = at.0 + found as u64;
-                let mapping = match self.find(&access, &mut route, &tx) {
+                let mapping = match self.find(&access, &mut route, who, &tx) {
                     Ok(mapping) => mapping,
                     Err(found) => {
                         fault = Some(found);
@@ -132,6 +133,7 @@ impl Smmu {
         &self,
         access: &Access<'_>,
         route: &mut Option<Route>,
+        who: &Requester,
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
         let memo = access.own().map(|own| &own.memo);
@@ -142,7 +144,7 @@ impl Smmu {
             access.add(&access.local().tlb_hits, 1);
             return Ok(mapping);
         }
-        self.find_and_remember(access, memo, route, tx)
+        self.find_and_remember(access, memo, route, who, tx)
     }
 
     #[inline(never)]
@@ -151,8 +153,16 @@ impl Smmu {
         access: &Access<'_>,
         memo: Option<&Memo>,
         route: &mut Option<Route>,
+        who: &Requester,
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
+        let watched;
+        let tx = if self.faults.is_planned() {
+            watched = Transaction { command: who.command, ..*tx };
+            &watched
+        } else {
+            tx
+        };
         let route = match route {
             Some(route) => route,
             None => route.insert(self.route(access, tx)?),

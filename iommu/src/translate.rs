@@ -38,7 +38,7 @@ pub(crate) struct Transaction {
     pub(crate) ssid: Option<u32>,
     pub(crate) address: u64,
     pub(crate) access: Access,
-    /// What the device makes it for, as a fault plan may ask.
+    /// What the device makes it for; only where a fault plan may ask.
     pub(crate) command: Option<Command>,
     /// Its fault has been told late already.
     pub(crate) was_delayed: bool,
@@ -60,7 +60,7 @@ impl Transaction {
             ssid: pasid.map(hw::Pasid::get),
             address,
             access,
-            command: who.command,
+            command: None,
             was_delayed: false,
         }
     }

@@ -47,6 +47,13 @@ impl Faults {
         Self(Some(Arc::new(Active { plan, points, timer })))
     }
 
+    /// Whether there is a plan.
+    #[inline]
+    #[must_use]
+    pub const fn is_planned(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether there is a plan that mentions `point`.
     #[inline]
     #[must_use]
