@@ -184,7 +184,7 @@ impl MmioDevice for Pl031 {
 
 #[cfg(test)]
 mod tests {
-    use hw::regmap::check_map;
+    use hw::regmap::{check_map, check_plain};
     use hw::{ManualClock, RecordingLine};
 
     use super::*;
@@ -247,9 +247,27 @@ mod tests {
     fn map_is_consistent_and_ids_are_those_the_bus_driver_matches() {
         check_map::<Pl031Reg>();
         let bench = Bench::new(0);
-        let id = |base: u64| (0..4).fold(0, |id, i| id | bench.read(base + 4 * i) << (8 * i));
-        assert_eq!(id(0xfe0) & 0x000f_ffff, 0x0004_1031);
-        assert_eq!(id(0xff0), 0xb105_f00d);
+        let id =
+            |reg: Pl031Reg| (0..4).fold(0, |id, i| id | bench.read(reg.info().offset + 4 * i) << (8 * i));
+        assert_eq!(id(Pl031Reg::RTCPeriphID) & 0x000f_ffff, 0x0004_1031);
+        assert_eq!(id(Pl031Reg::RTCPCellID), 0xb105_f00d);
+    }
+
+    #[test]
+    fn plain_registers_keep_what_is_writable_and_nothing_else() {
+        let bench = Bench::new(0);
+        let modelled = [
+            Pl031Reg::RTCDR,
+            Pl031Reg::RTCRIS,
+            Pl031Reg::RTCMIS,
+            Pl031Reg::RTCPeriphID,
+            Pl031Reg::RTCPCellID,
+        ];
+        check_plain::<Pl031Reg>(
+            |at, _| bench.read(at).into(),
+            |at, _, value| bench.write(at, value as u32),
+            &modelled,
+        );
     }
 
     #[test]

@@ -69,12 +69,14 @@ bool test_small_destination(void);
 bool test_damaged_input(void);
 bool test_bad_sgl(void);
 
+bool test_pasid(void);
 bool test_isolation(void);
 bool test_killed(void);
 bool test_many(void);
 bool test_fork(void);
 bool test_exit_while_busy(void);
 
+bool test_touch(void);
 bool test_munmap(void);
 bool test_mprotect(void);
 bool test_dontneed(void);

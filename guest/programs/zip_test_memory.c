@@ -4,17 +4,14 @@
  * In a race the device may see the memory before or after the change. Either is right; wrong are other data than the
  * two possible ones, a command that never completes, and a queue that doesn't work afterwards.
  */
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/swap.h>
-#include <unistd.h>
 
+#include "memory.h"
 #include "zip_test.h"
 
 #define BYTES (4u << 20)
-#define PAGE 4096u
 
 struct case_state {
     struct pair pair;
@@ -56,6 +53,28 @@ static bool unpack(struct case_state *state)
 
     REQUIRE(wd_do(&state->pair.decompress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe) && sqe.produced == BYTES,
             "decompression: status %#x", sqe.status);
+    return true;
+}
+
+/* One command writes to fresh memory of TOUCHED_PAGES pages, and to nothing else that is not there. */
+bool test_touch(void)
+{
+    enum { TOUCHED_PAGES = 64 };
+    struct pair pair;
+    size_t bytes = TOUCHED_PAGES * page_size(), bound = compressed_bound(bytes);
+    char *data = malloc(bytes), *packed = malloc(bound), *fresh = untouched(bytes);
+
+    REQUIRE(data && packed && fresh && pair_open(&pair), "cannot start");
+    fill_text(data, bytes, 62);
+    memset(packed, 0x55, bound);
+    struct zip_sqe sqe = zip_request(ZIP_ZLIB, false, data, (uint32_t)bytes, packed, (uint32_t)bound);
+    REQUIRE(wd_do(&pair.compress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "compression: status %#x", sqe.status);
+    REQUIRE(present_pages(fresh, bytes) == 0, "the fresh memory has pages");
+    sqe = zip_request(ZIP_ZLIB, false, packed, sqe.produced, fresh, (uint32_t)bytes);
+    REQUIRE(wd_do(&pair.decompress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "decompression: status %#x", sqe.status);
+    REQUIRE(present_pages(fresh, bytes) == TOUCHED_PAGES, "the device wrote to pages that are not there");
+    REQUIRE(memcmp(fresh, data, bytes) == 0, "wrong data");
+    pair_close(&pair);
     return true;
 }
 
@@ -101,11 +120,10 @@ bool test_mprotect(void)
 bool test_dontneed(void)
 {
     struct case_state state;
-    static const char ZEROS[PAGE];
 
     REQUIRE(start(&state), "cannot start");
-    char *text = malloc(BYTES);
-    REQUIRE(text, "no memory");
+    char *text = malloc(BYTES), *zeros = calloc(1, BYTES);
+    REQUIRE(text && zeros, "no memory");
     fill_text(text, BYTES, 61);
     for (int i = 0; i < 5; i++) {
         fill_text(state.data, BYTES, 61);
@@ -117,78 +135,32 @@ bool test_dontneed(void)
             REQUIRE(state.unpacked[at] == text[at] || state.unpacked[at] == 0, "foreign data at offset %zu", at);
         REQUIRE(submit(&state) && wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x",
                 state.sqe.status);
-        for (size_t page = 0; page < BYTES; page += PAGE)
-            REQUIRE(memcmp(state.unpacked + page, ZEROS, PAGE) == 0, "old data at offset %zu", page);
+        REQUIRE(memcmp(state.unpacked, zeros, BYTES) == 0, "old data");
     }
     pair_close(&state.pair);
     return true;
-}
-
-static bool write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    bool written = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-    if (fd >= 0)
-        close(fd);
-    return written;
-}
-
-/* A swap area with an empty signature page: in compressed RAM, so that no disk is needed. */
-static bool swap_on(void)
-{
-    enum { VERSION = 1, PAGES = 16384 };
-    union {
-        struct {
-            char boot_bits[1024];
-            uint32_t version, last_page;
-        } header;
-        char page[PAGE];
-    } area = {.header = {.version = VERSION, .last_page = PAGES - 1}};
-
-    memcpy(area.page + PAGE - 10, "SWAPSPACE2", 10);
-    REQUIRE(write_text("/sys/block/zram0/disksize", "64M"), "no zram device, or in use");
-    int fd = open("/dev/zram0", O_WRONLY | O_CLOEXEC);
-    REQUIRE(fd >= 0 && write(fd, &area, sizeof area) == sizeof area, "cannot write the swap area");
-    close(fd);
-    REQUIRE(swapon("/dev/zram0", 0) == 0, "cannot swap");
-    return true;
-}
-
-/* Bytes of this process that are swapped out. */
-static long swapped_bytes(void)
-{
-    char line[256];
-    long kib = -1;
-    FILE *file = fopen("/proc/self/smaps_rollup", "re");
-
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "Swap: %ld kB", &kib) == 1)
-            break;
-    if (file)
-        fclose(file);
-    return kib * 1024;
 }
 
 bool test_pageout(void)
 {
     struct case_state state;
+    size_t page = page_size();
 
     REQUIRE(start(&state) && swap_on(), "cannot start");
     for (int i = 0; i < 5; i++) {
         /* Out before the command: every page comes back through a fault of the device. */
         REQUIRE(madvise(state.data, BYTES, MADV_PAGEOUT) == 0, "madvise failed");
-        long swapped = swapped_bytes();
+        long swapped = memory_bytes("Swap");
         REQUIRE(swapped >= (long)BYTES / 2, "only %ld bytes are swapped out", swapped);
         REQUIRE(submit(&state), "cannot submit");
         /* And out again while it runs, source and destination. */
         madvise(state.data, BYTES, MADV_PAGEOUT);
-        madvise((void *)(((uintptr_t)state.packed + PAGE - 1) & ~(uintptr_t)(PAGE - 1)), BYTES, MADV_PAGEOUT);
+        madvise((void *)(((uintptr_t)state.packed + page - 1) & ~(uintptr_t)(page - 1)), BYTES, MADV_PAGEOUT);
         REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
         REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data in round %d", i);
     }
     pair_close(&state.pair);
-    REQUIRE(swapoff("/dev/zram0") == 0 && write_text("/sys/block/zram0/reset", "1"), "cannot stop swapping");
+    REQUIRE(swap_off(), "cannot stop swapping");
     return true;
 }
 
@@ -231,7 +203,7 @@ bool test_huge(void)
     REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data");
     /* Split a block into pages under the device. */
     REQUIRE(submit(&state), "cannot submit");
-    REQUIRE(mprotect(state.data + PAGE, PAGE, PROT_READ) == 0, "mprotect failed");
+    REQUIRE(mprotect(state.data + page_size(), page_size(), PROT_READ) == 0, "mprotect failed");
     REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
     REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data after the split");
     pair_close(&state.pair);

@@ -1,7 +1,10 @@
 /* zip_test_process: several processes: isolation, death with commands under way, many at once, fork. */
+#include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,6 +59,58 @@ static bool all_well(const pid_t *children, unsigned count)
             well = false;
     }
     return well;
+}
+
+/*
+ * The PASID by which the device knows a queue's address space: the driver's debug file dumps the queue's context to the
+ * kernel's log, as words in hexadecimal. 0 if that fails.
+ */
+static unsigned pasid_of(const struct wd_queue *queue)
+{
+    enum { READ_ALL = 3, LOG_BYTES = 16384 };
+    char command[32], *log = malloc(LOG_BYTES + 1), *at = NULL;
+    unsigned high, pasid = 0;
+    glob_t found;
+
+    if (!log || glob("/sys/kernel/debug/hisi_zip/*/qm/cmd", 0, NULL, &found) != 0)
+        return 0;
+    snprintf(command, sizeof command, "sqc %u", queue->id);
+    int fd = open(found.gl_pathv[0], O_WRONLY | O_CLOEXEC);
+    bool dumped = fd >= 0 && write(fd, command, strlen(command)) > 0;
+    int bytes = klogctl(READ_ALL, log, LOG_BYTES);
+    log[bytes > 0 ? bytes : 0] = '\0';
+    /* The last dump is ours. */
+    for (char *next = log; dumped && (next = strstr(next, "SQC DUMP")); next++)
+        at = next;
+    at = at ? strstr(at, "DW5: ") : NULL;
+    if (!at || sscanf(at, "DW5: %x %x", &high, &pasid) != 2)
+        pasid = 0;
+    if (fd >= 0)
+        close(fd);
+    globfree(&found);
+    free(log);
+    return pasid;
+}
+
+static bool has_pasid_but(uint32_t other)
+{
+    struct pair pair;
+
+    REQUIRE(pair_open(&pair), "cannot start");
+    unsigned pasid = pasid_of(&pair.compress);
+    REQUIRE(pasid >= 1 && pasid == pasid_of(&pair.decompress), "queues of one process with PASIDs %u and another", pasid);
+    REQUIRE(pasid != other, "two processes with the PASID %u", pasid);
+    return still_works(&pair);
+}
+
+bool test_pasid(void)
+{
+    struct pair pair;
+
+    REQUIRE(pair_open(&pair), "cannot start");
+    unsigned pasid = pasid_of(&pair.compress);
+    REQUIRE(pasid >= 1, "no PASID");
+    return in_child(has_pasid_but, pasid) && still_works(&pair);
 }
 
 static pid_t start_child(bool (*body)(uint32_t seed), uint32_t seed)

@@ -6,7 +6,7 @@
 //! ATC has a further port for that, [`AtsPort`](crate::ats::AtsPort).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::fault::Command;
 use crate::{DeviceId, Iova, MsiSink, NotRam, Pa, Pasid, Ram, StreamId};
@@ -62,10 +62,17 @@ pub enum DmaFault {
 /// A device makes one for each thing it can stop on its own (a queue) and passes it with each access.
 #[derive(Debug, Default)]
 pub struct Waiter {
-    cancelled: Mutex<bool>,
+    state: Mutex<WaiterState>,
     /// A copy of `cancelled`, for the look before each access.
     is_cancelled: AtomicBool,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct WaiterState {
+    cancelled: bool,
+    /// Accesses that wait.
+    waiting: usize,
 }
 
 impl Waiter {
@@ -87,9 +94,19 @@ impl Waiter {
     }
 
     fn set_cancelled(&self, cancelled: bool) {
-        let mut state = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = cancelled;
+        let mut state = self.state();
+        state.cancelled = cancelled;
         self.is_cancelled.store(cancelled, Ordering::SeqCst);
+    }
+
+    fn state(&self) -> MutexGuard<'_, WaiterState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an access waits here now: it goes on when the guest has answered, and not before.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.state().waiting != 0
     }
 
     /// Whether the requester has given up.
@@ -102,7 +119,7 @@ impl Waiter {
     /// Makes waiting accesses look again. The answer must be in place before the call.
     pub fn notify(&self) {
         // The lock orders this after a poll that found no answer and before its wait.
-        drop(self.cancelled.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.state());
         self.changed.notify_all();
     }
 
@@ -111,15 +128,17 @@ impl Waiter {
     /// # Errors
     /// [`DmaFault::Cancelled`], if the requester gives up first.
     pub fn wait<T>(&self, mut poll: impl FnMut() -> Option<T>) -> Result<T, DmaFault> {
-        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         loop {
             if let Some(answer) = poll() {
                 return Ok(answer);
             }
-            if *cancelled {
+            if state.cancelled {
                 return Err(DmaFault::Cancelled);
             }
-            cancelled = self.changed.wait(cancelled).unwrap_or_else(PoisonError::into_inner);
+            state.waiting += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
     }
 }
@@ -309,7 +328,11 @@ mod tests {
             *answer.lock().unwrap() = Some(5);
             waiter.notify();
             assert_eq!(waiting.join().unwrap(), Ok(5));
+            assert!(!waiter.is_waiting());
             let waiting = scope.spawn(|| waiter.wait(|| None::<()>));
+            while !waiter.is_waiting() {
+                std::thread::yield_now();
+            }
             waiter.cancel();
             assert_eq!(waiting.join().unwrap(), Err(DmaFault::Cancelled));
         });

@@ -141,6 +141,40 @@ pub fn check_map<R: RegisterMap + PartialEq + core::fmt::Debug>() {
     }
 }
 
+/// Panics if a register is not what its declaration alone makes of it: constants that writes change, storage that keeps
+/// other bits than its writable ones, another value after reset. `modelled` are those with a behaviour of their own,
+/// which have tests of their own; registers with [`Access::Special`] always have.
+///
+/// # Panics
+/// See above.
+pub fn check_plain<R: RegisterMap + PartialEq>(
+    read: impl Fn(u64, usize) -> u64,
+    write: impl Fn(u64, usize, u64),
+    modelled: &[R],
+) {
+    for (reg, info) in R::ALL {
+        if info.access == Access::Special || modelled.contains(reg) {
+            continue;
+        }
+        let bytes = usize::try_from(info.bytes).unwrap_or(8);
+        for index in 0..info.count {
+            let at = info.offset + index * info.stride;
+            let reads = |value: u64, when: &str| {
+                let expected = if info.access == Access::Wo { 0 } else { value };
+                let found = read(at, bytes);
+                assert_eq!(found, expected, "{} at {at:#x} {when}: {found:#x}", info.name);
+            };
+            reads(info.reset, "after reset");
+            let mut kept = info.reset;
+            for value in [u64::MAX >> (64 - 8 * info.bytes), 0] {
+                write(at, bytes, value);
+                kept = info.written(kept, value);
+                reads(kept, "after a write");
+            }
+        }
+    }
+}
+
 /// Declares a register map.
 ///
 /// ```
@@ -259,6 +293,34 @@ mod tests {
         assert_eq!(Good::A.info().written(0x1200, 0xabcd), 0x12cd);
         assert_eq!(Good::B.info().written(0x7, 0x5), 0x6);
         assert_eq!(Good::C.info().written(7, 0), 7);
+    }
+
+    /// A device of storage alone, without regard to what is declared.
+    fn storage(words: &[(u64, u64)]) -> std::cell::RefCell<std::collections::BTreeMap<u64, u64>> {
+        std::cell::RefCell::new(words.iter().copied().collect())
+    }
+
+    #[test]
+    fn plain_registers_pass_if_they_do_what_is_declared() {
+        let words = storage(&[(0x0, 0x12), (0x25, 0xff)]);
+        let read = |at, _| words.borrow().get(&at).copied().unwrap_or(0);
+        let write = |at, _, value| {
+            let Located { reg, .. } = Good::locate(at).unwrap();
+            let old = read(at, 0);
+            words.borrow_mut().insert(at, reg.info().written(old, value));
+        };
+        check_plain::<Good>(read, write, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "E at 0x25 after a write")]
+    fn plain_constant_that_changes_is_found_unless_it_is_modelled() {
+        let words = storage(&[(0x0, 0x12), (0x25, 0xff)]);
+        let read = |at, _| words.borrow().get(&at).copied().unwrap_or(0);
+        let write = |at, _, value: u64| {
+            words.borrow_mut().insert(at, value);
+        };
+        check_plain::<Good>(read, write, &[Good::A, Good::B, Good::C, Good::D]);
     }
 
     #[test]

@@ -78,6 +78,24 @@ pub fn stock_kernel() -> Option<PathBuf> {
     (!none).then(|| from_env(STOCK_KERNEL, "guest/stock/vmlinuz"))
 }
 
+/// What no kernel says that is well: of the SMMU's driver, of page faults, of itself.
+const COMPLAINTS: [&str; 14] = [
+    "CMD_SYNC timeout",
+    "CMDQ error",
+    "event 0x",
+    "unexpected PRI request",
+    "unexpected global error",
+    "overflow detected",
+    "write aborted",
+    "iopf with pasid",
+    "ITS queue timeout",
+    "blocked for more than",
+    "rcu_sched detected stalls",
+    "BUG:",
+    "WARNING:",
+    "Oops",
+];
+
 /// How a run of the program ended.
 pub struct Finished {
     /// Exit status; `None` if a signal ended it.
@@ -88,6 +106,8 @@ pub struct Finished {
     pub stderr: String,
     /// The guest's console, if it went to a file.
     pub console: String,
+    /// What accelerators and SMMU counted, if [`Run::report`] asked for it.
+    pub report: serde_json::Value,
     /// Wall time.
     pub took: Duration,
 }
@@ -130,6 +150,31 @@ impl Finished {
         self
     }
 
+    /// Expects a kernel that has nothing to complain about.
+    #[track_caller]
+    pub fn expect_content_kernel(mut self) -> Self {
+        for complaint in COMPLAINTS {
+            self = self.expect_console_without(complaint);
+        }
+        self
+    }
+
+    /// Expects something of a number of the report; `path` names it, as in `smmu/stalls`. An absent one is 0.
+    #[track_caller]
+    pub fn expect_count(self, path: &str, expected: impl Fn(u64) -> bool) -> Self {
+        let count = self.count(path);
+        if !expected(count) {
+            self.show(&format!("not expected: {path} is {count} in {}", self.report));
+        }
+        self
+    }
+
+    /// A number of the report.
+    #[must_use]
+    pub fn count(&self, path: &str) -> u64 {
+        self.report.pointer(&format!("/{path}")).and_then(serde_json::Value::as_u64).unwrap_or(0)
+    }
+
     /// Expects a text on standard error.
     #[track_caller]
     pub fn expect_stderr(self, text: &str) -> Self {
@@ -144,6 +189,7 @@ impl Finished {
 pub struct Run {
     command: Command,
     console: Option<PathBuf>,
+    report: Option<tempfile::NamedTempFile>,
     wall_limit: Duration,
 }
 
@@ -153,7 +199,7 @@ impl Run {
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
         command.args(args).env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
-        Self { command, console: None, wall_limit: WALL_LIMIT }
+        Self { command, console: None, report: None, wall_limit: WALL_LIMIT }
     }
 
     /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
@@ -170,6 +216,25 @@ impl Run {
     #[must_use]
     pub fn job(words: &str) -> Self {
         Self::guest(&format!("warp.run=\"{words}\""))
+    }
+
+    /// With another kernel: a flavour that `cargo xtask guest --flavour` builds.
+    #[must_use]
+    pub fn flavour(self, name: &str) -> Self {
+        let kernel = guest(&format!("{name}/Image"));
+        self.args(&["--kernel".as_ref(), kernel.as_os_str()])
+    }
+
+    /// Asks for what accelerators and SMMU counted. For `warpvmm run`.
+    ///
+    /// # Panics
+    /// If there is no room for a temporary file.
+    #[must_use]
+    pub fn report(mut self) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("room");
+        self.command.arg("--report-json").arg(file.path());
+        self.report = Some(file);
+        self
     }
 
     /// Adds arguments.
@@ -202,12 +267,18 @@ impl Run {
     /// # Panics
     /// If it cannot be started or does not end in time.
     #[must_use]
-    pub fn finish(self) -> Finished {
+    pub fn finish(mut self) -> Finished {
         let start = Instant::now();
         let console = self.console.clone();
+        let report = self.report.take();
         let limit = self.wall_limit;
         let child = self.spawn(Stdio::null());
-        wait(child, start, limit, console.as_deref())
+        let mut finished = wait(child, start, limit, console.as_deref());
+        if let Some(file) = report {
+            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+            finished.report = serde_json::from_str(&text).unwrap_or_default();
+        }
+        finished
     }
 }
 
@@ -242,6 +313,12 @@ impl Session {
             }
         });
         Self { child, stdin, output, seen: String::new(), started: Instant::now(), limit }
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until a text appears on the console, after everything that an earlier call has found.
@@ -325,6 +402,7 @@ pub fn wait(mut child: Child, start: Instant, limit: Duration, console: Option<&
         console: console
             .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned())
             .unwrap_or_default(),
+        report: serde_json::Value::Null,
         took: start.elapsed(),
     };
     if !in_time {

@@ -178,6 +178,16 @@ fn initrd_larger_than_ram_is_refused_with_the_memory_that_would_do() {
 }
 
 #[test]
+fn report_that_cannot_be_written_is_refused_before_the_boot() {
+    Run::guest("warp.run=/bin/true")
+        .args(&["--report-json", "/no/such/folder/report.json"])
+        .finish()
+        .expect_status(1)
+        .expect_stderr("cannot write the report \"/no/such/folder/report.json\"")
+        .expect_console_without("Booting Linux");
+}
+
+#[test]
 fn wrong_command_lines_are_usage_errors() {
     for args in [&["run"][..], &["frobnicate"], &["run", "--kernel", "x", "--cpus", "1000"]] {
         Run::new(args).finish().expect_status(2);

@@ -87,6 +87,43 @@ fn translation_cache_of_the_accelerator_serves_a_file() {
 }
 
 #[test]
+fn page_requests_of_the_accelerator_serve_a_file() {
+    let folder = Folder::new();
+    let data = test_data(3_000_000, 5);
+    let (input, output) = (folder.write("in", &data), folder.path("out.gz"));
+    let kernel = e2e::guest("pri/Image");
+
+    let args = ["--json", "--accel", "zip:pri", "--kernel", kernel.to_str().expect("UTF-8")];
+    let finished = run(&input, &output, &args).expect_status(0);
+
+    let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    assert_eq!(report["verified"], true);
+    assert_eq!(report["page_faults"], 0, "{report}");
+    for counter in ["atc_hits", "page_requests", "page_responses"] {
+        assert!(report[counter].as_u64() >= Some(1), "{report}");
+    }
+}
+
+#[test]
+fn guests_with_pages_of_16_and_64_kib_compress_and_decompress_a_file() {
+    let folder = Folder::new();
+    let data = test_data(3_000_000, 8);
+    let input = folder.write("in", &data);
+    for flavour in ["16k", "64k"] {
+        let (packed, back) = (folder.path("packed.gz"), folder.path("back"));
+        let kernel = e2e::guest(&format!("{flavour}/Image"));
+        let args = ["--json", "--force", "--cpus", "2", "--kernel", kernel.to_str().expect("UTF-8")];
+        let finished = run(&input, &packed, &args).expect_status(0);
+        let report: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+        assert_eq!(report["verified"], true);
+        assert!(report["page_faults"].as_u64() >= Some(1), "{report}");
+        assert!(report["guest_kernel"].as_str().is_some_and(|k| k.contains(flavour)), "{report}");
+        run(&packed, &back, &[&args[1..], &["-d"]].concat()).expect_status(0);
+        assert!(fs::read(&back).expect("it exists") == data, "{flavour}");
+    }
+}
+
+#[test]
 fn every_format_and_size_round_trips() {
     let folder = Folder::new();
     for format in ["gzip", "zlib", "deflate"] {

@@ -26,15 +26,19 @@ fn run_with(plan: &str, run: impl FnOnce(&Path) -> Run) -> Faulty {
     Faulty { finished, report }
 }
 
+/// How long `zip-fault` waits for a command: long, where each of them ends by itself; and short, where one does not.
+const PATIENT: &str = "-p 60000";
+const HASTY: &str = "-p 1500";
+
 /// So many commands and one more on an accelerator; each rule of the plan must fire.
-fn faulty(accel: &str, commands: usize, plan: &str) -> Faulty {
-    let append = format!("cryptomgr.notests warp.run=\"zip-fault {commands}\"");
+fn faulty(accel: &str, patience: &str, commands: usize, plan: &str) -> Faulty {
+    let append = format!("cryptomgr.notests warp.run=\"zip-fault {patience} {commands}\"");
     run_with(plan, |file| Run::guest(&append).args(&["--accel", accel, "--strict", "--faults"]).args(&[file]))
 }
 
 /// The same with the kernel that serves page requests.
-fn faulty_pri(commands: usize, plan: &str) -> Faulty {
-    let append = format!("cryptomgr.notests warp.run=\"zip-fault {commands}\"");
+fn faulty_pri(patience: &str, commands: usize, plan: &str) -> Faulty {
+    let append = format!("cryptomgr.notests warp.run=\"zip-fault {patience} {commands}\"");
     run_with(plan, |file| {
         Run::guest(&append)
             .args(&["--kernel".as_ref(), guest("pri/Image").as_os_str()])
@@ -101,7 +105,7 @@ fn faults_of_a_walk_are_served_by_linux_and_the_commands_succeed() {
         .zip(0..)
         .map(|(action, index)| at(index, &format!("point = 'smmu.walk'\nlevel = 3\naction = '{action}'")))
         .collect();
-    let faulty = faulty("zip", 4, &plan).recovers(&["ok"; 4]);
+    let faulty = faulty("zip", PATIENT, 4, &plan).recovers(&["ok"; 4]);
     for rule in 0..4 {
         let firing = &faulty.firings(rule)[0];
         assert_eq!((&firing["level"], &firing["pasid"]), (&3.into(), &1.into()), "{}", faulty.report);
@@ -113,7 +117,7 @@ fn faults_of_a_walk_are_served_by_linux_and_the_commands_succeed() {
 fn faults_of_a_lookup_are_served_by_linux_and_forgotten_translations_are_walked_again() {
     let lookup = |index, action| at(index, &format!("point = 'smmu.lookup'\naction = '{action}'"));
     let plan = [lookup(0, "miss"), lookup(1, "translation"), lookup(2, "permission")].concat();
-    faulty("zip", 3, &plan).recovers(&["ok"; 3]);
+    faulty("zip", PATIENT, 3, &plan).recovers(&["ok"; 3]);
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn external_aborts_of_walks_fail_their_commands_and_linux_tells_of_lost_records(
         // The overflow's rule comes first: its occasion does not count here.
         nth(2, "point = 'smmu.event'\naction = 'external-abort'"),
     ];
-    faulty("zip", 3, &plan.concat())
+    faulty("zip", PATIENT, 3, &plan.concat())
         .recovers(&["status 0x4"; 3])
         .console("EVTQ overflow detected -- events lost")
         .console("event 0x0b received")
@@ -145,13 +149,14 @@ fn late_stalls_and_answers_cost_time_and_aborts_fail_their_command() {
         at(2, "point = 'smmu.resume'\naction = 'abort'"),
         at(3, "point = 'smmu.resume'\naction = 'drop'"),
     ];
-    let faulty = faulty("zip", 4, &plan.concat()).recovers(&["ok", "ok", "status 0x5", "no completion"]);
+    let faulty =
+        faulty("zip", HASTY, 4, &plan.concat()).recovers(&["ok", "ok", "status 0x5", "no completion"]);
     assert!(faulty.milliseconds(0) >= 100 && faulty.milliseconds(1) >= 100, "{}", faulty.finished.stdout);
 }
 
 #[test]
 fn answer_to_a_stall_after_the_unbind_harms_nobody() {
-    faulty("zip", 2, &at(0, "point = 'smmu.resume'\naction = 'after-unbind'"))
+    faulty("zip", HASTY, 2, &at(0, "point = 'smmu.resume'\naction = 'after-unbind'"))
         .recovers(&["no completion", "ok"]);
 }
 
@@ -167,7 +172,7 @@ fn spoiled_data_and_aborts_are_seen_by_the_process() {
         at(4, "point = 'dma.read'\naction = 'delay'\ndelay = '100ms'"),
         at(5, "point = 'dma.write'\naction = 'delay'\ndelay = '100ms'"),
     ];
-    let faulty = faulty("zip", 6, &plan.concat()).recovers(&[
+    let faulty = faulty("zip", PATIENT, 6, &plan.concat()).recovers(&[
         "wrong data",
         "wrong data",
         "status 0x4",
@@ -192,7 +197,7 @@ fn spoiled_commands_are_seen_by_the_process_and_lost_completions_by_its_patience
         at(6, "point = 'qm.cqe'\naction = 'drop'"),
     ];
     let outcomes = ["ok", "wrong data", "status 0xe", "wrong tag", "ok", "ok", "no completion", "ok"];
-    let faulty = faulty("zip", 7, &plan.concat()).recovers(&outcomes);
+    let faulty = faulty("zip", HASTY, 7, &plan.concat()).recovers(&outcomes);
     for slow in [0, 4, 5] {
         assert!(faulty.milliseconds(slow) >= 100, "{}", faulty.finished.stdout);
     }
@@ -200,17 +205,17 @@ fn spoiled_commands_are_seen_by_the_process_and_lost_completions_by_its_patience
 
 #[test]
 fn hung_queue_is_stopped_by_the_driver_and_the_next_one_works() {
-    faulty("zip", 2, &at(0, "point = 'qm.sqe'\naction = 'hang'")).recovers(&["no completion", "ok"]);
+    faulty("zip", HASTY, 2, &at(0, "point = 'qm.sqe'\naction = 'hang'")).recovers(&["no completion", "ok"]);
 }
 
 #[test]
 fn cqe_that_cannot_be_written_stops_that_queue_only() {
-    faulty("zip", 2, &at(0, "point = 'qm.cqe'\naction = 'abort'")).recovers(&["queue stopped", "ok"]);
+    faulty("zip", HASTY, 2, &at(0, "point = 'qm.cqe'\naction = 'abort'")).recovers(&["queue stopped", "ok"]);
 }
 
 #[test]
 fn sqe_that_cannot_be_written_back_makes_the_driver_reset_the_controller() {
-    faulty("zip", 2, &at(0, "point = 'qm.sqe-writeback'\naction = 'abort'"))
+    faulty("zip", HASTY, 2, &at(0, "point = 'qm.sqe-writeback'\naction = 'abort'"))
         .commands(&["queue stopped"])
         .console("qm_axi_bresp [error status=0x2] found")
         .console("Controller resetting")
@@ -228,26 +233,27 @@ fn late_and_doubled_messages_and_late_events_only_cost_time() {
         nth(3, "point = 'msi'\nvector = 0\naction = 'delay'\ndelay = '100ms'"),
         nth(6, "point = 'qm.eqe'\naction = 'delay'\ndelay = '100ms'"),
     ];
-    faulty("zip", 4, &plan.concat()).recovers(&["ok"; 4]);
+    faulty("zip", PATIENT, 4, &plan.concat()).recovers(&["ok"; 4]);
 }
 
 #[test]
 fn lost_message_leaves_the_function_without_interrupts_and_processes_to_their_patience() {
-    let faulty = faulty("zip", 1, &nth(2, "point = 'msi'\nvector = 0\naction = 'drop'")).recovers(&["ok"; 2]);
+    let faulty =
+        faulty("zip", HASTY, 1, &nth(2, "point = 'msi'\nvector = 0\naction = 'drop'")).recovers(&["ok"; 2]);
     // The queue manager sends no other message before software has rung for this one.
-    assert!(faulty.milliseconds(1) >= 500, "{}", faulty.finished.stdout);
+    assert!(faulty.milliseconds(1) >= 1500, "{}", faulty.finished.stdout);
     assert_eq!(faulty.report["faults"]["rules"][0]["occasions"], 2);
 }
 
 #[test]
 fn lost_event_leaves_a_hole_that_linux_waits_at() {
-    let faulty = faulty("zip", 1, &nth(2, "point = 'qm.eqe'\naction = 'drop'")).recovers(&["ok"; 2]);
-    assert!(faulty.milliseconds(1) >= 500, "{}", faulty.finished.stdout);
+    let faulty = faulty("zip", HASTY, 1, &nth(2, "point = 'qm.eqe'\naction = 'drop'")).recovers(&["ok"; 2]);
+    assert!(faulty.milliseconds(1) >= 1500, "{}", faulty.finished.stdout);
 }
 
 #[test]
 fn event_that_cannot_be_written_makes_the_driver_reset_the_controller() {
-    faulty("zip", 1, &nth(2, "point = 'qm.eqe'\naction = 'abort'"))
+    faulty("zip", PATIENT, 1, &nth(2, "point = 'qm.eqe'\naction = 'abort'"))
         .console("qm_axi_bresp [error status=0x2] found")
         .console("controller reset failed")
         .console("warp: exit status 1");
@@ -265,7 +271,8 @@ fn translation_requests_that_fail_fall_back_to_accesses_that_stall() {
         request(3, "'delay'\ndelay = '100ms'"),
         request(4, "'unsupported-request'"),
     ];
-    let faulty = faulty("zip:ats", 5, &plan.concat()).recovers(&["ok", "ok", "status 0x4", "ok", "ok", "ok"]);
+    let faulty =
+        faulty("zip:ats", PATIENT, 5, &plan.concat()).recovers(&["ok", "ok", "status 0x4", "ok", "ok", "ok"]);
     assert!(faulty.milliseconds(3) >= 100, "{}", faulty.finished.stdout);
 }
 
@@ -275,7 +282,7 @@ fn invalidation_without_an_answer_is_told_to_linux_which_goes_on() {
         nth(1, "point = 'atc.invalidate'\npasid = 1\naction = 'drop'"),
         nth(2, "point = 'atc.invalidate'\npasid = 1\naction = 'delay'\ndelay = '20ms'"),
     ];
-    faulty("zip:ats", 4, &plan.concat()).recovers(&["ok"; 4]).console("ATC invalidate timeout");
+    faulty("zip:ats", PATIENT, 4, &plan.concat()).recovers(&["ok"; 4]).console("ATC invalidate timeout");
 }
 
 // ---- page requests
@@ -289,7 +296,7 @@ fn page_requests_can_go_twice_late_or_in_another_order_and_a_lost_one_costs_the_
         request(2, "'delay'\ndelay = '100ms'"),
         request(3, "'drop'"),
     ];
-    let faulty = faulty_pri(4, &plan.concat()).recovers(&["ok", "ok", "ok", "no completion", "ok"]);
+    let faulty = faulty_pri(HASTY, 4, &plan.concat()).recovers(&["ok", "ok", "ok", "no completion", "ok"]);
     assert!(faulty.milliseconds(2) >= 100, "{}", faulty.finished.stdout);
 }
 
@@ -299,30 +306,30 @@ fn page_responses_can_come_twice_or_late() {
         nth(1, "point = 'smmu.page-response'\naction = 'duplicate'"),
         nth(2, "point = 'smmu.page-response'\naction = 'delay'\ndelay = '100ms'"),
     ];
-    faulty_pri(2, &plan.concat()).recovers(&["ok"; 3]);
+    faulty_pri(PATIENT, 2, &plan.concat()).recovers(&["ok"; 3]);
 }
 
 #[test]
 fn invalid_page_response_fails_one_access() {
-    faulty_pri(1, &nth(1, "point = 'smmu.page-response'\naction = 'invalid'"))
+    faulty_pri(PATIENT, 1, &nth(1, "point = 'smmu.page-response'\naction = 'invalid'"))
         .recovers(&["status 0x5", "ok"]);
 }
 
 #[test]
 fn lost_page_response_costs_the_queue() {
-    faulty_pri(1, &nth(1, "point = 'smmu.page-response'\naction = 'drop'"))
+    faulty_pri(HASTY, 1, &nth(1, "point = 'smmu.page-response'\naction = 'drop'"))
         .recovers(&["no completion", "ok"]);
 }
 
 #[test]
 fn page_response_after_the_unbind_harms_nobody() {
     let plan = nth(1, "point = 'smmu.page-response'\naction = 'after-unbind'");
-    faulty_pri(2, &plan).recovers(&["no completion", "ok", "ok"]);
+    faulty_pri(HASTY, 2, &plan).recovers(&["no completion", "ok", "ok"]);
 }
 
 #[test]
 fn response_failure_ends_the_page_requests_of_the_function() {
-    faulty_pri(1, &nth(1, "point = 'smmu.page-response'\naction = 'failure'"))
+    faulty_pri(PATIENT, 1, &nth(1, "point = 'smmu.page-response'\naction = 'failure'"))
         .commands(&["status 0x5", "status 0x5"])
         // Nothing stalls in this profile: what is not there is a fault that Linux reports.
         .console("event 0x10 received");
@@ -330,7 +337,7 @@ fn response_failure_ends_the_page_requests_of_the_function() {
 
 #[test]
 fn overflow_of_the_page_request_queue_is_told_to_linux_which_goes_on() {
-    faulty_pri(2, &nth(1, "point = 'smmu.page-request'\naction = 'overflow'"))
+    faulty_pri(PATIENT, 2, &nth(1, "point = 'smmu.page-request'\naction = 'overflow'"))
         .recovers(&[])
         .console("PRIQ overflow detected -- requests lost")
         .console("command 2: ok");
@@ -338,7 +345,7 @@ fn overflow_of_the_page_request_queue_is_told_to_linux_which_goes_on() {
 
 #[test]
 fn abort_of_a_write_to_the_page_request_queue_is_told_to_linux_and_ends_the_requests_of_the_function() {
-    faulty_pri(1, &nth(1, "point = 'smmu.page-request'\naction = 'external-abort'"))
+    faulty_pri(PATIENT, 1, &nth(1, "point = 'smmu.page-request'\naction = 'external-abort'"))
         .commands(&["status 0x5"])
         .console("PRIQ write aborted");
 }

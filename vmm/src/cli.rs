@@ -75,6 +75,16 @@ pub enum EngineChoice {
     Soft,
 }
 
+/// Whether the process gives up what it no longer needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SandboxChoice {
+    /// After set-up, each thread can make the system calls of its work and no others
+    #[default]
+    On,
+    /// For debugging: traces, profilers and backtraces with names
+    Off,
+}
+
 /// An accelerator to put into the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Accel {
@@ -114,6 +124,9 @@ pub struct MachineArgs {
     /// End with status 124 after this long: seconds, or with s, m, h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
+    /// Whether the process gives up what it no longer needs; see docs/sandbox.md
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub sandbox: SandboxChoice,
     /// Also write the guest's console to this file
     #[arg(long, value_name = "FILE")]
     pub console_log: Option<PathBuf>,

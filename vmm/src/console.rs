@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
+
+use crate::sandbox::{Sandbox, Thread};
 
 /// Bytes that may wait for the terminal.
 const PENDING_LIMIT: usize = 1 << 20;
@@ -81,14 +83,17 @@ impl Console {
     ///
     /// # Errors
     /// If the host gives no thread.
-    pub fn start(outputs: Outputs, on_panic_end: Box<dyn Fn() + Send + Sync>) -> io::Result<Arc<Self>> {
+    pub fn start(
+        outputs: Outputs,
+        on_panic_end: Box<dyn Fn() + Send + Sync>,
+        sandbox: &Sandbox,
+    ) -> io::Result<Arc<Self>> {
         let Outputs { stdout, log, watch } = outputs;
         let state = Mutex::new(State { watch, ..State::default() });
         let shared =
             Arc::new(Shared { state, changed: Condvar::new(), on_panic_end, on_room: OnceLock::new() });
         let for_thread = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("console".into()).spawn(move || drain(&for_thread, stdout, log))?;
+        let thread = sandbox.spawn(Thread::Console, "console", move || drain(&for_thread, stdout, log))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
@@ -236,6 +241,7 @@ mod tests {
             Box::new(move || {
                 count.fetch_add(1, Ordering::SeqCst);
             }),
+            &Sandbox::off(),
         )
         .unwrap();
 
@@ -255,7 +261,7 @@ mod tests {
     fn full_log_disk_is_reported_and_does_not_stop_the_guest() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let outputs = Outputs { stdout: false, log: Some((full, "x.log".into())), watch: None };
-        let console = Console::start(outputs, Box::new(|| ())).unwrap();
+        let console = Console::start(outputs, Box::new(|| ()), &Sandbox::off()).unwrap();
         console.write(b"a\n");
         console.write(b"b\n");
         assert!(console.close().unwrap().contains("x.log"));

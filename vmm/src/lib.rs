@@ -15,6 +15,7 @@ pub mod host;
 pub mod machine;
 mod report;
 pub mod run;
+pub mod sandbox;
 pub mod size;
 pub mod supervise;
 pub mod workers;

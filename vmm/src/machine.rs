@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, mpsc};
 
 use anyhow::Context;
 use devices::pci::AtcTotals;
@@ -14,11 +13,12 @@ use hw::Pa;
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
-use crate::cli::{Accel, Device, MachineArgs};
+use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
-use crate::engine::Vcpu;
+use crate::engine::{self, Vcpu};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan};
+use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
 /// Everything a machine is made from.
@@ -39,6 +39,8 @@ pub struct Setup {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// Where the console goes.
     pub outputs: Outputs,
+    /// Folders in which the caller puts files in place when the machine has ended.
+    pub result_folders: Vec<PathBuf>,
 }
 
 /// Numbers of a run.
@@ -89,6 +91,7 @@ pub struct Machine {
     vcpus: Vec<Box<dyn Vcpu>>,
     console: Arc<Console>,
     switch: Arc<StopSwitch>,
+    sandbox: Sandbox,
 }
 
 /// Opens the console log that the user asked for.
@@ -133,7 +136,12 @@ impl Machine {
 
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
         let on_panic = Arc::clone(&switch);
-        let console = Console::start(setup.outputs, Box::new(move || on_panic.stop(Reason::Panic)))
+        let sandbox = match setup.machine.sandbox {
+            SandboxChoice::On => Sandbox::new(setup.result_folders, engine::SYSTEM_CALLS)?,
+            SandboxChoice::Off => Sandbox::off(),
+        };
+        let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
+        let console = Console::start(setup.outputs, on_panic_end, &sandbox)
             .context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             cpus: setup.machine.cpus,
@@ -143,13 +151,14 @@ impl Machine {
             drives: setup.drives,
             console: Arc::clone(&console),
             faults,
+            sandbox: sandbox.clone(),
         })?;
         let fdt = board.device_tree(&setup.append, placement.initrd)?;
         load::load(board.ram(), &placement, &image, initrd.as_deref(), &fdt);
 
         let mut vcpus: Vec<_> = (0..setup.machine.cpus as usize).map(|i| board.engine().vcpu(i)).collect();
         vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR);
-        Ok(Self { board, vcpus, console, switch })
+        Ok(Self { board, vcpus, console, switch, sandbox })
     }
 
     /// The way from standard input to the guest's UART.
@@ -158,17 +167,23 @@ impl Machine {
         self.board.console_input()
     }
 
-    /// Runs to the end, whatever it is, and joins every thread.
+    /// Runs to the end, whatever it is, and joins every thread. The calling thread is in the sandbox from then on.
     ///
     /// # Errors
-    /// If the host gives no threads or no epoll.
+    /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
-        let Self { board, vcpus, console, switch } = self;
+        let Self { board, vcpus, console, switch, sandbox } = self;
         board.start_workers().context("cannot start the devices' threads")?;
         let mut threads = Vec::new();
+        let mut starts = Vec::new();
         for (i, mut vcpu) in vcpus.into_iter().enumerate() {
             let switch = Arc::clone(&switch);
-            let thread = thread::Builder::new().name(format!("vcpu{i}")).spawn(move || {
+            let (start, started) = mpsc::channel();
+            let thread = sandbox.spawn(Thread::Vcpu, format!("vcpu{i}"), move || {
+                if started.recv().is_err() {
+                    // The machine could not be started.
+                    return;
+                }
                 // A panic in here is our bug; it must end the machine instead of leaving it without a CPU.
                 let run = std::panic::AssertUnwindSafe(|| vcpu.run());
                 match std::panic::catch_unwind(run) {
@@ -179,6 +194,13 @@ impl Machine {
                 }
             });
             threads.push(thread.context("cannot start a vCPU's thread")?);
+            starts.push(start);
+        }
+        sandbox.enter(Thread::Main)?;
+        // Every thread is in the sandbox: guest code may run.
+        for start in starts {
+            // Only a thread that has ended does not listen, and its machine ends with it.
+            let _ = start.send(());
         }
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
         board.engine().stop();

@@ -41,6 +41,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         devices: args.device.clone(),
         drives,
         outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
+        result_folders: Vec::new(),
     };
     let machine = Machine::build(setup)?;
     let is_terminal = io::stdin().is_terminal();

@@ -30,7 +30,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = name(command);
     let result = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
     if !result.status.success() {
-        let messages = String::from_utf8_lossy(&result.stderr);
+        // Some programs complain on standard output, `patch` among them.
+        let messages = [&result.stdout[..], &result.stderr].concat();
+        let messages = String::from_utf8_lossy(&messages);
         let last = messages.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
         bail!("{name} {}: {}", ended(result.status), last.trim());
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::guest::{self, GuestOptions};
+use crate::guest::{self, Flavour, GuestOptions};
 use crate::process;
 use crate::project::Project;
 
@@ -27,6 +27,12 @@ pub(crate) struct RunOptions {
     /// Guest memory, such as 512M or 2G
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
+    /// Guest kernel
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Flavour::Default)]
+    flavour: Flavour,
+    /// Accelerator, as for `warpvmm compress`; zip:pri needs the flavour pri
+    #[arg(long, value_name = "KIND")]
+    accel: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -63,6 +69,10 @@ pub(crate) fn run(project: &Project, setup: &GuestOptions, options: &RunOptions)
         }
     }
     let guest = guest::build(project, setup)?;
+    let kernel = match options.flavour {
+        Flavour::Default => guest.kernel,
+        other => guest::flavour(project, setup, other)?,
+    };
     let emulator = emulator(project)?;
 
     let input = options.file.as_ref().unwrap_or(&guest.sample);
@@ -74,12 +84,15 @@ pub(crate) fn run(project: &Project, setup: &GuestOptions, options: &RunOptions)
 
     let mut command = Command::new(&emulator);
     command.arg("compress").arg(input).arg("-o").arg(&output).args(["--format", options.format.name()]);
-    command.arg("--kernel").arg(&guest.kernel).arg("--initrd").arg(&guest.initrd);
+    command.arg("--kernel").arg(&kernel).arg("--initrd").arg(&guest.initrd);
     command.arg("--console-log").arg(&console).arg("--report-json").arg(&report);
     // The folder is ours: results of an earlier run are there to be replaced.
     command.arg("--force");
     if options.decompress {
         command.arg("-d");
+    }
+    if let Some(accel) = &options.accel {
+        command.args(["--accel", accel]);
     }
     if let Some(cpus) = options.cpus {
         command.args(["--cpus", &cpus.to_string()]);
@@ -123,7 +136,15 @@ mod tests {
     use super::*;
 
     fn options(format: Format, decompress: bool) -> RunOptions {
-        RunOptions { file: None, format, decompress, cpus: None, memory: None }
+        RunOptions {
+            file: None,
+            format,
+            decompress,
+            cpus: None,
+            memory: None,
+            flavour: Flavour::Default,
+            accel: None,
+        }
     }
 
     #[test]

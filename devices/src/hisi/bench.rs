@@ -209,6 +209,11 @@ impl Machine {
         Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 }, None)
     }
 
+    /// Without threads, and with readers of a busy mailbox held: nobody reads it before [`Self::run`].
+    pub(super) fn patient() -> Self {
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 1_000_000_000 })
+    }
+
     /// With threads, `workers` at most for tasks.
     pub(super) fn threaded(workers: usize) -> Self {
         // A second of manual time never passes by itself: a busy mailbox holds its reader until it is done.

@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hw::RecordingLine;
-use hw::regmap::check_map;
+use hw::mmio::{put_value, value_of};
+use hw::regmap::{check_map, check_plain};
 
 use super::*;
 
@@ -84,9 +85,32 @@ impl Bench {
 fn map_is_consistent_and_ids_are_those_the_bus_driver_matches() {
     check_map::<Pl011Reg>();
     let bench = Bench::new();
-    let id = |base: u64| (0..4).fold(0, |id, i| id | bench.read(base + 4 * i) << (8 * i));
-    assert_eq!(id(0xfe0) & 0x000f_ffff, 0x0004_1011);
-    assert_eq!(id(0xff0), 0xb105_f00d);
+    let id = |reg: Pl011Reg| (0..4).fold(0, |id, i| id | bench.read(reg.info().offset + 4 * i) << (8 * i));
+    assert_eq!(id(Pl011Reg::UARTPeriphID) & 0x000f_ffff, 0x0004_1011);
+    assert_eq!(id(Pl011Reg::UARTPCellID), 0xb105_f00d);
+}
+
+#[test]
+fn plain_registers_keep_what_is_writable_and_nothing_else() {
+    let bench = Bench::new();
+    let read = |at, bytes: usize| {
+        let mut data = [0; 4];
+        bench.uart.mmio_read(at, &mut data[..bytes]).unwrap();
+        value_of(&data[..bytes])
+    };
+    let write = |at, bytes: usize, value| {
+        let mut data = [0; 4];
+        put_value(&mut data[..bytes], value);
+        bench.uart.mmio_write(at, &data[..bytes]).unwrap();
+    };
+    let modelled = [
+        Pl011Reg::UARTFR,
+        Pl011Reg::UARTRIS,
+        Pl011Reg::UARTMIS,
+        Pl011Reg::UARTPeriphID,
+        Pl011Reg::UARTPCellID,
+    ];
+    check_plain::<Pl011Reg>(read, write, &modelled);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hw::mmio::{put_value, value_of};
-use hw::regmap::check_map;
+use hw::regmap::{check_map, check_plain};
 use hw::{
     DeviceId, Dir, DirectPort, DmaFault, DmaPort, Iova, MmioDevice, Pa, Pinned, Ram, RecordingMsiSink,
     Requester,
@@ -389,7 +389,32 @@ impl Bench {
 
 #[test]
 fn common_configuration_is_declared_without_overlap() {
-    check_map::<super::front::CommonCfg>();
+    check_map::<CommonCfg>();
+}
+
+/// The others depend on the device or on the queue that is selected.
+#[test]
+fn plain_fields_keep_what_is_writable_and_nothing_else() {
+    let bench = Bench::new();
+    let modelled = [
+        CommonCfg::device_feature,
+        CommonCfg::driver_feature,
+        CommonCfg::config_msix_vector,
+        CommonCfg::num_queues,
+        CommonCfg::device_status,
+        CommonCfg::queue_select,
+        CommonCfg::queue_size,
+        CommonCfg::queue_msix_vector,
+        CommonCfg::queue_enable,
+        CommonCfg::queue_desc,
+        CommonCfg::queue_driver,
+        CommonCfg::queue_device,
+    ];
+    check_plain::<CommonCfg>(
+        |at, bytes| bench.read(at, bytes),
+        |at, bytes, value| bench.write(at, bytes, value),
+        &modelled,
+    );
 }
 
 #[test]

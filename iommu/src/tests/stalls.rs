@@ -49,12 +49,14 @@ fn stalled_access_completes_after_the_page_is_mapped_and_retried() {
         let expected = fault_record(EventType::F_TRANSLATION, READ | STALL, 0x1000);
         assert_eq!(without_stag(event), expected);
         assert!(!access.is_finished());
+        assert_eq!(m.smmu.stats().unanswered_stalls, 1);
         m.map(root, 0x1000, DATA, USER_RW);
         m.resume(SID, stag(event), true);
         assert_eq!(access.join().unwrap(), Ok(vec![0x42]));
     });
     assert_eq!(recorded(&m), 0);
     let stats = m.smmu.stats();
+    assert_eq!(stats.unanswered_stalls, 0);
     assert_eq!((stats.stalls, stats.retries, stats.aborts), (1, 1, 0));
 }
 

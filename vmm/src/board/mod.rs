@@ -31,6 +31,7 @@ use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::machine::Stats;
+use crate::sandbox::Sandbox;
 use crate::supervise::ConsoleInput;
 
 /// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
@@ -52,6 +53,8 @@ pub struct BoardConfig {
     pub console: Arc<Console>,
     /// What goes wrong on purpose.
     pub faults: Option<Plan>,
+    /// What threads are put into.
+    pub sandbox: Sandbox,
 }
 
 /// All devices, wired.
@@ -81,7 +84,8 @@ impl Board {
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
         let clock = HostClock::new();
-        let alarms = AlarmThread::start(Arc::clone(&clock)).context("cannot start the alarms' thread")?;
+        let alarms = AlarmThread::start(Arc::clone(&clock), &config.sandbox)
+            .context("cannot start the alarms' thread")?;
         let mut bus = Bus::default();
         let mut nodes = Vec::new();
 
@@ -158,6 +162,7 @@ impl Board {
             &dyn_clock,
             &dyn_alarms,
             &faults,
+            &config.sandbox,
         )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;

@@ -17,6 +17,7 @@ use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
 
 use crate::cli::{Accel, Device};
 use crate::exit::Failed;
+use crate::sandbox::{Sandbox, Thread};
 use crate::workers::Crew;
 
 /// Slots of a bus, of which the host bridge has the first.
@@ -73,6 +74,7 @@ impl PciDevices {
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
         faults: &Faults,
+        sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
         let Plugged { accels, devices, drives } = plugged;
         let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
@@ -84,7 +86,7 @@ impl PciDevices {
             .into());
         }
         let host = PciHost::new();
-        let crew = Crew::new();
+        let crew = Crew::start(sandbox).context("cannot start the crew's thread")?;
         let mut slot = 0;
         let mut next_devfn = || {
             slot += 1;
@@ -184,7 +186,7 @@ impl PciDevices {
     pub(crate) fn start_workers(&self) -> io::Result<()> {
         for disk in &self.disks {
             let disk = Arc::clone(disk);
-            self.crew.start("disk", move || {
+            self.crew.employ(Thread::Disk, "disk", move || {
                 while disk.wait_for_work() {
                     disk.step();
                 }

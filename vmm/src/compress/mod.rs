@@ -24,7 +24,7 @@ use devices::virtio::BlockBackend;
 use crate::cli::{CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
 use crate::compress::guest_files::GuestFiles;
-use crate::compress::output::Output;
+use crate::compress::output::{Output, ReportFile};
 use crate::compress::record::{RECORD_BYTES, Record, RecordError};
 use crate::compress::report::Report;
 use crate::console::Outputs;
@@ -49,6 +49,15 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let input = open_input(&args.input)?;
     let input_len = input.metadata().context("cannot read the input's length")?.len();
     let output = Output::prepare(&args.output, &args.input, args.force)?;
+    let report_file = match &args.report_json {
+        Some(path) => {
+            let file = ReportFile::prepare(path, &args.input);
+            Some(file.with_context(|| format!("cannot write the report {path:?}"))?)
+        }
+        None => None,
+    };
+    let report_folder = report_file.as_ref().and_then(ReportFile::folder);
+    let result_folders = [Some(output.folder()), report_folder].into_iter().flatten().map(Path::to_path_buf);
     let progress = Progress::new(args, input_len);
 
     let first_error = Arc::new(Mutex::new(None));
@@ -69,6 +78,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn BlockBackend>, Arc::new(out_disk)],
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
+        result_folders: result_folders.collect(),
     };
     let start = Instant::now();
     let ended = Machine::build(setup)?.run(Inputs {
@@ -111,15 +121,15 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
             .into());
         }
     }
-    let report = Report::new(args, &record, &ended, input_len, wall, verifying.elapsed());
-    if let Some(path) = &args.report_json {
-        let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
-        std::fs::write(path, json + "\n").with_context(|| format!("cannot write the report {path:?}"))?;
-    }
     let status = faults?;
+    let report = Report::new(args, &record, &ended, input_len, wall, verifying.elapsed());
+    let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
+    if let Some(file) = report_file {
+        file.finish(&format!("{json}\n")).context("cannot write the report")?;
+    }
     output.finish(record.output_bytes)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("cannot write the report")?);
+        println!("{json}");
     } else if !args.quiet {
         print!("{report}");
     }

@@ -1,7 +1,7 @@
 //! The output file: checked before the boot, written under a temporary name, renamed when it is complete.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -64,16 +64,19 @@ impl Output {
                 return Err(OutputError::Exists(path.into()));
             }
         }
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
+        let dir = folder(path);
         let temporary = tempfile::Builder::new()
             .prefix(".warpvmm-")
             .suffix(".tmp")
             .tempfile_in(dir)
             .map_err(|source| OutputError::Folder { dir: dir.into(), source })?;
         Ok(Self { path: path.into(), temporary, force })
+    }
+
+    /// The folder in which the file gets its name.
+    #[must_use]
+    pub(crate) fn folder(&self) -> &Path {
+        folder(&self.path)
     }
 
     /// The file to write to.
@@ -98,6 +101,76 @@ impl Output {
     }
 }
 
+/// Where the report goes: opened before the boot, when a bad place costs nothing yet and files can still be opened.
+#[derive(Debug)]
+pub(crate) enum ReportFile {
+    /// A file that appears when it is complete.
+    New(Output),
+    /// A file, or whatever else the user has named, that is written in place.
+    Existing {
+        /// To write to. What it holds stays until then.
+        file: File,
+        /// It has a length.
+        is_regular: bool,
+    },
+}
+
+impl ReportFile {
+    /// Makes sure that `path` can be written.
+    ///
+    /// # Errors
+    /// The host's, or [`OutputError`].
+    pub(crate) fn prepare(path: &Path, input: &Path) -> anyhow::Result<Self> {
+        match File::options().write(true).open(path) {
+            Ok(file) => {
+                let is_regular = file.metadata()?.is_file();
+                Ok(Self::Existing { file, is_regular })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::New(Output::prepare(path, input, true)?))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The folder in which a new file gets its name.
+    #[must_use]
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::New(output) => Some(output.folder()),
+            Self::Existing { .. } => None,
+        }
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The host's, or [`OutputError`].
+    pub(crate) fn finish(self, text: &str) -> anyhow::Result<()> {
+        match self {
+            Self::New(output) => {
+                output.file().write_all(text.as_bytes())?;
+                output.finish(text.len() as u64)?;
+            }
+            Self::Existing { mut file, is_regular } => {
+                if is_regular {
+                    file.set_len(0)?;
+                }
+                file.write_all(text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folder that a file is in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
 /// Temporary files are private; the output is an ordinary file under the process's umask.
 fn set_default_permissions(file: &File) -> io::Result<()> {
     use nix::sys::stat::{Mode, umask};
@@ -111,7 +184,6 @@ fn set_default_permissions(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn abandoned_output_leaves_nothing_and_finished_one_has_its_exact_length() {
@@ -128,6 +200,21 @@ mod tests {
         Output::prepare(&path, Path::new("in"), true).unwrap().finish(0).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn report_replaces_what_was_there_only_when_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report");
+        drop(ReportFile::prepare(&path, Path::new("in")).unwrap());
+        assert!(!path.exists());
+        ReportFile::prepare(&path, Path::new("in")).unwrap().finish("first, long").unwrap();
+        let second = ReportFile::prepare(&path, Path::new("in")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"first, long");
+        second.finish("second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert!(ReportFile::prepare(dir.path(), Path::new("in")).is_err());
+        ReportFile::prepare(Path::new("/dev/null"), Path::new("in")).unwrap().finish("third").unwrap();
     }
 
     #[test]

@@ -7,6 +7,12 @@ pub mod soft;
 
 use hw::Pa;
 
+use crate::sandbox::calls::EngineCalls;
+
+/// What the engines ask of the host while a machine runs: every engine that can be chosen, because threads enter the
+/// sandbox before one is.
+pub const SYSTEM_CALLS: EngineCalls = soft::SYSTEM_CALLS;
+
 /// Why all vCPUs have stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {

@@ -6,6 +6,10 @@ use cpu::{Cluster, Cpu};
 use hw::Pa;
 
 use crate::engine::{Engine, Exit, Registers, Vcpu};
+use crate::sandbox::calls::EngineCalls;
+
+/// What this engine asks of the host beyond what every thread does: nothing.
+pub const SYSTEM_CALLS: EngineCalls = EngineCalls { vcpu: &[], every: &[] };
 
 /// vCPUs run by the `cpu` crate, one host thread each.
 pub struct SoftEngine {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hw::{AlarmTarget, Alarms, Clock};
+
+use crate::sandbox::{Sandbox, Thread};
 
 /// Guest time runs with the host's, from zero when the machine is made.
 #[derive(Debug)]
@@ -53,10 +54,10 @@ impl AlarmThread {
     ///
     /// # Errors
     /// If the host gives no thread.
-    pub fn start(clock: Arc<HostClock>) -> std::io::Result<Arc<Self>> {
+    pub fn start(clock: Arc<HostClock>, sandbox: &Sandbox) -> std::io::Result<Arc<Self>> {
         let shared = Arc::new(Shared { clock, deadlines: Mutex::default(), changed: Condvar::new() });
         let weak = Arc::downgrade(&shared);
-        thread::Builder::new().name("alarms".into()).spawn(move || serve(&weak))?;
+        sandbox.spawn(Thread::Alarms, "alarms", move || serve(&weak))?;
         Ok(Arc::new(Self { shared }))
     }
 }
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn alarms_fire_after_their_deadline_and_cancelled_ones_never() {
         let clock = HostClock::new();
-        let alarms = AlarmThread::start(clock.clone()).unwrap();
+        let alarms = AlarmThread::start(clock.clone(), &Sandbox::off()).unwrap();
         let (tx, rx) = mpsc::channel();
         let early = alarms.register(Arc::new(Send(tx.clone(), clock.clone())));
         let (never_tx, never_rx) = mpsc::channel();

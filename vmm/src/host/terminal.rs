@@ -45,6 +45,16 @@ pub fn restore() {
     }
 }
 
+/// The same from a signal handler, where no lock may be waited for and nothing be freed: for the end of the process.
+pub fn restore_from_handler() {
+    if let Ok(saved) = SAVED.try_lock()
+        && let Some(before) = &*saved
+    {
+        // `enter` has used standard input, so that it is not set up here.
+        let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSANOW, before);
+    }
+}
+
 /// What a typed byte means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {

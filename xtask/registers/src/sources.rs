@@ -54,6 +54,17 @@ pub(crate) fn without_tests(text: &str) -> &str {
     text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at])
 }
 
+/// A file with the map's own name where it uses one of its choice: `use ...MapReg as Reg` and then `Reg::NAME`.
+pub(crate) fn spelled_out(text: &str, map: &str) -> String {
+    let renamed = text
+        .split_once(&format!("{map} as "))
+        .map(|(_, rest)| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+    match renamed {
+        Some(name) => text.replace(&format!(" {name}::"), &format!(" {map}::")),
+        None => text.to_owned(),
+    }
+}
+
 fn module(file: &Path) -> String {
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let own = stem(file);
@@ -150,6 +161,15 @@ mod inner {
     #[test]
     fn offset_constants_are_found_whatever_their_visibility() {
         assert_eq!(offsets(FILE), [("CR0".to_owned(), 0x1_0020), ("CR1".to_owned(), 0x28)]);
+    }
+
+    #[test]
+    fn names_of_a_files_own_choice_are_spelled_out() {
+        let text =
+            "use regs::{Baser, ItsReg as Reg};\nmatch reg {\n    Reg::GITS_CTLR | Reg::GITS_IIDR => 0,\n}";
+        let spelled = spelled_out(text, "ItsReg");
+        assert!(has_word(&spelled, "ItsReg::GITS_CTLR") && has_word(&spelled, "ItsReg::GITS_IIDR"));
+        assert_eq!(spelled_out(text, "OtherReg"), text);
     }
 
     #[test]

@@ -25,7 +25,7 @@ const LEGEND: &str = "\
 | Writable | the bits that software can change, or whose writing means something |
 | Reset | as a model that has just been made reads, with the default features; where reading needs more than that, as declared |
 | Status | modelled: behaves as its section says, as far as the features that are offered. partial: see the remark. storage: keeps what is written, and nothing depends on it. constant: always reads its reset value |
-| Tests | unit tests, and in italics checks of `firmware/tests`, that name the register. A dash: none does |
+| Tests | unit tests, and in italics checks of `firmware/tests`, that name the register, or all but some of its map. A dash: none does |
 
 Status follows from the sources: a register that the model never names is storage or constant. Where the model names a
 register only to store it, its declaration says so.
@@ -78,7 +78,7 @@ impl Known {
             if is_test {
                 known.constants.extend(sources::offsets(&text));
             } else {
-                known.model.push_str(sources::without_tests(&text));
+                known.model.push_str(&sources::spelled_out(sources::without_tests(&text), map.name));
             }
             known.tests.extend(sources::tests(&file, &text));
         }
@@ -113,7 +113,12 @@ impl Known {
             Offsets::Numbers if info.offset >= TELLING_OFFSET => words.push(literal(info.offset)),
             Offsets::Numbers => {}
         }
-        let names = |test: &&Test| words.iter().any(|word| sources::has_word(&test.body, word));
+        let all = format!("check_plain::<{}>", map.name);
+        let names = |test: &&Test| {
+            let named = words.iter().any(|word| sources::has_word(&test.body, word));
+            // A test of all registers names those that it leaves out.
+            if test.body.contains(&all) { !named && info.access != Access::Special } else { named }
+        };
         let mut tests: Vec<&Test> = self.tests.iter().filter(names).collect();
         // A short test says more about the one register than a long one.
         tests.sort_by_key(|test| test.body.len());

@@ -5,6 +5,7 @@
 //! the accesses of an older one are given up through its `Waiter`.
 
 use std::collections::VecDeque;
+use std::slice;
 use std::sync::Arc;
 
 use hw::{Iova, Pasid, Waiter};
@@ -153,6 +154,8 @@ pub(super) struct Front {
     pub(super) patience_over: bool,
     /// When the timer of the command under way means something, in nanoseconds.
     pub(super) deadline_ns: u64,
+    /// When the tasks of a queue that is being stopped have had all their time, in nanoseconds.
+    pub(super) cut_ns: u64,
     /// The time to finish tasks is over; the next deadline is that of the readers' patience.
     pub(super) is_cut: bool,
     pub(super) wake: Wake,
@@ -185,6 +188,7 @@ impl Front {
             life: 0,
             patience_over: false,
             deadline_ns: 0,
+            cut_ns: 0,
             is_cut: false,
             wake: Wake::default(),
             is_shutting_down: false,
@@ -218,6 +222,7 @@ impl Front {
             life,
             patience_over: _,
             deadline_ns: _,
+            cut_ns: _,
             is_cut: _,
             wake,
             is_shutting_down: _,
@@ -551,17 +556,26 @@ impl Front {
         self.wake.start_timer = self.drain.is_some();
     }
 
+    /// Queues that are being stopped, a task of which waits for a page, are dropped. Whether others have work to do.
+    pub(super) fn cut_waiting(&mut self) -> bool {
+        let waiting = self.draining().iter_mut().filter(|queue| queue.waiter.is_waiting());
+        waiting.for_each(Queue::kill);
+        self.check_drain();
+        self.drain.is_some()
+    }
+
+    /// The queues that are being stopped.
+    fn draining(&mut self) -> &mut [Queue] {
+        match self.drain {
+            None => &mut [],
+            Some(Drain::Queue(qn)) => self.queues.get_mut(usize::from(qn)).map_or(&mut [], slice::from_mut),
+            Some(Drain::Function) => &mut self.queues,
+        }
+    }
+
     /// A stop has taken too long: the rest of the work is dropped.
     pub(super) fn cut_drain(&mut self) {
-        match self.drain {
-            Some(Drain::Queue(qn)) => {
-                if let Some(queue) = self.queue(qn) {
-                    queue.kill();
-                }
-            }
-            Some(Drain::Function) => self.kill_all(),
-            None => {}
-        }
+        self.draining().iter_mut().for_each(Queue::kill);
         self.check_drain();
     }
 
@@ -572,24 +586,12 @@ impl Front {
 
     /// Completes a stop once its queues have nothing more to do.
     fn check_drain(&mut self) {
-        let Some(drain) = self.drain else { return };
         let busy = |queue: &Queue| queue.place == Place::Running || queue.is_ready();
-        let is_busy = match drain {
-            Drain::Queue(qn) => self.queues.get(usize::from(qn)).is_some_and(busy),
-            Drain::Function => self.queues.iter().any(busy),
-        };
-        if is_busy {
+        if self.drain.is_none() || self.draining().iter().any(busy) {
             return;
         }
+        self.draining().iter_mut().for_each(Queue::kill);
         self.drain = None;
-        match drain {
-            Drain::Queue(qn) => {
-                if let Some(queue) = self.queues.get_mut(usize::from(qn)) {
-                    queue.kill();
-                }
-            }
-            Drain::Function => self.queues.iter_mut().for_each(Queue::kill),
-        }
         self.finish_command(0, None);
     }
 

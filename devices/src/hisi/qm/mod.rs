@@ -45,9 +45,13 @@ const DOORBELL_PAGE_SHIFT: u32 = 16;
 /// Bytes of BAR4: a doorbell page for each queue that a function can have.
 pub const DOORBELL_BAR_BYTES: u64 = (front::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
 
-/// How long the tasks of a queue that is being stopped may take, in nanoseconds: less than the driver's patience of
-/// 1 ms. After that they are dropped, so that the mailbox is free again for the next command.
+/// How long a task of a queue that is being stopped may wait for a page, in nanoseconds: less than the driver's patience
+/// of 1 ms. After that its queue is dropped, so that the mailbox is free again for the next command.
 const STOP_GRACE_NS: u64 = 400_000;
+/// How long the other tasks may take, as long as the driver's poll is held meanwhile. Hardware finishes them within the
+/// driver's patience; here a busy host may not run a worker for many times that, and a driver that is told of the end
+/// takes what has not been written back for a success.
+const STOP_WORK_NS: u64 = 100_000_000;
 
 /// Offsets in BAR2.
 mod offset {
@@ -117,7 +121,10 @@ impl<E: Engine> Qm<E> {
         let wake = std::mem::take(&mut front.wake);
         let deadline = wake.start_timer.then(|| {
             front.is_cut = false;
-            front.deadline_ns = self.wiring.clock.now_ns().saturating_add(STOP_GRACE_NS);
+            let now = self.wiring.clock.now_ns();
+            let work = STOP_WORK_NS.min(self.wiring.limits.mailbox_patience_ns);
+            front.cut_ns = now.saturating_add(work.max(STOP_GRACE_NS));
+            front.deadline_ns = now.saturating_add(STOP_GRACE_NS);
             front.deadline_ns
         });
         drop(front);
@@ -140,11 +147,20 @@ impl<E: Engine> Qm<E> {
         }
     }
 
-    /// First the tasks of a queue that is being stopped run out of time, then the readers of its mailbox.
+    /// First the tasks of a queue that is being stopped run out of time, those that wait before the others, then the
+    /// readers of its mailbox.
     fn time_is_up(&self) {
         let again = self.with(|front| {
-            if self.wiring.clock.now_ns() < front.deadline_ns {
+            let now = self.wiring.clock.now_ns();
+            if now < front.deadline_ns {
                 // The alarm of an earlier command.
+                return Some(front.deadline_ns);
+            }
+            if !front.is_awaited() {
+                return None;
+            }
+            if now < front.cut_ns && front.cut_waiting() {
+                front.deadline_ns = now.saturating_add(STOP_GRACE_NS).min(front.cut_ns);
                 return Some(front.deadline_ns);
             }
             if !front.is_awaited() {

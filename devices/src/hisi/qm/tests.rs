@@ -1,9 +1,12 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
+use hw::regmap::check_plain;
 use hw::{Pa, StreamId};
 use proptest::prelude::*;
 
 use crate::hisi::bench::{Machine, Page, Ring, STREAM};
+use crate::hisi::qm::regs::QmReg;
+use crate::hisi::zip::regs::ZipReg;
 use crate::pci::PciFunction;
 
 /// A task that takes no time: one byte of nothing, refused or not, that completes.
@@ -26,6 +29,23 @@ fn submit(machine: &Machine, ring: &mut Ring, count: usize) {
 }
 
 // ---- identity and probe
+
+/// The whole of the register space that nothing else tests: what the driver writes for hardware's sake, and what its
+/// debug files read.
+#[test]
+fn plain_registers_keep_what_is_writable_and_nothing_else() {
+    let machine = Machine::new();
+    let read = |at, bytes| {
+        let high = if bytes == 8 { machine.read(at + 4) } else { 0 };
+        u64::from(machine.read(at)) | u64::from(high) << 32
+    };
+    let write = |at, bytes, value: u64| match bytes {
+        8 => machine.write64(at, value),
+        _ => machine.write(at, value as u32),
+    };
+    check_plain::<QmReg>(read, write, &[]);
+    check_plain::<ZipReg>(read, write, &[]);
+}
 
 #[test]
 fn configuration_space_is_that_of_a_kunpeng_930_accelerator() {
@@ -487,6 +507,28 @@ fn stop_qp_that_takes_too_long_drops_the_rest() {
     machine.run();
     assert_eq!(machine.poll(&mut ring), None);
     assert_eq!(machine.mailbox(0x4006, 0, 0), 0, "the mailbox serves the next command");
+}
+
+/// A worker that the host does not run is not the guest's doing: the driver, which is held at its poll, would be told
+/// that all is over and take a request that was not even begun for a success.
+#[test]
+fn stop_waits_for_work_that_does_not_wait_as_long_as_the_poll_is_held() {
+    for (ns, is_finished) in [(99_999_999, true), (100_000_000, false)] {
+        let machine = Machine::patient();
+        machine.start(64);
+        let mut ring = machine.start_queue(6, 0, None);
+        for _ in 0..100 {
+            machine.put(&mut ring, &nothing());
+        }
+        machine.ring_sq(&ring);
+        machine.post_mailbox(0x9, 0, 0);
+        machine.pass_ns(400_000);
+        machine.pass_ns(ns - 400_000);
+        machine.run();
+        let expected = if is_finished { Some(0) } else { None };
+        assert_eq!(machine.poll(&mut ring), expected, "after {ns} ns");
+        assert!(!machine.mailbox_is_busy());
+    }
 }
 
 #[test]

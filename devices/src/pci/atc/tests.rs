@@ -561,6 +561,7 @@ fn requester_that_gives_up_sends_a_stop_marker_and_its_answer_may_come_late() {
         who.waiter.cancel();
         assert_eq!(access.join().unwrap(), Err(DmaFault::Cancelled));
         assert!(m.await_requests(1)[0].is_stop_marker());
+        assert_eq!(m.atc.totals().unanswered_groups, 1);
         // Its credit is still out.
         let next = reader(&m, scope, &process(2), 0x2000, 1);
         until(|| m.asked() != 0);
@@ -572,6 +573,7 @@ fn requester_that_gives_up_sends_a_stop_marker_and_its_answer_may_come_late() {
         assert_eq!(next.join().unwrap(), aborted(0x2000));
     });
     assert_eq!(m.status(), 0x8000);
+    assert_eq!(m.atc.totals().unanswered_groups, 0);
 }
 
 #[test]

@@ -1,0 +1,232 @@
+//! Which thread may make which system call: the tables.
+//!
+//! A call that is in no table of a thread ends the process. `docs/sandbox.md` says how to find out what a change needs,
+//! and what to think of before it is added here. Numbers differ between architectures and some calls exist only on the
+//! older one, so that each is named by its constant, once.
+
+use libc::{c_int, c_long};
+
+use super::Thread;
+
+/// A system call, perhaps only with certain arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub number: c_long,
+    /// What must hold of its arguments, all of it.
+    pub only: &'static [Arg],
+}
+
+/// A condition: argument `index`, as a 32-bit number, has `value` in the bits of `mask`.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    /// Which argument, from 0.
+    pub index: u8,
+    /// The bits that count.
+    pub mask: u32,
+    /// What they must be.
+    pub value: u32,
+}
+
+impl Call {
+    /// The call, whatever its arguments.
+    #[must_use]
+    pub const fn any(number: c_long) -> Self {
+        Self { number, only: &[] }
+    }
+
+    /// The call with these arguments only. The same call may be in a table several times: one of them has to fit.
+    #[must_use]
+    pub const fn only(number: c_long, only: &'static [Arg]) -> Self {
+        Self { number, only }
+    }
+}
+
+impl Arg {
+    /// The argument is this number.
+    #[must_use]
+    pub const fn is(index: u8, value: u32) -> Self {
+        Self { index, mask: u32::MAX, value }
+    }
+
+    /// The argument has none of these bits.
+    #[must_use]
+    pub const fn without(index: u8, bits: u32) -> Self {
+        Self { index, mask: bits, value: 0 }
+    }
+}
+
+/// What an engine needs beyond the tables of this file: `ioctl` requests on its own descriptors, say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineCalls {
+    /// Calls of the threads that run vCPUs.
+    pub vcpu: &'static [Call],
+    /// Calls of every thread: what happens when a device raises an interrupt, or when the machine is stopped.
+    pub every: &'static [Call],
+}
+
+const fn number(flag: c_int) -> u32 {
+    flag as u32
+}
+
+/// Memory that the allocator asks for: never executable.
+const MEMORY: &[Call] = &[
+    Call::only(libc::SYS_mmap, &[Arg::without(2, number(libc::PROT_EXEC))]),
+    Call::only(libc::SYS_mprotect, &[Arg::without(2, number(libc::PROT_EXEC))]),
+    Call::any(libc::SYS_munmap),
+    Call::any(libc::SYS_mremap),
+    Call::any(libc::SYS_madvise),
+    Call::any(libc::SYS_brk),
+    // Asks for the number of processors when it thinks of one more heap.
+    Call::any(libc::SYS_sched_getaffinity),
+];
+
+/// Waiting, and the time where it is not read without a system call.
+const WAITING: &[Call] = &[
+    Call::any(libc::SYS_futex),
+    Call::any(libc::SYS_sched_yield),
+    Call::any(libc::SYS_clock_gettime),
+    Call::any(libc::SYS_clock_nanosleep),
+    // Goes on with an interrupted wait.
+    Call::any(libc::SYS_restart_syscall),
+    // Hash maps are keyed by a random number.
+    Call::any(libc::SYS_getrandom),
+];
+
+/// Log lines, event descriptors, and the end of descriptors that were opened before.
+const DESCRIPTORS: &[Call] = &[
+    Call::any(libc::SYS_write),
+    Call::any(libc::SYS_writev),
+    Call::any(libc::SYS_close),
+    // Is it still open, before it is closed: in builds with debug assertions.
+    Call::only(libc::SYS_fcntl, &[Arg::is(1, number(libc::F_GETFD))]),
+    // Whoever ends the process gives the terminal its modes back; some C libraries look at them first.
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS2 as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS2 as u32)]),
+];
+
+/// The end of a thread and of the process, orderly or by a panic, a stack overflow or an abort.
+const ENDING: &[Call] = &[
+    Call::any(libc::SYS_exit),
+    Call::any(libc::SYS_exit_group),
+    Call::any(libc::SYS_sigaltstack),
+    Call::any(libc::SYS_rt_sigreturn),
+    Call::any(libc::SYS_rt_sigprocmask),
+    Call::any(libc::SYS_gettid),
+    Call::any(libc::SYS_getpid),
+    // Only back to the default that ends the process. SIGSYS stays with the sandbox.
+    Call::only(libc::SYS_rt_sigaction, &[Arg::is(0, number(libc::SIGSEGV))]),
+    Call::only(libc::SYS_rt_sigaction, &[Arg::is(0, number(libc::SIGBUS))]),
+    Call::only(libc::SYS_rt_sigaction, &[Arg::is(0, number(libc::SIGABRT))]),
+    Call::only(libc::SYS_tgkill, &[Arg::is(2, number(libc::SIGABRT))]),
+];
+
+/// What the supervisor waits on: descriptors of its own making.
+const SUPERVISING: &[Call] = &[
+    Call::any(libc::SYS_read),
+    Call::any(libc::SYS_epoll_create1),
+    Call::any(libc::SYS_epoll_ctl),
+    Call::any(libc::SYS_epoll_pwait),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_epoll_wait),
+    Call::any(libc::SYS_timerfd_create),
+    Call::any(libc::SYS_timerfd_settime),
+    // Is it a terminal, and how wide.
+    Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TCGETS as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TCGETS2 as u32)]),
+    Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
+];
+
+/// A job's outputs: read back, cut to their length, put in place under their names. Which names, Landlock decides.
+const OUTPUTS: &[Call] = &[
+    Call::any(libc::SYS_pread64),
+    Call::any(libc::SYS_pwrite64),
+    Call::any(libc::SYS_lseek),
+    Call::any(libc::SYS_ftruncate),
+    Call::any(libc::SYS_fsync),
+    Call::any(libc::SYS_fchmod),
+    Call::any(libc::SYS_umask),
+    Call::any(libc::SYS_renameat),
+    Call::any(libc::SYS_renameat2),
+    Call::any(libc::SYS_linkat),
+    Call::any(libc::SYS_unlinkat),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_rename),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_link),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_unlink),
+];
+
+const DISK: &[Call] =
+    &[Call::any(libc::SYS_pread64), Call::any(libc::SYS_pwrite64), Call::any(libc::SYS_fdatasync)];
+
+/// `clone` as the C library calls it for a thread. musl sets a bit that means nothing today.
+const THREAD_FLAGS: u32 = number(
+    libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID,
+);
+
+/// Starts threads, which then narrow what they have inherited.
+const HIRING: &[Call] = &[
+    Call::only(
+        libc::SYS_clone,
+        &[Arg { index: 0, mask: !number(libc::CLONE_DETACHED), value: THREAD_FLAGS }],
+    ),
+    Call::any(libc::SYS_set_robust_list),
+    Call::any(libc::SYS_rseq),
+    Call::only(libc::SYS_prctl, &[Arg::is(0, number(libc::PR_SET_NAME))]),
+    Call::only(libc::SYS_prctl, &[Arg::is(0, number(libc::PR_SET_NO_NEW_PRIVS))]),
+    Call::only(libc::SYS_seccomp, &[Arg::is(0, libc::SECCOMP_SET_MODE_FILTER), Arg::is(1, 0)]),
+    Call::any(libc::SYS_landlock_create_ruleset),
+    Call::any(libc::SYS_landlock_restrict_self),
+];
+
+/// Calls that get an error instead of an end, because somebody asks by the way and takes no for an answer.
+///
+/// Opening a file to read: the allocator looks at a file of `/proc` before it gives memory back, and the printer of a
+/// backtrace reads the program. Opening for anything else is not in here.
+pub(super) const NO_SUCH_ACCESS: &[Call] = &[
+    Call::only(libc::SYS_openat, &[Arg::without(2, WRITING)]),
+    Call::any(libc::SYS_readlinkat),
+    Call::any(libc::SYS_getcwd),
+    #[cfg(target_arch = "x86_64")]
+    Call::only(libc::SYS_open, &[Arg::without(1, WRITING)]),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_readlink),
+];
+
+const WRITING: u32 = number(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC);
+
+/// As if the kernel were older. The C library then takes `clone`, whose flags a filter can see.
+pub(super) const NO_SUCH_CALL: &[Call] = &[Call::any(libc::SYS_clone3)];
+
+const COMMON: [&[Call]; 5] = [MEMORY, WAITING, DESCRIPTORS, ENDING, NO_SUCH_ACCESS];
+
+/// The tables of a thread. `outputs`: the job has outputs to put in place.
+pub(super) fn tables(thread: Thread, outputs: bool, engine: EngineCalls) -> Vec<&'static [Call]> {
+    let mut tables = COMMON.to_vec();
+    tables.push(engine.every);
+    match thread {
+        Thread::Main => {
+            tables.push(SUPERVISING);
+            if outputs {
+                tables.push(OUTPUTS);
+            }
+        }
+        Thread::Vcpu => tables.push(engine.vcpu),
+        Thread::Disk => tables.push(DISK),
+        Thread::Crew => tables.extend([HIRING, NO_SUCH_CALL]),
+        Thread::Alarms | Thread::Console | Thread::Accel => {}
+    }
+    tables
+}

@@ -1,0 +1,95 @@
+//! From tables to the programs that the kernel runs before each system call (seccomp, in classic BPF).
+//!
+//! A program knows one answer for the calls in its table and one for all others; the kernel asks every program of a
+//! thread, and the strictest answer counts. So there is one program that permits, and one for each error that is given
+//! instead of an end.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+
+use libc::c_int;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+use super::calls::{self, Call, EngineCalls};
+use super::{SandboxError, Thread};
+
+/// The programs of a thread, in the order in which it takes them: the one that permits is the last, because it does not
+/// permit to take another.
+#[derive(Clone, Debug)]
+pub(super) struct Filter(Vec<BpfProgram>);
+
+impl Filter {
+    pub(super) fn new(thread: Thread, outputs: bool, engine: EngineCalls) -> Result<Self, SandboxError> {
+        let refusal =
+            |calls, errno: c_int| program(&[calls], SeccompAction::Errno(errno as u32), SeccompAction::Allow);
+        let tables = calls::tables(thread, outputs, engine);
+        Ok(Self(vec![
+            refusal(calls::NO_SUCH_ACCESS, libc::EACCES)?,
+            refusal(calls::NO_SUCH_CALL, libc::ENOSYS)?,
+            program(&tables, SeccompAction::Allow, SeccompAction::Trap)?,
+        ]))
+    }
+
+    /// Puts the calling thread under the filter, for good, and without the way to new privileges.
+    pub(super) fn enter(&self) -> Result<(), SandboxError> {
+        for program in &self.0 {
+            seccompiler::apply_filter(program).map_err(SandboxError::Filter)?;
+        }
+        Ok(())
+    }
+}
+
+fn program(
+    tables: &[&[Call]],
+    in_table: SeccompAction,
+    others: SeccompAction,
+) -> Result<BpfProgram, SandboxError> {
+    let failed = |e: BackendError| SandboxError::Filter(e.into());
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for call in tables.iter().copied().flatten() {
+        let rules = rules.entry(call.number).or_default();
+        if !call.only.is_empty() {
+            rules.push(rule(call).map_err(failed)?);
+        }
+    }
+    let arch = ARCH.try_into().map_err(failed)?;
+    let filter = SeccompFilter::new(rules, others, in_table, arch).map_err(failed)?;
+    filter.try_into().map_err(failed)
+}
+
+fn rule(call: &Call) -> Result<SeccompRule, BackendError> {
+    let conditions = call.only.iter().map(|arg| {
+        let equal = SeccompCmpOp::MaskedEq(u64::from(arg.mask));
+        SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, equal, u64::from(arg.value))
+    });
+    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_threads_tables_become_programs_that_the_kernel_takes_in_length() {
+        for thread in Thread::ALL {
+            for program in Filter::new(thread, true, EngineCalls::default()).unwrap().0 {
+                // BPF_MAXINSNS
+                assert!(program.len() <= 4096);
+            }
+        }
+    }
+
+    #[test]
+    fn call_without_conditions_is_in_no_table_a_second_time_with_some() {
+        for thread in Thread::ALL {
+            let tables = calls::tables(thread, true, EngineCalls::default());
+            let all = || tables.iter().copied().flatten();
+            let free: BTreeSet<_> = all().filter(|c| c.only.is_empty()).map(|c| c.number).collect();
+            assert!(!all().any(|c| !c.only.is_empty() && free.contains(&c.number)), "{thread:?}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The sandbox: after set-up, each thread can do what its work needs and no more. `docs/sandbox.md`
+//!
+//! A guest that finds a hole in a device model or in the CPU engine has our process, and is then still here: filters of
+//! system calls (seccomp), one for each kind of thread ([`calls`]); no way to names of files but those of the outputs
+//! (Landlock); no new privileges. Deliberately absent: namespaces and users, which whoever starts the program gives it.
+
+pub mod calls;
+mod files;
+mod filter;
+mod report;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use landlock::RulesetStatus;
+use thiserror::Error;
+
+use crate::sandbox::calls::EngineCalls;
+use crate::sandbox::filter::Filter;
+
+/// What a thread is for, which decides what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Thread {
+    /// Watches over the machine; puts outputs in place.
+    Main,
+    /// Runs guest code and device registers.
+    Vcpu,
+    /// Calls timer targets.
+    Alarms,
+    /// Copies the guest's output.
+    Console,
+    /// Starts the threads that devices hire.
+    Crew,
+    /// Works for an accelerator or a DMA test device.
+    Accel,
+    /// Serves a drive.
+    Disk,
+}
+
+impl Thread {
+    /// All kinds.
+    pub const ALL: [Self; 7] =
+        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Crew, Self::Accel, Self::Disk];
+
+    /// Its name in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Vcpu => "vcpu",
+            Self::Alarms => "alarms",
+            Self::Console => "console",
+            Self::Crew => "crew",
+            Self::Accel => "accel",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// The sandbox cannot be had.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// Its filters of system calls.
+    #[error("the sandbox's filter of system calls is refused: {0}; --sandbox off runs without")]
+    Filter(seccompiler::Error),
+    /// Its rules for files.
+    #[error("the sandbox's rules for files are refused: {0}; --sandbox off runs without")]
+    Files(String),
+    /// The signal that a filter sends.
+    #[error("the sandbox cannot take the signal SIGSYS: {0}; --sandbox off runs without")]
+    Signal(io::Error),
+}
+
+struct Rules {
+    filters: BTreeMap<Thread, Filter>,
+    outputs: Vec<PathBuf>,
+}
+
+/// What threads are put into when they start.
+#[derive(Clone)]
+pub struct Sandbox(Option<Arc<Rules>>);
+
+impl Sandbox {
+    /// No sandbox: threads do what they like.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end;
+    /// `engine` is what the engine needs beyond what all threads may do.
+    ///
+    /// From here on a forbidden call ends the process with a message; the calling thread is not in the sandbox yet.
+    ///
+    /// # Errors
+    /// [`SandboxError`]
+    pub fn new(outputs: Vec<PathBuf>, engine: EngineCalls) -> Result<Self, SandboxError> {
+        let has_outputs = !outputs.is_empty();
+        let filters = Thread::ALL.into_iter().map(|t| Ok((t, Filter::new(t, has_outputs, engine)?)));
+        let filters = filters.collect::<Result<_, SandboxError>>()?;
+        report::start().map_err(SandboxError::Signal)?;
+        Ok(Self(Some(Arc::new(Rules { filters, outputs }))))
+    }
+
+    /// Puts the calling thread into the sandbox. There is no way out.
+    ///
+    /// # Errors
+    /// [`SandboxError`]; the thread must then not go on.
+    pub fn enter(&self, thread: Thread) -> Result<(), SandboxError> {
+        let Some(rules) = &self.0 else { return Ok(()) };
+        report::name_thread(thread);
+        let outputs = if thread == Thread::Main { &rules.outputs[..] } else { &[] };
+        let files = files::enter(outputs)?;
+        rules.filters[&thread].enter()?;
+        if thread == Thread::Main {
+            match files {
+                RulesetStatus::FullyEnforced => {}
+                RulesetStatus::PartiallyEnforced => {
+                    log::info!("sandbox: this kernel's Landlock knows only some of the rules for files");
+                }
+                RulesetStatus::NotEnforced => {
+                    log::info!("sandbox: no Landlock in this kernel, only filters of system calls");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a thread, which enters the sandbox before it does any work.
+    ///
+    /// # Errors
+    /// If the host gives no thread, or none in the sandbox.
+    pub fn spawn(
+        &self,
+        thread: Thread,
+        name: impl Into<String>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let builder = thread::Builder::new().name(name.into());
+        if self.0.is_none() {
+            return builder.spawn(work);
+        }
+        let sandbox = self.clone();
+        let (report, entered) = mpsc::sync_channel(1);
+        let handle = builder.spawn(move || {
+            let result = sandbox.enter(thread);
+            let is_inside = result.is_ok();
+            // The other end waits for this.
+            let _ = report.send(result);
+            if is_inside {
+                work();
+            }
+        })?;
+        match entered.recv() {
+            Ok(Ok(())) => Ok(handle),
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(_) => Err(io::Error::other("the thread ended on its way into the sandbox")),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What each kind of thread can do in the sandbox and what it cannot, tried out by copies of this program: the filters
+//! are the real ones, and most of the attempts end a process.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::ErrorKind::PermissionDenied;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use devices::hisi::qm::Workforce;
+use libc::{c_int, c_long, c_void, siginfo_t};
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use seccompiler::{SeccompAction, SeccompFilter};
+use vmm::host::terminal::RawMode;
+use vmm::sandbox::calls::{Arg, Call, EngineCalls};
+use vmm::sandbox::{Sandbox, Thread};
+use vmm::workers::Crew;
+use vmm_sys_util::signal::register_signal_handler;
+
+/// Tells a copy of this program what to try, and as which thread.
+const ATTEMPT: &str = "WARPVMM_TEST_ATTEMPT";
+const THREAD: &str = "WARPVMM_TEST_THREAD";
+/// The folder that a copy may put files in place in.
+const FOLDER: &str = "WARPVMM_TEST_FOLDER";
+/// A copy changes the modes of its terminal first.
+const RAW: &str = "WARPVMM_TEST_RAW";
+/// There is Landlock in this kernel, which cannot be asked from inside.
+const LANDLOCK: &str = "WARPVMM_TEST_LANDLOCK";
+/// What a copy says when its attempt has not ended it.
+const SURVIVED: &str = "the attempt has not ended the process";
+
+type Attempt = fn();
+
+/// What the sandbox ends the process for, and the name of the call that it then says.
+const FORBIDDEN: &[(&str, &str, Attempt)] = &[
+    ("start a program", "execve", || call(libc::SYS_execve, [0; 3])),
+    ("open a connection", "socket", || drop(std::net::TcpStream::connect("127.0.0.1:9"))),
+    ("trace a process", "ptrace", || call(libc::SYS_ptrace, [0; 3])),
+    ("read the memory of a process", "process_vm_readv", || call(libc::SYS_process_vm_readv, [0; 3])),
+    ("signal a process", "kill", || call(libc::SYS_kill, [0; 3])),
+    ("write to a new file", "openat", || drop(File::create("/nonexistent/file"))),
+    ("open a file by another call", "openat2", || call(libc::SYS_openat2, [0; 3])),
+    ("make memory executable", "mprotect", || call(libc::SYS_mprotect, [0, 0, libc::PROT_EXEC as usize])),
+    ("get executable memory", "mmap", || call(libc::SYS_mmap, [0, 4096, libc::PROT_EXEC as usize])),
+    ("type at the terminal", "ioctl", || call(libc::SYS_ioctl, [0, libc::TIOCSTI as usize, 0])),
+    ("take the sandbox's signal", "rt_sigaction", || register_signal_handler(libc::SIGSYS, ignore).unwrap()),
+    ("make a name space", "unshare", || call(libc::SYS_unshare, [0; 3])),
+    ("go round the filter", "io_uring_setup", || call(libc::SYS_io_uring_setup, [0; 3])),
+    ("make a process", "clone", || call(libc::SYS_clone, [libc::SIGCHLD as usize, 0, 0])),
+];
+
+/// What only the thread that hires may do.
+const START_A_THREAD: (&str, Attempt) = ("start a thread", || thread::spawn(|| ()).join().unwrap());
+
+/// What each thread does now and then without being written to do it, and has to survive.
+const EVERYDAY: &[(&str, Attempt)] = &[
+    ("give memory back", || {
+        // Small enough to come from the allocator's own heap, enough for it to shrink the heap afterwards.
+        for _ in 0..4 {
+            let many: Vec<_> = (0..400).map(|i| vec![i as u8; 60_000]).collect();
+            drop(black_box(many));
+        }
+        let mut grown = black_box(vec![1_u8; 1 << 20]);
+        grown.resize(64 << 20, 2);
+        drop(black_box(grown));
+    }),
+    ("wait, and wait for some time", || {
+        let (mutex, condition) = (Mutex::new(()), Condvar::new());
+        drop(condition.wait_timeout(mutex.lock().unwrap(), Duration::from_millis(1)));
+        thread::sleep(Duration::from_millis(1));
+        thread::yield_now();
+    }),
+    ("make a hash map", || drop(black_box(HashMap::from([(1, 2)])))),
+    ("be refused a file to read", || {
+        assert_eq!(File::open("/proc/self/status").unwrap_err().kind(), PermissionDenied);
+    }),
+    ("panic, with a backtrace, and be caught", || {
+        assert!(std::panic::catch_unwind(|| panic!("a panic in the sandbox")).is_err());
+    }),
+];
+
+/// Makes a system call.
+fn call(number: c_long, args: [usize; 3]) {
+    // SAFETY: none of the calls above does anything with these arguments: they are null pointers, numbers that no object
+    // has, and pages that nobody uses.
+    unsafe { libc::syscall(number, args[0], args[1], args[2], 0, 0, 0) };
+}
+
+extern "C" fn ignore(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
+
+/// Not a test of its own, but what the copies do.
+#[test]
+fn copy_of_this_program() {
+    let (Ok(name), Ok(kind)) = (std::env::var(ATTEMPT), std::env::var(THREAD)) else { return };
+    let kind = Thread::ALL.into_iter().find(|k| k.name() == kind).expect("a kind of thread");
+    let attempt = own_attempt(&name).expect("an attempt");
+    let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    // Left raw: only the end of the process gives the modes back.
+    let _raw = std::env::var_os(RAW).map(|_| RawMode::enter().expect("a terminal"));
+    let sandbox = Sandbox::new(folders, ENGINE).unwrap();
+    sandbox.spawn(kind, kind.name(), attempt).unwrap().join().unwrap();
+    println!("{SURVIVED}");
+}
+
+fn own_attempt(name: &str) -> Option<Attempt> {
+    let forbidden = FORBIDDEN.iter().map(|(name, _, attempt)| (*name, *attempt));
+    let others: [(&str, Attempt); 5] = [
+        START_A_THREAD,
+        ("overflow the stack", || println!("{}", overflow(1))),
+        ("put files in place", put_files_in_place),
+        ("read the host's name", || call(libc::SYS_uname, [0; 3])),
+        ("read the host's limits", || call(libc::SYS_prlimit64, [0, 7, 0])),
+    ];
+    let all = forbidden.chain(EVERYDAY.iter().copied()).chain(others);
+    all.filter(|(other, _)| *other == name).map(|(_, attempt)| attempt).next()
+}
+
+/// As an engine would name what it needs.
+const ENGINE: EngineCalls = EngineCalls {
+    vcpu: &[Call::only(libc::SYS_prlimit64, &[Arg::is(1, 7)])],
+    every: &[Call::any(libc::SYS_uname)],
+};
+
+/// A copy of this program that is to try something.
+fn copy(kind: Thread, name: &str) -> Command {
+    let mut copy = Command::new(std::env::current_exe().expect("this program"));
+    copy.args(["copy_of_this_program", "--exact", "--nocapture", "--test-threads=1"]);
+    copy.env(ATTEMPT, name).env(THREAD, kind.name()).env("RUST_BACKTRACE", "full");
+    if has_landlock() {
+        copy.env(LANDLOCK, "1");
+    }
+    copy
+}
+
+/// Runs it to its end.
+fn attempt(kind: Thread, name: &str, folder: Option<&Path>) -> Output {
+    copy(kind, name).envs(folder.map(|folder| (FOLDER, folder))).output().expect("this program runs")
+}
+
+#[track_caller]
+fn expect_end(kind: Thread, name: &str, call: &str) {
+    let output = attempt(kind, name, None);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let line = error.lines().find(|line| line.starts_with("warpvmm: thread")).unwrap_or_default();
+    assert!(
+        output.status.code() == Some(1)
+            && line.starts_with(&format!("warpvmm: thread '{}' made system call ", kind.name()))
+            && line.contains(&format!("({call}), which the sandbox forbids"))
+            && line.contains("--sandbox off"),
+        "{kind:?}, {name}: {output:?}"
+    );
+}
+
+#[track_caller]
+fn expect_survival(kind: Thread, name: &str, folder: Option<&Path>) -> Output {
+    let output = attempt(kind, name, folder);
+    let survived = String::from_utf8_lossy(&output.stdout).contains(SURVIVED);
+    assert!(output.status.success() && survived, "{kind:?}, {name}: {output:?}");
+    output
+}
+
+#[test]
+fn forbidden_calls_end_the_process_with_a_line_that_names_thread_and_call() {
+    for kind in Thread::ALL {
+        for (name, call, _) in FORBIDDEN {
+            expect_end(kind, name, call);
+        }
+    }
+}
+
+#[test]
+fn only_the_thread_that_hires_starts_threads() {
+    for kind in Thread::ALL {
+        match kind {
+            Thread::Crew => drop(expect_survival(kind, START_A_THREAD.0, None)),
+            // The C library blocks every signal meanwhile: the kernel ends the process, and nobody can write a line.
+            _ => assert_eq!(attempt(kind, START_A_THREAD.0, None).status.signal(), Some(libc::SIGSYS)),
+        }
+    }
+}
+
+#[test]
+fn what_the_language_and_the_c_library_do_by_themselves_is_allowed() {
+    for kind in Thread::ALL {
+        for (name, _) in EVERYDAY {
+            expect_survival(kind, name, None);
+        }
+    }
+}
+
+#[test]
+fn message_of_a_panic_appears() {
+    let output = expect_survival(Thread::Vcpu, "panic, with a backtrace, and be caught", None);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("thread 'vcpu'") && error.contains("a panic in the sandbox"), "{error}");
+    assert!(error.contains("stack backtrace"), "{error}");
+}
+
+#[test]
+fn terminal_has_its_modes_back_when_a_forbidden_call_has_ended_the_process() {
+    let pty = openpty(None, None).unwrap();
+    let before = tcgetattr(&pty.slave).unwrap();
+    for kind in Thread::ALL {
+        let terminal = pty.slave.try_clone().unwrap();
+        let ended = copy(kind, "start a program").env(RAW, "1").stdin(terminal).output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        assert_eq!(tcgetattr(&pty.slave).unwrap().local_flags, before.local_flags);
+        assert!(before.local_flags.contains(LocalFlags::ECHO));
+    }
+}
+
+#[test]
+fn overflow_of_a_stack_is_reported_as_one() {
+    for kind in Thread::ALL {
+        let output = attempt(kind, "overflow the stack", None);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("has overflowed its stack"), "{output:?}");
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    }
+}
+
+#[expect(unconditional_recursion, reason = "that is what it is for")]
+fn overflow(depth: u64) -> u64 {
+    black_box([depth; 64])[0] + overflow(black_box(depth + 1))
+}
+
+#[test]
+fn calls_of_an_engine_are_allowed_with_its_arguments_and_to_its_threads() {
+    for kind in Thread::ALL {
+        expect_survival(kind, "read the host's name", None);
+        match kind {
+            Thread::Vcpu => drop(expect_survival(kind, "read the host's limits", None)),
+            _ => expect_end(kind, "read the host's limits", "prlimit64"),
+        }
+    }
+}
+
+/// The attempt of a main thread that has outputs.
+fn put_files_in_place() {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("given"));
+    let outside = folder.with_extension("outside");
+    fs::rename(folder.join("temporary"), folder.join("output")).unwrap();
+    fs::hard_link(folder.join("output"), folder.join("second")).unwrap();
+    fs::remove_file(folder.join("second")).unwrap();
+    if std::env::var_os(LANDLOCK).is_some() {
+        assert_eq!(fs::remove_file(outside.join("file")).unwrap_err().kind(), PermissionDenied);
+        assert!(fs::rename(outside.join("file"), outside.join("other")).is_err());
+        assert!(fs::rename(outside.join("file"), folder.join("stolen")).is_err());
+        assert!(fs::rename(folder.join("output"), outside.join("planted")).is_err());
+    }
+}
+
+fn has_landlock() -> bool {
+    // SAFETY: with this flag the call only returns a number.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) >= 1 }
+}
+
+#[test]
+fn outputs_are_put_in_place_in_their_folder_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, outside) = (dir.path().join("folder"), dir.path().join("folder.outside"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(folder.join("temporary"), "output").unwrap();
+    fs::write(outside.join("file"), "not ours").unwrap();
+
+    expect_survival(Thread::Main, "put files in place", Some(&folder));
+
+    assert_eq!(fs::read(folder.join("output")).unwrap(), b"output");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(fs::read(outside.join("file")).unwrap(), b"not ours");
+    if !has_landlock() {
+        eprintln!("skipped in part: this kernel has no Landlock");
+    }
+}
+
+const WORKERS: usize = 40;
+
+#[test]
+fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
+    let sandbox = Sandbox::new(Vec::new(), EngineCalls::default()).unwrap();
+    let crew = Crew::start(&sandbox).unwrap();
+    let (tell, told) = mpsc::channel();
+    let asks = std::sync::Arc::clone(&crew);
+    let vcpu = sandbox.spawn(Thread::Vcpu, "vcpu0", move || {
+        // More than the allocator has heaps for without a second thought.
+        for _ in 0..WORKERS {
+            let tell = tell.clone();
+            assert!(asks.hire(Box::new(move || {
+                drop(black_box(vec![1_u8; 100_000]));
+                let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
+                tell.send(refused).unwrap();
+            })));
+        }
+    });
+    vcpu.unwrap().join().unwrap();
+    crew.join();
+    assert_eq!(told.iter().collect::<Vec<_>>(), [true; WORKERS]);
+}
+
+#[test]
+fn threads_have_a_filter_and_no_way_to_new_privileges() {
+    let sandbox = Sandbox::new(Vec::new(), EngineCalls::default()).unwrap();
+    for kind in Thread::ALL {
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = sandbox.spawn(kind, kind.name(), move || assert!(ended.recv().is_err())).unwrap();
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let status = tasks
+            .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
+            .find(|status| status.lines().next() == Some(&format!("Name:\t{}", kind.name())))
+            .unwrap();
+        assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+        drop(end);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn kernel_without_filters_is_an_error_that_says_what_to_do() {
+    // As on a kernel without seccomp, or in a container that forbids it.
+    let rules = [(libc::SYS_seccomp, Vec::new())].into();
+    let refuse = SeccompAction::Errno(libc::ENOSYS as u32);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let old_kernel: seccompiler::BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap().try_into().unwrap();
+    let error = thread::spawn(move || {
+        seccompiler::apply_filter(&old_kernel).unwrap();
+        let sandbox = Sandbox::new(Vec::new(), EngineCalls::default()).unwrap();
+        sandbox.spawn(Thread::Disk, "disk", || panic!("outside the sandbox")).unwrap_err()
+    });
+    let error = error.join().unwrap().to_string();
+    assert!(error.contains("filter of system calls") && error.contains("--sandbox off"), "{error}");
+}
