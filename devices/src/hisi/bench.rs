@@ -211,7 +211,7 @@ impl Machine {
 
     /// Without threads, and with readers of a busy mailbox held: nobody reads it before [`Self::run`].
     pub(super) fn patient() -> Self {
-        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 1_000_000_000 })
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 1_000_000_000 }, None)
     }
 
     /// With threads, `workers` at most for tasks.

@@ -155,13 +155,12 @@ impl Board {
         let port: Arc<dyn DmaPort> = smmu.clone();
         let agent: Arc<dyn AtsPort> = smmu.clone();
         let pci = PciDevices::assemble(
-            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives },
+            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives, faults },
             &ram,
             &port,
             &agent,
             &dyn_clock,
             &dyn_alarms,
-            &faults,
             &config.sandbox,
         )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;

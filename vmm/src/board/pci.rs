@@ -32,6 +32,8 @@ pub(crate) struct Plugged<'a> {
     pub(crate) accels: &'a [Accel],
     pub(crate) devices: &'a [Device],
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Faults,
 }
 
 /// A function that the device tree has something to say about.
@@ -73,10 +75,9 @@ impl PciDevices {
         agent: &Arc<dyn AtsPort>,
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
-        faults: &Faults,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
-        let Plugged { accels, devices, drives } = plugged;
+        let Plugged { accels, devices, drives, faults } = plugged;
         let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
@@ -127,7 +128,7 @@ impl PciDevices {
                     let devfn = next_devfn();
                     let dma_test = DmaTest::new(DmaTestWiring {
                         stream: requester_id(0, devfn),
-                        dma: FaultyPort::before(Arc::clone(port), faults),
+                        dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
                     });
