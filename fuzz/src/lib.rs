@@ -48,6 +48,7 @@ targets! {
     image: "kernel files: Image, gzip, EFI zboot",
     record: "the result that the guest leaves on the output disk",
     device_tree: "device tree: command line and names",
+    fault_plan: "fault plans: the file, and what one that is right decides",
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::fault::Command;
 use crate::{DeviceId, Iova, MsiSink, NotRam, Pa, Pasid, Ram, StreamId};
 
 /// Which way the data go, from the device's point of view.
@@ -149,13 +150,15 @@ pub struct Requester {
     pub tag: DmaTag,
     /// Where the access may wait.
     pub waiter: Arc<Waiter>,
+    /// The device's command that it is made for, if there is one; nobody but a fault plan looks.
+    pub command: Option<Command>,
 }
 
 impl Requester {
     /// A requester with a waiter of its own.
     #[must_use]
     pub fn new(tag: DmaTag) -> Self {
-        Self { tag, waiter: Waiter::new() }
+        Self { tag, waiter: Waiter::new(), command: None }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The vocabulary of the machine: the words in which CPU, SMMU, devices and monitor speak of one another.
 //!
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
-//! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), wires and
-//! messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
+//! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
+//! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
 //! ([`clock`]) and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
 //! model built on it runs in a unit test and under a deterministic clock.
 
@@ -12,6 +12,7 @@ pub mod addr;
 pub mod ats;
 pub mod clock;
 pub mod dma;
+pub mod fault;
 pub mod irq;
 pub mod mmio;
 pub mod ram;
@@ -22,6 +23,7 @@ pub mod watch;
 pub use addr::{DeviceId, Iova, Pa, Pasid, StreamId};
 pub use clock::{AlarmTarget, Alarms, Clock, ManualAlarms, ManualClock};
 pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Waiter};
+pub use fault::{Faults, FaultyPort};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram};

@@ -127,7 +127,7 @@ impl Smmu {
             Opcode::RESUME => {
                 // Ac is bit 12. Ab does not matter: TERM_MODEL is 1, terminated is aborted.
                 let verdict = if d0 >> 12 & 1 != 0 { Verdict::Retry } else { Verdict::Abort };
-                self.state().stalls.resume(sid, d1 as u16, verdict);
+                self.resume(sid, d1 as u16, verdict);
             }
             Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
             Opcode::ATC_INV if !self.features.ats => return Err(illegal()),
@@ -147,7 +147,7 @@ impl Smmu {
                         _ => PageResponseCode::Success,
                     },
                 };
-                self.respond(sid, &response);
+                self.answer_pages(sid, response);
             }
             Opcode::SYNC => {
                 let sync = SyncD0::from(d0);
@@ -169,6 +169,9 @@ impl Smmu {
                 return Ok(Completion::Done);
             }
             _ => return Err(illegal()),
+        }
+        if opcode.is_cfgi() {
+            self.release_answers();
         }
         self.stats.command(opcode);
         Ok(Completion::Done)

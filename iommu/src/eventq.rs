@@ -34,7 +34,7 @@ impl Smmu {
 
     /// Records an event of a transaction that has been aborted. If that can't be, it is lost (7.4).
     pub(crate) fn record(&self, state: &mut State, event: &Event) {
-        match self.try_record(state, event) {
+        match self.fault_of_event(state, event).map_or_else(|| self.try_record(state, event), Err) {
             Ok(()) => {}
             Err(reason) => {
                 count(&self.stats.events_lost);

@@ -16,6 +16,7 @@
 //! | `ats`, `translation_request` | endpoints with a translation cache: messages; requests and translated accesses |
 //! | `priq` | page requests |
 //! | `port` | DMA, and with it what CMD_SYNC waits for |
+//! | `faults` | what goes wrong on purpose |
 //!
 //! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
@@ -31,6 +32,7 @@ mod cmdq;
 mod config;
 mod config_cache;
 mod eventq;
+mod faults;
 pub mod features;
 mod memo;
 mod port;
@@ -52,7 +54,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hw::{Alarms, Clock, DeviceId, IrqLine, MsiSink, Ram};
+use hw::{Alarms, Clock, DeviceId, Faults, IrqLine, MsiSink, Ram};
 use tcache::{Age, Inflight};
 
 pub use features::{Features, Httu, OutputSize, StallModel};
@@ -61,6 +63,7 @@ pub use stats::Snapshot;
 
 use ats::AtsSide;
 use config_cache::ConfigCache;
+use faults::HeldAnswers;
 use registers::State;
 use stats::{Stats, Tallies};
 use tlb::Tlb;
@@ -103,6 +106,8 @@ pub struct SmmuConfig {
     pub clock: Arc<dyn Clock>,
     /// Who calls when that time is over.
     pub alarms: Arc<dyn Alarms>,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
 }
 
 /// An SMMUv3.
@@ -125,6 +130,8 @@ pub struct Smmu {
     ats: AtsSide,
     inflight: Inflight<Tallies>,
     stats: Stats,
+    faults: Faults,
+    held_answers: HeldAnswers,
 }
 
 impl Smmu {
@@ -134,7 +141,7 @@ impl Smmu {
     /// If `features` has a number beyond what its field's text allows.
     #[must_use]
     pub fn new(config: SmmuConfig) -> Arc<Self> {
-        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms } = config;
+        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults } = config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new_cyclic(|smmu| Self {
             ats: AtsSide::new(smmu, clock, alarms),
@@ -152,6 +159,8 @@ impl Smmu {
             tlb: Tlb::new(),
             inflight: Inflight::default(),
             stats: Stats::default(),
+            faults,
+            held_answers: HeldAnswers::new(smmu),
         })
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hw::dma::write_physical;
+use hw::fault::FaultPoint;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::Smmu;
@@ -45,7 +46,7 @@ impl Smmu {
                     // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
                     return Outcome::Abort;
                 }
-                let stalled = Stalled::new(tx.sid, &who.waiter);
+                let stalled = Stalled::new(tx, &who.waiter);
                 self.stall(&mut state, event, &stalled);
                 Outcome::Wait(stalled)
             }
@@ -57,10 +58,15 @@ impl Smmu {
     fn fault(
         &self,
         who: &Requester,
-        tx: &Transaction,
+        tx: &mut Transaction,
         fault: Fault,
         access: Access<'_>,
     ) -> Result<(), DmaFault> {
+        tx.command = who.command;
+        if let Some(ns) = self.delay_of_stall(tx, &fault) {
+            drop(access);
+            return self.faults.wait(ns, &who.waiter);
+        }
         let outcome = self.report(who, tx, fault);
         drop(access);
         let verdict = match outcome {
@@ -133,7 +139,7 @@ impl Smmu {
                     }
                     None => {
                         tx.address = address;
-                        match self.find_and_remember(&access, memo, &mut route, &tx) {
+                        match self.find_and_remember(&access, memo, &mut route, who, &tx) {
                             Ok(mapping) => (mapping.pa, mapping.len.min(PIECE_BYTES)),
                             Err(found) => {
                                 fault = Some(found);
@@ -152,7 +158,7 @@ impl Smmu {
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
             match fault {
-                Some(fault) => self.fault(who, &tx, fault, access)?,
+                Some(fault) => self.fault(who, &mut tx, fault, access)?,
                 None if done == len => return Ok(()),
                 None => drop(access),
             }
@@ -168,14 +174,25 @@ impl Smmu {
         access: &Access<'_>,
         memo: Option<&tcache::Memo>,
         route: &mut Option<Route>,
+        who: &Requester,
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
+        let watched;
+        let tx = if self.faults.is_planned() {
+            watched = Transaction { command: who.command, ..*tx };
+            &watched
+        } else {
+            tx
+        };
         let route = match route {
             Some(route) => route,
             None => route.insert(self.route(access, tx)?),
         };
         let mapping = self.translate(access, route, tx)?;
-        if let Some(memo) = memo {
+        // Where lookups are watched, each one comes here.
+        if let Some(memo) = memo
+            && !self.faults.watches(FaultPoint::SmmuLookup)
+        {
             memo::put(memo, route.age, tx, &mapping);
         }
         Ok(mapping)
@@ -258,7 +275,7 @@ impl DmaPort for Smmu {
             let route = match self.route(&access, &tx) {
                 Ok(route) => route,
                 Err(fault) => {
-                    self.fault(who, &tx, fault, access)?;
+                    self.fault(who, &mut tx, fault, access)?;
                     continue 'again;
                 }
             };
@@ -268,7 +285,7 @@ impl DmaPort for Smmu {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.
-                        self.fault(who, &tx, fault, access)?;
+                        self.fault(who, &mut tx, fault, access)?;
                         continue 'again;
                     }
                 };

@@ -5,6 +5,7 @@
 
 use hw::Pa;
 use hw::ats::{PageRequest, PageResponse, PageResponseCode};
+use hw::fault::FaultAction;
 
 use crate::Smmu;
 use crate::eventq::Interrupt;
@@ -52,7 +53,10 @@ impl Smmu {
         let cons = state.word(SmmuReg::SMMU_PRIQ_CONS);
         let last_only = state.word(SmmuReg::SMMU_PRIQ_IRQ_CFG2) & PRIQ_IRQ_CFG2_LO != 0;
         let has_overflowed = (prod ^ cons) & queue_index::OVERFLOW != 0;
-        if has_overflowed || ring.is_full(prod, cons) {
+        let injected = self.fault_of_page_request(request);
+        // A full queue has an entry that software comes for: an empty one takes the request first.
+        let counts_as_full = injected == Some(FaultAction::Overflow);
+        if has_overflowed || ring.is_full(prod, cons) || counts_as_full && !ring.is_empty(prod, cons) {
             if !has_overflowed {
                 state.set_word(SmmuReg::SMMU_PRIQ_PROD, prod ^ queue_index::OVERFLOW);
             }
@@ -73,12 +77,13 @@ impl Smmu {
         let (d0, d1) = record(request);
         let written =
             self.ram.store_u64(Pa(at), d0.into()).and_then(|()| self.ram.store_u64(Pa(at + 8), d1.into()));
-        if written.is_err() {
+        if written.is_err() || injected == Some(FaultAction::ExternalAbort) {
             self.raise(state, gerror::PRIQ_ABT_ERR);
             return failed();
         }
         log::trace!("page request {d0:?} {d1:?}");
-        state.set_word(SmmuReg::SMMU_PRIQ_PROD, ring.next(prod) | prod & queue_index::OVERFLOW);
+        let overflow = if counts_as_full { queue_index::OVERFLOW } else { 0 };
+        state.set_word(SmmuReg::SMMU_PRIQ_PROD, ring.next(prod) | prod & queue_index::OVERFLOW ^ overflow);
         if if last_only { request.last } else { ring.is_empty(prod, cons) } {
             self.interrupt(state, Interrupt::Priq);
         }

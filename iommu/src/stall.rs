@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use hw::Waiter;
+use hw::fault::Command;
 
 use crate::Smmu;
 use crate::registers::State;
 use crate::spec::event::Event;
 use crate::stats::count;
+use crate::translate::Transaction;
 
 /// What the guest, or the end of translation, says to a stalled transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +34,19 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Stalled {
     sid: u32,
+    /// SubstreamID, address and command: what a fault plan asks for.
+    pub(crate) ssid: Option<u32>,
+    pub(crate) address: u64,
+    pub(crate) command: Option<Command>,
     verdict: AtomicU8,
     waiter: Arc<Waiter>,
 }
 
 impl Stalled {
-    pub(crate) fn new(sid: u32, waiter: &Arc<Waiter>) -> Arc<Self> {
-        Arc::new(Self { sid, verdict: AtomicU8::new(0), waiter: Arc::clone(waiter) })
+    pub(crate) fn new(tx: &Transaction, waiter: &Arc<Waiter>) -> Arc<Self> {
+        let &Transaction { sid, ssid, address, command, .. } = tx;
+        let (verdict, waiter) = (AtomicU8::new(0), Arc::clone(waiter));
+        Arc::new(Self { sid, ssid, address, command, verdict, waiter })
     }
 
     pub(crate) fn verdict(&self) -> Option<Verdict> {
@@ -75,9 +83,14 @@ impl Stalls {
         stag
     }
 
+    /// The stall that a STAG stands for, if it is one of the stream's.
+    pub(crate) fn recorded(&self, sid: u32, stag: u16) -> Option<&Arc<Stalled>> {
+        self.recorded.get(&stag).filter(|stalled| stalled.sid == sid)
+    }
+
     /// CMD_RESUME. A STAG that is unknown or of another stream is no error (4.7.1).
     pub(crate) fn resume(&mut self, sid: u32, stag: u16, verdict: Verdict) {
-        if self.recorded.get(&stag).is_some_and(|stalled| stalled.sid == sid)
+        if self.recorded(sid, stag).is_some()
             && let Some(stalled) = self.recorded.remove(&stag)
         {
             stalled.answer(verdict);

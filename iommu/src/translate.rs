@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use hw::fault::{Command, FaultPoint};
 use hw::{Requester, StreamId};
 use vmsa::{
-    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory,
-    WalkFaultKind, WalkParams, in_range, walk,
+    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory, WalkParams,
+    in_range,
 };
 
 use crate::Smmu;
@@ -37,6 +38,10 @@ pub(crate) struct Transaction {
     pub(crate) ssid: Option<u32>,
     pub(crate) address: u64,
     pub(crate) access: Access,
+    /// What the device makes it for; only where a fault plan may ask.
+    pub(crate) command: Option<Command>,
+    /// Its fault has been told late already.
+    pub(crate) was_delayed: bool,
 }
 
 impl Transaction {
@@ -49,7 +54,15 @@ impl Transaction {
             (false, false) => AccessKind::Read,
         };
         let access = Access { kind, privileged: privileged && pasid.is_some() };
-        Self { kind: Kind::Untranslated, sid, ssid: pasid.map(hw::Pasid::get), address, access }
+        Self {
+            kind: Kind::Untranslated,
+            sid,
+            ssid: pasid.map(hw::Pasid::get),
+            address,
+            access,
+            command: None,
+            was_delayed: false,
+        }
     }
 
     /// Which configuration it takes.
@@ -245,7 +258,9 @@ impl Smmu {
         let pan = config.has_pan();
         // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
         // invalidate when it grants.
-        if let Some(found) = self.tlb.get(space, input)
+        let is_forgotten = self.faults.watches(FaultPoint::SmmuLookup) && self.fault_of_lookup(config, tx)?;
+        if !is_forgotten
+            && let Some(found) = self.tlb.get(space, input)
             && found.permissions.allow(tx.access, pan)
         {
             access.add(&access.local().tlb_hits, 1);
@@ -376,12 +391,11 @@ impl Smmu {
         let rules = Stage1Rules { wxn: d0.wxn(), has_el0: world != World::El2 };
         let mut descriptor_pa = 0;
         for _ in 0..UPDATE_ATTEMPTS {
-            let leaf = walk(&params, tx.address, memory).map_err(|fault| match fault.kind {
-                WalkFaultKind::ExternalAbort => aborted(fault.descriptor_pa),
-                WalkFaultKind::Translation => stage1_fault(tx, cd, EventType::F_TRANSLATION),
-                WalkFaultKind::AddressSize => stage1_fault(tx, cd, EventType::F_ADDR_SIZE),
-                WalkFaultKind::AccessFlag => stage1_fault(tx, cd, EventType::F_ACCESS),
-            })?;
+            let leaf =
+                self.walk_tables(&params, tx, memory).map_err(|(event, descriptor_pa)| match event {
+                    EventType::F_WALK_EABT => aborted(descriptor_pa),
+                    event => stage1_fault(tx, cd, event),
+                })?;
             let (attributes, is_clean) = managed.stage1(&leaf);
             let mut permissions = Permissions::stage1(attributes, rules);
             if world == World::El2 {
@@ -479,7 +493,7 @@ fn address_size_fault(tx: &Transaction) -> Fault {
 
 /// The four faults that a context's S and R bits govern (5.5).
 #[cold]
-fn stage1_fault(tx: &Transaction, cd: &Cd, event: EventType) -> Fault {
+pub(crate) fn stage1_fault(tx: &Transaction, cd: &Cd, event: EventType) -> Fault {
     governed(cd.d0.s(), cd.d0.r(), tx.access_event(event, class::IN))
 }
 

@@ -36,12 +36,22 @@ impl Transaction {
             ssid: pasid.map(hw::Pasid::get),
             address: request.address.0 & !0xfff,
             access: Access { kind, privileged: privileged && pasid.is_some() },
+            command: None,
+            was_delayed: false,
         }
     }
 
     fn translated(stream: StreamId, at: Pa, kind: AccessKind) -> Self {
         let access = Access { kind, privileged: false };
-        Self { kind: Kind::Translated, sid: stream.0, ssid: None, address: at.0, access }
+        Self {
+            kind: Kind::Translated,
+            sid: stream.0,
+            ssid: None,
+            address: at.0,
+            access,
+            command: None,
+            was_delayed: false,
+        }
     }
 
     /// The fault of a request or a translated access that the stream does not allow (7.3.6, 7.3.8).

@@ -18,8 +18,8 @@ use std::time::Instant;
 use devices::pci::caps::ats;
 use devices::pci::{Atc, AtcWiring, ConfigSpace, Identity};
 use hw::{
-    DeviceId, DirectPort, DmaPort, DmaTag, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid, Ram,
-    RecordingMsiSink, Requester, StreamId,
+    DeviceId, DirectPort, DmaPort, DmaTag, Faults, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid,
+    Ram, RecordingMsiSink, Requester, StreamId,
 };
 use iommu::{Features, Smmu, SmmuConfig, Wires};
 
@@ -86,6 +86,7 @@ impl Machine {
             wires: Wires::unconnected(),
             clock: Arc::new(ManualClock::default()),
             alarms: Arc::new(ManualAlarms::default()),
+            faults: Faults::default(),
         });
         let write = |offset: u64, value: &[u8]| smmu.mmio_write(offset, value).expect("a register");
         write(0x80, &STRTAB.to_le_bytes());
@@ -96,7 +97,13 @@ impl Machine {
             Identity { vendor: 1, device: 1, class: 0, revision: 0, subsystem_vendor: 0, subsystem: 0 };
         let config = Arc::new(ConfigSpace::builder(identity).ats().build());
         let (port, agent) = (Arc::clone(&smmu), Arc::clone(&smmu));
-        let atc = Atc::new(AtcWiring { stream: StreamId(0), config: Arc::clone(&config), port, agent });
+        let atc = Atc::new(AtcWiring {
+            stream: StreamId(0),
+            config: Arc::clone(&config),
+            port,
+            agent,
+            faults: Faults::default(),
+        });
         let control = 0x100 + u64::from(ats::CONTROL.offset);
         atc.config_written(&config.write(control, &(ats::ENABLE as u16).to_le_bytes()));
         let direct = DirectPort::new(Arc::clone(&ram), no_messages);

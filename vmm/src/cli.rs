@@ -37,6 +37,9 @@ pub enum Command {
     /// Compress or decompress a file on the accelerator, in a guest booted for the job
     #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(CompressArgs),
+    /// Faults that a plan can make happen: list them, or check a plan
+    #[command(after_help = FAULTS_EXAMPLES)]
+    Faults(FaultsArgs),
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -53,6 +56,14 @@ Examples:
   warpvmm compress data.bin -o data.bin.gz
   warpvmm compress data.bin -o data.z --format zlib --json
   warpvmm compress -d data.bin.gz -o data.bin";
+
+const FAULTS_EXAMPLES: &str = "\
+Examples:
+  warpvmm faults list
+  warpvmm faults check plan.toml
+  warpvmm run --kernel Image --initrd initramfs.cpio --faults plan.toml --strict
+
+docs/faults.md has the format of plans, and for each point what the guest sees.";
 
 /// What runs the vCPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -119,6 +130,12 @@ pub struct MachineArgs {
     /// Also write the guest's console to this file
     #[arg(long, value_name = "FILE")]
     pub console_log: Option<PathBuf>,
+    /// Make faults happen by this plan; see `warpvmm faults list` and docs/faults.md
+    #[arg(long, value_name = "PLAN")]
+    pub faults: Option<PathBuf>,
+    /// Fail if a rule of the plan never fired
+    #[arg(long, requires = "faults")]
+    pub strict: bool,
 }
 
 /// `warpvmm run`.
@@ -143,7 +160,7 @@ pub struct RunArgs {
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub device: Vec<Device>,
-    /// Write what accelerators and SMMU counted as JSON to this file, at the end
+    /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
     /// The machine.
@@ -162,6 +179,31 @@ pub enum Format {
     Zlib,
     /// RFC 1951, without header and checksum
     Deflate,
+}
+
+/// `warpvmm faults`.
+#[derive(Debug, Args)]
+pub struct FaultsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FaultsCommand,
+}
+
+/// The subcommands of `warpvmm faults`.
+#[derive(Debug, Subcommand)]
+pub enum FaultsCommand {
+    /// List the fault points with what can be done at each
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a plan without running anything
+    Check {
+        /// The plan
+        #[arg(value_name = "PLAN")]
+        plan: PathBuf,
+    },
 }
 
 /// `warpvmm compress`.

@@ -10,6 +10,7 @@ pub mod compress;
 pub mod console;
 pub mod engine;
 pub mod exit;
+pub mod faults;
 pub mod host;
 pub mod machine;
 mod report;

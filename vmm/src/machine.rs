@@ -17,6 +17,7 @@ use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::engine::{self, Vcpu};
 use crate::exit::Failed;
+use crate::faults::{FaultReport, Plan};
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
@@ -69,6 +70,8 @@ pub struct Ended {
     pub stats: Stats,
     /// The SMMU's own.
     pub smmu: iommu::Snapshot,
+    /// What came of the fault plan, if there is one.
+    pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
     pub console_error: Option<String>,
     console: Arc<Console>,
@@ -113,6 +116,7 @@ impl Machine {
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
         let image = Image::parse(read("kernel", &setup.kernel)?)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
         // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
@@ -146,6 +150,7 @@ impl Machine {
             devices: setup.devices,
             drives: setup.drives,
             console: Arc::clone(&console),
+            faults,
             sandbox: sandbox.clone(),
         })?;
         let fdt = board.device_tree(&setup.append, placement.initrd)?;
@@ -212,6 +217,7 @@ impl Machine {
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
-        Ok(Ended { reason, panicked, stats, smmu: board.smmu_stats(), console_error, console })
+        let (smmu, faults) = (board.smmu_stats(), board.fault_report());
+        Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use vmm::cli::{Cli, Command};
+use vmm::cli::{Cli, Command, FaultsCommand};
 use vmm::exit::{Failed, Status};
 
 fn main() -> ExitCode {
@@ -15,6 +15,10 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => vmm::run::run(args),
         Command::Compress(args) => vmm::compress::compress(args),
+        Command::Faults(args) => match &args.command {
+            FaultsCommand::List { json } => vmm::faults::list(*json),
+            FaultsCommand::Check { plan } => vmm::faults::check(plan),
+        },
     };
     let status = match result {
         Ok(status) => status,

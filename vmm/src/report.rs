@@ -1,4 +1,4 @@
-//! What accelerators and SMMU counted in a run, as JSON for scripts and tests (`warpvmm run --report-json FILE`).
+//! What accelerators, SMMU and fault plan counted in a run, as JSON for scripts and tests (`warpvmm run --report-json FILE`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +10,7 @@ use iommu::Snapshot;
 use serde::Serialize;
 
 use crate::exit::Failed;
+use crate::faults::FaultReport;
 use crate::machine::Ended;
 
 /// A run's numbers. Times in nanoseconds.
@@ -18,6 +19,9 @@ struct Report {
     accelerator: Accelerator,
     smmu: SmmuReport,
     atc: AtcReport,
+    /// Absent without a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<FaultReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,6 +123,7 @@ impl ReportFile {
             },
             smmu: (&ended.smmu).into(),
             atc: (&ended.stats.atc).into(),
+            faults: ended.faults.clone(),
         };
         let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");
         text.push('\n');

@@ -10,6 +10,7 @@ use crate::cli::RunArgs;
 use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
+use crate::faults::finish;
 use crate::host::disk::FileDisk;
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, RawMode};
@@ -72,8 +73,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
+    let finished = finish(ended.faults.as_ref(), args.machine.strict, status_of(&ended.reason));
     io::stderr().flush().context("cannot write to standard error")?;
-    Ok(status_of(&ended.reason))
+    Ok(finished?)
 }
 
 /// The exit status for the reason why a machine ended.

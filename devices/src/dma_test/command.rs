@@ -114,7 +114,7 @@ impl DmaTest {
 
     fn carry_out(&self, job: &Job, outcome: &mut Outcome) -> Result<(), Stop> {
         let stream = self.config.requester_id().unwrap_or(self.stream);
-        let who = Requester { tag: job.dma_tag(stream), waiter: Arc::clone(&job.waiter) };
+        let who = Requester { tag: job.dma_tag(stream), waiter: Arc::clone(&job.waiter), command: None };
         match job.command.opcode() {
             opcode::READ => {
                 let mut data = [0; 8];

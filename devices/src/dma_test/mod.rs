@@ -284,7 +284,7 @@ impl DmaTest {
 
     /// Without PASID: messages.
     fn plain(&self, waiter: Arc<Waiter>) -> Requester {
-        Requester { tag: DmaTag::untagged(self.stream), waiter }
+        Requester { tag: DmaTag::untagged(self.stream), waiter, command: None }
     }
 
     /// A channel's worker: returns after [`Self::shut_down`].

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
+use hw::fault::FaultPlan;
 use hw::{
-    AlarmTarget, Alarms, Dir, DmaFault, DmaPort, Iova, ManualClock, Pa, Pasid, Pinned, Ram, RecordingMsiSink,
-    Requester, StreamId, Waiter,
+    AlarmTarget, Alarms, Dir, DmaFault, DmaPort, Faults, Iova, ManualClock, Pa, Pasid, Pinned, Ram,
+    RecordingMsiSink, Requester, StreamId, Waiter,
 };
 
 use super::qm::{Limits, NoWorkforce, Workforce};
@@ -205,21 +206,32 @@ pub(super) struct Ring {
 impl Machine {
     /// Without threads: the test steps it.
     pub(super) fn new() -> Self {
-        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 })
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 }, None)
     }
 
     /// Without threads, and with readers of a busy mailbox held: nobody reads it before [`Self::run`].
     pub(super) fn patient() -> Self {
-        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 1_000_000_000 })
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 1_000_000_000 }, None)
     }
 
     /// With threads, `workers` at most for tasks.
     pub(super) fn threaded(workers: usize) -> Self {
         // A second of manual time never passes by itself: a busy mailbox holds its reader until it is done.
-        Self::with(Some(Arc::default()), Limits { workers, mailbox_patience_ns: 1_000_000_000 })
+        Self::with(Some(Arc::default()), Limits { workers, mailbox_patience_ns: 1_000_000_000 }, None)
     }
 
-    fn with(threads: Option<Arc<Threads>>, limits: Limits) -> Self {
+    /// A machine without threads in which this goes wrong.
+    pub(super) fn with_faults(plan: Arc<dyn FaultPlan>) -> Self {
+        Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 }, Some(plan))
+    }
+
+    /// The same with threads, for what waits.
+    pub(super) fn threaded_with_faults(plan: Arc<dyn FaultPlan>) -> Self {
+        let limits = Limits { workers: 4, mailbox_patience_ns: 1_000_000_000 };
+        Self::with(Some(Arc::default()), limits, Some(plan))
+    }
+
+    fn with(threads: Option<Arc<Threads>>, limits: Limits, plan: Option<Arc<dyn FaultPlan>>) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let spaces = Arc::new(Spaces {
@@ -230,6 +242,8 @@ impl Machine {
             stalls: AtomicU64::new(0),
         });
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let faults =
+            plan.map_or_else(Faults::default, |plan| Faults::new(plan, clock.clone(), alarms.clone()));
         let workforce: Arc<dyn Workforce> = match &threads {
             Some(threads) => threads.clone(),
             None => Arc::new(NoWorkforce),
@@ -242,6 +256,7 @@ impl Machine {
             alarms: alarms.clone(),
             workforce,
             limits,
+            faults,
         });
         let bench = Mutex::new(zip.qm().bench());
         let next = AtomicU64::new(RAM_BASE + PAGE);

@@ -30,7 +30,7 @@ impl BusMasterPort {
         match self.gates.requester() {
             Some(stream) if stream != who.tag.stream => {
                 let tag = DmaTag { stream, ..who.tag };
-                Ok(Cow::Owned(Requester { tag, waiter: Arc::clone(&who.waiter) }))
+                Ok(Cow::Owned(Requester { tag, ..who.clone() }))
             }
             _ => Ok(Cow::Borrowed(who)),
         }

@@ -251,7 +251,7 @@ impl ConfigSpace {
         let _ = self.waker.set(waker);
     }
 
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.get() {
             waker.messages_ready();
         }

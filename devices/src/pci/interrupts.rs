@@ -284,7 +284,7 @@ fn check_words(offset: u64, len: usize) -> Result<(), BusError> {
 }
 
 fn send(message: Message, dma: &dyn DmaPort, who: &Requester) {
-    let untagged = Requester { tag: DmaTag::untagged(who.tag.stream), waiter: who.waiter.clone() };
+    let untagged = Requester { tag: DmaTag::untagged(who.tag.stream), ..who.clone() };
     if let Err(fault) = dma.write(&untagged, message.address, &message.data.to_le_bytes()) {
         log::debug!("message from {:?} lost: {fault:?}", who.tag.stream);
     }

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod dma_test;
+mod fault_plan;
 mod files;
 mod gic;
 mod pci;
@@ -13,6 +14,7 @@ mod zip;
 
 pub use cpu::{cpu_decode, cpu_run};
 pub use dma_test::dma_test;
+pub use fault_plan::fault_plan;
 pub use files::{device_tree, image, record};
 pub use gic::gic;
 pub use pci::pci;

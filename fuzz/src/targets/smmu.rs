@@ -66,7 +66,8 @@ impl Function {
             .build();
         let config = Arc::new(config);
         let (port, agent) = (Arc::clone(smmu), Arc::clone(smmu));
-        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent };
+        let faults = hw::Faults::default();
+        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent, faults };
         let function = Self { config, atc: Atc::new(wiring) };
         function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
         function.enable();
@@ -161,6 +162,7 @@ impl Machine {
             wires: Wires::unconnected(),
             clock: Arc::new(hw::ManualClock::default()),
             alarms: Arc::new(hw::ManualAlarms::default()),
+            faults: hw::Faults::default(),
         });
         let function = has_function.then(|| Function::new(&smmu, if how & 4 != 0 { 2 } else { 64 }));
         let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0, function };

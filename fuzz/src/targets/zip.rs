@@ -53,6 +53,7 @@ impl Machine {
             alarms: alarms.clone(),
             workforce: Arc::new(NoWorkforce),
             limits: Limits { workers: 0, mailbox_patience_ns: 0 },
+            faults: hw::Faults::default(),
         });
         let bench = zip.qm().bench();
         Self { zip, bench, ram, msi, clock, alarms, tails: [0; STARTED as usize] }

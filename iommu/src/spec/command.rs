@@ -27,6 +27,11 @@ macro_rules! opcodes {
 }
 
 impl Opcode {
+    /// CMD_CFGI_*.
+    pub(crate) const fn is_cfgi(self) -> bool {
+        matches!(self.0, 0x03..=0x06)
+    }
+
     /// CMD_TLBI_*: all of them stand together.
     pub(crate) const fn is_tlbi(self) -> bool {
         matches!(self.0 >> 4, 1..=3)

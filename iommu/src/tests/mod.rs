@@ -8,6 +8,7 @@ mod bring_up;
 mod commands;
 mod contexts;
 mod events;
+mod faults;
 mod hostile;
 mod model;
 mod port;
@@ -24,8 +25,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse};
+use hw::fault::FaultPlan;
 use hw::{
-    DeviceId, DmaFault, DmaPort, DmaTag, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid, Ram,
+    DeviceId, DmaFault, DmaPort, DmaTag, Faults, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid, Ram,
     RecordingLine, RecordingMsiSink, Requester, StreamId, mmio,
 };
 use vmsa::Granule;
@@ -126,11 +128,18 @@ pub(crate) struct Bench {
 impl Bench {
     /// Just after reset.
     pub(crate) fn reset(features: Features) -> Self {
+        Self::reset_with(features, None)
+    }
+
+    /// Just after reset, with a plan of what goes wrong.
+    pub(crate) fn reset_with(features: Features, plan: Option<Arc<dyn FaultPlan>>) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let line = || Arc::new(RecordingLine::default());
         let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let faults =
+            plan.map_or_else(Faults::default, |plan| Faults::new(plan, clock.clone(), alarms.clone()));
         let smmu = Smmu::new(SmmuConfig {
             features,
             ram: ram.clone(),
@@ -144,6 +153,7 @@ impl Bench {
             },
             clock: clock.clone(),
             alarms: alarms.clone(),
+            faults,
         });
         let next_table = AtomicU64::new(TABLES);
         Self {

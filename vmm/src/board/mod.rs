@@ -17,7 +17,7 @@ use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DeviceId, DmaPort, IrqLine, MsiSink, Pa, Ram};
+use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, IrqLine, MsiSink, Pa, Ram};
 use iommu::{Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -28,6 +28,7 @@ use crate::console::Console;
 use crate::engine::Engine;
 use crate::engine::soft::SoftEngine;
 use crate::exit::Failed;
+use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::machine::Stats;
 use crate::sandbox::Sandbox;
@@ -50,6 +51,8 @@ pub struct BoardConfig {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
+    /// What goes wrong on purpose.
+    pub faults: Option<Plan>,
     /// What threads are put into.
     pub sandbox: Sandbox,
 }
@@ -63,6 +66,7 @@ pub struct Board {
     smmu: Arc<Smmu>,
     uart: Arc<UartInput>,
     pci: PciDevices,
+    faults: Option<Arc<Running>>,
     nodes: Vec<crate::boot::fdt::Node>,
     /// Ends with the board, and with it the alarms' thread.
     _alarms: Arc<AlarmThread>,
@@ -125,6 +129,10 @@ impl Board {
         bus.attach(map::RTC, rtc)?;
         nodes.push(tree::rtc());
 
+        let running = config.faults.map(|plan| Running::new(plan, Arc::clone(&dyn_clock)));
+        let faults = running.clone().map_or_else(Faults::default, |plan| {
+            Faults::new(plan, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms))
+        });
         let msi: Arc<dyn MsiSink> = gic.clone();
         let smmu = Smmu::new(SmmuConfig {
             features: iommu::Features::default(),
@@ -139,6 +147,7 @@ impl Board {
             },
             clock: Arc::clone(&dyn_clock),
             alarms: Arc::clone(&dyn_alarms),
+            faults: faults.clone(),
         });
         bus.attach(map::SMMU, smmu.clone())?;
         nodes.push(tree::smmu());
@@ -146,7 +155,7 @@ impl Board {
         let port: Arc<dyn DmaPort> = smmu.clone();
         let agent: Arc<dyn AtsPort> = smmu.clone();
         let pci = PciDevices::assemble(
-            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives },
+            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives, faults },
             &ram,
             &port,
             &agent,
@@ -180,6 +189,7 @@ impl Board {
             smmu,
             uart: Arc::new(UartInput { uart, room: input_room }),
             pci,
+            faults: running,
             nodes,
             _alarms: alarms,
         })
@@ -226,6 +236,12 @@ impl Board {
         tree::root(self.cpus, self.ram_bytes, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
             .flatten()
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
+    }
+
+    /// What has come of the fault plan so far.
+    #[must_use]
+    pub fn fault_report(&self) -> Option<FaultReport> {
+        self.faults.as_ref().map(|running| running.report())
     }
 
     /// The SMMU's own numbers so far.

@@ -13,7 +13,7 @@ use devices::hisi::zip::{Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DmaPort, Ram};
+use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
 
 use crate::cli::{Accel, Device};
 use crate::exit::Failed;
@@ -32,6 +32,8 @@ pub(crate) struct Plugged<'a> {
     pub(crate) accels: &'a [Accel],
     pub(crate) devices: &'a [Device],
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Faults,
 }
 
 /// A function that the device tree has something to say about.
@@ -75,7 +77,7 @@ impl PciDevices {
         alarms: &Arc<dyn Alarms>,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
-        let Plugged { accels, devices, drives } = plugged;
+        let Plugged { accels, devices, drives, faults } = plugged;
         let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
@@ -111,6 +113,7 @@ impl PciDevices {
                         alarms: Arc::clone(alarms),
                         workforce: crew.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
+                        faults: faults.clone(),
                     });
                     host.attach(0, devfn, zip.clone()).context("the slot is free")?;
                     let can_stall = *accel != Accel::ZipPri;
@@ -125,7 +128,7 @@ impl PciDevices {
                     let devfn = next_devfn();
                     let dma_test = DmaTest::new(DmaTestWiring {
                         stream: requester_id(0, devfn),
-                        dma: Arc::clone(port),
+                        dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
                     });

@@ -29,6 +29,7 @@ use crate::compress::record::{RECORD_BYTES, Record, RecordError};
 use crate::compress::report::Report;
 use crate::console::Outputs;
 use crate::exit::{Failed, Status};
+use crate::faults::finish;
 use crate::host::signals::Signals;
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::run::{panic_report, status_of};
@@ -89,6 +90,8 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     })?;
     progress.finish();
     let wall = start.elapsed();
+    // Before anything that may have come of it.
+    let faults = finish(ended.faults.as_ref(), args.machine.strict, Status::Success);
 
     let disk_error = first_error.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(error) = disk_error {
@@ -118,7 +121,8 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
             .into());
         }
     }
-    let report = Report::new(args, &record, &ended.stats, input_len, wall, verifying.elapsed());
+    let status = faults?;
+    let report = Report::new(args, &record, &ended, input_len, wall, verifying.elapsed());
     let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
     if let Some(file) = report_file {
         file.finish(&format!("{json}\n")).context("cannot write the report")?;
@@ -130,7 +134,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         print!("{report}");
     }
     io::stdout().flush().context("cannot write to standard output")?;
-    Ok(Status::Success)
+    Ok(status)
 }
 
 fn open_input(path: &Path) -> Result<File, Failed> {

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::cli::{CompressArgs, Format};
 use crate::compress::record::Record;
-use crate::machine::Stats;
+use crate::faults::FaultReport;
+use crate::machine::Ended;
 use crate::size::human_bytes;
 
 /// The report, as `--json` prints it. Sizes in bytes, times in seconds.
@@ -58,6 +59,9 @@ pub(crate) struct Report {
     pub page_requests: u64,
     /// Answers to those requests.
     pub page_responses: u64,
+    /// What came of the fault plan; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultReport>,
     /// The host's inflate agrees.
     pub verified: bool,
     /// Time that took.
@@ -72,13 +76,14 @@ impl Report {
     pub(crate) fn new(
         args: &CompressArgs,
         record: &Record,
-        stats: &Stats,
+        ended: &Ended,
         input_len: u64,
         machine: Duration,
         verify: Duration,
     ) -> Self {
         let (plain, compressed) =
             if args.decompress { (record.output_bytes, input_len) } else { (input_len, record.output_bytes) };
+        let stats = &ended.stats;
         let busy_seconds = record.busy_ns as f64 / 1e9;
         Self {
             input: args.input.clone(),
@@ -103,6 +108,7 @@ impl Report {
             atc_invalidations: stats.atc.invalidations,
             page_requests: stats.atc.page_requests,
             page_responses: stats.atc.page_responses,
+            faults: ended.faults.clone(),
             verified: true,
             verify_seconds: verify.as_secs_f64(),
             machine_seconds: machine.as_secs_f64(),

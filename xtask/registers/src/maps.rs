@@ -118,6 +118,7 @@ pub(crate) fn documents() -> Vec<Document> {
         wires: Wires { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() },
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
+        faults: hw::Faults::default(),
     });
     let gic = Gic::new(GicConfig {
         affinities: vec![0],
@@ -142,6 +143,7 @@ pub(crate) fn documents() -> Vec<Document> {
         alarms: Arc::new(Never),
         workforce: Arc::new(NoWorkforce),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
+        faults: hw::Faults::default(),
     });
     let bar2 = || bar(zip.clone(), 2);
 

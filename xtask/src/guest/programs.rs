@@ -47,6 +47,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
             "zip_sqe.c",
         ],
     ),
+    ("zip-fault", &["zip-fault.c", "zip_test_common.c", "checksum.c", "wd_queue.c", "zip_sqe.c"]),
     ("zip-bench", &["zip-bench.c", "wd_queue.c", "zip_sqe.c"]),
     ("compute-bench", &["compute-bench.c"]),
     (

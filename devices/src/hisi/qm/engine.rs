@@ -31,6 +31,9 @@ pub trait Engine: Send + Sync + 'static {
         queue: QueueInfo,
         dma: &EngineDma<'_>,
     ) -> Result<(), Cancelled>;
+
+    /// Makes the results in `sqe` say this status, in the engine's own encoding. Only fault plans ask for it.
+    fn set_status(&self, sqe: &mut [u8], status: u8);
 }
 
 /// The task's queue was stopped while it ran.
@@ -109,6 +112,8 @@ pub struct Wiring {
     pub workforce: Arc<dyn Workforce>,
     /// Limits.
     pub limits: Limits,
+    /// What goes wrong on purpose.
+    pub faults: hw::Faults,
 }
 
 /// How much of the host a queue manager takes.

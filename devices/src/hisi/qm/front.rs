@@ -46,10 +46,19 @@ mod doorbell {
 pub(super) struct Task {
     pub(super) info: QueueInfo,
     life: u64,
+    /// Place of the SQE in its ring.
+    index: u16,
     /// Where the SQE is.
     pub(super) at: Iova,
     pub(super) pasid: Option<Pasid>,
     pub(super) waiter: Arc<Waiter>,
+}
+
+impl Task {
+    /// As a fault plan knows it.
+    pub(super) const fn command(&self) -> hw::fault::Command {
+        hw::fault::Command { queue: self.info.qn, index: Some(self.index) }
+    }
 }
 
 /// How a task ended.
@@ -390,6 +399,7 @@ impl Front {
             return Some(Task {
                 info: QueueInfo { qn, queue_type: sqc.queue_type },
                 life: queue.life,
+                index: sqc.head,
                 at: entry(sqc.base, sqc.head, 1 << sqc.log2_sqe),
                 pasid: sqc.pasid,
                 waiter: Arc::clone(&queue.waiter),

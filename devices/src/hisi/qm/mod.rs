@@ -18,6 +18,7 @@ pub mod context;
 mod counters;
 mod engine;
 mod events;
+mod faults;
 mod front;
 pub mod mailbox;
 mod queue;

@@ -5,13 +5,14 @@
 //! are workers for tasks, hired when a queue becomes runnable and none is free: a task that waits for a page occupies
 //! its worker, and a fixed small number of workers would let a few such tasks stop all queues. Idle workers sleep.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
 
 use hw::{DmaFault, DmaTag, Iova, Requester, Waiter};
 
 use super::Qm;
-use super::context::{CONTEXT_BYTES, EVENT_CONTEXT_BYTES};
+use super::context::{CONTEXT_BYTES, EVENT_CONTEXT_BYTES, Eqe};
 use super::engine::{Engine, EngineDma};
 use super::events::{Action, Ring, Written};
 use super::front::{Errand, Outcome, Task, error};
@@ -96,7 +97,7 @@ impl<E: Engine> Qm<E> {
 
     /// Who the function is, without a PASID: rings, contexts and messages.
     fn untagged(&self, waiter: Arc<Waiter>) -> Requester {
-        Requester { tag: DmaTag::untagged(self.wiring.stream), waiter }
+        Requester { tag: DmaTag::untagged(self.wiring.stream), waiter, command: None }
     }
 
     /// One SQE from fetch to completion.
@@ -107,14 +108,15 @@ impl<E: Engine> Qm<E> {
                 DmaFault::Aborted(_) => trouble,
             }
         };
-        let ring = self.untagged(Arc::clone(&task.waiter));
+        let ring = Requester { command: Some(task.command()), ..self.untagged(Arc::clone(&task.waiter)) };
         let tag = match task.pasid {
             Some(pasid) => DmaTag::process(self.wiring.stream, pasid),
             None => ring.tag,
         };
-        let data = Requester { tag, waiter: Arc::clone(&task.waiter) };
+        let data = Requester { tag, ..ring.clone() };
         let port = &*self.wiring.dma;
         let run = || -> Result<(), Outcome> {
+            self.fault_of_sqe(task)?;
             // What software wrote before it rang the doorbell is seen after this.
             fence(Ordering::Acquire);
             port.read(&ring, task.at, &mut bench.sqe).map_err(or(Outcome::SqeUnreadable))?;
@@ -123,8 +125,13 @@ impl<E: Engine> Qm<E> {
                 .run(&mut bench.scratch, &mut bench.sqe, task.info, &dma)
                 .map_err(|_| Outcome::Cancelled)?;
             fence(Ordering::Release);
-            port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            if self.fault_of_write_back(task, &mut bench.sqe)?.is_continue() {
+                port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
+            if self.fault_of_cqe(task, completion.at)?.is_break() {
+                return Ok(());
+            }
             // The phase makes the entry valid, so it comes last and with the fields that software reads.
             port.write(&ring, completion.at, &[0; 8]).map_err(or(Outcome::CqeUnwritable))?;
             fence(Ordering::Release);
@@ -205,7 +212,12 @@ impl<E: Engine> Qm<E> {
                     None
                 }
                 Action::Write { ring, at, entry, life } => {
-                    let is_ok = self.wiring.dma.write(&who, at, &entry.to_le_bytes()).is_ok();
+                    let write = || self.wiring.dma.write(&who, at, &entry.to_le_bytes());
+                    let is_ok = match self.fault_of_event(ring, &who, at, Eqe::from(entry)) {
+                        Ok(ControlFlow::Continue(())) => write().is_ok(),
+                        Ok(ControlFlow::Break(())) => true,
+                        Err(_) => false,
+                    };
                     fence(Ordering::Release);
                     Some((ring, life, is_ok))
                 }

@@ -8,7 +8,7 @@ use hw::regmap::RegisterMap;
 
 use super::deflate::{self, Scratch};
 use super::regs::ZipReg;
-use super::sqe::{Report, Request, Status};
+use super::sqe::{Report, Request, Status, set_status};
 use super::stats::{Sample, Stats, Totals};
 use crate::bank::Bank;
 use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
@@ -148,5 +148,9 @@ impl Engine for ZipEngine {
         };
         self.stats.count(request.ok().map(|request| request.direction), queue.qn, sample);
         Ok(())
+    }
+
+    fn set_status(&self, sqe: &mut [u8], status: u8) {
+        set_status(sqe, status);
     }
 }

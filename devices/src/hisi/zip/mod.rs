@@ -10,6 +10,7 @@ mod checksum;
 mod deflate;
 mod engine;
 mod inflate;
+mod msi;
 pub mod regs;
 mod sqe;
 mod stats;
@@ -21,13 +22,14 @@ use std::sync::{Arc, Weak};
 
 use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
-use hw::{BusError, Clock, DmaPort, Requester, StreamId};
+use hw::{BusError, Clock, DmaPort, Faults, FaultyPort, StreamId};
 
 pub use checksum::Format;
 pub use engine::ZipEngine;
 pub use stats::{Direction, Totals};
 
-use super::qm::{DOORBELL_BAR_BYTES, Limits, Messages, Qm, Wiring, Workforce};
+use self::msi::Msi;
+use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, Wiring, Workforce};
 use crate::pci::caps::PortType;
 use crate::pci::{
     Atc, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker,
@@ -54,6 +56,8 @@ pub struct ZipWiring {
     pub workforce: Arc<dyn Workforce>,
     /// How many threads, among others.
     pub limits: Limits,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
 }
 
 /// How the accelerator comes to addresses, and to pages that are not there.
@@ -77,22 +81,6 @@ pub struct Zip {
     qm: Arc<Qm<ZipEngine>>,
 }
 
-/// The queue manager's messages through the function's MSI capability.
-struct Msi {
-    config: Arc<ConfigSpace>,
-    port: Arc<dyn DmaPort>,
-}
-
-impl Messages for Msi {
-    fn raise(&self, vector: u16, who: &Requester) {
-        self.config.raise(vector, &*self.port, who);
-    }
-
-    fn send_due(&self, who: &Requester) {
-        self.config.deliver_pending(&*self.port, who);
-    }
-}
-
 /// Tells the queue manager that masked messages may go.
 struct Unmasked(Weak<Qm<ZipEngine>>);
 
@@ -108,7 +96,7 @@ impl Zip {
     /// The accelerator after power-on, its control worker hired.
     #[must_use]
     pub fn new(wiring: ZipWiring) -> Arc<Self> {
-        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits } = wiring;
+        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults } = wiring;
         let identity = Identity {
             vendor: 0x19e5,
             device: 0xa250,
@@ -132,15 +120,15 @@ impl Zip {
         let config = Arc::new(config.build());
         // Messages are never translated requests (PCIe Base, 10.1).
         let untranslated = Arc::new(BusMasterPort::new(&config, Arc::clone(&dma)));
-        let messages = Arc::new(Msi { config: Arc::clone(&config), port: untranslated });
+        let messages = Arc::new(Msi::new(&config, untranslated, &faults));
         let atc = agent.map(|agent| {
             let (config, port) = (Arc::clone(&config), Arc::clone(&dma));
-            Atc::new(AtcWiring { stream, config, port, agent })
+            Atc::new(AtcWiring { stream, config, port, agent, faults: faults.clone() })
         });
-        let dma = atc.clone().map_or(dma, |atc| atc);
+        let dma = FaultyPort::before(atc.clone().map_or(dma, |atc| atc), &faults);
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
         let engine = ZipEngine::new(Arc::clone(&clock));
-        let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits };
+        let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits, faults };
         let qm = Qm::new(engine, wiring.clone());
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
         let control = Arc::clone(&qm);

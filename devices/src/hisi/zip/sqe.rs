@@ -138,6 +138,11 @@ impl Report {
     }
 }
 
+/// Replaces the status, dword 3 bits 7:0.
+pub(super) fn set_status(sqe: &mut [u8], status: u8) {
+    put(sqe, 3, dword(sqe, 3) & !0xff | u32::from(status));
+}
+
 fn dword(sqe: &[u8], index: usize) -> u32 {
     match sqe.get(index * 4..index * 4 + 4) {
         Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),

@@ -23,7 +23,8 @@ use std::sync::{Arc, Weak};
 use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, TranslationRequest,
 };
-use hw::{Dir, DmaFault, DmaPort, Iova, Pa, Pinned, Requester, StreamId};
+use hw::fault::{FaultAction, FaultPoint, Occasion};
+use hw::{Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, StreamId};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
 
 use self::cache::{Found, Need, Translations};
@@ -50,6 +51,8 @@ pub struct AtcWiring {
     pub port: Arc<dyn DmaPort>,
     /// The translation agent.
     pub agent: Arc<dyn AtsPort>,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +97,7 @@ pub struct Atc {
     /// The enabling of ATS under which the agent refused to serve.
     refused: AtomicU32,
     invalidations: AtomicU64,
+    faults: Faults,
 }
 
 /// Where one piece of an access goes.
@@ -108,24 +112,27 @@ enum Reply {
     Denied,
     /// To be used without translation.
     Untranslated,
+    /// To be asked for again after so much guest time.
+    Later(u64),
 }
 
 impl Atc {
     /// An empty cache, attached to the agent.
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
-        let AtcWiring { stream, config, port, agent } = wiring;
+        let AtcWiring { stream, config, port, agent, faults } = wiring;
         let atc = Arc::new(Self {
             stream,
             gates: Arc::clone(config.gates()),
             port,
-            pages: Pages::new(config, Arc::clone(&agent)),
+            pages: Pages::new(config, Arc::clone(&agent), faults.clone()),
             agent,
             translations: Translations::new(),
             age: Age::default(),
             inflight: Inflight::default(),
             refused: AtomicU32::new(0),
             invalidations: AtomicU64::new(0),
+            faults,
         });
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
         atc.agent.attach(stream, endpoint);
@@ -185,7 +192,17 @@ impl Atc {
         at: Iova,
         need: Need,
         asked: u64,
+        was_delayed: bool,
     ) -> Result<Reply, DmaFault> {
+        if !was_delayed && let Some(action) = self.fault(FaultPoint::AtcRequest, who, at) {
+            match action {
+                FaultAction::NotGranted => return Ok(Reply::Denied),
+                FaultAction::UnsupportedRequest => return Ok(self.refuse(enabling)),
+                FaultAction::CompleterAbort => return Err(DmaFault::Aborted(at)),
+                FaultAction::Delay { delay } => return Ok(Reply::Later(delay)),
+                _ => {}
+            }
+        }
         let no_write = need != Need::Write;
         let reply =
             self.agent.request_translation(&TranslationRequest { tag: who.tag, address: at, no_write });
@@ -201,13 +218,23 @@ impl Atc {
                 self.translations.insert(enabling, &who.tag, at, asked, &self.age, found);
                 Ok(if found.allows(need) { Reply::Granted(found) } else { Reply::Denied })
             }
-            Err(AtsRefusal::UnsupportedRequest) => {
-                log::debug!("{:?}: the agent does not translate; ATS is not used any more", self.stream);
-                self.refused.store(enabling, Ordering::Relaxed);
-                Ok(Reply::Untranslated)
-            }
+            Err(AtsRefusal::UnsupportedRequest) => Ok(self.refuse(enabling)),
             Err(AtsRefusal::CompleterAbort) => Err(DmaFault::Aborted(at)),
         }
+    }
+
+    /// The agent does not translate.
+    fn refuse(&self, enabling: u32) -> Reply {
+        log::debug!("{:?}: the agent does not translate; ATS is not used any more", self.stream);
+        self.refused.store(enabling, Ordering::Relaxed);
+        Reply::Untranslated
+    }
+
+    #[inline]
+    fn fault(&self, point: FaultPoint, who: &Requester, at: Iova) -> Option<FaultAction> {
+        self.faults.at(point, |point| {
+            Occasion::new(point, who.tag.stream, who.tag.pasid).at(at, 1).during(who.command)
+        })
     }
 
     /// Consecutive pages from `at` on that an access of `len` bytes needs and that are not there.
@@ -220,7 +247,7 @@ impl Atc {
         let is_missing = |nth: &u32| {
             let page = Iova((at.0 & !0xfff) + (u64::from(*nth) << 12));
             access.add(&access.local().requests, 1);
-            matches!(self.request(enabling, who, page, need, asked), Ok(Reply::Denied))
+            matches!(self.request(enabling, who, page, need, asked, false), Ok(Reply::Denied))
         };
         1 + (1..candidates).take_while(is_missing).count() as u32
     }
@@ -242,6 +269,7 @@ impl Atc {
         };
         let mut done = 0;
         let mut rounds = 0;
+        let mut was_delayed = false;
         while done < len {
             if who.waiter.is_cancelled() {
                 return Err(DmaFault::Cancelled);
@@ -270,20 +298,24 @@ impl Atc {
                 (done, rounds) = (end, 0);
                 continue;
             }
-            let reply = match self.translations.get(enabling, &who.tag, here, need) {
+            let found = self.translations.get(enabling, &who.tag, here, need);
+            let reply = match found.filter(|_| self.fault(FaultPoint::AtcLookup, who, here).is_none()) {
                 Some(found) => {
                     access.add(&access.local().hits, 1);
                     Reply::Granted(found)
                 }
                 None => {
                     access.add(&access.local().requests, 1);
-                    self.request(enabling, who, here, need, asked)?
+                    self.request(enabling, who, here, need, asked, std::mem::take(&mut was_delayed))?
                 }
             };
             match reply {
                 Reply::Granted(found) => {
                     let place = found.place(here);
-                    if let Some(memo) = memo {
+                    // Where lookups are watched, each one comes here.
+                    if let Some(memo) = memo
+                        && !self.faults.watches(FaultPoint::AtcLookup)
+                    {
                         memo.put(asked, whose, here.0, &place, found.permissions());
                     }
                     let end = end_after(place.len);
@@ -293,6 +325,12 @@ impl Atc {
                     continue;
                 }
                 Reply::Untranslated => drop(access),
+                Reply::Later(ns) => {
+                    drop(access);
+                    self.faults.wait(ns, &who.waiter)?;
+                    was_delayed = true;
+                    continue;
+                }
                 Reply::Denied => {
                     drop(access);
                     match self.ask_for_pages(enabling, who, here, (len - done) as u64, dir, need)? {
@@ -373,7 +411,18 @@ impl AtsEndpoint for Atc {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.translations.invalidate(self.gates.ats(), &self.age, request);
         self.inflight.drain(&self.age);
-        self.agent.invalidate_completed(self.stream, tag);
+        let occasion = |point| {
+            let len = 1_u64.checked_shl(request.size_log2.into()).unwrap_or(u64::MAX);
+            Occasion::new(point, self.stream, request.pasid).at(request.address, len)
+        };
+        match self.faults.at(FaultPoint::AtcInvalidate, occasion) {
+            Some(FaultAction::Drop) => {}
+            Some(FaultAction::Delay { delay }) => {
+                let (agent, stream) = (Arc::clone(&self.agent), self.stream);
+                self.faults.later(delay, move || agent.invalidate_completed(stream, tag));
+            }
+            _ => self.agent.invalidate_completed(self.stream, tag),
+        }
     }
 
     fn page_response(&self, response: &PageResponse) {

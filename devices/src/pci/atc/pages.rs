@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::ats::{AtsPort, PageRequest, PageResponse, PageResponseCode, PrgIndex};
-use hw::{Dir, DmaFault, Iova, Pasid, Requester, Waiter};
+use hw::fault::{FaultAction, FaultPoint, Occasion};
+use hw::{Dir, DmaFault, Faults, Iova, Pasid, Requester, Waiter};
 
 use super::super::caps::page_request;
 use super::super::config::ConfigSpace;
@@ -90,12 +91,13 @@ pub(super) struct Pages {
     config: Arc<ConfigSpace>,
     agent: Arc<dyn AtsPort>,
     groups: Mutex<Groups>,
+    faults: Faults,
     pub(super) counts: Counts,
 }
 
 impl Pages {
-    pub(super) fn new(config: Arc<ConfigSpace>, agent: Arc<dyn AtsPort>) -> Self {
-        Self { config, agent, groups: Mutex::default(), counts: Counts::default() }
+    pub(super) fn new(config: Arc<ConfigSpace>, agent: Arc<dyn AtsPort>, faults: Faults) -> Self {
+        Self { config, agent, groups: Mutex::default(), faults, counts: Counts::default() }
     }
 
     fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -142,7 +144,7 @@ impl Pages {
             self.groups().without_credit.retain(|other| !Arc::ptr_eq(other, &who.waiter));
             waited?;
         };
-        for nth in 0..pages {
+        let request = |nth: u32| {
             self.agent.request_page(&PageRequest {
                 tag: who.tag,
                 address: Iova(at.0.wrapping_add(u64::from(nth) << 12) & !0xfff),
@@ -151,6 +153,21 @@ impl Pages {
                 last: nth + 1 == pages,
                 index,
             });
+        };
+        let occasion = |point| {
+            Occasion::new(point, who.tag.stream, who.tag.pasid)
+                .at(Iova(at.0 & !0xfff), u64::from(pages) << 12)
+                .during(who.command)
+        };
+        match self.faults.at(FaultPoint::AtcPageRequest, occasion) {
+            None => (0..pages).for_each(request),
+            Some(FaultAction::Drop) => {}
+            Some(FaultAction::Duplicate) => (0..pages).chain(0..pages).for_each(request),
+            Some(FaultAction::Delay { delay }) => {
+                self.faults.wait(delay, &who.waiter).inspect_err(|_| self.give_up(who, index, &asked))?;
+                (0..pages).for_each(request);
+            }
+            Some(_) => (0..pages).rev().for_each(request),
         }
         self.counts.requests.fetch_add(pages.into(), Ordering::Relaxed);
         who.waiter.wait(|| asked.answer()).inspect_err(|_| self.give_up(who, index, &asked))

@@ -1,5 +1,7 @@
 //! The cache with an agent and an untranslated way that the test plays.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
@@ -108,6 +110,10 @@ struct Bench {
 impl Bench {
     /// ATS and, with credits, page requests enabled.
     fn new(credits: u32) -> Self {
+        Self::with_faults(credits, Faults::default())
+    }
+
+    fn with_faults(credits: u32, faults: Faults) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 1 << 20)]).unwrap());
         let agent = Arc::new(Agent {
             ram,
@@ -129,7 +135,8 @@ impl Bench {
             .build();
         let config = Arc::new(config);
         let (port, to_agent) = (agent.clone(), agent.clone());
-        let wiring = AtcWiring { stream: STREAM, config: config.clone(), port, agent: to_agent };
+        let config_space = config.clone();
+        let wiring = AtcWiring { stream: STREAM, config: config_space, port, agent: to_agent, faults };
         let m = Self { agent, config, atc: Atc::new(wiring) };
         m.set(ATS, &ats::CONTROL, 0x8000);
         if credits != 0 {

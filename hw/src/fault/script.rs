@@ -1,0 +1,42 @@
+//! A plan for tests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{FaultAction, FaultPlan, FaultPoint, Occasion};
+
+/// A plan for tests: an action on the nth occasion at a point, from 1; and a record of all occasions there.
+#[derive(Debug)]
+pub struct ScriptedFaults {
+    script: Vec<(FaultPoint, usize, FaultAction)>,
+    asked: Mutex<Vec<Occasion>>,
+}
+
+impl ScriptedFaults {
+    /// A plan that does these things.
+    #[must_use]
+    pub fn new(script: &[(FaultPoint, usize, FaultAction)]) -> Arc<Self> {
+        Arc::new(Self { script: script.to_vec(), asked: Mutex::default() })
+    }
+
+    /// All occasions so far at the points of the script.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Occasion> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl FaultPlan for ScriptedFaults {
+    fn mentions(&self, point: FaultPoint) -> bool {
+        self.script.iter().any(|(at, ..)| *at == point)
+    }
+
+    fn decide(&self, occasion: &Occasion) -> Option<FaultAction> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push(*occasion);
+        let count = asked.iter().filter(|earlier| earlier.point == occasion.point).count();
+        self.script
+            .iter()
+            .find(|(point, nth, _)| *point == occasion.point && *nth == count)
+            .map(|(.., action)| *action)
+    }
+}
