@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 pub use exception::Exception;
 pub use insn::Features;
+pub use mem::{PA_BITS, fetch_as};
 pub use state::State;
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};

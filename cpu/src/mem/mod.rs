@@ -19,7 +19,8 @@ mod tlb;
 mod writers;
 
 pub(crate) use host::HostRam;
-pub(crate) use regime::PA_BITS;
+pub use fetch::fetch_as;
+pub use regime::PA_BITS;
 pub(crate) use tlb::Invalidation;
 pub(crate) use writers::{Writers, bit_of as writer_bit};
 
