@@ -18,6 +18,8 @@ pub const GUEST: &str = "WARPVMM_GUEST";
 pub const FIRMWARE: &str = "WARPVMM_FIRMWARE";
 /// Environment variable with the path of the distribution's own kernel, or `none`.
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
+/// Environment variable with the name of the engine that runs the guests, as `--engine` has it; `soft` if it is not set.
+pub const ENGINE: &str = "WARPVMM_ENGINE";
 
 /// Wall time that no single run may need, however loaded the machine is.
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
@@ -76,6 +78,12 @@ pub fn firmware(program: &str) -> PathBuf {
 pub fn stock_kernel() -> Option<PathBuf> {
     let none = std::env::var_os(STOCK_KERNEL).is_some_and(|value| value == "none");
     (!none).then(|| from_env(STOCK_KERNEL, "guest/stock/vmlinuz"))
+}
+
+/// The engine that runs the guests.
+#[must_use]
+pub fn engine() -> String {
+    std::env::var(ENGINE).unwrap_or_else(|_| "soft".to_owned())
 }
 
 /// What no kernel says that is well: of the SMMU's driver, of page faults, of itself.
@@ -194,11 +202,15 @@ pub struct Run {
 }
 
 impl Run {
-    /// The program with these arguments.
+    /// The program with these arguments, of which the first is the subcommand.
     #[must_use]
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
-        command.args(args).env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
+        command.args(args);
+        if args.first().is_some_and(|word| word.as_ref() == "run" || word.as_ref() == "compress") {
+            command.args(["--engine", &engine()]);
+        }
+        command.env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
         Self { command, console: None, report: None, wall_limit: WALL_LIMIT }
     }
 

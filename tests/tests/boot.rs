@@ -3,16 +3,22 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use e2e::{Run, Session, guest, stock_kernel};
+use e2e::{Run, Session, engine, guest, stock_kernel};
 
 /// The kernel's own words for each part that it must find.
 #[test]
 fn kernel_finds_every_device_and_powers_off() {
+    // With KVM the counter is the host's.
+    let timer = if engine() == "kvm" {
+        "arch_timer: cp15 timer(s) running at "
+    } else {
+        "arch_timer: cp15 timer(s) running at 62.50MHz (virt)"
+    };
     let run = Run::job("/bin/true").finish().expect_status(0).expect_console("warp: exit status 0");
     run.expect_console("psci: PSCIv1.")
         .expect_console("GICv3: 256 SPIs implemented")
         .expect_console("ITS@0x0000000008080000")
-        .expect_console("arch_timer: cp15 timer(s) running at 62.50MHz (virt)")
+        .expect_console(timer)
         .expect_console("arm-smmu-v3 9050000.iommu: ias 48-bit, oas 48-bit")
         .expect_console("9000000.pl011: ttyAMA0")
         .expect_console("rtc-pl031 9010000.pl031: registered as rtc0")
@@ -192,6 +198,24 @@ fn wrong_command_lines_are_usage_errors() {
     for args in [&["run"][..], &["frobnicate"], &["run", "--kernel", "x", "--cpus", "1000"]] {
         Run::new(args).finish().expect_status(2);
     }
+}
+
+/// The line for people who did not say which engine they want.
+#[test]
+fn choice_of_the_engine_is_told_with_its_reason() {
+    let kvm = cfg!(target_arch = "aarch64") && std::fs::File::open("/dev/kvm").is_ok();
+    let line = if kvm { "warpvmm: engine: kvm, for" } else { "warpvmm: engine: soft; not kvm, for" };
+    Run::job("/bin/true").args(&["--engine", "auto"]).finish().expect_status(0).expect_stderr(line);
+}
+
+#[test]
+fn kvm_on_another_architecture_is_refused_in_one_line() {
+    if cfg!(target_arch = "aarch64") {
+        return;
+    }
+    let refused = Run::job("/bin/true").args(&["--engine", "kvm"]).finish().expect_status(1);
+    let refused = refused.expect_stderr("KVM runs arm64 guests only on arm64 hosts");
+    assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
 }
 
 /// The vendor's other functions have a driver; it must not take this one.

@@ -8,8 +8,6 @@
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod kvm;
 pub mod soft;
-#[cfg(test)]
-mod tests;
 // Plain computing, so its tests run on every host.
 #[cfg(any(test, all(target_arch = "aarch64", target_os = "linux")))]
 mod transfer;

@@ -1,17 +1,17 @@
-//! What every engine promises, asked of the engine that the environment names: [`ENGINE`], else `soft`.
+//! What every engine promises the machine, asked of the engine that [`e2e::ENGINE`] names, or of the built-in one.
 //!
-//! The programs are a few instructions at the start of RAM, without MMU.
+//! No program is started: the engine is used as the machine uses it. The guests are a few instructions at the start of
+//! RAM, without MMU.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hw::{BusError, ManualAlarms, ManualClock, MmioDevice};
+use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram};
+use vmm::board::map;
+use vmm::bus::Bus;
+use vmm::cli::EngineChoice;
+use vmm::engine::{Engine, Exit, Ground, Vcpu, open};
 
-use super::*;
-use crate::board::map;
-
-/// Environment variable with the name of an engine.
-const ENGINE: &str = "WARPVMM_ENGINE";
 const CODE: Pa = Pa(map::RAM_BASE + 0x1000);
 
 /// A device that remembers what was written to it, and reads as its own offsets.
@@ -34,10 +34,7 @@ impl MmioDevice for Device {
 
 /// One vCPU with a program, and a device in the UART's place.
 fn machine(program: &[u32]) -> (Box<dyn Engine>, Box<dyn Vcpu>, Arc<Device>) {
-    let choice = match std::env::var(ENGINE).as_deref() {
-        Ok("kvm") => EngineChoice::Kvm,
-        _ => EngineChoice::Soft,
-    };
+    let choice = if e2e::engine() == "kvm" { EngineChoice::Kvm } else { EngineChoice::Soft };
     let ram = Arc::new(Ram::new(&[(Pa(map::RAM_BASE), 0x10_0000)]).unwrap());
     for (word, at) in program.iter().zip((CODE.0..).step_by(4)) {
         ram.write(Pa(at), &word.to_le_bytes()).unwrap();
