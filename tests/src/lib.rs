@@ -20,6 +20,9 @@ pub const FIRMWARE: &str = "WARPVMM_FIRMWARE";
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
 /// Environment variable with the name of the engine that runs the guests, as `--engine` has it; `soft` if it is not set.
 pub const ENGINE: &str = "WARPVMM_ENGINE";
+/// Environment variable with words for the guest kernel's command line, before those of a test: where each character on
+/// the console is dear, `loglevel=5`.
+pub const APPEND: &str = "WARPVMM_APPEND";
 
 /// Wall time that no single run may need, however loaded the machine is.
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
@@ -219,7 +222,9 @@ impl Run {
     pub fn guest(append: &str) -> Self {
         let mut run = Self::new(&["run"]);
         run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio"));
-        run.command.arg("--append").arg(format!("console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1 {append}"));
+        let more = std::env::var(APPEND).unwrap_or_default();
+        let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
+        run.command.arg("--append").arg(format!("{usual} {more} {append}"));
         run.command.args(["--timeout", "240"]);
         run
     }
@@ -228,6 +233,12 @@ impl Run {
     #[must_use]
     pub fn job(words: &str) -> Self {
         Self::guest(&format!("warp.run=\"{words}\""))
+    }
+
+    /// The same for tests that look for what the kernel says while it boots.
+    #[must_use]
+    pub fn verbose_job(words: &str) -> Self {
+        Self::guest(&format!("loglevel=8 warp.run=\"{words}\""))
     }
 
     /// With another kernel: a flavour that `cargo xtask guest --flavour` builds.

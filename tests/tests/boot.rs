@@ -14,7 +14,7 @@ fn kernel_finds_every_device_and_powers_off() {
     } else {
         "arch_timer: cp15 timer(s) running at 62.50MHz (virt)"
     };
-    let run = Run::job("/bin/true").finish().expect_status(0).expect_console("warp: exit status 0");
+    let run = Run::verbose_job("/bin/true").finish().expect_status(0).expect_console("warp: exit status 0");
     run.expect_console("psci: PSCIv1.")
         .expect_console("GICv3: 256 SPIs implemented")
         .expect_console("ITS@0x0000000008080000")
@@ -44,7 +44,7 @@ fn accelerator_probes_with_sva_and_passes_the_kernels_self_tests() {
 #[test]
 fn two_and_four_cpus_come_online() {
     for cpus in ["2", "4"] {
-        Run::job("nproc")
+        Run::verbose_job("nproc")
             .args(&["--cpus", cpus])
             .finish()
             .expect_status(0)
@@ -221,7 +221,7 @@ fn kvm_on_another_architecture_is_refused_in_one_line() {
 /// The vendor's other functions have a driver; it must not take this one.
 #[test]
 fn linux_sees_the_dma_test_device_and_leaves_it_alone() {
-    Run::job("test -e /sys/bus/pci/devices/0000:00:02.0/iommu_group -a ! -e /sys/bus/pci/devices/0000:00:02.0/driver")
+    Run::verbose_job("test -e /sys/bus/pci/devices/0000:00:02.0/iommu_group -a ! -e /sys/bus/pci/devices/0000:00:02.0/driver")
         .args(&["--device", "dma-test"])
         .finish()
         .expect_status(0)

@@ -157,7 +157,7 @@ fn initramfs(project: &Project, programs: &Programs) -> Result<Vec<u8>> {
     for image in images.filter_map(|entry| Some(entry.ok()?.path())) {
         if image.extension().is_some_and(|extension| extension == "img") {
             let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.add_file(&format!("{FOLDER}/firmware/{name}"), &image)?;
+            files.add_file(&format!("{FOLDER}/images/{name}"), &image)?;
         }
     }
     // Tests that read sources look for them where they were compiled.
@@ -181,7 +181,8 @@ fn initramfs(project: &Project, programs: &Programs) -> Result<Vec<u8>> {
 fn script() -> String {
     let mut text = format!(
         "cd {FOLDER}\n\
-         export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/firmware\n\
+         export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
+         export WARPVMM_APPEND=loglevel=5\n\
          failed=0\n"
     );
     for Suite { program, engine, only, skip } in SUITES {
