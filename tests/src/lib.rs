@@ -23,9 +23,23 @@ pub const ENGINE: &str = "WARPVMM_ENGINE";
 /// Environment variable with words for the guest kernel's command line, before those of a test: where each character on
 /// the console is dear, `loglevel=5`.
 pub const APPEND: &str = "WARPVMM_APPEND";
+/// Environment variable with a factor for all time limits, for hosts that are slow by nature: emulated ones.
+pub const PATIENCE: &str = "WARPVMM_PATIENCE";
 
-/// Wall time that no single run may need, however loaded the machine is.
+/// Wall time that no single run may need, however loaded the machine is; to be multiplied by [`patience`].
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
+
+/// The factor for all time limits.
+#[must_use]
+pub fn patience() -> u32 {
+    std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
+/// A time limit in seconds, as the program takes it.
+#[must_use]
+pub fn seconds(usual: u32) -> String {
+    usual.saturating_mul(patience()).to_string()
+}
 
 fn from_env(variable: &str, default: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(
@@ -214,7 +228,7 @@ impl Run {
             command.args(["--engine", &engine()]);
         }
         command.env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
-        Self { command, console: None, report: None, wall_limit: WALL_LIMIT }
+        Self { command, console: None, report: None, wall_limit: WALL_LIMIT * patience() }
     }
 
     /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
@@ -225,7 +239,7 @@ impl Run {
         let more = std::env::var(APPEND).unwrap_or_default();
         let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
         run.command.arg("--append").arg(format!("{usual} {more} {append}"));
-        run.command.args(["--timeout", "240"]);
+        run.command.args(["--timeout", &seconds(240)]);
         run
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use e2e::{Run, Session, engine, guest, stock_kernel};
+use e2e::{Run, Session, engine, guest, seconds, stock_kernel};
 
 /// The kernel's own words for each part that it must find.
 #[test]
@@ -66,7 +66,7 @@ fn stock_kernel_of_the_distribution_boots_to_our_init() {
         eprintln!("skipped: this distribution has no arm64 kernel package");
         return;
     };
-    Run::new(&["run", "--timeout", "240", "--append", "console=ttyAMA0 panic=-1 warp.run=\"uname -r\""])
+    Run::new(&["run", "--timeout", &seconds(240), "--append", "console=ttyAMA0 panic=-1 warp.run=\"uname -r\""])
         .args(&["--kernel".as_ref(), kernel.as_os_str()])
         .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
         .finish()
@@ -159,7 +159,7 @@ fn gzipped_kernel_boots() {
     );
     gz.write_all(&std::fs::read(guest("Image")).expect("the kernel")).expect("room");
     gz.finish().expect("room");
-    Run::new(&["run", "--timeout", "120", "--append", "panic=-1 warp.run=/bin/true"])
+    Run::new(&["run", "--timeout", &seconds(120), "--append", "panic=-1 warp.run=/bin/true"])
         .args(&[
             "--kernel".as_ref(),
             path.as_os_str(),

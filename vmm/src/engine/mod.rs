@@ -8,9 +8,6 @@
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod kvm;
 pub mod soft;
-// Plain computing, so its tests run on every host.
-#[cfg(any(test, all(target_arch = "aarch64", target_os = "linux")))]
-mod transfer;
 
 use std::sync::Arc;
 

@@ -182,7 +182,7 @@ fn script() -> String {
     let mut text = format!(
         "cd {FOLDER}\n\
          export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
-         export WARPVMM_APPEND=loglevel=5\n\
+         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4\n\
          failed=0\n"
     );
     for Suite { program, engine, only, skip } in SUITES {

@@ -1,7 +1,7 @@
 //! A vCPU of KVM: run, and its exits served.
 //!
 //! What reaches this process: accesses to devices, with syndrome (`KVM_EXIT_MMIO`) or without (`KVM_EXIT_ARM_NISV`,
-//! which [`crate::engine::transfer`] decodes), the guest's wish to end, and kicks. Everything else the kernel answers.
+//! which [`cpu::transfer`] decodes), the guest's wish to end, and kicks. Everything else the kernel answers.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use cpu::Bus as _;
 use cpu::sys::regs::SysRegs;
+use cpu::transfer::{RegisterFile, Transfer};
 use hw::{Pa, Ram, SysReg};
 use kvm_bindings::{
     KVM_EXIT_ARM_NISV, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
@@ -19,7 +20,6 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use crate::bus::Bus;
 use crate::engine::kvm::kick::Kicks;
 use crate::engine::kvm::regs;
-use crate::engine::transfer::{RegisterFile, Transfer};
 use crate::engine::{Exit, Registers, Vcpu};
 
 /// What all vCPUs share.

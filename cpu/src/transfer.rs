@@ -1,4 +1,4 @@
-//! Loads and stores that the hardware does not describe: decoded from the instruction and made on the bus.
+//! Loads and stores of a CPU that is not ours, made on the bus: for KVM, where the hardware does not describe them.
 //!
 //! For an access outside RAM the CPU tells a hypervisor register, size and direction only if the instruction transfers
 //! one general register without writing its base back (Arm ARM DDI 0487, ESR_EL2.ISS.ISV). Here are the others that
@@ -6,7 +6,9 @@
 //! absent, so that the guest gets an external abort: exclusives and atomics, which no device of this machine takes,
 //! structures (LD1 and its kin), SVE, and accesses that leave a page.
 
-use hw::Pa;
+use hw::{BusError, Pa};
+
+use crate::Bus;
 
 /// The offset that an address has from its base register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ enum Target {
 
 /// What an instruction transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Transfer {
+pub struct Transfer {
     load: bool,
     /// Bytes of one register.
     bytes: usize,
@@ -55,7 +57,7 @@ pub(super) struct Transfer {
 }
 
 /// The registers of the vCPU that executes the instruction.
-pub(super) trait RegisterFile {
+pub trait RegisterFile {
     /// What reading and writing may fail with.
     type Error;
 
@@ -92,7 +94,8 @@ const fn register(word: u32, lsb: u32) -> u8 {
 
 impl Transfer {
     /// The transfer that `word` asks for, if it is one of those that are made here.
-    pub(super) fn decode(word: u32) -> Option<Self> {
+    #[must_use]
+    pub fn decode(word: u32) -> Option<Self> {
         match (field(word, 27, 3), field(word, 25, 1)) {
             (0b101, 0) => Self::decode_pair(word),
             (0b111, 0) => Self::decode_single(word),
@@ -180,11 +183,11 @@ impl Transfer {
     ///
     /// # Errors
     /// Those of the registers.
-    pub(super) fn perform<R: RegisterFile>(
+    pub fn perform<R: RegisterFile>(
         &self,
         pa: Pa,
         registers: &mut R,
-        bus: &dyn cpu::Bus,
+        bus: &dyn Bus,
     ) -> Result<bool, R::Error> {
         let len = self.bytes * if self.rt2.is_some() { 2 } else { 1 };
         let in_page = (pa.0 & 0xfff) as usize;
@@ -269,7 +272,7 @@ impl Transfer {
 fn on_bus<P: AsRef<[u8]>>(
     pa: Pa,
     parts: impl Iterator<Item = P>,
-    mut access: impl FnMut(Pa, P) -> Result<(), hw::BusError>,
+    mut access: impl FnMut(Pa, P) -> Result<(), BusError>,
 ) -> bool {
     let mut at = pa;
     for part in parts {
@@ -284,9 +287,12 @@ fn on_bus<P: AsRef<[u8]>>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::convert::Infallible;
     use std::sync::Mutex;
+
+    use super::*;
+    use crate::insn::{Features, op_of};
+    use crate::testbed::{Bench, DEVICE, RAM};
 
     const REGISTERS: u64 = 0x1000_0300;
 
@@ -325,16 +331,16 @@ mod tests {
     #[derive(Default)]
     struct Device(Mutex<Vec<(u64, Vec<u8>)>>);
 
-    impl cpu::Bus for Device {
-        fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), hw::BusError> {
+    impl Bus for Device {
+        fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError> {
             for (byte, at) in data.iter_mut().zip(pa.0..) {
                 *byte = 0x80 + (at - REGISTERS) as u8;
             }
             Ok(())
         }
-        fn write(&self, pa: Pa, data: &[u8]) -> Result<(), hw::BusError> {
+        fn write(&self, pa: Pa, data: &[u8]) -> Result<(), BusError> {
             if pa.0 < REGISTERS {
-                return Err(hw::BusError::NoRegister(pa.0));
+                return Err(BusError::NoRegister(pa.0));
             }
             self.0.lock().unwrap().push((pa.0, data.to_vec()));
             Ok(())
@@ -489,6 +495,75 @@ mod tests {
                 let pa = REGISTERS + u64::from(word >> 20);
                 let _ = transfer.perform(Pa(pa), &mut file, &Device::default());
             }
+        }
+    }
+
+    /// Some thousand words against the engine, which executes the same instructions by its own handlers.
+    #[test]
+    fn every_transfer_does_what_the_engine_does() {
+        const VA: u64 = DEVICE + 0x200;
+        let bench = Bench::new(1);
+        let mut cpu = bench.cpu(0);
+        cpu.state.sys.cpacr = 3 << 20; // FPEN: no trap
+        let (mut random, mut at, mut compared) = (0x1234_5678_9abc_def0u64, RAM, 0);
+        let mut next = || {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            random >> 16
+        };
+        while compared < 4000 {
+            // Bits [29:27] and [25] of a load or store, of a pair or not.
+            let word = next() as u32 & !0x3a00_0000 | if next() & 1 == 0 { 0x2800_0000 } else { 0x3800_0000 };
+            let Some(transfer) = Transfer::decode(word) else { continue };
+            let op = op_of(word, Features::default());
+            let Some(row) = op.row() else { panic!("{word:#010x} is no instruction of the engine's") };
+            let rm = match transfer.offset {
+                Offset::Register { rm, .. } => Some(rm),
+                Offset::Immediate(_) => None,
+            };
+            // x0 is lost below; a stack pointer must be aligned; other bases than the one computed here.
+            let registers = [Some(transfer.rt), transfer.rt2, Some(transfer.rn), rm];
+            let is_general = |n: &Option<u8>| *n == Some(0);
+            if row.unpredictable(word) || registers.iter().any(is_general) || rm == Some(transfer.rn) {
+                continue;
+            }
+            for n in 1..31 {
+                cpu.state.x[n] = next() | next() << 32;
+            }
+            for vector in &mut cpu.state.v {
+                *vector = u128::from(next()) << 80 | u128::from(next());
+            }
+            if let Some(rm) = rm.filter(|&rm| rm < 31) {
+                cpu.state.x[usize::from(rm)] = next() & 0x70;
+            }
+            let mut file = File { x: [0; 31], sp: 0, v: cpu.state.v };
+            file.x.copy_from_slice(&cpu.state.x[..31]);
+            let offset = transfer.offset(&file).unwrap_or_else(|never| match never {});
+            let base = if transfer.indexing == Indexing::Post { VA } else { VA.wrapping_sub(offset) };
+            if transfer.rn == 31 && base & 15 != 0 {
+                continue;
+            }
+            cpu.state.x[usize::from(transfer.rn)] = base;
+            if transfer.rn == 31 {
+                file.sp = base;
+            } else {
+                cpu.state.x[31] = 0x1230;
+                file.sp = 0x1230;
+                file.x[usize::from(transfer.rn)] = base;
+            }
+            let made = transfer.perform(Pa(VA), &mut file, &*bench.bus);
+            assert_eq!(made, Ok(true), "{word:#010x}");
+            let ours = std::mem::take(&mut *bench.bus.0.lock().unwrap());
+            // Fresh memory for each, so that no block is decoded twice. Then power-off, by which x0 is lost.
+            bench.code(at, &[word, 0x5280_0100, 0x72b0_8000, 0xd400_0002]);
+            cpu.state.pc = at;
+            at += 16;
+            assert_eq!(cpu.run(), crate::Exit::SystemOff, "{word:#010x}");
+            cpu.cluster.resume();
+            let engines = std::mem::take(&mut *bench.bus.0.lock().unwrap());
+            assert_eq!(ours, engines, "{word:#010x}");
+            assert_eq!(file.x[1..], cpu.state.x[1..31], "{word:#010x}");
+            assert_eq!((file.sp, file.v), (cpu.state.x[31], cpu.state.v), "{word:#010x}");
+            compared += 1;
         }
     }
 }
