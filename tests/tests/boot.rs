@@ -66,14 +66,20 @@ fn stock_kernel_of_the_distribution_boots_to_our_init() {
         eprintln!("skipped: this distribution has no arm64 kernel package");
         return;
     };
-    Run::new(&["run", "--timeout", &seconds(240), "--append", "console=ttyAMA0 panic=-1 warp.run=\"uname -r\""])
-        .args(&["--kernel".as_ref(), kernel.as_os_str()])
-        .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
-        .finish()
-        .expect_status(0)
-        .expect_console("arm-smmu-v3 9050000.iommu: ias 48-bit")
-        .expect_console("-arm64")
-        .expect_console("warp: exit status 0");
+    Run::new(&[
+        "run",
+        "--timeout",
+        &seconds(240),
+        "--append",
+        "console=ttyAMA0 panic=-1 warp.run=\"uname -r\"",
+    ])
+    .args(&["--kernel".as_ref(), kernel.as_os_str()])
+    .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
+    .finish()
+    .expect_status(0)
+    .expect_console("arm-smmu-v3 9050000.iommu: ias 48-bit")
+    .expect_console("-arm64")
+    .expect_console("warp: exit status 0");
 }
 
 #[test]
@@ -204,7 +210,7 @@ fn wrong_command_lines_are_usage_errors() {
 #[test]
 fn choice_of_the_engine_is_told_with_its_reason() {
     let kvm = cfg!(target_arch = "aarch64") && std::fs::File::open("/dev/kvm").is_ok();
-    let line = if kvm { "warpvmm: engine: kvm, for" } else { "warpvmm: engine: soft; not kvm, for" };
+    let line = if kvm { "warpvmm: engine: kvm; not soft, " } else { "warpvmm: engine: soft; not kvm, for" };
     Run::job("/bin/true").args(&["--engine", "auto"]).finish().expect_status(0).expect_stderr(line);
 }
 

@@ -122,10 +122,7 @@ fn loads_and_stores_of_every_width_reach_a_device_whole() {
     let (_, mut vcpu, device) = machine(&[&program, &OFF[..]].concat());
     assert_eq!(vcpu.run().unwrap(), Exit::SystemOff);
     let bytes = |first: u8, count: u8| (first..first + count).collect::<Vec<u8>>();
-    assert_eq!(
-        *device.0.lock().unwrap(),
-        [(2, vec![1, 0]), (64, bytes(32, 16)), (4, bytes(16, 4))]
-    );
+    assert_eq!(*device.0.lock().unwrap(), [(2, vec![1, 0]), (64, bytes(32, 16)), (4, bytes(16, 4))]);
     // x0 to x3 belong to the call that powers off.
     assert_eq!(vcpu.registers().unwrap().x[9], map::UART.base + 4);
 }

@@ -190,7 +190,9 @@ impl Machine {
                 let run = std::panic::AssertUnwindSafe(|| vcpu.run());
                 match std::panic::catch_unwind(run) {
                     Ok(Ok(exit)) => switch.stop(Reason::Guest(exit)),
-                    Ok(Err(error)) => switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}"))),
+                    Ok(Err(error)) => {
+                        switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}")))
+                    }
                     Err(_) => {
                         switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it")))
                     }

@@ -336,7 +336,8 @@ http://elsewhere.example/apt/|stable|Elsewhere|main|Packages
         for name in ["a_1_arm64.deb", "a_1_amd64.deb", "b_1_all.deb", "a-b_1_amd64.deb"] {
             fs::write(folder.join(name), "").unwrap();
         }
-        let found = |name| cached(&folder, name).map(|p| p.file_name().unwrap().to_string_lossy().into_owned());
+        let found =
+            |name| cached(&folder, name).map(|p| p.file_name().unwrap().to_string_lossy().into_owned());
 
         let results = [found("a"), found("a:amd64"), found("b:amd64"), found("a-b")];
         fs::remove_dir_all(&folder).unwrap();

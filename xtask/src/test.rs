@@ -125,7 +125,10 @@ fn arm64_steps<'a>(project: &'a Project, environment: &'a [(&str, PathBuf)]) -> 
         return vec![Step { name: "end-to-end tests with KVM, arm64 host", run: Box::new(run) }];
     }
     vec![
-        Step { name: "CPU engine on an emulated arm64 host", run: Box::new(|| arm64_host::test_cpu(project)) },
+        Step {
+            name: "CPU engine on an emulated arm64 host",
+            run: Box::new(|| arm64_host::test_cpu(project)),
+        },
         Step {
             name: "end-to-end tests with KVM on an emulated arm64 host",
             run: Box::new(|| arm64_host::test(project)),

@@ -18,8 +18,8 @@ mod tests;
 mod tlb;
 mod writers;
 
-pub(crate) use host::HostRam;
 pub use fetch::fetch_as;
+pub(crate) use host::HostRam;
 pub use regime::PA_BITS;
 pub(crate) use tlb::Invalidation;
 pub(crate) use writers::{Writers, bit_of as writer_bit};

@@ -140,7 +140,7 @@ pub fn open(
             Err(why) => Err(Failed::new(format!("{why}; try --engine soft")).into()),
         },
         EngineChoice::Auto => match open_kvm(ground) {
-            Ok(foundation) => Ok((foundation, Some("engine: kvm, for /dev/kvm works; not soft".to_owned()))),
+            Ok(foundation) => Ok((foundation, Some("engine: kvm; not soft, which is slower".to_owned()))),
             Err(why) => Ok((soft(), Some(format!("engine: soft; not kvm, for {why}")))),
         },
     }

@@ -49,7 +49,8 @@ impl Toolchain {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(project.root()).env("RUSTC", &self.rustc);
         cargo.env("CARGO_TARGET_DIR", project.cargo_target().join("arm64"));
-        let variable = |what: &str| format!("CARGO_TARGET_{}_{what}", TARGET.replace('-', "_").to_uppercase());
+        let variable =
+            |what: &str| format!("CARGO_TARGET_{}_{what}", TARGET.replace('-', "_").to_uppercase());
         cargo.env(variable("LINKER"), crate::guest::programs::COMPILER);
         cargo.env(variable("RUSTFLAGS"), "-C target-feature=+crt-static");
         cargo.env(variable("RUNNER"), "qemu-aarch64");

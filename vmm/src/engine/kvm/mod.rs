@@ -48,26 +48,21 @@ impl KvmFoundation {
     pub(super) fn new(ground: &Ground<'_>) -> anyhow::Result<Self> {
         // The host's own error is enough: no such file, permission denied.
         let kvm = Kvm::new().map_err(io::Error::from).context("/dev/kvm cannot be opened")?;
+        for cap in [KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_INJECT_EXT_DABT] {
+            if kvm.check_extension_raw(cap.into()) <= 0 {
+                bail!("the host's KVM is too old: it lacks capability {cap}, which Linux 5.5 brought");
+            }
+        }
         let bits = ipa_bits(&kvm)?;
         let vm = kvm
             .create_vm_with_ipa_size(bits)
             .map_err(io::Error::from)
             .context("KVM makes no virtual machine")?;
-        for (cap, what) in [
-            (KVM_CAP_ARM_NISV_TO_USER, "accesses without syndrome"),
-            (KVM_CAP_ARM_INJECT_EXT_DABT, "external aborts"),
-        ] {
-            if vm.check_extension_raw(cap.into()) <= 0 {
-                bail!("the host's KVM is too old: it leaves no {what} to this program (Linux 5.5 does)");
-            }
-        }
         let nisv = kvm_enable_cap { cap: KVM_CAP_ARM_NISV_TO_USER, ..Default::default() };
         vm.enable_cap(&nisv).map_err(io::Error::from).context("KVM reports no accesses without syndrome")?;
         give_ram(&vm, ground.ram)?;
         let vcpus = (0..ground.cpus)
-            .map(|index| {
-                make_vcpu(&vm, index, bits).with_context(|| format!("KVM makes no vCPU {index}"))
-            })
+            .map(|index| make_vcpu(&vm, index, bits).with_context(|| format!("KVM makes no vCPU {index}")))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let pa_bits = pa_bits(&vcpus[0])?;
         let gic = Arc::new(KernelGic::new(vm, ground.cpus)?);
@@ -77,10 +72,8 @@ impl KvmFoundation {
 
 /// Bits of guest physical addresses: what the map needs, and no more than the SMMU has.
 fn ipa_bits(kvm: &Kvm) -> anyhow::Result<u32> {
-    const DEFAULT: u32 = 40;
     const NEEDED: u32 = (map::PCI_MMIO64.end() - 1).ilog2() + 1;
-    // Zero: KVM cannot tell, and has the default.
-    let limit = u32::try_from(kvm.get_host_ipa_limit()).ok().filter(|&bits| bits > 0).unwrap_or(DEFAULT);
+    let limit = u32::try_from(kvm.get_host_ipa_limit()).unwrap_or(0);
     if limit < NEEDED {
         bail!("the host's KVM gives guests {limit} address bits, and this machine needs {NEEDED}");
     }
