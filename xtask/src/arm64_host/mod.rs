@@ -23,8 +23,8 @@ use crate::project::{Project, write_whole};
 
 /// Where the outer guest has what the tests use.
 const FOLDER: &str = "/tests";
-/// Longer than this, and the outer guest hangs. Idle, two processors need a third of it.
-const SECONDS: u32 = 900;
+/// Longer than this, and the outer guest hangs. Two processors that have nothing else to do need a small part of it.
+const SECONDS: u32 = 1800;
 
 /// What of a test program runs there, with which engine.
 struct Suite {

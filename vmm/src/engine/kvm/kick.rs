@@ -42,8 +42,11 @@ pub(super) struct Kicks {
 extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 impl Kicks {
-    pub(super) fn new(cpus: usize) -> Self {
-        Self { stopping: AtomicBool::new(false), running: Mutex::new((0..cpus).map(|_| None).collect()) }
+    /// For these many vCPUs. The signal has a handler from now on: without one it would end the process.
+    pub(super) fn new(cpus: usize) -> io::Result<Self> {
+        register_signal_handler(KICK as libc::c_int, nothing).map_err(io::Error::from)?;
+        let running = Mutex::new((0..cpus).map(|_| None).collect());
+        Ok(Self { stopping: AtomicBool::new(false), running })
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Option<Running>>> {
@@ -51,16 +54,14 @@ impl Kicks {
     }
 
     /// Says that the calling thread runs vCPU `index`, until the result is dropped. The vCPU must live longer than that.
-    pub(super) fn enter(&self, index: usize, fd: &mut VcpuFd) -> io::Result<Entered<'_>> {
-        // Without a handler the signal would end the process.
-        register_signal_handler(KICK as libc::c_int, nothing).map_err(io::Error::from)?;
+    pub(super) fn enter(&self, index: usize, fd: &mut VcpuFd) -> Entered<'_> {
         let immediate_exit = (&raw mut fd.get_kvm_run().immediate_exit).cast::<AtomicU8>().cast_const();
         let running = Running { thread: pthread_self(), immediate_exit };
         let mut all = self.running();
         // `stop` sets the flag before it takes the lock: it is seen here, or this vCPU is seen there.
         running.set_immediate_exit(self.is_stopping());
         all[index] = Some(running);
-        Ok(Entered { kicks: self, index })
+        Entered { kicks: self, index }
     }
 
     /// Whether vCPUs are to come back.

@@ -36,6 +36,7 @@ const MOST_BITS: u32 = 48;
 pub(super) struct KvmFoundation {
     gic: Arc<KernelGic>,
     vcpus: Vec<VcpuFd>,
+    kicks: Kicks,
     ram: Arc<Ram>,
     pa_bits: u32,
 }
@@ -66,7 +67,8 @@ impl KvmFoundation {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let pa_bits = pa_bits(&vcpus[0])?;
         let gic = Arc::new(KernelGic::new(vm, ground.cpus)?);
-        Ok(Self { gic, vcpus, ram: Arc::clone(ground.ram), pa_bits })
+        let kicks = Kicks::new(ground.cpus).context("no signal for vCPUs")?;
+        Ok(Self { gic, vcpus, kicks, ram: Arc::clone(ground.ram), pa_bits })
     }
 }
 
@@ -181,8 +183,7 @@ impl Foundation for KvmFoundation {
     }
 
     fn complete(self: Box<Self>, bus: Arc<Bus>) -> Box<dyn Engine> {
-        let Self { gic, vcpus, ram, pa_bits: _ } = *self;
-        let kicks = Kicks::new(vcpus.len());
+        let Self { gic, vcpus, kicks, ram, pa_bits: _ } = *self;
         let vcpus = Mutex::new(vcpus.into_iter().map(Some).collect());
         Box::new(KvmEngine { vcpus, shared: Arc::new(Shared { bus, ram, kicks }), _gic: gic })
     }

@@ -157,7 +157,7 @@ impl Vcpu for KvmVcpu {
 
     fn run(&mut self) -> anyhow::Result<Exit> {
         let shared = Arc::clone(&self.shared);
-        let _entered = shared.kicks.enter(self.index, &mut self.file.0)?;
+        let _entered = shared.kicks.enter(self.index, &mut self.file.0);
         loop {
             // A read that was answered is completed by the next entry, also by one that comes back at once: so a stopped
             // vCPU is always between two instructions.
