@@ -24,6 +24,9 @@ pub(crate) struct TestOptions {
     /// hosts an emulated one serves (qemu-system-aarch64)
     #[arg(long, conflicts_with = "only")]
     kvm: bool,
+    /// On an emulated arm64 host, also the tests that take it minutes each
+    #[arg(long)]
+    slow: bool,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     differential_seconds: u64,
@@ -64,7 +67,7 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
     let mut results = Vec::new();
     let mut steps = steps(project, options, &environment);
     if on_arm64.is_ok() {
-        steps.extend(arm64_steps(project, &environment));
+        steps.extend(arm64_steps(project, options.slow, &environment));
     }
     for step in steps {
         if only.is_some_and(|word| !step.name.contains(word)) {
@@ -116,7 +119,7 @@ fn steps<'a>(
 }
 
 /// The tests on an arm64 host: this one, or an emulated one.
-fn arm64_steps<'a>(project: &'a Project, environment: &'a [(&str, PathBuf)]) -> Vec<Step<'a>> {
+fn arm64_steps<'a>(project: &'a Project, slow: bool, environment: &'a [(&str, PathBuf)]) -> Vec<Step<'a>> {
     if cfg!(target_arch = "aarch64") {
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--release", "-p", "e2e"]).current_dir(project.root());
@@ -131,7 +134,7 @@ fn arm64_steps<'a>(project: &'a Project, environment: &'a [(&str, PathBuf)]) -> 
         },
         Step {
             name: "end-to-end tests with KVM on an emulated arm64 host",
-            run: Box::new(|| arm64_host::test(project)),
+            run: Box::new(move || arm64_host::test(project, slow)),
         },
     ]
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,36 +33,54 @@ struct Suite {
     engine: &'static str,
     /// Only tests whose names contain one of these; all if there is none.
     only: &'static [&'static str],
-    /// But not these.
+    /// But not these: they boot dozens of guests, move a gigabyte, repeat what others do, or need programs that the
+    /// outer guest does not have.
     skip: &'static [&'static str],
+    /// And not these, unless the slow ones are wanted.
+    slow: &'static [&'static str],
 }
 
-/// An emulated processor is some thirty times slower than a real one, and each exit to the inner guest's hypervisor costs
-/// it hundreds of microseconds. Left out is what boots dozens of guests or moves a gigabyte, and what needs programs
-/// that the outer guest does not have.
+/// An emulated processor is some ten times slower than a real one, and each exit from the inner guest costs it half a
+/// millisecond. What brings in thousands of pages through the SMMU, at ten exits each, is slow.
 const SUITES: &[Suite] = &[
-    Suite { program: "engine", engine: "kvm", only: &[], skip: &[] },
-    Suite { program: "engine", engine: "soft", only: &[], skip: &[] },
+    Suite { program: "engine", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "engine", engine: "soft", only: &[], skip: &[], slow: &[] },
     Suite {
         program: "boot",
         engine: "kvm",
         only: &[],
-        skip: &["fifty_boots_in_a_row", "stock_kernel_of_the_distribution", "long_paste"],
+        skip: &["fifty_boots_in_a_row", "stock_kernel_of_the_distribution"],
+        slow: &["long_paste"],
     },
-    Suite { program: "firmware", engine: "kvm", only: &[], skip: &[] },
-    // The cases one by one, and all in one guest with the accelerator's own translation cache.
-    Suite { program: "accelerator", engine: "kvm", only: &[], skip: &["all_cases_pass_twice"] },
+    Suite { program: "firmware", engine: "kvm", only: &[], skip: &[], slow: &[] },
     Suite {
         program: "compress",
         engine: "kvm",
         only: &[],
         skip: &["every_format_and_size", "one_gibibyte", "full_disk", "interrupt_leaves"],
+        slow: &[],
+    },
+    Suite {
+        program: "accelerator",
+        engine: "kvm",
+        only: &[],
+        skip: &["all_cases_pass_twice", "accelerator_with_a_translation_cache"],
+        slow: &[
+            "discarded_memory",
+            "fork_while_commands_run",
+            "huge_pages",
+            "mprotect_while_commands_run",
+            "moved_memory",
+            "swapped_memory",
+            "thirty_two_processes",
+        ],
     },
     Suite {
         program: "boot",
         engine: "soft",
         only: &["accelerator_probes_with_sva", "guest_reset_ends"],
         skip: &[],
+        slow: &[],
     },
 ];
 
@@ -117,11 +136,11 @@ pub(crate) fn test_cpu(project: &Project) -> Result<()> {
 
 /// Runs the end-to-end tests on an emulated arm64 host with KVM. The guest, Debian's kernel and the bare-metal programs
 /// have been built.
-pub(crate) fn test(project: &Project) -> Result<()> {
+pub(crate) fn test(project: &Project, slow_too: bool) -> Result<()> {
     let programs = compile(project)?;
     let folder = project.arm64_host();
     let initrd = folder.join("initramfs.cpio");
-    write_whole(&initrd, &initramfs(project, &programs)?)?;
+    write_whole(&initrd, &initramfs(project, &programs, &script(slow_too))?)?;
     let log = folder.join("console.log");
 
     let mut qemu = Command::new("timeout");
@@ -131,8 +150,9 @@ pub(crate) fn test(project: &Project) -> Result<()> {
     qemu.arg("-kernel").arg(project.guest().join("stock/vmlinuz")).arg("-initrd").arg(&initrd);
     qemu.args(["-append", &format!("console=ttyAMA0 quiet panic=-1 warp.run=\"sh {FOLDER}/run\"")]);
     let mut verdict = None;
+    let start = Instant::now();
     process::logged(&mut qemu, &log, |line| {
-        println!("  {line}");
+        println!("{:5} s  {line}", start.elapsed().as_secs());
         if let Some(status) = line.strip_prefix("warp: exit status ") {
             verdict = Some(status.to_owned());
         }
@@ -145,7 +165,7 @@ pub(crate) fn test(project: &Project) -> Result<()> {
 }
 
 /// The outer guest's root file system: that of the inner one, and behind it an archive with the tests.
-fn initramfs(project: &Project, programs: &Programs) -> Result<Vec<u8>> {
+fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec<u8>> {
     let mut files = Files { archive: cpio::Archive::new(Vec::new()), folders: BTreeSet::new() };
     files.add_file(&format!("{FOLDER}/warpvmm"), &programs.emulator)?;
     for (name, path) in &programs.tests {
@@ -170,7 +190,7 @@ fn initramfs(project: &Project, programs: &Programs) -> Result<Vec<u8>> {
     let list = project.root().join("docs/smmuv3-conformance.md");
     files.add_file(&list.display().to_string(), &list)?;
     files.add_folder(&project.root().join("tests"))?;
-    files.add(&format!("{FOLDER}/run"), script().as_bytes())?;
+    files.add(&format!("{FOLDER}/run"), script.as_bytes())?;
 
     let inner = project.guest().join("initramfs.cpio");
     let mut bytes = fs::read(&inner).with_context(|| format!("cannot read {}", inner.display()))?;
@@ -179,20 +199,20 @@ fn initramfs(project: &Project, programs: &Programs) -> Result<Vec<u8>> {
 }
 
 /// What the outer guest runs: every suite, whatever became of those before.
-fn script() -> String {
+fn script(slow_too: bool) -> String {
     let mut text = format!(
         "cd {FOLDER}\n\
          export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
          export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4\n\
          failed=0\n"
     );
-    for Suite { program, engine, only, skip } in SUITES {
+    for Suite { program, engine, only, skip, slow } in SUITES {
         let mut words = only.join(" ");
-        for name in *skip {
+        for name in skip.iter().chain(slow.iter().filter(|_| !slow_too)) {
             words.push_str(&format!(" --skip {name}"));
         }
         text.push_str(&format!(
-            "echo; echo \"==== {program}, engine {engine}, after $(cut -d' ' -f1 /proc/uptime) s\"\n\
+            "echo; echo '==== {program}, engine {engine}'\n\
              WARPVMM_ENGINE={engine} ./{program} --test-threads 2 {words} || failed=1\n"
         ));
     }
@@ -242,6 +262,11 @@ mod tests {
 "#;
 
         assert_eq!(test_programs(messages), [("boot".to_owned(), PathBuf::from("/t/boot-12"))]);
+    }
+
+    #[test]
+    fn slow_tests_run_only_when_they_are_wanted() {
+        assert!(script(false).contains("--skip huge_pages") && !script(true).contains("huge_pages"));
     }
 
     #[test]
