@@ -21,7 +21,12 @@ use crate::exit::Failed;
 use crate::sandbox::calls::EngineCalls;
 
 /// What the engines ask of the host while a machine runs: every engine that can be chosen, because threads enter the
+/// sandbox before one is. The built-in engine asks for nothing.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+pub const SYSTEM_CALLS: EngineCalls = kvm::SYSTEM_CALLS;
+/// What the engines ask of the host while a machine runs: every engine that can be chosen, because threads enter the
 /// sandbox before one is.
+#[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
 pub const SYSTEM_CALLS: EngineCalls = soft::SYSTEM_CALLS;
 
 /// Why all vCPUs have stopped.

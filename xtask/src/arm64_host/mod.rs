@@ -33,8 +33,8 @@ struct Suite {
     engine: &'static str,
     /// Only tests whose names contain one of these; all if there is none.
     only: &'static [&'static str],
-    /// But not these: they boot dozens of guests, move a gigabyte, repeat what others do, or need programs that the
-    /// outer guest does not have.
+    /// But not these: they boot dozens of guests, move a gigabyte, repeat what others do, or need programs or kernels
+    /// that the outer guest does not have.
     skip: &'static [&'static str],
     /// And not these, unless the slow ones are wanted.
     slow: &'static [&'static str],
@@ -57,7 +57,21 @@ const SUITES: &[Suite] = &[
         program: "compress",
         engine: "kvm",
         only: &[],
-        skip: &["every_format_and_size", "one_gibibyte", "full_disk", "interrupt_leaves"],
+        skip: &[
+            "every_format_and_size",
+            "one_gibibyte",
+            "full_disk",
+            "interrupt_leaves",
+            "page_requests_of_the_accelerator",
+            "pages_of_16_and_64_kib",
+        ],
+        slow: &[],
+    },
+    Suite {
+        program: "smmu",
+        engine: "kvm",
+        only: &[],
+        skip: &["64_kib_pages", "is_requested_exactly_once", "patched_kernel"],
         slow: &[],
     },
     Suite {

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VcpuFd;
-use nix::libc;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 use vmm_sys_util::signal::register_signal_handler;
 
-const KICK: Signal = Signal::SIGUSR1;
+/// The signal.
+pub(super) const KICK: Signal = Signal::SIGUSR1;
 
 /// A vCPU whose thread runs it.
 struct Running {

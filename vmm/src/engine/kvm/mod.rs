@@ -28,6 +28,33 @@ use crate::engine::kvm::gic::KernelGic;
 use crate::engine::kvm::kick::Kicks;
 use crate::engine::kvm::vcpu::{KvmVcpu, Shared};
 use crate::engine::{Engine, Foundation, Ground, Vcpu};
+use crate::sandbox::calls::{Arg, Call, EngineCalls};
+
+/// Requests to KVM, as `_IO` and `_IOW` of `linux/kvm.h` make them.
+mod request {
+    pub(super) const RUN: u32 = 0xae80;
+    pub(super) const SET_VCPU_EVENTS: u32 = 0x4040_aea0;
+    pub(super) const GET_ONE_REG: u32 = 0x4010_aeab;
+    pub(super) const SET_ONE_REG: u32 = 0x4010_aeac;
+    pub(super) const IRQ_LINE: u32 = 0x4008_ae61;
+    pub(super) const SIGNAL_MSI: u32 = 0x4020_aea5;
+}
+
+/// What this engine asks of the host: vCPUs run and have their registers; every thread may raise an interrupt; and whoever
+/// stops the machine signals the vCPUs' threads.
+pub(super) const SYSTEM_CALLS: EngineCalls = EngineCalls {
+    vcpu: &[
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::RUN)]),
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::GET_ONE_REG)]),
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::SET_ONE_REG)]),
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::SET_VCPU_EVENTS)]),
+    ],
+    every: &[
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::IRQ_LINE)]),
+        Call::only(libc::SYS_ioctl, &[Arg::is(1, request::SIGNAL_MSI)]),
+        Call::only(libc::SYS_tgkill, &[Arg::is(2, kick::KICK as u32)]),
+    ],
+};
 
 /// Bits of the SMMU's addresses, which the vCPUs' need not exceed.
 const MOST_BITS: u32 = 48;
