@@ -2,8 +2,8 @@
 //!
 //! One table ([`insn`], from `spec/*.isa`) says what instructions there are; [`exec`] says what each does, [`interp`]
 //! runs pre-decoded blocks of them, [`mem`] translates and accesses memory, [`sys`] is the system side: registers,
-//! timers, PSCI and what vCPUs ask of one another. Deliberately absent: EL2 and EL3, AArch32, big-endian data.
-//! Threads belong to the caller: one per [`Cpu`], which calls [`Cpu::run`].
+//! timers, PSCI and what vCPUs ask of one another. [`transfer`] serves CPUs that are not ours. Deliberately absent: EL2
+//! and EL3, AArch32, big-endian data. Threads belong to the caller: one per [`Cpu`], which calls [`Cpu::run`].
 
 pub mod exception;
 pub mod exec;
@@ -15,11 +15,13 @@ pub mod state;
 pub mod sys;
 #[cfg(test)]
 pub(crate) mod testbed;
+pub mod transfer;
 
 use std::sync::Arc;
 
 pub use exception::Exception;
 pub use insn::Features;
+pub use mem::{PA_BITS, fetch_as};
 pub use state::State;
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};

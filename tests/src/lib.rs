@@ -18,9 +18,28 @@ pub const GUEST: &str = "WARPVMM_GUEST";
 pub const FIRMWARE: &str = "WARPVMM_FIRMWARE";
 /// Environment variable with the path of the distribution's own kernel, or `none`.
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
+/// Environment variable with the name of the engine that runs the guests, as `--engine` has it; `soft` if it is not set.
+pub const ENGINE: &str = "WARPVMM_ENGINE";
+/// Environment variable with words for the guest kernel's command line, before those of a test: where each character on
+/// the console is dear, `loglevel=5`.
+pub const APPEND: &str = "WARPVMM_APPEND";
+/// Environment variable with a factor for all time limits, for hosts that are slow by nature: emulated ones.
+pub const PATIENCE: &str = "WARPVMM_PATIENCE";
 
-/// Wall time that no single run may need, however loaded the machine is.
+/// Wall time that no single run may need, however loaded the machine is; to be multiplied by [`patience`].
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
+
+/// The factor for all time limits.
+#[must_use]
+pub fn patience() -> u32 {
+    std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
+/// A time limit in seconds, as the program takes it.
+#[must_use]
+pub fn seconds(usual: u32) -> String {
+    usual.saturating_mul(patience()).to_string()
+}
 
 fn from_env(variable: &str, default: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(
@@ -76,6 +95,12 @@ pub fn firmware(program: &str) -> PathBuf {
 pub fn stock_kernel() -> Option<PathBuf> {
     let none = std::env::var_os(STOCK_KERNEL).is_some_and(|value| value == "none");
     (!none).then(|| from_env(STOCK_KERNEL, "guest/stock/vmlinuz"))
+}
+
+/// The engine that runs the guests.
+#[must_use]
+pub fn engine() -> String {
+    std::env::var(ENGINE).unwrap_or_else(|_| "soft".to_owned())
 }
 
 /// What no kernel says that is well: of the SMMU's driver, of page faults, of itself.
@@ -194,12 +219,16 @@ pub struct Run {
 }
 
 impl Run {
-    /// The program with these arguments.
+    /// The program with these arguments, of which the first is the subcommand.
     #[must_use]
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
-        command.args(args).env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
-        Self { command, console: None, report: None, wall_limit: WALL_LIMIT }
+        command.args(args);
+        if args.first().is_some_and(|word| word.as_ref() == "run" || word.as_ref() == "compress") {
+            command.args(["--engine", &engine()]);
+        }
+        command.env(GUEST, from_env(GUEST, "guest")).stdin(Stdio::null());
+        Self { command, console: None, report: None, wall_limit: WALL_LIMIT * patience() }
     }
 
     /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
@@ -207,8 +236,10 @@ impl Run {
     pub fn guest(append: &str) -> Self {
         let mut run = Self::new(&["run"]);
         run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio"));
-        run.command.arg("--append").arg(format!("console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1 {append}"));
-        run.command.args(["--timeout", "240"]);
+        let more = std::env::var(APPEND).unwrap_or_default();
+        let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
+        run.command.arg("--append").arg(format!("{usual} {more} {append}"));
+        run.command.args(["--timeout", &seconds(240)]);
         run
     }
 
@@ -216,6 +247,12 @@ impl Run {
     #[must_use]
     pub fn job(words: &str) -> Self {
         Self::guest(&format!("warp.run=\"{words}\""))
+    }
+
+    /// The same for tests that look for what the kernel says while it boots.
+    #[must_use]
+    pub fn verbose_job(words: &str) -> Self {
+        Self::guest(&format!("loglevel=8 warp.run=\"{words}\""))
     }
 
     /// With another kernel: a flavour that `cargo xtask guest --flavour` builds.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::{Finished, Run, test_data, wait};
+use e2e::{Finished, Run, seconds, test_data, wait};
 
 struct Folder(tempfile::TempDir);
 
@@ -37,7 +37,7 @@ impl Folder {
 }
 
 fn compress(input: &Path, output: &Path, args: &[&str]) -> Run {
-    Run::new(&["compress", "--timeout", "280"])
+    Run::new(&["compress", "--timeout", &seconds(280)])
         .args(&[input.as_os_str(), "-o".as_ref(), output.as_os_str()])
         .args(args)
 }

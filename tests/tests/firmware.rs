@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use e2e::{Run, firmware};
+use e2e::{Run, firmware, seconds};
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware/tests")
@@ -22,11 +22,12 @@ fn checks(program: &str) -> Vec<String> {
 fn all_checks_pass(program: &str) {
     let checks = checks(program);
     assert!(!checks.is_empty(), "{program} has checks");
-    let mut run = Run::new(&["run", "--accel", "none", "--device", "dma-test,dma-test", "--timeout", "240"])
-        .args(&["--kernel".as_ref(), firmware(program).as_os_str()])
-        .finish()
-        .expect_status(0)
-        .expect_console_without("not ok");
+    let mut run =
+        Run::new(&["run", "--accel", "none", "--device", "dma-test,dma-test", "--timeout", &seconds(240)])
+            .args(&["--kernel".as_ref(), firmware(program).as_os_str()])
+            .finish()
+            .expect_status(0)
+            .expect_console_without("not ok");
     for (number, name) in (1..).zip(&checks) {
         run = run.expect_console(&format!("ok {number} {name}\n"));
     }

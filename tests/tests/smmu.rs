@@ -39,7 +39,7 @@ fn case(name: &str) -> Finished {
 #[test]
 fn driver_finds_the_features_of_the_id_registers() {
     let features = FEATURES.iter().fold(0u32, |sum, (bit, _)| sum | 1 << bit);
-    Run::job("/bin/true")
+    Run::verbose_job("/bin/true")
         .finish()
         .expect_status(0)
         .expect_console(&format!(
@@ -52,7 +52,7 @@ fn driver_finds_the_features_of_the_id_registers() {
 /// A page larger than 4 KiB changes nothing about the SMMU.
 #[test]
 fn driver_finds_the_same_with_64_kib_pages() {
-    Run::job("grep KernelPageSize /proc/self/smaps")
+    Run::verbose_job("grep KernelPageSize /proc/self/smaps")
         .flavour("64k")
         .finish()
         .expect_status(0)

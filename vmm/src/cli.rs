@@ -73,6 +73,8 @@ pub enum EngineChoice {
     Auto,
     /// The built-in CPU engine
     Soft,
+    /// The host's KVM; arm64 hosts only
+    Kvm,
 }
 
 /// Whether the process gives up what it no longer needs.

@@ -145,6 +145,7 @@ impl Machine {
             .context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             cpus: setup.machine.cpus,
+            engine: setup.machine.engine,
             ram_bytes: setup.machine.memory,
             accels: setup.accels,
             devices: setup.devices,
@@ -157,8 +158,14 @@ impl Machine {
         load::load(board.ram(), &placement, &image, initrd.as_deref(), &fdt);
 
         let mut vcpus: Vec<_> = (0..setup.machine.cpus as usize).map(|i| board.engine().vcpu(i)).collect();
-        vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR);
+        vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR).context("cannot set the vCPU's state")?;
         Ok(Self { board, vcpus, console, switch, sandbox })
+    }
+
+    /// Which engine was taken and why, if the user left the choice to us.
+    #[must_use]
+    pub fn engine_note(&self) -> Option<&str> {
+        self.board.engine_note()
     }
 
     /// The way from standard input to the guest's UART.
@@ -187,7 +194,10 @@ impl Machine {
                 // A panic in here is our bug; it must end the machine instead of leaving it without a CPU.
                 let run = std::panic::AssertUnwindSafe(|| vcpu.run());
                 match std::panic::catch_unwind(run) {
-                    Ok(exit) => switch.stop(Reason::Guest(exit)),
+                    Ok(Ok(exit)) => switch.stop(Reason::Guest(exit)),
+                    Ok(Err(error)) => {
+                        switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}")))
+                    }
                     Err(_) => {
                         switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it")))
                     }

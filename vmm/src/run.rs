@@ -44,6 +44,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         result_folders: Vec::new(),
     };
     let machine = Machine::build(setup)?;
+    if let Some(note) = machine.engine_note() {
+        eprintln!("warpvmm: {note}");
+    }
     let is_terminal = io::stdin().is_terminal();
     let raw =
         if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };

@@ -1,9 +1,9 @@
 //! Packages taken from the distribution's archive as files, without installing them or touching the system's apt.
 //!
 //! apt-get works on a source list, state and cache of the project's own, below `target/cache/apt`. The archive's address
-//! comes from the system's configuration (`apt-get indextargets`). The private state pretends to be an arm64 system:
-//! that is the only architecture whose packages are wanted, and no foreign one has to be set up. Signatures are
-//! checked as always.
+//! comes from the system's configuration (`apt-get indextargets`). The private state pretends to be an arm64 system, so
+//! that no foreign architecture has to be set up; the few packages of another one that are wanted have it in their
+//! name, as in `rustc-web:amd64`. Signatures are checked as always.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub(crate) struct Archive {
     downloads: PathBuf,
     suites: Vec<Suite>,
     backports: Option<Suite>,
+    /// An architecture beside arm64 whose lists are wanted as well.
+    second: Option<String>,
     sandbox_off: bool,
 }
 
@@ -69,8 +71,30 @@ impl Archive {
             downloads: project.cache().join("packages"),
             backports: (!suites.contains(&backports)).then_some(backports),
             suites,
+            second: None,
             sandbox_off: is_root()?,
         })
+    }
+
+    /// From now on, packages of this architecture are there too.
+    pub(crate) fn also(&mut self, architecture: &str) {
+        self.second = Some(architecture.to_owned());
+    }
+
+    /// The version of a package that would be fetched.
+    pub(crate) fn version(&mut self, name: &str) -> Result<String> {
+        self.look_for(name, |archive| {
+            let policy = process::output(archive.apt("apt-cache").args(["policy", name]))?;
+            let candidate = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+            Ok(candidate.filter(|version| *version != "(none)").map(str::to_owned))
+        })
+    }
+
+    /// The names of the packages that a package depends on. It has been looked for before.
+    pub(crate) fn dependencies(&self, name: &str) -> Result<Vec<String>> {
+        let text = process::output(self.apt("apt-cache").args(["depends", "--important", name]))?;
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// A package as a file; from the cache if it was fetched before.
@@ -179,6 +203,9 @@ impl Archive {
         }
         let mut text = system_settings(&system);
         text.push_str("#clear APT::Architectures;\nAPT::Architectures:: \"arm64\";\n");
+        if let Some(second) = &self.second {
+            text.push_str(&format!("APT::Architectures:: \"{second}\";\n"));
+        }
         for (key, value) in settings {
             text.push_str(&format!("{key} \"{value}\";\n"));
         }
@@ -198,13 +225,15 @@ fn system_settings(dump: &str) -> String {
 
 /// The package file of this exact name in a folder.
 fn cached(folder: &Path, name: &str) -> Option<PathBuf> {
+    let (name, architecture) = name.split_once(':').unwrap_or((name, "arm64"));
     let prefix = format!("{name}_");
+    let endings = [format!("_{architecture}.deb"), "_all.deb".to_owned()];
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            file.starts_with(&prefix) && file.ends_with(".deb")
+            file.starts_with(&prefix) && endings.iter().any(|ending| file.ends_with(ending))
         })
         .collect();
     files.sort();
@@ -298,6 +327,25 @@ http://elsewhere.example/apt/|stable|Elsewhere|main|Packages
         let dump = "Acquire::http::Proxy \"http://p.example\";\nAPT::Update::Post-Invoke:: \"rm -f x\";\nAPT::Architectures:: \"amd64\";\n";
 
         assert_eq!(system_settings(dump), "Acquire::http::Proxy \"http://p.example\";\n");
+    }
+
+    #[test]
+    fn cached_package_is_of_the_wanted_architecture() {
+        let folder = std::env::temp_dir().join(format!("xtask-cached-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for name in ["a_1_arm64.deb", "a_1_amd64.deb", "b_1_all.deb", "a-b_1_amd64.deb"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let found =
+            |name| cached(&folder, name).map(|p| p.file_name().unwrap().to_string_lossy().into_owned());
+
+        let results = [found("a"), found("a:amd64"), found("b:amd64"), found("a-b")];
+        fs::remove_dir_all(&folder).unwrap();
+
+        assert_eq!(
+            results,
+            [Some("a_1_arm64.deb".into()), Some("a_1_amd64.deb".into()), Some("b_1_all.deb".into()), None]
+        );
     }
 
     #[test]

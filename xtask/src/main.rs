@@ -5,6 +5,7 @@
 //! seconds, also while they don't.
 
 mod archive;
+mod arm64_host;
 mod bench;
 mod check;
 mod cpio;

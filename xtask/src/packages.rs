@@ -56,6 +56,13 @@ pub(crate) const FIRMWARE: &[Package] = &[
 /// For the tests: the differential harness compares with this emulator of user programs.
 pub(crate) const TESTS: &[Package] = &[program("qemu-user", "qemu-aarch64")];
 
+/// For the tests on an emulated arm64 host: the emulator of systems, and what links programs for it.
+pub(crate) const ARM64_HOST: &[Package] = &[
+    program("qemu-system-arm", "qemu-system-aarch64"),
+    program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    file("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
+];
+
 /// For the benchmarks that boot the same guest elsewhere.
 pub(crate) const BENCH: &[Package] = &[program("qemu-system-arm", "qemu-system-aarch64")];
 

@@ -48,6 +48,11 @@ impl Project {
         self.root.join("target/run")
     }
 
+    /// What the tests on an emulated arm64 host leave.
+    pub(crate) fn arm64_host(&self) -> PathBuf {
+        self.root.join("target/arm64-host")
+    }
+
     /// What `cargo xtask bench` leaves.
     pub(crate) fn bench(&self) -> PathBuf {
         self.root.join("target/bench")

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::arm64_host;
 use crate::check;
 use crate::firmware;
 use crate::guest::{self, GuestOptions};
@@ -16,9 +17,16 @@ use crate::project::Project;
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
-    /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential
+    /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential, arm64
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// Only the tests on an arm64 host: the CPU engine as an arm64 program, and the end-to-end tests with KVM. On other
+    /// hosts an emulated one serves (qemu-system-aarch64)
+    #[arg(long, conflicts_with = "only")]
+    kvm: bool,
+    /// On an emulated arm64 host, also the tests that take it minutes each
+    #[arg(long)]
+    slow: bool,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     differential_seconds: u64,
@@ -29,10 +37,21 @@ struct Step<'a> {
     run: Box<dyn FnOnce() -> Result<()> + 'a>,
 }
 
+/// What the names of the steps on an arm64 host have in common.
+const ARM64_HOST: &str = "arm64 host";
+
 pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
+    let only = if options.kvm { Some(ARM64_HOST) } else { options.only.as_deref() };
     packages::require(&[packages::GUEST, packages::TESTS], !setup.no_install)?;
+    let on_arm64 = arm64_host::prepare(!setup.no_install);
+    if let Err(why) = &on_arm64 {
+        if options.kvm {
+            bail!("no tests on an arm64 host: {why:#}");
+        }
+        eprintln!("no tests on an arm64 host: {why:#}");
+    }
     guest::build(project, setup)?;
-    for flavour in guest::Flavour::OTHERS {
+    for flavour in guest::Flavour::OTHERS.into_iter().filter(|_| !options.kvm) {
         guest::flavour(project, setup, flavour)?;
     }
     guest::stock_kernel(project, setup).context("the tests also boot Debian's own kernel")?;
@@ -46,8 +65,12 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
     ];
 
     let mut results = Vec::new();
-    for step in steps(project, options, &environment) {
-        if options.only.as_ref().is_some_and(|word| !step.name.contains(word.as_str())) {
+    let mut steps = steps(project, options, &environment);
+    if on_arm64.is_ok() {
+        steps.extend(arm64_steps(project, options.slow, &environment));
+    }
+    for step in steps {
+        if only.is_some_and(|word| !step.name.contains(word)) {
             continue;
         }
         eprintln!("\n==== {} ====", step.name);
@@ -92,6 +115,27 @@ fn steps<'a>(
             "differential tests against qemu-aarch64",
             &["run", "--release", "-p", "cpu-diff", "--", "--seconds", &seconds],
         ),
+    ]
+}
+
+/// The tests on an arm64 host: this one, or an emulated one.
+fn arm64_steps<'a>(project: &'a Project, slow: bool, environment: &'a [(&str, PathBuf)]) -> Vec<Step<'a>> {
+    if cfg!(target_arch = "aarch64") {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--release", "-p", "e2e"]).current_dir(project.root());
+        command.envs(environment.iter().cloned()).env("WARPVMM_ENGINE", "kvm");
+        let run = move || process::visible(&mut command);
+        return vec![Step { name: "end-to-end tests with KVM, arm64 host", run: Box::new(run) }];
+    }
+    vec![
+        Step {
+            name: "CPU engine on an emulated arm64 host",
+            run: Box::new(|| arm64_host::test_cpu(project)),
+        },
+        Step {
+            name: "end-to-end tests with KVM on an emulated arm64 host",
+            run: Box::new(move || arm64_host::test(project, slow)),
+        },
     ]
 }
 

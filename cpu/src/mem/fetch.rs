@@ -1,12 +1,25 @@
 //! Translation for instructions: a small table of its own, asked once for each block lookup.
 
-use hw::Pa;
+use std::sync::Arc;
+
+use hw::{Pa, Ram};
 use vmsa::{AccessKind, Half};
 
-use super::regime::Intent;
+use super::HostRam;
+use super::regime::{Intent, Regime};
 use super::tlb::{Invalidation, PAGE, PAGE_SHIFT, Regions};
 use crate::exception::FaultStatus;
+use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
+
+/// The instruction at `pc` in the memory of a vCPU with these registers, which need not be one of ours: translation
+/// tables are read anew, and nothing is remembered. `None` if nothing can be fetched there.
+#[must_use]
+pub fn fetch_as(sys: &SysRegs, el0: bool, pc: u64, ram: &Arc<Ram>) -> Option<u32> {
+    let intent = Intent { kind: AccessKind::Execute, el0, pan: false };
+    let page = Regime::new(sys).translate(pc, intent, &HostRam::new(Arc::clone(ram))).ok()?;
+    ram.load_u32(Pa(page.pa | pc & (PAGE - 1))).ok()
+}
 
 const ENTRIES: usize = 256;
 /// In place of a page for an entry that holds nothing: no page address has low bits.

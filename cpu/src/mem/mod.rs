@@ -18,8 +18,9 @@ mod tests;
 mod tlb;
 mod writers;
 
+pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
-pub(crate) use regime::PA_BITS;
+pub use regime::PA_BITS;
 pub(crate) use tlb::Invalidation;
 pub(crate) use writers::{Writers, bit_of as writer_bit};
 

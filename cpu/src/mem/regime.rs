@@ -12,7 +12,7 @@ use crate::exception::FaultStatus;
 use crate::sys::regs::SysRegs;
 
 /// Bits of a physical address: ID_AA64MMFR0_EL1.PARange = 5.
-pub(crate) const PA_BITS: u32 = 48;
+pub const PA_BITS: u32 = 48;
 
 /// SCTLR_EL1 bits that this module reads.
 mod sctlr {

@@ -37,6 +37,12 @@ pub const ITS: Window = Window::new(0x0808_0000, 0x2_0000);
 pub const GICR: Window = Window::new(0x080a_0000, 0xf6_0000);
 /// Bytes of one redistributor: RD frame and SGI frame.
 pub const GICR_STRIDE: u64 = 0x2_0000;
+/// The part of [`GICR`] that `cpus` CPUs use.
+#[must_use]
+pub const fn redistributors(cpus: usize) -> Window {
+    Window::new(GICR.base, GICR_STRIDE * cpus as u64)
+}
+
 /// PL011.
 pub const UART: Window = Window::new(0x0900_0000, 0x1000);
 /// PL031.

@@ -11,22 +11,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use cpu::{Cluster, ClusterConfig, VcpuSignals};
-use devices::gic::{Gic, GicConfig};
 use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, IrqLine, MsiSink, Pa, Ram};
-use iommu::{Smmu, SmmuConfig, Wires};
+use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, Pa, Ram};
+use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
-use crate::cli::{Accel, Device};
+use crate::cli::{Accel, Device, EngineChoice};
 use crate::console::Console;
-use crate::engine::Engine;
-use crate::engine::soft::SoftEngine;
+use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
@@ -41,6 +38,8 @@ const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
 pub struct BoardConfig {
     /// vCPUs.
     pub cpus: u32,
+    /// What runs them.
+    pub engine: EngineChoice,
     /// Bytes of RAM.
     pub ram_bytes: u64,
     /// Accelerators in PCI order.
@@ -57,12 +56,19 @@ pub struct BoardConfig {
     pub sandbox: Sandbox,
 }
 
+/// The SMMU's physical address size beside CPUs with these many bits. Linux shares no address space with an SMMU that
+/// has fewer than its CPUs.
+fn output_size(cpu_bits: u32) -> OutputSize {
+    if cpu_bits > OutputSize::BITS_48.bits() { OutputSize::BITS_52 } else { OutputSize::BITS_48 }
+}
+
 /// All devices, wired.
 pub struct Board {
     cpus: u32,
     ram: Arc<Ram>,
     ram_bytes: u64,
     engine: Box<dyn Engine>,
+    engine_note: Option<String>,
     smmu: Arc<Smmu>,
     uart: Arc<UartInput>,
     pci: PciDevices,
@@ -89,21 +95,12 @@ impl Board {
         let mut bus = Bus::default();
         let mut nodes = Vec::new();
 
-        // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
-        let signals = VcpuSignals::new(cpus);
-        let gic = Gic::new(GicConfig {
-            affinities: (0..cpus).map(devices::gic::virt_affinity).collect(),
-            spis: map::spi::COUNT,
-            cpu_irq: (0..cpus).map(|i| signals.irq_line(i)).collect(),
-            cpu_fiq: (0..cpus).map(|i| signals.fiq_line(i)).collect(),
-            ram: Arc::clone(&ram),
-            its_base: map::ITS.pa(),
-        });
-        let redistributors = map::Window { base: map::GICR.base, size: gic.redistributors_bytes() };
-        bus.attach(map::GICD, gic.distributor())?;
-        bus.attach(redistributors, gic.redistributors())?;
-        bus.attach(map::ITS, gic.its())?;
-        nodes.push(tree::gic(redistributors));
+        let dyn_clock: Arc<dyn Clock> = clock.clone();
+        let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
+        let ground = Ground { cpus, ram: &ram, clock: &dyn_clock, alarms: &dyn_alarms };
+        let (engine, engine_note) = engine::open(config.engine, &ground)?;
+        engine.attach(&mut bus)?;
+        nodes.push(tree::gic(map::redistributors(cpus)));
         nodes.push(tree::timer());
 
         nodes.push(tree::clock24mhz());
@@ -112,18 +109,16 @@ impl Board {
             console: Arc::clone(&config.console),
             input_room: input_room.try_clone().context("cannot make an event descriptor")?,
         };
-        let uart = Pl011::new(Arc::new(sink), gic.spi(map::spi::UART));
+        let uart = Pl011::new(Arc::new(sink), engine.spi(map::spi::UART));
         let to_uart = Arc::clone(&uart);
         config.console.on_room(Box::new(move || to_uart.output_room()));
         bus.attach(map::UART, uart.clone())?;
         nodes.push(tree::uart());
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let dyn_clock: Arc<dyn Clock> = clock.clone();
-        let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
         let rtc = Pl031::new(
             Arc::clone(&dyn_clock),
             Arc::clone(&dyn_alarms),
-            gic.spi(map::spi::RTC),
+            engine.spi(map::spi::RTC),
             since_epoch.as_secs(),
         );
         bus.attach(map::RTC, rtc)?;
@@ -133,17 +128,16 @@ impl Board {
         let faults = running.clone().map_or_else(Faults::default, |plan| {
             Faults::new(plan, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms))
         });
-        let msi: Arc<dyn MsiSink> = gic.clone();
         let smmu = Smmu::new(SmmuConfig {
-            features: iommu::Features::default(),
+            features: iommu::Features { output: output_size(engine.pa_bits()), ..Default::default() },
             ram: Arc::clone(&ram),
-            msi,
+            msi: engine.msi(),
             device_id: SMMU_DEVICE_ID,
             wires: Wires {
-                eventq: gic.spi(map::spi::SMMU_EVENTQ),
-                priq: gic.spi(map::spi::SMMU_PRIQ),
-                cmdq_sync: gic.spi(map::spi::SMMU_CMDQ_SYNC),
-                gerror: gic.spi(map::spi::SMMU_GERROR),
+                eventq: engine.spi(map::spi::SMMU_EVENTQ),
+                priq: engine.spi(map::spi::SMMU_PRIQ),
+                cmdq_sync: engine.spi(map::spi::SMMU_CMDQ_SYNC),
+                gerror: engine.spi(map::spi::SMMU_GERROR),
             },
             clock: Arc::clone(&dyn_clock),
             alarms: Arc::clone(&dyn_alarms),
@@ -169,23 +163,12 @@ impl Board {
         bus.attach(map::PCI_IO, pci.host().io_window(0))?;
         nodes.push(tree::pcie(pci.described_functions(), pci.has_ats()));
 
-        let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
-        let cluster = Cluster::new(ClusterConfig {
-            signals,
-            features: cpu::Features::default(),
-            ram: Arc::clone(&ram),
-            bus: Arc::new(bus),
-            gic: Arc::clone(&gic) as Arc<dyn hw::SysRegDevice>,
-            clock: dyn_clock,
-            alarms: dyn_alarms,
-            virtual_timer: line(map::ppi::VIRTUAL_TIMER),
-            physical_timer: line(map::ppi::PHYSICAL_TIMER),
-        });
         Ok(Self {
             cpus: config.cpus,
             ram,
             ram_bytes: config.ram_bytes,
-            engine: Box::new(SoftEngine::new(cluster)),
+            engine: engine.complete(Arc::new(bus)),
+            engine_note,
             smmu,
             uart: Arc::new(UartInput { uart, room: input_room }),
             pci,
@@ -205,6 +188,12 @@ impl Board {
     #[must_use]
     pub fn engine(&self) -> &dyn Engine {
         &*self.engine
+    }
+
+    /// Which engine was taken and why, if the choice was ours.
+    #[must_use]
+    pub fn engine_note(&self) -> Option<&str> {
+        self.engine_note.as_deref()
     }
 
     /// The way to the UART's receiver.
@@ -300,5 +289,17 @@ impl ConsoleInput for Arc<UartInput> {
 
     fn room(&self) -> &EventFd {
         &self.room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smmu_reaches_every_address_that_the_cpus_reach() {
+        for bits in [36, 40, 44, 48, 52] {
+            assert!(output_size(bits).bits() >= bits);
+        }
     }
 }

@@ -81,7 +81,11 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         result_folders: result_folders.collect(),
     };
     let start = Instant::now();
-    let ended = Machine::build(setup)?.run(Inputs {
+    let machine = Machine::build(setup)?;
+    if let Some(note) = machine.engine_note().filter(|_| !args.quiet) {
+        eprintln!("warpvmm: {note}");
+    }
+    let ended = machine.run(Inputs {
         signals: &signals,
         timeout: args.machine.timeout,
         console: None,

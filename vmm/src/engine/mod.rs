@@ -1,16 +1,32 @@
 //! The seam between the machine and whatever runs its vCPUs.
 //!
-//! The board gives an engine its bus, clock and interrupt controller when it is made; from then on the monitor only
-//! creates vCPUs, sets where they start, lets each run on a thread of its own, and stops them.
+//! An engine comes with the interrupt controller that its vCPUs listen to, so it is made in two steps. [`open`] makes a
+//! [`Foundation`]: wires and a message doorbell for the board's devices. When the devices are there and the bus knows
+//! them, [`Foundation::complete`] makes the [`Engine`]; from then on the monitor only creates vCPUs, sets where they
+//! start, lets each run on a thread of its own, and stops them. `docs/engines.md` tells how the engines differ.
 
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+mod kvm;
 pub mod soft;
 
-use hw::Pa;
+use std::sync::Arc;
+
+use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
+
+use crate::bus::Bus;
+use crate::cli::EngineChoice;
+use crate::engine::soft::SoftFoundation;
+use crate::exit::Failed;
 
 use crate::sandbox::calls::EngineCalls;
 
 /// What the engines ask of the host while a machine runs: every engine that can be chosen, because threads enter the
+/// sandbox before one is. The built-in engine asks for nothing.
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+pub const SYSTEM_CALLS: EngineCalls = kvm::SYSTEM_CALLS;
+/// What the engines ask of the host while a machine runs: every engine that can be chosen, because threads enter the
 /// sandbox before one is.
+#[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
 pub const SYSTEM_CALLS: EngineCalls = soft::SYSTEM_CALLS;
 
 /// Why all vCPUs have stopped.
@@ -40,16 +56,28 @@ pub struct Registers {
 /// One virtual CPU, owned by the thread that runs it.
 pub trait Vcpu: Send {
     /// Sets the state of the boot protocol: program counter, x0, everything else as after reset.
-    fn set_boot_state(&mut self, pc: Pa, x0: u64);
+    ///
+    /// # Errors
+    /// The host's.
+    fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()>;
 
     /// Runs until the machine stops. A CPU that is off waits in here.
-    fn run(&mut self) -> Exit;
+    ///
+    /// # Errors
+    /// The host's: the machine cannot go on.
+    fn run(&mut self) -> anyhow::Result<Exit>;
 
     /// The general registers.
-    fn registers(&self) -> Registers;
+    ///
+    /// # Errors
+    /// The host's.
+    fn registers(&self) -> anyhow::Result<Registers>;
 
     /// Sets the general registers.
-    fn set_registers(&mut self, registers: &Registers);
+    ///
+    /// # Errors
+    /// The host's.
+    fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()>;
 }
 
 /// Something that runs vCPUs.
@@ -62,4 +90,76 @@ pub trait Engine: Send + Sync {
 
     /// Makes every vCPU return from [`Vcpu::run`] soon. From any thread.
     fn stop(&self);
+
+    /// Lets vCPUs run again after [`Self::stop`]: the next [`Vcpu::run`] goes on where the last one stopped.
+    fn resume(&self);
+}
+
+/// An engine whose machine is still being put together: the interrupt controller is there, the vCPUs wait for a bus.
+pub trait Foundation {
+    /// The input of SPI `n`.
+    fn spi(&self, n: u32) -> Arc<dyn IrqLine>;
+
+    /// Where messages go that are no RAM: the ITS.
+    fn msi(&self) -> Arc<dyn MsiSink>;
+
+    /// Bits of the vCPUs' physical addresses, as ID_AA64MMFR0_EL1.PARange says.
+    fn pa_bits(&self) -> u32;
+
+    /// Puts those registers of the interrupt controller on the bus that are not served elsewhere.
+    ///
+    /// # Errors
+    /// If the windows overlap others.
+    fn attach(&self, bus: &mut Bus) -> anyhow::Result<()>;
+
+    /// Makes the engine. vCPU 0 is on, the others are off.
+    fn complete(self: Box<Self>, bus: Arc<Bus>) -> Box<dyn Engine>;
+}
+
+/// What a foundation is laid on.
+pub struct Ground<'a> {
+    /// vCPUs, at least one.
+    pub cpus: usize,
+    /// Guest RAM.
+    pub ram: &'a Arc<Ram>,
+    /// Guest time.
+    pub clock: &'a Arc<dyn Clock>,
+    /// The machine's alarms.
+    pub alarms: &'a Arc<dyn Alarms>,
+}
+
+/// Lays the foundation of the engine that the user asked for. With `auto` there is also a line that tells which it is
+/// and why.
+///
+/// # Errors
+/// A line for the user: the host has no such engine.
+pub fn open(
+    choice: EngineChoice,
+    ground: &Ground<'_>,
+) -> anyhow::Result<(Box<dyn Foundation>, Option<String>)> {
+    let soft = || Box::new(SoftFoundation::new(ground)) as Box<dyn Foundation>;
+    match choice {
+        EngineChoice::Soft => Ok((soft(), None)),
+        EngineChoice::Kvm => match open_kvm(ground) {
+            Ok(foundation) => Ok((foundation, None)),
+            Err(why) => Err(Failed::new(format!("{why}; try --engine soft")).into()),
+        },
+        EngineChoice::Auto => match open_kvm(ground) {
+            Ok(foundation) => Ok((foundation, Some("engine: kvm; not soft, which is slower".to_owned()))),
+            Err(why) => Ok((soft(), Some(format!("engine: soft; not kvm, for {why}")))),
+        },
+    }
+}
+
+#[cfg(all(target_arch = "aarch64", target_os = "linux"))]
+fn open_kvm(ground: &Ground<'_>) -> Result<Box<dyn Foundation>, String> {
+    match kvm::KvmFoundation::new(ground) {
+        Ok(foundation) => Ok(Box::new(foundation)),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+#[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
+fn open_kvm(_ground: &Ground<'_>) -> Result<Box<dyn Foundation>, String> {
+    Err(format!("KVM runs arm64 guests only on arm64 hosts, and this one is {}", std::env::consts::ARCH))
 }

@@ -1,27 +1,92 @@
-//! The built-in CPU engine behind the seam.
+//! The built-in CPU engine behind the seam, with the interrupt controller of the `devices` crate.
 
 use std::sync::Arc;
 
-use cpu::{Cluster, Cpu};
-use hw::Pa;
+use cpu::{Cluster, ClusterConfig, Cpu, VcpuSignals};
+use devices::gic::{Gic, GicConfig, virt_affinity};
+use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
 
-use crate::engine::{Engine, Exit, Registers, Vcpu};
+use crate::board::map;
+use crate::bus::Bus;
+use crate::engine::{Engine, Exit, Foundation, Ground, Registers, Vcpu};
 use crate::sandbox::calls::EngineCalls;
 
 /// What this engine asks of the host beyond what every thread does: nothing.
 pub const SYSTEM_CALLS: EngineCalls = EngineCalls { vcpu: &[], every: &[] };
 
-/// vCPUs run by the `cpu` crate, one host thread each.
-pub struct SoftEngine {
-    cluster: Arc<Cluster>,
+/// Our GIC and what the vCPUs will be made from.
+pub struct SoftFoundation {
+    signals: VcpuSignals,
+    gic: Arc<Gic>,
+    ram: Arc<Ram>,
+    clock: Arc<dyn Clock>,
+    alarms: Arc<dyn Alarms>,
 }
 
-impl SoftEngine {
-    /// An engine for the vCPUs of a cluster.
+impl SoftFoundation {
+    /// A GIC, and the wires from it to vCPUs that are still to be made.
     #[must_use]
-    pub fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster }
+    pub fn new(ground: &Ground<'_>) -> Self {
+        let &Ground { cpus, ram, clock, alarms } = ground;
+        // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
+        let signals = VcpuSignals::new(cpus);
+        let gic = Gic::new(GicConfig {
+            affinities: (0..cpus).map(virt_affinity).collect(),
+            spis: map::spi::COUNT,
+            cpu_irq: (0..cpus).map(|i| signals.irq_line(i)).collect(),
+            cpu_fiq: (0..cpus).map(|i| signals.fiq_line(i)).collect(),
+            ram: Arc::clone(ram),
+            its_base: map::ITS.pa(),
+        });
+        let (ram, clock, alarms) = (Arc::clone(ram), Arc::clone(clock), Arc::clone(alarms));
+        Self { signals, gic, ram, clock, alarms }
     }
+}
+
+impl Foundation for SoftFoundation {
+    fn spi(&self, n: u32) -> Arc<dyn IrqLine> {
+        self.gic.spi(n)
+    }
+
+    fn msi(&self) -> Arc<dyn MsiSink> {
+        self.gic.clone()
+    }
+
+    fn pa_bits(&self) -> u32 {
+        cpu::PA_BITS
+    }
+
+    fn attach(&self, bus: &mut Bus) -> anyhow::Result<()> {
+        bus.attach(map::GICD, self.gic.distributor())?;
+        bus.attach(map::redistributors(self.signals.len()), self.gic.redistributors())?;
+        bus.attach(map::ITS, self.gic.its())?;
+        Ok(())
+    }
+
+    fn complete(self: Box<Self>, bus: Arc<Bus>) -> Box<dyn Engine> {
+        let Self { signals, gic, ram, clock, alarms } = *self;
+        let cpus = signals.len();
+        let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
+        let (virtual_timer, physical_timer) = (line(map::ppi::VIRTUAL_TIMER), line(map::ppi::PHYSICAL_TIMER));
+        Box::new(SoftEngine {
+            cluster: Cluster::new(ClusterConfig {
+                signals,
+                features: cpu::Features::default(),
+                ram,
+                bus,
+                gic,
+                clock,
+                alarms,
+                virtual_timer,
+                physical_timer,
+            }),
+        })
+    }
+}
+
+/// vCPUs run by the `cpu` crate, one host thread each.
+struct SoftEngine {
+    cluster: Arc<Cluster>,
 }
 
 impl Engine for SoftEngine {
@@ -36,35 +101,42 @@ impl Engine for SoftEngine {
     fn stop(&self) {
         self.cluster.stop_all();
     }
+
+    fn resume(&self) {
+        self.cluster.resume();
+    }
 }
 
 struct SoftVcpu(Cpu);
 
 impl Vcpu for SoftVcpu {
-    fn set_boot_state(&mut self, pc: Pa, x0: u64) {
+    fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()> {
         self.0.set_boot_state(pc.0, x0);
+        Ok(())
     }
 
-    fn run(&mut self) -> Exit {
-        match self.0.run() {
+    fn run(&mut self) -> anyhow::Result<Exit> {
+        Ok(match self.0.run() {
             cpu::Exit::SystemOff => Exit::SystemOff,
             cpu::Exit::SystemReset => Exit::SystemReset,
             cpu::Exit::Stopped => Exit::Stopped,
-        }
+        })
     }
 
-    fn registers(&self) -> Registers {
+    fn registers(&self) -> anyhow::Result<Registers> {
         let state = &self.0.state;
         let mut x = [0; 31];
         x.copy_from_slice(&state.x[..31]);
-        Registers { x, sp: state.x[31], pc: state.pc, pstate: self.0.pstate() }
+        Ok(Registers { x, sp: state.x[31], pc: state.pc, pstate: self.0.pstate() })
     }
 
-    fn set_registers(&mut self, registers: &Registers) {
+    fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()> {
+        // First PSTATE, which decides what the stack pointer in use is.
+        self.0.set_pstate(registers.pstate);
         let state = &mut self.0.state;
         state.x[..31].copy_from_slice(&registers.x);
         state.x[31] = registers.sp;
         state.pc = registers.pc;
-        self.0.set_pstate(registers.pstate);
+        Ok(())
     }
 }

@@ -1,0 +1,299 @@
+//! Tests on an arm64 host, wherever there is none: an emulated one.
+//!
+//! The program and its end-to-end tests are compiled for arm64 and put, with the guest that they boot, into the initramfs
+//! of an outer guest: Debian's own kernel in `qemu-system-aarch64`, whose emulated processor has EL2, so that `/dev/kvm`
+//! is real. Everything is in memory; there is no disk and no network. On an arm64 host none of this is needed: the
+//! end-to-end tests run there as they are, with both engines.
+
+mod toolchain;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::arm64_host::toolchain::{TARGET, Toolchain};
+use crate::cpio;
+use crate::packages;
+use crate::process;
+use crate::progress::Progress;
+use crate::project::{Project, write_whole};
+
+/// Where the outer guest has what the tests use.
+const FOLDER: &str = "/tests";
+/// Longer than this, and the outer guest hangs. Two processors that have nothing else to do need a small part of it.
+const SECONDS: u32 = 1800;
+
+/// What of a test program runs there, with which engine.
+struct Suite {
+    program: &'static str,
+    engine: &'static str,
+    /// Only tests whose names contain one of these; all if there is none.
+    only: &'static [&'static str],
+    /// But not these: they boot dozens of guests, move a gigabyte, repeat what others do, or need programs or kernels
+    /// that the outer guest does not have.
+    skip: &'static [&'static str],
+    /// And not these, unless the slow ones are wanted.
+    slow: &'static [&'static str],
+}
+
+/// An emulated processor is some ten times slower than a real one, and each exit from the inner guest costs it half a
+/// millisecond. What brings in thousands of pages through the SMMU, at ten exits each, is slow.
+const SUITES: &[Suite] = &[
+    Suite { program: "engine", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "engine", engine: "soft", only: &[], skip: &[], slow: &[] },
+    Suite {
+        program: "boot",
+        engine: "kvm",
+        only: &[],
+        skip: &["fifty_boots_in_a_row", "stock_kernel_of_the_distribution"],
+        slow: &["long_paste"],
+    },
+    Suite { program: "firmware", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite {
+        program: "compress",
+        engine: "kvm",
+        only: &[],
+        skip: &[
+            "every_format_and_size",
+            "one_gibibyte",
+            "full_disk",
+            "interrupt_leaves",
+            "page_requests_of_the_accelerator",
+            "pages_of_16_and_64_kib",
+        ],
+        slow: &[],
+    },
+    Suite {
+        program: "smmu",
+        engine: "kvm",
+        only: &[],
+        skip: &["64_kib_pages", "is_requested_exactly_once", "patched_kernel"],
+        slow: &[],
+    },
+    Suite {
+        program: "accelerator",
+        engine: "kvm",
+        only: &[],
+        skip: &["all_cases_pass_twice", "accelerator_with_a_translation_cache"],
+        slow: &[
+            "discarded_memory",
+            "fork_while_commands_run",
+            "huge_pages",
+            "mprotect_while_commands_run",
+            "moved_memory",
+            "swapped_memory",
+            "thirty_two_processes",
+        ],
+    },
+    Suite {
+        program: "boot",
+        engine: "soft",
+        only: &["accelerator_probes_with_sva", "guest_reset_ends"],
+        skip: &[],
+        slow: &[],
+    },
+];
+
+/// Sees to it that the tests can run, or says why not.
+pub(crate) fn prepare(may_install: bool) -> Result<()> {
+    if cfg!(target_arch = "aarch64") {
+        fs::File::options().read(true).write(true).open("/dev/kvm").context("/dev/kvm cannot be opened")?;
+        return Ok(());
+    }
+    packages::require(&[packages::ARM64_HOST], may_install)
+}
+
+/// The programs for arm64.
+struct Programs {
+    emulator: PathBuf,
+    /// Name and path of each test program.
+    tests: Vec<(String, PathBuf)>,
+}
+
+/// Compiles the program and its end-to-end tests for arm64.
+fn compile(project: &Project) -> Result<Programs> {
+    let toolchain = Toolchain::set_up(project)?;
+    process::visible(toolchain.cargo(project).args(["build", "--release", "-p", "vmm", "--target", TARGET]))?;
+    let mut tests = toolchain.cargo(project);
+    tests.args(["test", "--no-run", "--release", "-p", "e2e", "--target", TARGET, "--message-format=json"]);
+    let _progress = Progress::new("compiling the end-to-end tests for arm64", 0);
+    let tests = test_programs(&process::output(&mut tests)?);
+    if tests.is_empty() {
+        bail!("cargo has built no test program");
+    }
+    let emulator = project.cargo_target().join("arm64").join(TARGET).join("release/warpvmm");
+    Ok(Programs { emulator, tests })
+}
+
+/// The test programs in cargo's messages.
+fn test_programs(messages: &str) -> Vec<(String, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["profile"]["test"] == true)
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect()
+}
+
+/// Runs the CPU engine's own tests as an arm64 program.
+pub(crate) fn test_cpu(project: &Project) -> Result<()> {
+    let mut command = Toolchain::set_up(project)?.cargo(project);
+    process::visible(command.args(["test", "--release", "-p", "cpu", "--lib", "--target", TARGET]))
+}
+
+/// Runs the end-to-end tests on an emulated arm64 host with KVM. The guest, Debian's kernel and the bare-metal programs
+/// have been built.
+pub(crate) fn test(project: &Project, slow_too: bool) -> Result<()> {
+    let programs = compile(project)?;
+    let folder = project.arm64_host();
+    let initrd = folder.join("initramfs.cpio");
+    write_whole(&initrd, &initramfs(project, &programs, &script(slow_too))?)?;
+    let log = folder.join("console.log");
+
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--kill-after=10", &SECONDS.to_string(), "qemu-system-aarch64"]);
+    qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth=off", "-smp", "2"]);
+    qemu.args(["-m", "2048", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+    qemu.arg("-kernel").arg(project.guest().join("stock/vmlinuz")).arg("-initrd").arg(&initrd);
+    qemu.args(["-append", &format!("console=ttyAMA0 quiet panic=-1 warp.run=\"sh {FOLDER}/run\"")]);
+    let mut verdict = None;
+    let start = Instant::now();
+    process::logged(&mut qemu, &log, |line| {
+        println!("{:5} s  {line}", start.elapsed().as_secs());
+        if let Some(status) = line.strip_prefix("warp: exit status ") {
+            verdict = Some(status.to_owned());
+        }
+    })?;
+    match verdict.as_deref() {
+        Some("0") => Ok(()),
+        Some(_) => bail!("tests have failed on the emulated host; its console is {}", project.shown(&log)),
+        None => bail!("the emulated host ended before its tests did; its console is {}", project.shown(&log)),
+    }
+}
+
+/// The outer guest's root file system: that of the inner one, and behind it an archive with the tests.
+fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec<u8>> {
+    let mut files = Files { archive: cpio::Archive::new(Vec::new()), folders: BTreeSet::new() };
+    files.add_file(&format!("{FOLDER}/warpvmm"), &programs.emulator)?;
+    for (name, path) in &programs.tests {
+        files.add_file(&format!("{FOLDER}/{name}"), path)?;
+    }
+    for name in ["Image", "initramfs.cpio"] {
+        files.add_file(&format!("{FOLDER}/guest/{name}"), &project.guest().join(name))?;
+    }
+    let images = fs::read_dir(project.firmware()).context("cannot read the bare-metal programs")?;
+    for image in images.filter_map(|entry| Some(entry.ok()?.path())) {
+        if image.extension().is_some_and(|extension| extension == "img") {
+            let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.add_file(&format!("{FOLDER}/images/{name}"), &image)?;
+        }
+    }
+    // Tests that read sources look for them where they were compiled.
+    let sources = project.root().join("firmware/tests");
+    for source in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
+        let source = source.context("cannot read the bare-metal programs' sources")?.path();
+        files.add_file(&source.display().to_string(), &source)?;
+    }
+    let list = project.root().join("docs/smmuv3-conformance.md");
+    files.add_file(&list.display().to_string(), &list)?;
+    files.add_folder(&project.root().join("tests"))?;
+    files.add(&format!("{FOLDER}/run"), script.as_bytes())?;
+
+    let inner = project.guest().join("initramfs.cpio");
+    let mut bytes = fs::read(&inner).with_context(|| format!("cannot read {}", inner.display()))?;
+    bytes.extend(files.archive.finish()?);
+    Ok(bytes)
+}
+
+/// What the outer guest runs: every suite, whatever became of those before.
+fn script(slow_too: bool) -> String {
+    let mut text = format!(
+        "cd {FOLDER}\n\
+         export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
+         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4\n\
+         failed=0\n"
+    );
+    for Suite { program, engine, only, skip, slow } in SUITES {
+        let mut words = only.join(" ");
+        for name in skip.iter().chain(slow.iter().filter(|_| !slow_too)) {
+            words.push_str(&format!(" --skip {name}"));
+        }
+        text.push_str(&format!(
+            "echo; echo '==== {program}, engine {engine}'\n\
+             WARPVMM_ENGINE={engine} ./{program} --test-threads 2 {words} || failed=1\n"
+        ));
+    }
+    text.push_str("exit $failed\n");
+    text
+}
+
+/// An archive whose folders are made as they are needed.
+struct Files {
+    archive: cpio::Archive<Vec<u8>>,
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Files {
+    fn add_folder(&mut self, folder: &Path) -> Result<()> {
+        let mut missing: Vec<&Path> = folder
+            .ancestors()
+            .filter(|path| path.parent().is_some() && !self.folders.contains(*path))
+            .collect();
+        while let Some(path) = missing.pop() {
+            self.archive.directory(&path.display().to_string(), 0o755)?;
+            self.folders.insert(path.to_owned());
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        self.add_folder(Path::new(path).parent().context("a file in the root folder")?)?;
+        Ok(self.archive.file(path, 0o755, content)?)
+    }
+
+    fn add_file(&mut self, path: &str, source: &Path) -> Result<()> {
+        let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        self.add(path, &content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_among_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"e2e"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"boot"},"profile":{"test":true},"executable":"/t/boot-12"}
+{"reason":"build-finished","success":true}
+"#;
+
+        assert_eq!(test_programs(messages), [("boot".to_owned(), PathBuf::from("/t/boot-12"))]);
+    }
+
+    #[test]
+    fn slow_tests_run_only_when_they_are_wanted() {
+        assert!(script(false).contains("--skip huge_pages") && !script(true).contains("huge_pages"));
+    }
+
+    #[test]
+    fn folders_come_once_and_before_what_is_in_them() {
+        let mut files = Files { archive: cpio::Archive::new(Vec::new()), folders: BTreeSet::new() };
+
+        files.add("/a/b/c", b"1").unwrap();
+        files.add("/a/d", b"2").unwrap();
+        let bytes = String::from_utf8(files.archive.finish().unwrap()).unwrap();
+
+        let places: Vec<_> =
+            ["a\0", "a/b\0", "a/b/c\0", "a/d\0"].iter().map(|name| bytes.find(name).unwrap()).collect();
+        assert!(places.is_sorted());
+        assert_eq!(bytes.matches("a/b\0").count(), 1);
+    }
+}
