@@ -294,6 +294,7 @@ fn naive_walk(params: &WalkParams, va: u64, memory: &Dreamt) -> Result<Leaf, Wal
     let levels = (params.input_bits - page).div_ceil(step);
     let mut base = {
         let first_table_bits = params.input_bits - page - step * (levels - 1) + 3;
+        let first_table_bits = if large { first_table_bits.max(6) } else { first_table_bits };
         params.ttb >> first_table_bits << first_table_bits
     };
     if !fits(base) {

@@ -165,8 +165,8 @@ pub fn walk<M: TableMemory + ?Sized>(params: &WalkParams, input: u64, memory: &M
     let mut shift = granule.level_shift(level);
     // The first table has as many entries as bits remain: fewer than a page, or at stage 2 up to sixteen pages.
     let first_bits = params.input_bits.saturating_sub(shift).clamp(1, 32);
-    // A table that may lie beyond 48 bits has its base in whole lines of 64 bytes (D8.2.1).
-    let least_align = if output_bits > 48 { 6 } else { 0 };
+    // A base with 52 bits has the upper four where smaller ones have address bits \[5:2\]: TTBR0_EL1.BADDR.
+    let least_align = if matches!(granule, Granule::K64) && output_bits > 48 { 6 } else { 0 };
     let align = if first_bits + 3 > least_align { first_bits + 3 } else { least_align };
     let mut table = params.ttb & (u64::MAX << align);
     let mut index = (input >> shift) & !(u64::MAX << first_bits);
