@@ -16,6 +16,8 @@ pub const PROGRAM: &str = "WARPVMM_BIN";
 pub const GUEST: &str = "WARPVMM_GUEST";
 /// Environment variable with the folder of the built bare-metal programs.
 pub const FIRMWARE: &str = "WARPVMM_FIRMWARE";
+/// Environment variable with the folder of the repository's files, where the tests do not run where they were compiled.
+pub const REPOSITORY: &str = "WARPVMM_REPOSITORY";
 /// Environment variable with the path of the distribution's own kernel, or `none`.
 pub const STOCK_KERNEL: &str = "WARPVMM_STOCK_KERNEL";
 /// Environment variable with the name of the engine that runs the guests, as `--engine` has it; `soft` if it is not set.
@@ -41,17 +43,18 @@ pub fn seconds(usual: u32) -> String {
     usual.saturating_mul(patience()).to_string()
 }
 
-fn from_env(variable: &str, default: &str) -> PathBuf {
-    let path = std::env::var_os(variable).map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .parent()
-                .expect("the workspace")
-                .join("target")
-                .join(default)
-        },
+/// A file or folder of the repository.
+#[must_use]
+pub fn repository(part: &str) -> PathBuf {
+    let root = std::env::var_os(REPOSITORY).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned(),
         PathBuf::from,
     );
+    root.join(part)
+}
+
+fn from_env(variable: &str, default: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(|| repository("target").join(default), PathBuf::from);
     assert!(
         path.exists(),
         "{} is missing: run the tests by `cargo xtask test`, which builds it",

@@ -2,12 +2,12 @@
 //!
 //! `firmware/README.md` tells what the programs are; each prints a line for each of its checks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use e2e::{Run, firmware, seconds};
+use e2e::{Run, firmware, repository, seconds};
 
 fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware/tests")
+    repository("firmware/tests")
 }
 
 /// The names of a program's checks, in order.
@@ -65,7 +65,7 @@ fn no_program_is_forgotten() {
 /// The conformance list names every check, and none that does not exist.
 #[test]
 fn conformance_list_has_every_check() {
-    let path = sources().join("../../docs/smmuv3-conformance.md");
+    let path = repository("docs/smmuv3-conformance.md");
     let list = std::fs::read_to_string(path).expect("the list");
     let mut named: Vec<&str> = list.split('`').filter(|word| word.contains("::")).collect();
     named.sort_unstable();

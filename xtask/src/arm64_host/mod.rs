@@ -195,15 +195,17 @@ fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec
             files.add_file(&format!("{FOLDER}/images/{name}"), &image)?;
         }
     }
-    // Tests that read sources look for them where they were compiled.
-    let sources = project.root().join("firmware/tests");
-    for source in fs::read_dir(&sources).with_context(|| format!("cannot read {}", sources.display()))? {
-        let source = source.context("cannot read the bare-metal programs' sources")?.path();
-        files.add_file(&source.display().to_string(), &source)?;
+    // What the tests read of the repository.
+    for part in ["firmware/tests", "docs"] {
+        let folder = project.root().join(part);
+        for file in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let file = file.with_context(|| format!("cannot read {}", folder.display()))?;
+            if file.path().is_file() {
+                let name = file.file_name().to_string_lossy().into_owned();
+                files.add_file(&format!("{FOLDER}/repository/{part}/{name}"), &file.path())?;
+            }
+        }
     }
-    let list = project.root().join("docs/smmuv3-conformance.md");
-    files.add_file(&list.display().to_string(), &list)?;
-    files.add_folder(&project.root().join("tests"))?;
     files.add(&format!("{FOLDER}/run"), script.as_bytes())?;
 
     let inner = project.guest().join("initramfs.cpio");
@@ -217,6 +219,7 @@ fn script(slow_too: bool) -> String {
     let mut text = format!(
         "cd {FOLDER}\n\
          export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
+         export WARPVMM_REPOSITORY={FOLDER}/repository\n\
          export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4\n\
          failed=0\n"
     );
