@@ -4,7 +4,6 @@
 //! RAM, without MMU.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram};
 use vmm::board::map;
@@ -75,14 +74,19 @@ fn power_off_and_reset_end_the_run() {
 
 #[test]
 fn stop_ends_a_loop_and_resume_goes_on_with_the_registers_that_were_set() {
-    // loop: add x1, x1, #1; cbz x2, loop; then power-off
-    let (engine, mut vcpu, _) = machine(&[&[0x9100_0421, 0xb4ff_ffe2], &OFF[..]].concat());
+    // mov x9, #0x9000000; loop: add x1, x1, #1; str w1, [x9]; cbz x2, loop; then power-off
+    let program = [0xd2a1_2009, 0x9100_0421, 0xb900_0121, 0xb4ff_ffc2];
+    let (engine, mut vcpu, device) = machine(&[&program, &OFF[..]].concat());
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             let exit = vcpu.run().unwrap();
             (exit, vcpu)
         });
-        std::thread::sleep(Duration::from_millis(20));
+        // A loop that has not begun would have nothing to show.
+        while device.0.lock().unwrap().is_empty() {
+            assert!(!running.is_finished());
+            std::thread::yield_now();
+        }
         engine.stop();
         let (exit, mut vcpu) = running.join().unwrap();
         assert_eq!(exit, Exit::Stopped);
