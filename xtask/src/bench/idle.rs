@@ -83,7 +83,8 @@ const fn ticks_per_second() -> f64 {
     100.0
 }
 
-/// Resident memory of all mappings, and of the one that is as large as the guest's RAM, in KiB.
+/// Resident memory of all mappings, and of the one that has the guest's RAM, in KiB. The kernel may have joined that one
+/// with a small neighbour.
 fn resident_kib(smaps: &str, ram_kib: u64) -> (u64, u64) {
     let (mut all, mut guest, mut size) = (0, 0, 0);
     for line in smaps.lines() {
@@ -92,7 +93,7 @@ fn resident_kib(smaps: &str, ram_kib: u64) -> (u64, u64) {
             size = number();
         } else if line.starts_with("Rss:") {
             all += number();
-            if size == ram_kib {
+            if size >= ram_kib {
                 guest += number();
             }
         }
@@ -106,7 +107,11 @@ mod tests {
 
     #[test]
     fn mapping_of_the_guests_size_is_told_apart() {
-        let smaps = "7f00-7f01 rw-p\nSize: 1048576 kB\nRss: 40000 kB\n7f02 rw-p\nSize: 100 kB\nRss: 60 kB\n";
-        assert_eq!(resident_kib(smaps, 1 << 20), (40060, 40000));
+        for size in ["1048576", "1048708"] {
+            let smaps = format!(
+                "7f00-7f01 rw-p\nSize: {size} kB\nRss: 40000 kB\n7f02 rw-p\nSize: 100 kB\nRss: 60 kB\n"
+            );
+            assert_eq!(resident_kib(&smaps, 1 << 20), (40060, 40000));
+        }
     }
 }
