@@ -105,7 +105,7 @@ fn steps<'a>(
         // plainly broken: the long runs are in fuzz/README.md.
         cargo(
             "fuzz targets, for a moment",
-            &["run", "-p", "fuzz", "--", "--seconds", "5", "--time-limit", "20000"],
+            &["run", "-p", "fuzz", "--", "--seconds", "3", "--time-limit", "20000"],
         ),
         Step { name: "guest programs, unit tests", run: Box::new(|| guest::programs::test(project)) },
         // The tests run the emulator as users do, so its program has to be there.

@@ -142,10 +142,16 @@ fn test_programs(messages: &str) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
+/// Tests of the CPU engine that need what `qemu-aarch64` on a host of another architecture does not give. It runs a
+/// load-acquire before the store-release in front of it has become visible, which the architecture forbids: a C program
+/// that has nothing but the two instructions shows it too.
+const NOT_IN_QEMU: &[&str] = &["release_and_acquire_forbid_the_outcome_of_store_buffering"];
+
 /// Runs the CPU engine's own tests as an arm64 program.
 pub(crate) fn test_cpu(project: &Project) -> Result<()> {
     let mut command = Toolchain::set_up(project)?.cargo(project);
-    process::visible(command.args(["test", "--release", "-p", "cpu", "--lib", "--target", TARGET]))
+    command.args(["test", "--release", "-p", "cpu", "--lib", "--target", TARGET, "--"]);
+    process::visible(command.args(NOT_IN_QEMU.iter().flat_map(|name| ["--skip", name])))
 }
 
 /// Runs the end-to-end tests on an emulated arm64 host with KVM. The guest, Debian's kernel and the bare-metal programs
