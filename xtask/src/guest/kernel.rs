@@ -147,13 +147,13 @@ fn prepare(project: &Project, source: &Source, source_key: &str) -> Result<PathB
         return Ok(tree);
     }
     let progress = Progress::new("unpacking the kernel's source", 0);
-    remove_folder(&tree)?;
     let raw = unfinished(&tree);
     remove_folder(&raw)?;
     fs::create_dir_all(&raw).with_context(|| format!("cannot create {}", raw.display()))?;
     unpack_source(packed, &raw)?;
     // Archives have one folder at the top.
     let top = only_folder(&raw)?;
+    remove_folder(&tree)?;
     fs::rename(&top, &tree).with_context(|| format!("cannot move {}", top.display()))?;
     remove_folder(&raw)?;
     set_current(&tree_stamp, source_key)?;
@@ -248,7 +248,8 @@ fn untar(archive: &Path, folder: &Path) -> Result<()> {
             .arg(archive)
             .args(["--exclude=*/drivers/gpu/drm/amd/include/asic_reg", "-C"])
             .arg(folder),
-    )?;
+    )
+    .with_context(|| format!("cannot unpack {}", archive.display()))?;
     Ok(())
 }
 
