@@ -85,20 +85,6 @@ static bool one_process(const struct phase *phase, unsigned rounds, uint32_t see
     return well;
 }
 
-/* Queues come back when the last reference to the file goes, a little after the process has gone. */
-static bool queues_come_back(int before)
-{
-    int now = -1;
-
-    for (int i = 0; i < 300; i++) {
-        now = free_queues();
-        if (now >= before)
-            return true;
-        usleep(100000);
-    }
-    FAIL("%d queues are free, there were %d", now, before);
-}
-
 static bool run(const struct phase *phase, unsigned rounds, unsigned processes, struct totals *totals)
 {
     pid_t children[MOST_PROCESSES];

@@ -50,6 +50,10 @@ bool still_works(struct pair *pair);
 /* Queues of the device that are free now; negative on failure. */
 int free_queues(void);
 
+/* Waits until at least `before` queues are free: they come back when the last reference to the file goes, a little
+ * after the process has gone. */
+bool queues_come_back(int before);
+
 /* Runs `body` in a child process; true if it returned true there. */
 bool in_child(bool (*body)(uint32_t seed), uint32_t seed);
 

@@ -168,21 +168,6 @@ static bool dies_when_busy(int signal_number)
     return true;
 }
 
-/* Queues come back when the last reference to the file goes, a little after the process has gone. */
-static bool queues_come_back(int before)
-{
-    int now = -1;
-
-    for (int i = 0; i < 300; i++) {
-        now = free_queues();
-        /* More than before is no leak: the kernel's own self-tests may still have held two at the start. */
-        if (now >= before)
-            return true;
-        usleep(100000);
-    }
-    FAIL("%d queues are free, there were %d", now, before);
-}
-
 bool test_killed(void)
 {
     int before = free_queues();
