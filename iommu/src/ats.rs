@@ -117,9 +117,10 @@ impl Smmu {
         // 52 and more are everything.
         let size_log2 = 12 + d1.size().min(52);
         let start = if size_log2 >= 64 { 0 } else { u64::MAX << size_log2 };
+        let pasid = self.features.pasid(d0.ssv().then(|| Pasid::new(d0.ssid())).flatten());
         let request = InvalidateRequest {
-            pasid: d0.ssv().then(|| Pasid::new(d0.ssid())).flatten(),
-            global: d0.ssv() && d0.global(),
+            pasid,
+            global: pasid.is_some() && d0.global(),
             address: Iova(d1.address_63_12() << 12 & start),
             size_log2,
         };

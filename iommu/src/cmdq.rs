@@ -139,7 +139,7 @@ impl Smmu {
             Opcode::PRI_RESP => {
                 let d1 = PriRespD1::from(d1);
                 let response = PageResponse {
-                    pasid: head.ssv().then(|| Pasid::new(ssid)).flatten(),
+                    pasid: self.features.pasid(head.ssv().then(|| Pasid::new(ssid)).flatten()),
                     index: PrgIndex::new(d1.prg_index()),
                     code: match d1.resp() {
                         resp::FAILURE => PageResponseCode::ResponseFailure,

@@ -2,6 +2,7 @@
 //!
 //! A feature that is not modelled has no field here, so it can be neither advertised nor accepted.
 
+use hw::Pasid;
 use vmsa::Granule;
 
 use crate::spec::regs::{Idr0, Idr1, Idr3, Idr5};
@@ -228,6 +229,11 @@ impl Features {
             (true, Granule::K64) => 47,
             (true, _) => 48,
         }
+    }
+
+    /// The PASID of a message to or from an endpoint: without SubstreamIDs no message has one (4.5, chapter 8).
+    pub(crate) fn pasid(&self, of_message: Option<Pasid>) -> Option<Pasid> {
+        of_message.filter(|_| self.ssid_bits != 0)
     }
 
     /// Responses to page requests that overflow the queue keep the PASID (IDR3.PPS).

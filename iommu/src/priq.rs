@@ -1,11 +1,12 @@
-//! Page requests: the queue in which software finds them, and the ways of the answers (3.13.5, 8.1 to 8.3).
+//! Page requests: the queue in which software finds them, and the ways of the answers (chapter 8, 4.5.2).
 //!
 //! A request is either recorded, and then answered by CMD_PRI_RESP, or answered at once by rule. Stop markers are
-//! never answered. Requests aren't checked against the stream table: software has the last word.
+//! never answered. Requests aren't checked against the stream table: software has the last word. With IDR3.PPS that
+//! also goes for overflows, so STE.PPAR is deliberately absent.
 
-use hw::Pa;
 use hw::ats::{PageRequest, PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
+use hw::{Pa, Pasid};
 
 use crate::Smmu;
 use crate::eventq::Interrupt;
@@ -74,7 +75,7 @@ impl Smmu {
             );
         }
         let at = ring.entry(prod);
-        let (d0, d1) = record(request);
+        let (d0, d1) = record(request, self.features.pasid(request.tag.pasid));
         let written =
             self.ram.store_u64(Pa(at), d0.into()).and_then(|()| self.ram.store_u64(Pa(at + 8), d1.into()));
         if written.is_err() || injected == Some(FaultAction::ExternalAbort) {
@@ -99,13 +100,13 @@ impl Smmu {
     }
 }
 
-/// Without a PASID there is no privilege and no execution (8.1).
-fn record(request: &PageRequest) -> (PriD0, PriD1) {
+/// Without a PASID there is no privilege and no execution (chapter 8).
+fn record(request: &PageRequest, pasid: Option<Pasid>) -> (PriD0, PriD1) {
     let tag = request.tag;
-    let ssv = tag.pasid.is_some();
+    let ssv = pasid.is_some();
     let d0 = PriD0::new()
         .with_sid(tag.stream.0)
-        .with_ssid(tag.pasid.map_or(0, hw::Pasid::get))
+        .with_ssid(pasid.map_or(0, Pasid::get))
         .with_privileged(ssv && tag.privileged)
         .with_x(ssv && tag.execute)
         .with_r(request.read)

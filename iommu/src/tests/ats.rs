@@ -295,6 +295,16 @@ fn invalidation_reaches_the_endpoint_as_commanded() {
 }
 
 #[test]
+fn without_substreams_invalidations_have_no_pasid_and_are_not_global() {
+    let m = Bench::with(Features { ssid_bits: 0, ..Features::default() });
+    let endpoint = m.endpoint();
+    m.command(0x0000_0010_0000_5a40, 0x7f00_0000_1000);
+    m.sync();
+    let sent = endpoint.invalidations.lock().unwrap()[0].0;
+    assert_eq!((sent.pasid, sent.global, sent.address), (None, false, Iova(0x7f00_0000_1000)));
+}
+
+#[test]
 fn sync_waits_for_the_endpoint_and_goes_on_by_itself() {
     let m = Bench::new();
     let endpoint = m.endpoint();

@@ -1,4 +1,4 @@
-//! Page requests (3.13.5, 8.1 to 8.3).
+//! Page requests (chapter 8, 4.5.2).
 
 use hw::ats::{AtsPort, PageRequest, PageResponse, PageResponseCode, PrgIndex};
 
@@ -10,7 +10,11 @@ const MSI_PRIQ_ABT_ERR: u32 = 1 << 6;
 
 /// A bench whose page request queue has `1 << log2` entries and is on.
 fn bench(log2: u64) -> Bench {
-    let m = Bench::reset(Features::default());
+    bench_with(log2, Features::default())
+}
+
+fn bench_with(log2: u64, features: Features) -> Bench {
+    let m = Bench::reset(features);
     m.set_up(4);
     m.w64(PRIQ_BASE, PRIQ | log2);
     m.w32(IRQ_CTRL, 7);
@@ -193,6 +197,22 @@ fn without_pri_registers_are_res0_and_the_command_is_illegal() {
     m.command(0x0000_0010_0000_5841, 3);
     assert_eq!(m.active_errors(), 1);
     assert_eq!(m.r32(IDR0) >> 16 & 1, 0);
+}
+
+#[test]
+fn without_substreams_no_record_and_no_response_has_a_pasid() {
+    let m = bench_with(1, Features { ssid_bits: 0, ..Features::default() });
+    let endpoint = m.endpoint();
+    let mut asked = request(3, true);
+    (asked.tag.privileged, asked.tag.execute) = (true, true);
+    m.smmu.request_page(&asked);
+    assert_eq!([m.dword(PRIQ), m.dword(PRIQ + 8)], [0x7000_0000_0000_0010, 0x7f00_0000_1003]);
+    m.command(0x0000_0010_0000_5841, 0x2003);
+    m.smmu.request_page(&request(4, true));
+    m.smmu.request_page(&request(5, true)); // there is no space for it
+    m.smmu.request_page(&marker());
+    let success = |index| response(index, PageResponseCode::Success, false);
+    assert_eq!(take(&endpoint), [success(3), success(5)]);
 }
 
 #[test]
