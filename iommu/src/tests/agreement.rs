@@ -4,6 +4,7 @@
 //! `WARPVMM_SMMU_CASES` sets how many accesses are compared, and has what they came to printed.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::thread;
 
 use hw::ats::{AtsRefusal, TranslationRequest};
@@ -12,10 +13,10 @@ use super::slow::{Answer, Outcome, Slow, Tx, WALK_EABT, bit, bits};
 use super::*;
 use crate::OutputSize;
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         // xorshift64*
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -23,16 +24,16 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 33) % n
     }
 
     /// Once in `n` times.
-    fn rarely(&mut self, n: u64) -> bool {
+    pub(super) fn rarely(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 }
@@ -696,16 +697,21 @@ fn run(features: Features, e2h: bool, seed: u64, accesses: u64) {
             }
         }
     }
+    print(&met);
+    let missed: Vec<_> = MUST_BE_MET.iter().filter(|&&name| !met.contains_key(name)).collect();
+    assert!(missed.is_empty() || accesses < 30_000, "{missed:?}");
+}
+
+/// What random machines came to, for who has asked for more of them.
+pub(super) fn print<Name: Ord + Debug>(met: &HashMap<Name, u64>) {
     if std::env::var_os("WARPVMM_SMMU_CASES").is_some() {
         let mut met: Vec<_> = met.iter().collect();
         met.sort();
         eprintln!("{met:#?}");
     }
-    let missed: Vec<_> = MUST_BE_MET.iter().filter(|&&name| !met.contains_key(name)).collect();
-    assert!(missed.is_empty() || accesses < 30_000, "{missed:?}");
 }
 
-fn cases() -> u64 {
+pub(super) fn cases() -> u64 {
     std::env::var("WARPVMM_SMMU_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(30_000)
 }
 

@@ -3,6 +3,7 @@
 //! `docs/smmuv3-conformance.md` lists which test shows which rule.
 
 mod agreement;
+mod agreement_pri;
 mod ats;
 mod bring_up;
 mod commands;
@@ -16,6 +17,7 @@ mod pri;
 mod races;
 mod registers;
 mod slow;
+mod slow_pri;
 mod stage2;
 mod stalls;
 mod streams;
