@@ -121,11 +121,12 @@ impl Pages {
     /// [`DmaFault::Cancelled`].
     pub(super) fn ask(&self, who: &Requester, at: Iova, pages: u32, dir: Dir) -> Result<Answer, DmaFault> {
         let (index, asked, pages) = loop {
+            // With the lock held: who changes it wakes all in the list afterwards.
+            let mut groups = self.groups();
             let control = self.config.page_request_control();
             if !control.is_on || control.credits == 0 {
                 return Ok(Answer::Off);
             }
-            let mut groups = self.groups();
             let free = control.credits.saturating_sub(groups.requests);
             if free > 0
                 && let Some(index) = groups.free_index()
