@@ -34,9 +34,12 @@ struct Options {
     /// Seed of the generated inputs
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Wall time that one input may take
+    /// Processor time that one input may take
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000)]
     time_limit: u64,
+    /// Wall time after which an input is taken for one that never ends
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 60_000)]
+    wall_limit: u64,
     /// Memory that the process may take
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory_limit: u64,
@@ -52,7 +55,15 @@ struct Options {
 struct Outcome {
     name: &'static str,
     inputs: u64,
+    /// The most processor time that one of them took.
+    slowest: Duration,
     failure: Option<String>,
+}
+
+impl Outcome {
+    fn new(target: &Target) -> Self {
+        Self { name: target.name, inputs: 0, slowest: Duration::ZERO, failure: None }
+    }
 }
 
 fn main() -> ExitCode {
@@ -82,8 +93,11 @@ fn run(options: &Options) -> Result<bool> {
     };
     let artifacts = input::home().join("artifacts");
     fs::create_dir_all(&artifacts).with_context(|| format!("cannot make {}", artifacts.display()))?;
-    let bounds =
-        Bounds { time: Duration::from_millis(options.time_limit), memory: options.memory_limit << 20 };
+    let bounds = Bounds {
+        processor: Duration::from_millis(options.time_limit),
+        wall: Duration::from_millis(options.wall_limit),
+        memory: options.memory_limit << 20,
+    };
     let json = options.json;
     let watch = Watch::start(bounds, move |name, file, what| {
         report(name, file, what);
@@ -100,7 +114,8 @@ fn run(options: &Options) -> Result<bool> {
         };
         if !json {
             let verdict = if outcome.failure.is_none() { "ok" } else { "FAILED" };
-            println!("{:<12} {verdict} ({} inputs)", outcome.name, outcome.inputs);
+            let Outcome { name, inputs, slowest, .. } = &outcome;
+            println!("{name:<12} {verdict} ({inputs} inputs, the slowest {slowest:.0?})");
         }
         outcomes.push(outcome);
     }
@@ -113,7 +128,10 @@ fn summary(passed: usize, failed: usize, outcomes: &[Outcome], json: bool) {
     if json {
         let targets: Vec<_> = outcomes
             .iter()
-            .map(|o| json!({ "name": o.name, "inputs": o.inputs, "failure": o.failure }))
+            .map(|o| {
+                let slowest_ms = o.slowest.as_secs_f64() * 1e3;
+                json!({ "name": o.name, "inputs": o.inputs, "slowest_ms": slowest_ms, "failure": o.failure })
+            })
             .collect();
         println!("{}", json!({ "passed": passed, "failed": failed, "targets": targets }));
     }
@@ -127,13 +145,16 @@ fn report(name: &str, file: &Path, what: &str) {
 
 /// Runs the inputs of files.
 fn replay(target: &Target, files: &[PathBuf], watch: &Watch) -> Result<Outcome> {
-    let mut outcome = Outcome { name: target.name, inputs: 0, failure: None };
+    let mut outcome = Outcome::new(target);
     for file in files {
         let data = input::load(file).with_context(|| format!("cannot read {}", file.display()))?;
         outcome.inputs += 1;
-        if let Err(what) = watch.over(target.name, file, || (target.run)(&data)) {
-            report(target.name, file, &what);
-            outcome.failure = Some(what);
+        match watch.over(target.name, file, || (target.run)(&data)) {
+            Ok(took) => outcome.slowest = outcome.slowest.max(took),
+            Err(what) => {
+                report(target.name, file, &what);
+                outcome.failure = Some(what);
+            }
         }
     }
     Ok(outcome)
@@ -149,7 +170,7 @@ fn fuzz_target(target: &Target, options: &Options, watch: &Watch, artifacts: &Pa
     let mut random = Random::new(options.seed);
     let mut seeds = corpus.iter();
     let current = Current::create(artifacts.join(format!("{}.running", target.name)))?;
-    let mut outcome = Outcome { name: target.name, inputs: 0, failure: None };
+    let mut outcome = Outcome::new(target);
     let start = Instant::now();
     loop {
         let data = match seeds.next() {
@@ -159,12 +180,15 @@ fn fuzz_target(target: &Target, options: &Options, watch: &Watch, artifacts: &Pa
         };
         current.put(&data)?;
         outcome.inputs += 1;
-        if let Err(what) = watch.over(target.name, current.path(), AssertUnwindSafe(|| (target.run)(&data))) {
-            let file = artifacts.join(format!("{}-{:016x}", target.name, fingerprint(&data)));
-            fs::write(&file, &data).with_context(|| format!("cannot write {}", file.display()))?;
-            report(target.name, &file, &what);
-            outcome.failure = Some(what);
-            break;
+        match watch.over(target.name, current.path(), AssertUnwindSafe(|| (target.run)(&data))) {
+            Ok(took) => outcome.slowest = outcome.slowest.max(took),
+            Err(what) => {
+                let file = artifacts.join(format!("{}-{:016x}", target.name, fingerprint(&data)));
+                fs::write(&file, &data).with_context(|| format!("cannot write {}", file.display()))?;
+                report(target.name, &file, &what);
+                outcome.failure = Some(what);
+                break;
+            }
         }
     }
     current.remove()?;

@@ -1,7 +1,8 @@
 //! What a target cannot report of itself: that it does not end, takes too much memory, or ends the process.
 //!
 //! The input under way is in a file, so that nothing is lost if the process dies; a thread looks at the time and at
-//! the process's memory.
+//! the process's memory. What an input may take is processor time, which other work on the host does not change; wall
+//! time is for inputs that wait for ever.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,11 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// What an input may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
+    /// Processor time, of all threads together.
+    pub(crate) processor: Duration,
     /// Wall time.
-    pub(crate) time: Duration,
+    pub(crate) wall: Duration,
     /// Resident memory of the whole process, in bytes.
     pub(crate) memory: u64,
 }
@@ -25,6 +30,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 
 struct Running {
     since: Instant,
+    processor_before: Duration,
     name: &'static str,
     file: PathBuf,
 }
@@ -47,9 +53,12 @@ impl Watch {
             loop {
                 thread::sleep(PERIOD);
                 let now = watched.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(Running { since, name, file }) = &*now else { continue };
-                if since.elapsed() > bounds.time {
-                    give_up(name, file, &format!("takes longer than {:?}", bounds.time));
+                let Some(Running { since, processor_before, name, file }) = &*now else { continue };
+                if processor_time().saturating_sub(*processor_before) > bounds.processor {
+                    give_up(name, file, &format!("takes more than {:?} of processor time", bounds.processor));
+                }
+                if since.elapsed() > bounds.wall {
+                    give_up(name, file, &format!("does not end in {:?}", bounds.wall));
                 }
                 let resident = resident_bytes().unwrap_or(0);
                 if resident > bounds.memory {
@@ -60,7 +69,7 @@ impl Watch {
         Self { running, bounds }
     }
 
-    /// Runs target `name` on the contents of `file` under the watch.
+    /// Runs target `name` on the contents of `file` under the watch, and tells the processor time that it took.
     ///
     /// # Errors
     /// What is wrong with it, if it ends at all.
@@ -69,16 +78,17 @@ impl Watch {
         name: &'static str,
         file: &Path,
         act: impl FnOnce() + std::panic::UnwindSafe,
-    ) -> Result<(), String> {
-        let since = Instant::now();
+    ) -> Result<Duration, String> {
+        let processor_before = processor_time();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Running { since, name, file: file.to_path_buf() });
+            Some(Running { since: Instant::now(), processor_before, name, file: file.to_path_buf() });
         let result = std::panic::catch_unwind(act);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let took = processor_time().saturating_sub(processor_before);
         match result {
             Err(panic) => Err(format!("panics: {}", message(&*panic))),
-            Ok(()) if since.elapsed() > self.bounds.time => Err(format!("takes {:?}", since.elapsed())),
-            Ok(()) => Ok(()),
+            Ok(()) if took > self.bounds.processor => Err(format!("takes {took:?} of processor time")),
+            Ok(()) => Ok(took),
         }
     }
 }
@@ -89,6 +99,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("(no message)")
+}
+
+/// Processor time of this process so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// This process's resident memory; `None` on a host that does not say.

@@ -32,6 +32,10 @@ const PGD: u64 = RAM + 0x4000;
 /// Accesses that may wait at the same time: each has a thread.
 const MOST_STALLED: usize = 6;
 
+/// Accesses of one input that get a thread. On a host with other work each of them takes ten milliseconds and more until
+/// it has had its turn.
+const MOST_THREADS: usize = 32;
+
 struct Machine {
     smmu: Arc<Smmu>,
     ram: Arc<Ram>,
@@ -101,9 +105,22 @@ impl Function {
             2 => self.enable(),
             3 => smmu.invalidate_completed(FUNCTION, InvalidateTag(input.u8().into())),
             4 => {
-                // The reader of the page request queue.
                 let prod = r32(smmu, 0x1_00c8);
-                w32(smmu, 0x1_00cc, prod);
+                match what >> 3 & 3 {
+                    // The reader of the page request queue.
+                    0 | 1 => w32(smmu, 0x1_00cc, prod),
+                    // One that forgets an overflow, or is anywhere in the queue.
+                    2 => w32(smmu, 0x1_00cc, prod ^ 1 << 31 ^ u32::from(group.get())),
+                    _ => {
+                        // The queue begins anew, perhaps where there is no memory.
+                        let base = if what & 0x20 != 0 { input.word(&PLACES) & !0x1f } else { PRIQ };
+                        w32(smmu, 0x20, 0x1d); // CR0
+                        w64(smmu, 0xc0, base | u64::from(input.u8() % 32));
+                        w32(smmu, 0x1_00c8, group.get().into());
+                        w32(smmu, 0x1_00cc, input.u8().into());
+                        w32(smmu, 0x20, 0x1f);
+                    }
+                }
             }
             5 => {
                 let stream = StreamId(u32::from(input.u8() % 34));
@@ -151,6 +168,8 @@ impl Machine {
             ssid_bits: if how & 8 != 0 { 4 } else { 20 },
             output: if how & 16 != 0 { OutputSize::BITS_40 } else { OutputSize::BITS_48 },
             msi: how & 32 == 0,
+            // One register write executes a whole queue, and an input may have hundreds of them.
+            cmdq_log2: 8,
             ..Features::default()
         };
         let (ram, msi) = (ram(), Arc::new(RecordingMsiSink::new(Pa(DOORBELL))));
@@ -228,9 +247,9 @@ impl Machine {
 
     /// A command at the place where the driver that brought the SMMU up puts the next.
     fn command(&mut self, input: &mut Input<'_>) {
-        const OPCODES: [u64; 20] = [
+        const OPCODES: [u64; 22] = [
             0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a,
-            0x30, 0x44, 0x45, 0x46,
+            0x30, 0x44, 0x45, 0x46, 0x40, 0x41,
         ];
         let how = input.u8();
         let to_function = self.function.is_some() && how & 0x30 == 0;
@@ -250,7 +269,14 @@ impl Machine {
             2 => sid << 32 | u64::from(input.u8() & 3) << 12 | opcode,
             _ => ssid << 48 | u64::from(input.u16()) << 12 | opcode,
         };
-        let d1 = if input.u8() & 1 == 0 { u64::from(input.u8() % 8) } else { input.word(&PLACES) };
+        let d1 = if input.u8() & 1 == 0 {
+            // Of CMD_PRI_RESP a group and a code.
+            let small = u64::from(input.u8());
+            let code = if opcode == 0x41 { small >> 4 & 3 } else { 0 };
+            code << 12 | small % 8
+        } else {
+            input.word(&PLACES)
+        };
         let slot = u64::from(self.commands) & ((1 << CMDQ_LOG2) - 1);
         put(&self.ram, CMDQ + 16 * slot, &[d0, d1]);
         self.commands = self.commands.wrapping_add(1) & ((2 << CMDQ_LOG2) - 1);
@@ -300,6 +326,7 @@ impl Access {
 #[derive(Default)]
 struct Traffic<'s> {
     running: Vec<(ScopedJoinHandle<'s, ()>, Arc<Waiter>)>,
+    threads: usize,
 }
 
 impl<'s> Traffic<'s> {
@@ -312,11 +339,14 @@ impl<'s> Traffic<'s> {
 
     /// Starts an access and goes on once it has ended or stalled, so that an input means the same each time.
     fn start<'e>(&mut self, scope: &'s Scope<'s, 'e>, machine: &Machine, mut access: Access) {
+        self.threads += 1;
         let waits = machine.waits();
         let (waiter, port) = (Arc::clone(&access.who.waiter), machine.port(&mut access));
         let thread = scope.spawn(move || access.make(&*port));
+        let mut pause = Duration::from_micros(10);
         while !thread.is_finished() && machine.waits() == waits {
-            thread::sleep(Duration::from_micros(10));
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
         self.running.push((thread, waiter));
     }
@@ -346,7 +376,7 @@ fn run(data: &[u8], has_function: bool) {
     let smmu = Arc::clone(&machine.smmu);
     thread::scope(|scope| {
         let mut traffic = Traffic::default();
-        while !input.is_empty() {
+        while !input.is_empty() && traffic.threads < MOST_THREADS {
             match input.u8() % 16 {
                 0 | 1 => mmio(&mut input, WINDOW_BYTES, &machine.registers, &*smmu),
                 2 => scribble(&machine.ram, &mut input, &PLACES),
