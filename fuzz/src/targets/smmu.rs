@@ -273,7 +273,7 @@ impl Machine {
             // Of CMD_PRI_RESP a group and a code.
             let small = u64::from(input.u8());
             let code = if opcode == 0x41 { small >> 4 & 3 } else { 0 };
-            code << 12 | small % 8
+            code << 12 | small & 7
         } else {
             input.word(&PLACES)
         };
