@@ -7,6 +7,7 @@
 //! wait for a page: an endpoint keeps its own list of page requests.
 
 use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::dma::{DmaFault, DmaTag};
 use crate::{Iova, Pa, Pasid, StreamId};
@@ -166,6 +167,52 @@ impl InvalidateRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InvalidateTag(pub u64);
 
+/// From when on an endpoint has looked a translation up. It begins a new age with each invalidation; the translation is
+/// good while the age is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    age: &'a AtomicU64,
+    from: u64,
+}
+
+impl<'a> Stamp<'a> {
+    /// The stamp of what was looked up after `age` was read and found to be `from`.
+    #[inline]
+    #[must_use]
+    pub const fn new(age: &'a AtomicU64, from: u64) -> Self {
+        Self { age, from }
+    }
+
+    /// The stamp of a translation that its user keeps from being invalidated.
+    #[must_use]
+    pub const fn always() -> Self {
+        static NO_OTHER: AtomicU64 = AtomicU64::new(0);
+        Self::new(&NO_OTHER, 0)
+    }
+
+    /// Whether the translation is good. Sequentially consistent.
+    #[inline]
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        self.age.load(Ordering::SeqCst) == self.from
+    }
+}
+
+/// Why a translated access did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranslatedFault {
+    /// The translation is no longer good. Nothing was transferred.
+    OutOfDate,
+    /// As of any access; the address is the translated one.
+    Fault(DmaFault),
+}
+
+impl From<DmaFault> for TranslatedFault {
+    fn from(fault: DmaFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// A translation agent, as endpoints see it.
 pub trait AtsPort: Send + Sync {
     /// Makes `endpoint` the one that messages for `stream` go to. A later call for the same stream replaces it.
@@ -177,17 +224,51 @@ pub trait AtsPort: Send + Sync {
     /// [`AtsRefusal`]. A page that is not there is no error: its translation has no permissions.
     fn request_translation(&self, request: &TranslationRequest) -> Result<AtsTranslation, AtsRefusal>;
 
+    /// Reads at a translated address that was looked up from a stamp on, if the age is still the same: the agent compares
+    /// when [`Self::await_translated`] would wait for this access already.
+    ///
+    /// # Errors
+    /// [`TranslatedFault`].
+    fn read_translated_if(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        out: &mut [u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault>;
+
+    /// Writes at a translated address, as [`Self::read_translated_if`] reads.
+    ///
+    /// # Errors
+    /// [`TranslatedFault`].
+    fn write_translated_if(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        data: &[u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault>;
+
     /// Reads at a translated address. The endpoint keeps the translation from being invalidated meanwhile.
     ///
     /// # Errors
     /// [`DmaFault::Aborted`], at the translated address.
-    fn read_translated(&self, stream: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault>;
+    fn read_translated(&self, stream: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
+        always_good(at, self.read_translated_if(stream, at, out, Stamp::always()))
+    }
 
     /// Writes at a translated address, as [`Self::read_translated`] reads.
     ///
     /// # Errors
     /// [`DmaFault::Aborted`], at the translated address.
-    fn write_translated(&self, stream: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault>;
+    fn write_translated(&self, stream: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault> {
+        always_good(at, self.write_translated_if(stream, at, data, Stamp::always()))
+    }
+
+    /// Returns when no translated access is under way whose stamp was good until now. An endpoint calls it after it has
+    /// begun a new age, and before it completes an invalidation; with no lock that an access takes. Waits for no
+    /// guest's answer.
+    fn await_translated(&self);
 
     /// Sends a Page Request. The answer to the last one of a group comes as [`AtsEndpoint::page_response`], perhaps
     /// before this returns.
@@ -195,6 +276,13 @@ pub trait AtsPort: Send + Sync {
 
     /// Sends the Invalidate Completion for `tag`. Unknown ones are ignored.
     fn invalidate_completed(&self, stream: StreamId, tag: InvalidateTag);
+}
+
+fn always_good(at: Pa, result: Result<(), TranslatedFault>) -> Result<(), DmaFault> {
+    result.map_err(|fault| match fault {
+        TranslatedFault::Fault(fault) => fault,
+        TranslatedFault::OutOfDate => DmaFault::Aborted(Iova(at.0)),
+    })
 }
 
 /// An endpoint with an ATC, as the translation agent sees it. Both calls come on the agent's thread: they wait for

@@ -122,6 +122,8 @@ pub struct Smmu {
     consumer: Mutex<()>,
     /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
     mode: AtomicU8,
+    /// The end of the physical address space.
+    output_end: u64,
     /// A copy of CR0.ATSCHK.
     checks_translated: AtomicBool,
     age: Age,
@@ -145,6 +147,7 @@ impl Smmu {
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new_cyclic(|smmu| Self {
             ats: AtsSide::new(smmu, clock, alarms),
+            output_end: features.output_mask() + 1,
             checks_translated: AtomicBool::new(false),
             features,
             ram,

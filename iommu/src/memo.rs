@@ -5,7 +5,9 @@
 //! of its kind takes the long way, where permissions, privilege and dirty state count. Changes of the enables begin a new
 //! age too, so entries know nothing of them.
 
-use tcache::{Memo, Place, View};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tcache::{Memo, View};
 use vmsa::AccessKind;
 
 use crate::translate::{Kind, Mapping, Transaction};
@@ -38,19 +40,26 @@ pub(crate) fn put(memo: &Memo, age: u64, tx: &Transaction, mapping: &Mapping) {
     memo.put(age, who(tx), tx.address, mapping, flag(tx));
 }
 
-/// An admission of a stream's translated accesses, as they are.
-pub(crate) fn put_admission(memo: &Memo, age: u64, tx: &Transaction) {
-    const ANYWHERE: Place = Place { pa: 0, len: 1, size_log2: 0 };
-    memo.put(age, admission(tx), 0, &ANYWHERE, 1);
+/// The stream whose translated accesses a thread's latest admission is for. A device's threads have no other.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    age: AtomicU64,
+    /// With [`Self::SOME`]: without it nothing was admitted yet.
+    sid: AtomicU64,
 }
 
-/// Whether a stream's translated accesses have been admitted in this age.
-#[inline]
-pub(crate) fn has_admission(memo: &Memo, age: u64, tx: &Transaction) -> bool {
-    memo.view(age, admission(tx), 1).is_some_and(|view| view.pa(0).is_some())
-}
+impl Admitted {
+    const SOME: u64 = 1 << 32;
 
-#[inline]
-fn admission(tx: &Transaction) -> u64 {
-    1 << 54 | u64::from(tx.sid)
+    /// Whether the translated accesses of a stream have been admitted in this age, as they are.
+    #[inline]
+    pub(crate) fn is(&self, age: u64, sid: u32) -> bool {
+        self.age.load(Ordering::Relaxed) == age
+            && self.sid.load(Ordering::Relaxed) == Self::SOME | u64::from(sid)
+    }
+
+    pub(crate) fn set(&self, age: u64, sid: u32) {
+        self.age.store(age, Ordering::Relaxed);
+        self.sid.store(Self::SOME | u64::from(sid), Ordering::Relaxed);
+    }
 }

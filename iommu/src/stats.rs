@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tcache::{AtomicCounter, Memo};
 
+use crate::memo::Admitted;
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 
@@ -15,6 +16,7 @@ pub(crate) struct Tallies {
     pub(crate) config_fetches: AtomicCounter,
     /// The thread's latest translations lie here too.
     pub(crate) memo: Memo,
+    pub(crate) admitted: Admitted,
 }
 
 /// An access under way. Its translations stay good until it is dropped.

@@ -5,18 +5,19 @@
 //! would fault, it is not granted: no record, no stall. With split-stage ATS the address that it gets is an intermediate
 //! physical one. Deliberately absent: requests for several translations.
 
+use std::ops::Range;
 use std::sync::Weak;
 
 use hw::ats::{
-    AtsEndpoint, AtsPort, AtsRefusal, AtsTranslation, InvalidateTag, PageRequest, TranslationRequest,
+    AtsEndpoint, AtsPort, AtsRefusal, AtsTranslation, InvalidateTag, PageRequest, Stamp, TranslatedFault,
+    TranslationRequest,
 };
 use hw::dma::write_physical;
-use hw::{DmaFault, DmaTag, Iova, Pa, Requester, StreamId};
+use hw::{DmaFault, DmaTag, Iova, NotRam, Pa, Requester, StreamId};
 use vmsa::{Access, AccessKind};
 
 use crate::Smmu;
 use crate::config::Ats;
-use crate::memo;
 use crate::spec::event::{Event, EventD1, EventType, bad_ats_treq};
 use crate::stats::{Access as InflightAccess, count};
 use crate::translate::{Fault, Kind, Mapping, Mode, Route, Transaction};
@@ -198,8 +199,29 @@ impl Smmu {
         })
     }
 
-    /// Whether a translated access may go on.
+    /// Whether a translated access is one of those that this thread has found to be admitted, and its address is a
+    /// physical one that is still good.
+    #[inline(always)]
+    fn has_admitted(
+        &self,
+        access: &InflightAccess<'_>,
+        stream: StreamId,
+        at: Pa,
+        len: usize,
+        from: Stamp<'_>,
+    ) -> bool {
+        from.is_good()
+            && access.own().is_some_and(|own| own.admitted.is(self.age.now(), stream.0))
+            && self.is_physical(at.0.checked_add(len as u64))
+    }
+
+    /// Whether addresses up to this end are physical ones.
     #[inline]
+    fn is_physical(&self, end: Option<u64>) -> bool {
+        end.is_some_and(|end| end <= self.output_end)
+    }
+
+    /// Whether a translated access may go on.
     fn admit(
         &self,
         access: &InflightAccess<'_>,
@@ -207,14 +229,6 @@ impl Smmu {
         len: usize,
     ) -> Result<Translated, DmaFault> {
         let age = self.age.now();
-        let is_in_range = |end: Option<u64>| end.is_some_and(|end| end <= self.features.output_mask() + 1);
-        let end = tx.address.checked_add(len as u64);
-        if let Some(own) = access.own()
-            && memo::has_admission(&own.memo, age, tx)
-            && is_in_range(end)
-        {
-            return Ok(Translated::Physical);
-        }
         let is_unchecked = self.mode() == Mode::Translate && !self.checks_translated();
         let config =
             match if is_unchecked { Ok(None) } else { self.route(access, tx).map(|route| route.config) } {
@@ -226,16 +240,68 @@ impl Smmu {
                     return Err(self.aborted(tx));
                 }
             };
+        let end = tx.address.checked_add(len as u64);
         if end.is_some() && config.is_some_and(|config| config.stage2.is_some()) {
             return Ok(Translated::Intermediate);
         }
-        if !is_in_range(end) {
+        if !self.is_physical(end) {
             return Err(self.aborted(tx));
         }
         if let Some(own) = access.own() {
-            memo::put_admission(&own.memo, age, tx);
+            own.admitted.set(age, tx.sid);
         }
         Ok(Translated::Physical)
+    }
+
+    #[cold]
+    fn read_checked(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        out: &mut [u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        let tx = Transaction::translated(stream, at, AccessKind::Read);
+        self.access_translated(tx, out.len(), from, |pa, range| {
+            out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+        })
+    }
+
+    #[cold]
+    fn write_checked(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        data: &[u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        let tx = Transaction::translated(stream, at, AccessKind::Write);
+        self.access_translated(tx, data.len(), from, |pa, range| {
+            let piece = data.get(range).unwrap_or_default();
+            write_physical(&self.ram, &*self.msi, stream, pa, piece)
+        })
+    }
+
+    /// Makes a translated access. It is counted in throughout: a stream with split-stage ATS never stalls (5.2, STE.EATS).
+    fn access_translated(
+        &self,
+        tx: Transaction,
+        len: usize,
+        from: Stamp<'_>,
+        mut copy: impl FnMut(Pa, Range<usize>) -> Result<(), NotRam>,
+    ) -> Result<(), TranslatedFault> {
+        let access = self.inflight.enter();
+        if !from.is_good() {
+            return Err(TranslatedFault::OutOfDate);
+        }
+        match self.admit(&access, &tx, len)? {
+            Translated::Physical => copy(Pa(tx.address), 0..len).map_err(|_| self.aborted(&tx))?,
+            Translated::Intermediate => {
+                let who = Requester::new(DmaTag::untagged(StreamId(tx.sid)));
+                self.access_in_pieces(&who, tx, len, self.inflight.enter(), copy)?;
+            }
+        }
+        Ok(())
     }
 
     #[cold]
@@ -255,33 +321,38 @@ impl AtsPort for Smmu {
         self.answer(request)
     }
 
-    fn read_translated(&self, stream: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
-        let tx = Transaction::translated(stream, at, AccessKind::Read);
+    fn read_translated_if(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        out: &mut [u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
         let access = self.inflight.enter();
-        match self.admit(&access, &tx, out.len())? {
-            Translated::Physical => self.ram.read(at, out).map_err(|_| self.aborted(&tx)),
-            Translated::Intermediate => {
-                let who = Requester::new(DmaTag::untagged(stream));
-                self.access_in_pieces(&who, tx, out.len(), access, |pa, range| {
-                    out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
-                })
-            }
+        if self.has_admitted(&access, stream, at, out.len(), from) && self.ram.read(at, out).is_ok() {
+            return Ok(());
         }
+        drop(access);
+        self.read_checked(stream, at, out, from)
     }
 
-    fn write_translated(&self, stream: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault> {
-        let tx = Transaction::translated(stream, at, AccessKind::Write);
+    fn write_translated_if(
+        &self,
+        stream: StreamId,
+        at: Pa,
+        data: &[u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
         let access = self.inflight.enter();
-        let write = |pa, piece: &[u8]| write_physical(&self.ram, &*self.msi, stream, pa, piece);
-        match self.admit(&access, &tx, data.len())? {
-            Translated::Physical => write(at, data).map_err(|_| self.aborted(&tx)),
-            Translated::Intermediate => {
-                let who = Requester::new(DmaTag::untagged(stream));
-                self.access_in_pieces(&who, tx, data.len(), access, |pa, range| {
-                    data.get(range).map_or(Ok(()), |piece| write(pa, piece))
-                })
-            }
+        if self.has_admitted(&access, stream, at, data.len(), from) && self.ram.write(at, data).is_ok() {
+            return Ok(());
         }
+        drop(access);
+        self.write_checked(stream, at, data, from)
+    }
+
+    fn await_translated(&self) {
+        self.inflight.wait();
     }
 
     fn request_page(&self, request: &PageRequest) {

@@ -15,6 +15,13 @@ impl Age {
         self.0.load(Ordering::SeqCst)
     }
 
+    /// The word that the present age is in, for those who know no caches; to be read like this.
+    #[inline]
+    #[must_use]
+    pub fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+
     /// Begins a new age and returns it.
     pub fn advance(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst) + 1

@@ -103,11 +103,16 @@ impl<T> Inflight<T> {
         Access { inflight: self, place, turn, is_shared, _not_send: PhantomData }
     }
 
-    /// Waits for the end of all accesses that were counted in before. The caller holds no lock that an access takes,
-    /// and has no access under way itself.
+    /// Begins a new age and waits for the end of all accesses that were counted in before it. The caller holds no lock
+    /// that an access takes, and has no access under way itself.
     pub fn drain(&self, age: &Age) {
-        let _one_at_a_time = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         age.advance();
+        self.wait();
+    }
+
+    /// The second half of [`Self::drain`], for accesses that read an age which the caller has advanced already.
+    pub fn wait(&self) {
+        let _one_at_a_time = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         fence(Ordering::SeqCst);
         // An access may read the turn, be held up, and count itself in after the turn has changed twice. So the
         // counter whose turn it isn't is waited for first: such a one is older than this drain.
@@ -157,6 +162,13 @@ impl<T> Inflight<T> {
         }
     }
 
+    /// What is kept for this thread, where it is written by this thread alone; without being counted in.
+    #[inline]
+    #[must_use]
+    pub fn own(&self) -> Option<&T> {
+        threads::this_thread().map(|number| &self.places[number].local)
+    }
+
     /// What is kept for each thread.
     pub fn locals(&self) -> impl Iterator<Item = &T> {
         self.places.iter().map(|place| &place.local)
@@ -184,7 +196,7 @@ impl<T> Access<'_, T> {
         if self.is_shared {
             counter.0.fetch_add(n, Ordering::Relaxed);
         } else {
-            counter.0.store(counter.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+            counter.add_alone(n);
         }
     }
 }
@@ -194,6 +206,12 @@ impl<T> Access<'_, T> {
 pub struct AtomicCounter(AtomicU64);
 
 impl AtomicCounter {
+    /// Adds where nobody else adds meanwhile: to a counter of [`Inflight::own`].
+    #[inline]
+    pub fn add_alone(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
     /// What was counted so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

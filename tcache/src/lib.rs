@@ -12,6 +12,10 @@
 //!
 //! What a thread has found it may remember for itself ([`Memo`]) for as long as the age lasts.
 //!
+//! One may also look up first and be counted in afterwards, by another's count too, if the age is found to be the same
+//! then: it reads the age, looks up, is counted in, and reads the age again. Whoever invalidates then waits for the
+//! accesses of that count as well ([`Inflight::wait`]), after the new age that [`Inflight::drain`] begins.
+//!
 //! `model.rs` has this protocol checked over all interleavings and all reorderings that the memory model allows
 //! (`RUSTFLAGS="--cfg loom" cargo test -p tcache --release`).
 //!

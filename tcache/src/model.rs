@@ -21,6 +21,8 @@ struct Model {
     least: LeastAges,
     age: Age,
     inflight: Inflight<()>,
+    /// The count of the agent behind the device, which knows nothing of its translations.
+    agent: Inflight<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -38,6 +40,7 @@ impl Model {
             least: LeastAges::default(),
             age: Age::default(),
             inflight: Inflight::default(),
+            agent: Inflight::default(),
         };
         if cached {
             model.cache.insert(KEY, Aged { age: 0, data: [0] });
@@ -60,7 +63,33 @@ impl Model {
         drop(access);
     }
 
+    /// Looks up first, and is counted in by the agent alone. Whether the translation was still good then.
+    fn device_in_a_hurry(&self, place: usize) -> bool {
+        let age = self.age.now();
+        let cached = self.cache.get(KEY).filter(|found| found.age >= self.least.of(0));
+        let Some(Aged { data: [frame], .. }) = cached else { return false };
+        let access = self.agent.enter_at(place);
+        let is_good = self.age.now() == age;
+        if is_good {
+            self.frames[frame as usize].store(DEVICES, Ordering::Relaxed);
+        }
+        drop(access);
+        is_good
+    }
+
     fn mapper(&self, how: Invalidate) {
+        self.invalidate(how);
+        self.frames[0].store(MAPPERS, Ordering::Relaxed);
+    }
+
+    /// Waits for both counts.
+    fn mapper_of_a_hurried_device(&self, how: Invalidate) {
+        self.invalidate(how);
+        self.agent.wait();
+        self.frames[0].store(MAPPERS, Ordering::Relaxed);
+    }
+
+    fn invalidate(&self, how: Invalidate) {
         self.table.store(1, Ordering::Release);
         let now = self.age.advance();
         match how {
@@ -68,7 +97,6 @@ impl Model {
             Invalidate::Raise => self.least.raise(0, now),
         }
         self.inflight.drain(&self.age);
-        self.frames[0].store(MAPPERS, Ordering::Relaxed);
     }
 
     fn is_kept(&self) {
@@ -158,6 +186,33 @@ fn two_drains_one_after_the_other() {
         device.join().unwrap();
         model.is_kept();
     });
+}
+
+/// What is found before the access is counted in, and what is looked up again where that was too late.
+fn device_that_looks_up_first(how: Invalidate, cached: bool) {
+    explore(2, move || {
+        let model = Model::new(cached);
+        let device = {
+            let model = model.clone();
+            thread::spawn(move || {
+                if !model.device_in_a_hurry(0) {
+                    model.device(model.inflight.enter_at(0));
+                }
+                model.device_in_a_hurry(0);
+            })
+        };
+        model.mapper_of_a_hurried_device(how);
+        device.join().unwrap();
+        model.is_kept();
+    });
+}
+
+#[test]
+fn translation_looked_up_before_its_access_is_counted_in_is_not_used_after_the_drain() {
+    device_that_looks_up_first(Invalidate::Remove, true);
+    device_that_looks_up_first(Invalidate::Raise, true);
+    device_that_looks_up_first(Invalidate::Remove, false);
+    device_that_looks_up_first(Invalidate::Raise, false);
 }
 
 #[test]

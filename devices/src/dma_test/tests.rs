@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hw::ats::{AtsRefusal, AtsTranslation, PageRequest, PageResponseCode, PrgIndex, TranslationRequest};
+use hw::ats::{
+    AtsRefusal, AtsTranslation, PageRequest, PageResponseCode, PrgIndex, Stamp, TranslatedFault,
+    TranslationRequest,
+};
 use hw::mmio::value_of;
 use hw::{DeviceId, Dir, DirectPort, DmaFault, Iova, Pa, Pasid, Pinned, Ram, RecordingMsiSink};
 use proptest::prelude::*;
@@ -112,14 +115,28 @@ impl AtsPort for Agent {
         }
     }
 
-    fn read_translated(&self, _: StreamId, _: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
+    fn read_translated_if(
+        &self,
+        _: StreamId,
+        _: Pa,
+        out: &mut [u8],
+        _: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
         out.fill(0x5a);
         Ok(())
     }
 
-    fn write_translated(&self, _: StreamId, at: Pa, _: &[u8]) -> Result<(), DmaFault> {
-        Err(DmaFault::Aborted(Iova(at.0)))
+    fn write_translated_if(
+        &self,
+        _: StreamId,
+        at: Pa,
+        _: &[u8],
+        _: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        Err(DmaFault::Aborted(Iova(at.0)).into())
     }
+
+    fn await_translated(&self) {}
 
     fn request_page(&self, request: &PageRequest) {
         self.requests.lock().unwrap().push(*request);

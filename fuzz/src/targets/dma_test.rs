@@ -8,7 +8,7 @@ use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::pci::PciFunction;
 use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, AtsTranslation, InvalidateRequest, InvalidateTag, PageRequest,
-    PageResponse, PageResponseCode, PrgIndex, TranslationRequest,
+    PageResponse, PageResponseCode, PrgIndex, Stamp, TranslatedFault, TranslationRequest,
 };
 use hw::{DirectPort, DmaFault, Iova, Pa, Pasid, Ram, RecordingMsiSink, StreamId};
 
@@ -39,13 +39,27 @@ impl AtsPort for Agent {
         })
     }
 
-    fn read_translated(&self, _: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
-        self.0.read(at, out).map_err(|_| DmaFault::Aborted(Iova(at.0)))
+    fn read_translated_if(
+        &self,
+        _: StreamId,
+        at: Pa,
+        out: &mut [u8],
+        _: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        Ok(self.0.read(at, out).map_err(|_| DmaFault::Aborted(Iova(at.0)))?)
     }
 
-    fn write_translated(&self, _: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault> {
-        self.0.write(at, data).map_err(|_| DmaFault::Aborted(Iova(at.0)))
+    fn write_translated_if(
+        &self,
+        _: StreamId,
+        at: Pa,
+        data: &[u8],
+        _: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        Ok(self.0.write(at, data).map_err(|_| DmaFault::Aborted(Iova(at.0)))?)
     }
+
+    fn await_translated(&self) {}
 
     fn request_page(&self, _: &PageRequest) {}
 

@@ -1,6 +1,6 @@
 //! Address translation services (3.9, 4.5).
 
-use hw::ats::{AtsPort, AtsRefusal, AtsTranslation, TranslationRequest};
+use hw::ats::{AtsPort, AtsRefusal, AtsTranslation, Stamp, TranslatedFault, TranslationRequest};
 
 use super::*;
 use crate::ats::INVALIDATION_PATIENCE_NS;
@@ -218,6 +218,27 @@ fn translated_access_passes_where_the_stream_allows_it() {
     assert_eq!(&out, b"data");
     for pa in [HOLE, 1 << 48, u64::MAX] {
         assert_eq!(m.smmu.read_translated(sid, Pa(pa), &mut out), aborted(pa));
+    }
+    assert_eq!(m.events(), [] as [Record; 0]);
+}
+
+#[test]
+fn translated_access_with_a_translation_that_is_out_of_date_transfers_nothing() {
+    let m = Bench::new();
+    m.ats_process(0);
+    m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
+    let (sid, age) = (StreamId(SID), AtomicU64::new(7));
+    let mut out = [0; 4];
+    // Before the thread has been admitted, and after it.
+    for _ in 0..2 {
+        let late = Stamp::new(&age, 6);
+        assert_eq!(m.smmu.write_translated_if(sid, Pa(DATA), b"late", late), Err(TranslatedFault::OutOfDate));
+        assert_eq!(m.smmu.read_translated_if(sid, Pa(DATA), &mut out, late), Err(TranslatedFault::OutOfDate));
+        assert_eq!(out, [0; 4]);
+        let good = Stamp::new(&age, 7);
+        m.smmu.write_translated_if(sid, Pa(DATA + 8), b"good", good).unwrap();
+        m.smmu.read_translated_if(sid, Pa(DATA), &mut out, good).unwrap();
+        assert_eq!(out, [0; 4]);
     }
     assert_eq!(m.events(), [] as [Record; 0]);
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use hw::ats::{Stamp, TranslatedFault};
+
 use super::*;
 
 /// Raised when this goes out of scope, also by a failed assertion: the threads that look at it then end.
@@ -53,6 +55,47 @@ fn nothing_is_written_through_an_old_translation_after_sync() {
             thread::yield_now();
             let mut found = [0; 4096];
             m.ram.read(Pa(old), &mut found).unwrap();
+            assert_eq!(found, mark, "round {round}");
+        }
+        m.until(|| writes.load(Ordering::Relaxed) > 10);
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// An endpoint moves from one frame to another. Once it has begun a new age and waited, nothing is written to the frame of
+/// the age before.
+#[test]
+fn nothing_is_written_at_a_translated_address_once_its_age_is_over_and_waited_for() {
+    let m = Bench::new();
+    m.ats_process(0);
+    m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
+    let frame = |age: u64| DATA + (age % 2) * 0x10_0000;
+    let (age, done, writes) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let _unstuck = m.unstuck_on_panic();
+        let _end = Raised(&done);
+        for fill in [0x11u8, 0x22] {
+            let (m, age, done, writes) = (&m, &age, &done, &writes);
+            scope.spawn(move || {
+                let page = [fill; 4096];
+                while !done.load(Ordering::Relaxed) {
+                    let from = age.load(Ordering::SeqCst);
+                    let stamp = Stamp::new(age, from);
+                    match m.smmu.write_translated_if(StreamId(SID), Pa(frame(from)), &page, stamp) {
+                        Ok(()) => _ = writes.fetch_add(1, Ordering::Relaxed),
+                        Err(fault) => assert_eq!(fault, TranslatedFault::OutOfDate),
+                    }
+                }
+            });
+        }
+        let mark = [0xee; 4096];
+        for round in 0..2000u64 {
+            age.store(round + 1, Ordering::SeqCst);
+            m.smmu.await_translated();
+            m.ram.write(Pa(frame(round)), &mark).unwrap();
+            thread::yield_now();
+            let mut found = [0; 4096];
+            m.ram.read(Pa(frame(round)), &mut found).unwrap();
             assert_eq!(found, mark, "round {round}");
         }
         m.until(|| writes.load(Ordering::Relaxed) > 10);

@@ -75,16 +75,15 @@ impl Found {
     }
 }
 
-/// An enabling of ATS, a PASID and a privilege.
+/// A PASID and a privilege.
 #[inline]
-pub(super) fn whose(enabling: u32, pasid: Option<Pasid>, privileged: bool) -> u64 {
-    let pasid = pasid.map_or(0, |pasid| 1 << 20 | u64::from(pasid.get()));
-    u64::from(enabling) << 32 | u64::from(privileged) << 21 | pasid
+pub(super) fn whose(pasid: Option<Pasid>, privileged: bool) -> u64 {
+    u64::from(privileged) << 21 | pasid.map_or(0, |pasid| 1 << 20 | u64::from(pasid.get()))
 }
 
 fn key(enabling: u32, pasid: Option<Pasid>, privileged: bool, at: Iova, size_log2: u32) -> Key {
     // Page numbers have 52 bits at most; no size is zero.
-    [u64::from(size_log2) << 52 | at.0 >> size_log2, whose(enabling, pasid, privileged)]
+    [u64::from(size_log2) << 52 | at.0 >> size_log2, u64::from(enabling) << 32 | whose(pasid, privileged)]
 }
 
 /// The cache.

@@ -6,7 +6,9 @@
 //! the pages and tries again. An access that hits takes no lock.
 //!
 //! Accesses are counted in from look-up to last byte, in bounded pieces. An invalidation begins a new age, takes entries
-//! out, and is complete when the accesses counted in before are out; none waits for software while it is counted in.
+//! out, and is complete when the accesses counted in before are out; none waits for software while it is counted in. What
+//! a thread remembers it uses without being counted in here: the agent counts such an access in, asks if the age is still
+//! that of the look-up, and is waited for too.
 //!
 //! Locks: the one of page requests comes after a waiter's; the configuration space's is a leaf. None is held while the
 //! agent is called. Deliberately absent: STUs above 4 KiB (the agent's ranges are exact), translated pins.
@@ -21,7 +23,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hw::ats::{
-    AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, TranslationRequest,
+    AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, Stamp, TranslatedFault,
+    TranslationRequest,
 };
 use hw::fault::{FaultAction, FaultPoint, Occasion};
 use hw::{Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, StreamId};
@@ -33,6 +36,9 @@ use super::config::{ConfigSpace, Effects, Gates};
 
 /// Bytes after which an access lets invalidations pass.
 const PIECE_BYTES: u64 = 64 * 1024;
+
+/// What lies in one page of this size lies in one page.
+const SMALLEST_PAGE: u64 = 0x1000;
 
 /// Pages in one group of requests.
 const GROUP_PAGES: u32 = 8;
@@ -147,14 +153,20 @@ impl Atc {
         if effects.services_changed {
             self.pages.changed();
             // What was under way with translations of an enabling that is over has ended when the write has.
-            self.inflight.drain(&self.age);
+            self.drain();
         }
     }
 
     /// The function's reset: nothing is cached (its configuration space has been reset), and nobody waits.
     pub fn reset(&self) {
         self.pages.forget();
+        self.drain();
+    }
+
+    /// Waits for the accesses under way, and begins an age in which nothing remembered is used.
+    fn drain(&self) {
         self.inflight.drain(&self.age);
+        self.agent.await_translated();
     }
 
     /// Numbers so far.
@@ -180,7 +192,7 @@ impl Atc {
 
     /// The enabling of ATS under which translations may be used and asked for.
     fn enabling(&self) -> Option<u32> {
-        self.gates.ats().filter(|&enabling| self.refused.load(Ordering::Relaxed) != enabling)
+        self.gates.ats().filter(|&enabling| self.refused.load(Ordering::SeqCst) != enabling)
     }
 
     /// Asks the agent, for an access that is counted in and asks from `asked` on.
@@ -226,7 +238,8 @@ impl Atc {
     /// The agent does not translate.
     fn refuse(&self, enabling: u32) -> Reply {
         log::debug!("{:?}: the agent does not translate; ATS is not used any more", self.stream);
-        self.refused.store(enabling, Ordering::Relaxed);
+        self.refused.store(enabling, Ordering::SeqCst);
+        self.age.advance();
         Reply::Untranslated
     }
 
@@ -252,21 +265,32 @@ impl Atc {
         1 + (1..candidates).take_while(is_missing).count() as u32
     }
 
+    /// Where a whole access goes, as this thread remembers it.
+    #[inline(always)]
+    fn remembered(&self, who: &Requester, at: Iova, len: usize, need: Need) -> Option<Remembered<'_>> {
+        let tallies = self.inflight.own()?;
+        // Whatever ends the use of translations begins a new age: whether ATS is enabled need not be asked.
+        let age = self.age.now();
+        let whose = cache::whose(who.tag.pasid, who.tag.privileged);
+        let pa = Pa(tallies.memo.view(age, whose, need.permission())?.pa(at.0)?);
+        let is_whole = at.0 % SMALLEST_PAGE + len as u64 <= SMALLEST_PAGE;
+        (is_whole && !who.waiter.is_cancelled()).then_some(Remembered {
+            pa,
+            from: Stamp::new(self.age.word(), age),
+            tallies,
+        })
+    }
+
     /// Makes an access: `go` moves the bytes of a range of the buffer one way or the other.
-    #[inline]
     fn access(
         &self,
         who: &Requester,
         at: Iova,
         len: usize,
         dir: Dir,
+        need: Need,
         mut go: impl FnMut(Way, Range<usize>) -> Result<(), DmaFault>,
     ) -> Result<(), DmaFault> {
-        let need = match dir {
-            Dir::Write => Need::Write,
-            Dir::Read if who.tag.execute && who.tag.pasid.is_some() => Need::Execute,
-            Dir::Read => Need::Read,
-        };
         let mut done = 0;
         let mut rounds = 0;
         let mut was_delayed = false;
@@ -278,15 +302,16 @@ impl Atc {
                 return Err(DmaFault::Aborted(at));
             };
             let access = self.inflight.enter();
+            // Before the enabling: what is remembered from this age is so from an enabling that lasts as long.
+            let asked = self.age.now();
             // After the access is counted in: a write that disables ATS waits for it.
             let Some(enabling) = self.enabling() else {
                 drop(access);
                 return go(Way::Untranslated(here), done..len);
             };
-            let asked = self.age.now();
             let end_after = |bytes: u64| len.min(done + bytes.min(PIECE_BYTES) as usize);
             let memo = access.own().map(|own| &own.memo);
-            let whose = cache::whose(enabling, who.tag.pasid, who.tag.privileged);
+            let whose = cache::whose(who.tag.pasid, who.tag.privileged);
             if let Some(memo) = memo
                 && let Some(place) =
                     memo.view(asked, whose, need.permission()).and_then(|view| view.get(here.0))
@@ -351,6 +376,28 @@ impl Atc {
         Ok(())
     }
 
+    #[inline(never)]
+    fn read_in_pieces(&self, who: &Requester, at: Iova, out: &mut [u8], need: Need) -> Result<(), DmaFault> {
+        self.access(who, at, out.len(), Dir::Read, need, |way, range| {
+            let Some(piece) = out.get_mut(range) else { return Ok(()) };
+            match way {
+                Way::Translated(pa) => self.agent.read_translated(who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.read(who, here, piece),
+            }
+        })
+    }
+
+    #[inline(never)]
+    fn write_in_pieces(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
+        self.access(who, at, data.len(), Dir::Write, Need::Write, |way, range| {
+            let Some(piece) = data.get(range) else { return Ok(()) };
+            match way {
+                Way::Translated(pa) => self.agent.write_translated(who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.write(who, here, piece),
+            }
+        })
+    }
+
     /// What a driver maps for the function itself is there; only a process's pages are asked for.
     #[cold]
     fn ask_for_pages(
@@ -370,6 +417,28 @@ impl Atc {
     }
 }
 
+/// Where an access goes, as a thread remembers it from an age.
+struct Remembered<'a> {
+    pa: Pa,
+    from: Stamp<'a>,
+    tallies: &'a Tallies,
+}
+
+impl Remembered<'_> {
+    /// What became of the access; `None` if the translation was out of date.
+    #[inline]
+    fn result(&self, at: Iova, result: Result<(), TranslatedFault>) -> Option<Result<(), DmaFault>> {
+        match result {
+            Ok(()) => {
+                self.tallies.hits.add_alone(1);
+                Some(Ok(()))
+            }
+            Err(TranslatedFault::OutOfDate) => None,
+            Err(TranslatedFault::Fault(fault)) => Some(Err(at_iova(fault, self.pa, at))),
+        }
+    }
+}
+
 /// A fault at a translated address, told at the address that the device knows.
 #[cold]
 fn at_iova(fault: DmaFault, pa: Pa, here: Iova) -> DmaFault {
@@ -381,23 +450,24 @@ fn at_iova(fault: DmaFault, pa: Pa, here: Iova) -> DmaFault {
 
 impl DmaPort for Atc {
     fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
-        self.access(who, at, out.len(), Dir::Read, |way, range| {
-            let Some(piece) = out.get_mut(range) else { return Ok(()) };
-            match way {
-                Way::Translated(pa) => self.agent.read_translated(who.tag.stream, pa, piece),
-                Way::Untranslated(here) => self.port.read(who, here, piece),
+        let need = if who.tag.execute && who.tag.pasid.is_some() { Need::Execute } else { Need::Read };
+        if let Some(found) = self.remembered(who, at, out.len(), need) {
+            let result = self.agent.read_translated_if(who.tag.stream, found.pa, out, found.from);
+            if let Some(result) = found.result(at, result) {
+                return result;
             }
-        })
+        }
+        self.read_in_pieces(who, at, out, need)
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        self.access(who, at, data.len(), Dir::Write, |way, range| {
-            let Some(piece) = data.get(range) else { return Ok(()) };
-            match way {
-                Way::Translated(pa) => self.agent.write_translated(who.tag.stream, pa, piece),
-                Way::Untranslated(here) => self.port.write(who, here, piece),
+        if let Some(found) = self.remembered(who, at, data.len(), Need::Write) {
+            let result = self.agent.write_translated_if(who.tag.stream, found.pa, data, found.from);
+            if let Some(result) = found.result(at, result) {
+                return result;
             }
-        })
+        }
+        self.write_in_pieces(who, at, data)
     }
 
     /// Untranslated, which is always allowed.
@@ -410,7 +480,7 @@ impl AtsEndpoint for Atc {
     fn invalidate(&self, request: &InvalidateRequest, tag: InvalidateTag) {
         self.invalidations.fetch_add(1, Ordering::Relaxed);
         self.translations.invalidate(self.gates.ats(), &self.age, request);
-        self.inflight.drain(&self.age);
+        self.drain();
         let occasion = |point| {
             let len = 1_u64.checked_shl(request.size_log2.into()).unwrap_or(u64::MAX);
             Occasion::new(point, self.stream, request.pasid).at(request.address, len)

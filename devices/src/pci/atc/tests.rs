@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use hw::ats::{AtsTranslation, PageRequest, PageResponseCode, PrgIndex};
 use hw::{DmaTag, Pasid, Ram};
+use tcache::Access;
 
 use super::*;
 use crate::pci::caps::{ats, express, page_request};
@@ -33,9 +34,19 @@ struct Agent {
     completed: Mutex<Vec<InvalidateTag>>,
     /// Untranslated accesses: address and length.
     untranslated: Mutex<Vec<(u64, usize)>>,
-    /// Translated accesses wait while this is set; the second is whether one does.
+    inflight: Inflight<()>,
+    /// Happens once when a translated read arrives, before it is counted in.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Translated reads wait while this is set; the second is whether one does.
     gate: Mutex<(bool, bool)>,
     opened: Condvar,
+}
+
+impl Agent {
+    fn count_in(&self, from: Stamp<'_>) -> Result<Access<'_, ()>, TranslatedFault> {
+        let access = self.inflight.hold();
+        if from.is_good() { Ok(access) } else { Err(TranslatedFault::OutOfDate) }
+    }
 }
 
 impl AtsPort for Agent {
@@ -63,15 +74,37 @@ impl AtsPort for Agent {
         })
     }
 
-    fn read_translated(&self, _: StreamId, at: Pa, out: &mut [u8]) -> Result<(), DmaFault> {
+    fn read_translated_if(
+        &self,
+        _: StreamId,
+        at: Pa,
+        out: &mut [u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        let _access = self.count_in(from)?;
         let mut gate = self.gate.lock().unwrap();
         gate.1 = gate.0;
         drop(self.opened.wait_while(gate, |gate| gate.0).unwrap());
-        self.ram.read(at, out).map_err(|_| DmaFault::Aborted(Iova(at.0)))
+        Ok(self.ram.read(at, out).map_err(|_| DmaFault::Aborted(Iova(at.0)))?)
     }
 
-    fn write_translated(&self, _: StreamId, at: Pa, data: &[u8]) -> Result<(), DmaFault> {
-        self.ram.write(at, data).map_err(|_| DmaFault::Aborted(Iova(at.0)))
+    fn write_translated_if(
+        &self,
+        _: StreamId,
+        at: Pa,
+        data: &[u8],
+        from: Stamp<'_>,
+    ) -> Result<(), TranslatedFault> {
+        let _access = self.count_in(from)?;
+        Ok(self.ram.write(at, data).map_err(|_| DmaFault::Aborted(Iova(at.0)))?)
+    }
+
+    fn await_translated(&self) {
+        self.inflight.wait();
     }
 
     fn request_page(&self, request: &PageRequest) {
@@ -123,6 +156,8 @@ impl Bench {
             requests: Mutex::default(),
             completed: Mutex::default(),
             untranslated: Mutex::default(),
+            inflight: Inflight::default(),
+            meanwhile: Mutex::default(),
             gate: Mutex::default(),
             opened: Condvar::new(),
         });
@@ -301,6 +336,18 @@ fn unsupported_request_ends_the_use_of_ats_until_it_is_enabled_again() {
 }
 
 #[test]
+fn unsupported_request_ends_the_use_of_what_is_remembered_too() {
+    let m = Bench::new(0);
+    m.map(1, 0x1000, RAM, true);
+    m.read(&process(1), 0x1000, 1).unwrap();
+    m.read(&process(1), 0x1000, 1).unwrap();
+    *m.agent.refusal.lock().unwrap() = Some(AtsRefusal::UnsupportedRequest);
+    m.read(&process(1), 0x2000, 1).unwrap();
+    m.read(&process(1), 0x1000, 1).unwrap();
+    assert_eq!(m.untranslated(), [(0x2000, 1), (0x1000, 1)]);
+}
+
+#[test]
 fn completer_abort_aborts_the_access() {
     let m = Bench::new(0);
     *m.agent.refusal.lock().unwrap() = Some(AtsRefusal::CompleterAbort);
@@ -425,6 +472,48 @@ fn invalidation_completes_only_when_no_access_uses_the_old_translation() {
         invalidation.join().unwrap();
         assert!(access.join().unwrap().is_ok());
     });
+}
+
+#[test]
+fn invalidation_waits_for_an_access_that_uses_what_its_thread_remembers() {
+    let m = Bench::new(0);
+    m.map(1, 0x1000, RAM, true);
+    thread::scope(|scope| {
+        let access = scope.spawn(|| {
+            m.read(&process(1), 0x1000, 1).unwrap();
+            m.agent.gate.lock().unwrap().0 = true;
+            m.read(&process(1), 0x1000, 1)
+        });
+        until(|| m.agent.gate.lock().unwrap().1);
+        let invalidation = scope.spawn(|| m.invalidate(Some(1), 0, 64));
+        for _ in 0..100 {
+            thread::yield_now();
+            assert!(m.agent.completed.lock().unwrap().is_empty());
+        }
+        m.agent.gate.lock().unwrap().0 = false;
+        m.agent.opened.notify_all();
+        invalidation.join().unwrap();
+        assert!(access.join().unwrap().is_ok());
+    });
+    assert_eq!(m.atc.totals().hits, 1);
+}
+
+#[test]
+fn what_a_thread_remembers_is_looked_up_again_if_invalidated_before_its_access_is_counted_in() {
+    let m = Bench::new(0);
+    m.map(1, 0x1000, RAM, true);
+    m.agent.ram.write(Pa(RAM), b"old").unwrap();
+    m.agent.ram.write(Pa(RAM + 0x1000), b"new").unwrap();
+    assert_eq!(m.read(&process(1), 0x1000, 3).as_deref(), Ok(&b"old"[..]));
+    m.map(1, 0x1000, RAM + 0x1000, true);
+    assert_eq!(m.read(&process(1), 0x1000, 3).as_deref(), Ok(&b"old"[..]), "not invalidated yet");
+    let atc = Arc::clone(&m.atc);
+    *m.agent.meanwhile.lock().unwrap() = Some(Box::new(move || {
+        let all = InvalidateRequest { pasid: None, global: false, address: Iova(0), size_log2: 64 };
+        atc.invalidate(&all, InvalidateTag(1));
+    }));
+    assert_eq!(m.read(&process(1), 0x1000, 3).as_deref(), Ok(&b"new"[..]));
+    assert_eq!((m.atc.totals().hits, m.atc.totals().translation_requests), (1, 2));
 }
 
 /// The page moves between two frames under two writers. After the invalidation is complete nothing may be written to the
