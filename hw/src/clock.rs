@@ -53,6 +53,12 @@ impl ManualAlarms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The earliest deadline that is set.
+    #[must_use]
+    pub fn next_ns(&self) -> Option<u64> {
+        self.slots().iter().filter_map(|(_, deadline)| *deadline).min()
+    }
+
     /// Calls every target, due or not: a late or needless alarm must do no harm.
     pub fn fire(&self) {
         let targets: Vec<_> = self.slots().iter().map(|(target, _)| Arc::clone(target)).collect();

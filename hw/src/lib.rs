@@ -18,6 +18,7 @@ pub mod mmio;
 pub mod ram;
 pub mod regmap;
 pub mod sysreg;
+pub mod timer;
 pub mod watch;
 
 pub use addr::{DeviceId, Iova, Pa, Pasid, StreamId};
@@ -28,4 +29,5 @@ pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, U
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram};
 pub use sysreg::{SysReg, SysRegDevice};
+pub use timer::Timer;
 pub use watch::{CodeWriteHook, WriteWatch};

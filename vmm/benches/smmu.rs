@@ -102,6 +102,8 @@ impl Machine {
             config: Arc::clone(&config),
             port,
             agent,
+            clock: Arc::new(ManualClock::default()),
+            alarms: Arc::new(ManualAlarms::default()),
             faults: Faults::default(),
         });
         let control = 0x100 + u64::from(ats::CONTROL.offset);

@@ -11,8 +11,8 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::{
-    DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester, StreamId,
-    Waiter,
+    Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester,
+    StreamId, Waiter,
 };
 use iommu::spec::regs::SmmuReg;
 use iommu::{Features, OutputSize, Smmu, SmmuConfig, StallModel, WINDOW_BYTES, Wires};
@@ -49,6 +49,8 @@ struct Machine {
 #[derive(Clone)]
 struct Function {
     config: Arc<ConfigSpace>,
+    clock: Arc<hw::ManualClock>,
+    alarms: Arc<hw::ManualAlarms>,
     atc: Arc<Atc>,
 }
 
@@ -70,9 +72,17 @@ impl Function {
             .build();
         let config = Arc::new(config);
         let (port, agent) = (Arc::clone(smmu), Arc::clone(smmu));
-        let faults = hw::Faults::default();
-        let wiring = AtcWiring { stream: FUNCTION, config: Arc::clone(&config), port, agent, faults };
-        let function = Self { config, atc: Atc::new(wiring) };
+        let (clock, alarms) = (Arc::new(hw::ManualClock::default()), Arc::new(hw::ManualAlarms::default()));
+        let wiring = AtcWiring {
+            stream: FUNCTION,
+            config: Arc::clone(&config),
+            port,
+            agent,
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+            faults: hw::Faults::default(),
+        };
+        let function = Self { config, clock, alarms, atc: Atc::new(wiring) };
         function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
         function.enable();
         function
@@ -99,6 +109,9 @@ impl Function {
     fn disturb(&self, smmu: &Smmu, input: &mut Input<'_>) {
         let (what, group) = (input.u8(), PrgIndex::new(input.u8().into()));
         let pasid = if what & 0x80 != 0 { Pasid::new(u32::from(input.u8()) % 20) } else { None };
+        // Time passes, for accesses that make a pause.
+        self.clock.advance_ns(u64::from(what) << 20);
+        self.alarms.ring(self.clock.now_ns());
         match what & 7 {
             0 => self.write(0x100 + u64::from(input.u8() % 0x18), &input.u16().to_le_bytes()),
             1 => self.write(0x48, &[0, input.u8()]), // perhaps a function-level reset

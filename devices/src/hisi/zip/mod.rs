@@ -122,8 +122,15 @@ impl Zip {
         let untranslated = Arc::new(BusMasterPort::new(&config, Arc::clone(&dma)));
         let messages = Arc::new(Msi::new(&config, untranslated, &faults));
         let atc = agent.map(|agent| {
-            let (config, port) = (Arc::clone(&config), Arc::clone(&dma));
-            Atc::new(AtcWiring { stream, config, port, agent, faults: faults.clone() })
+            Atc::new(AtcWiring {
+                stream,
+                config: Arc::clone(&config),
+                port: Arc::clone(&dma),
+                agent,
+                clock: Arc::clone(&clock),
+                alarms: Arc::clone(&alarms),
+                faults: faults.clone(),
+            })
         });
         let dma = FaultyPort::before(atc.clone().map_or(dma, |atc| atc), &faults);
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));

@@ -27,7 +27,7 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::fault::{FaultAction, FaultPoint, Occasion};
-use hw::{Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, StreamId};
+use hw::{Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, StreamId, Timer};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
 
 use self::cache::{Found, Need, Translations};
@@ -43,9 +43,20 @@ const SMALLEST_PAGE: u64 = 0x1000;
 /// Pages in one group of requests.
 const GROUP_PAGES: u32 = 8;
 
-/// How often one page is asked for before its access is aborted: software that says Success each time and maps
-/// nothing does not hold the function.
-const MOST_ROUNDS: u32 = 32;
+/// How often one page is asked for again after a Success that brought no page, before its access is aborted: software
+/// that says Success each time and maps nothing does not hold the function. With the pauses it is about a second.
+const MOST_ROUNDS: u32 = 24;
+
+/// Guest time before a page is asked for again, in nanoseconds. The first time it is at once: the page may just have been
+/// taken away again. Then the agent may have answered without software, as it does while its queue has overflowed
+/// (IHI 0070, 8.2): the pauses, each twice the one before, give software time to come for the queue.
+const fn pause_before_ns(round: u32) -> u64 {
+    const FIRST: u64 = 10_000;
+    const LONGEST: u64 = 100_000_000;
+    let Some(doublings) = round.checked_sub(1) else { return 0 };
+    let pause = if doublings < 32 { FIRST << doublings } else { LONGEST };
+    if pause < LONGEST { pause } else { LONGEST }
+}
 
 /// What a function gives its ATC.
 pub struct AtcWiring {
@@ -57,6 +68,10 @@ pub struct AtcWiring {
     pub port: Arc<dyn DmaPort>,
     /// The translation agent.
     pub agent: Arc<dyn AtsPort>,
+    /// Guest time: how long to wait before a page is asked for again.
+    pub clock: Arc<dyn Clock>,
+    /// Who calls when that time is over.
+    pub alarms: Arc<dyn Alarms>,
     /// What goes wrong on purpose.
     pub faults: Faults,
 }
@@ -103,6 +118,7 @@ pub struct Atc {
     /// The enabling of ATS under which the agent refused to serve.
     refused: AtomicU32,
     invalidations: AtomicU64,
+    timer: Arc<Timer>,
     faults: Faults,
 }
 
@@ -126,7 +142,7 @@ impl Atc {
     /// An empty cache, attached to the agent.
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
-        let AtcWiring { stream, config, port, agent, faults } = wiring;
+        let AtcWiring { stream, config, port, agent, clock, alarms, faults } = wiring;
         let atc = Arc::new(Self {
             stream,
             gates: Arc::clone(config.gates()),
@@ -138,6 +154,7 @@ impl Atc {
             inflight: Inflight::default(),
             refused: AtomicU32::new(0),
             invalidations: AtomicU64::new(0),
+            timer: Timer::new(clock, alarms),
             faults,
         });
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
@@ -360,6 +377,9 @@ impl Atc {
                     drop(access);
                     match self.ask_for_pages(enabling, who, here, (len - done) as u64, dir, need)? {
                         Answer::Success if rounds < MOST_ROUNDS => {
+                            if let pause @ 1.. = pause_before_ns(rounds) {
+                                self.timer.wait(pause, &who.waiter)?;
+                            }
                             rounds += 1;
                             continue;
                         }

@@ -9,7 +9,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use hw::ats::{AtsTranslation, PageRequest, PageResponseCode, PrgIndex};
-use hw::{DmaTag, Pasid, Ram};
+use hw::{DmaTag, ManualAlarms, ManualClock, Pasid, Ram};
 use tcache::Access;
 
 use super::*;
@@ -137,16 +137,19 @@ impl DmaPort for Agent {
 struct Bench {
     agent: Arc<Agent>,
     config: Arc<ConfigSpace>,
+    clock: Arc<ManualClock>,
+    alarms: Arc<ManualAlarms>,
     atc: Arc<Atc>,
 }
 
 impl Bench {
     /// ATS and, with credits, page requests enabled.
     fn new(credits: u32) -> Self {
-        Self::with_faults(credits, Faults::default())
+        Self::with_faults(credits, |_, _| Faults::default())
     }
 
-    fn with_faults(credits: u32, faults: Faults) -> Self {
+    fn with_faults(credits: u32, faults: impl FnOnce(Arc<dyn Clock>, Arc<dyn Alarms>) -> Faults) -> Self {
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 1 << 20)]).unwrap());
         let agent = Arc::new(Agent {
             ram,
@@ -171,8 +174,16 @@ impl Bench {
         let config = Arc::new(config);
         let (port, to_agent) = (agent.clone(), agent.clone());
         let config_space = config.clone();
-        let wiring = AtcWiring { stream: STREAM, config: config_space, port, agent: to_agent, faults };
-        let m = Self { agent, config, atc: Atc::new(wiring) };
+        let wiring = AtcWiring {
+            stream: STREAM,
+            config: config_space,
+            port,
+            agent: to_agent,
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+            faults: faults(clock.clone(), alarms.clone()),
+        };
+        let m = Self { agent, config, clock, alarms, atc: Atc::new(wiring) };
         m.set(ATS, &ats::CONTROL, 0x8000);
         if credits != 0 {
             m.set(PRI, &page_request::ALLOCATION, credits);
@@ -188,6 +199,26 @@ impl Bench {
         if effects.reset {
             self.atc.reset();
         }
+    }
+
+    fn pass_ns(&self, ns: u64) {
+        self.clock.advance_ns(ns);
+        self.alarms.ring(self.clock.now_ns());
+    }
+
+    /// Answers requests with Success until the access makes a pause: how many, and how long the pause is.
+    fn succeed_until_pause(&self, access: &Reader<'_>) -> (usize, Option<u64>) {
+        let mut requests = 0;
+        let mut pause = None;
+        until(|| {
+            for request in std::mem::take(&mut *self.agent.requests.lock().unwrap()) {
+                requests += 1;
+                self.respond(Some(1), request.index, SUCCESS);
+            }
+            pause = self.alarms.next_ns().map(|at| at - self.clock.now_ns());
+            pause.is_some() || access.is_finished()
+        });
+        (requests, pause)
     }
 
     fn map(&self, pasid: u32, va: u64, pa: u64, write: bool) {
@@ -726,20 +757,74 @@ fn requester_without_credit_can_give_up() {
 }
 
 #[test]
-fn success_without_a_page_is_believed_a_bounded_number_of_times() {
+fn success_without_a_page_is_believed_a_bounded_number_of_times_with_pauses_that_grow() {
     let m = Bench::new(4);
     thread::scope(|scope| {
         let access = reader(&m, scope, &process(1), 0x1000, 1);
-        let mut rounds = 0;
-        until(|| {
-            for request in std::mem::take(&mut *m.agent.requests.lock().unwrap()) {
-                rounds += 1;
-                m.respond(Some(1), request.index, SUCCESS);
-            }
-            access.is_finished()
-        });
-        assert_eq!((access.join().unwrap(), rounds), (aborted(0x1000), MOST_ROUNDS + 1));
+        let (requests, mut pause) = m.succeed_until_pause(&access);
+        assert_eq!((requests, pause), (2, Some(10_000)), "the second one at once");
+        let mut pauses = Vec::new();
+        while let Some(ns) = pause {
+            pauses.push(ns);
+            // Not a moment before its time.
+            m.pass_ns(ns - 1);
+            assert_eq!(
+                (m.alarms.next_ns(), m.agent.requests.lock().unwrap().len()),
+                (Some(m.clock.now_ns() + 1), 0)
+            );
+            m.pass_ns(1);
+            let (requests, next) = m.succeed_until_pause(&access);
+            assert_eq!(requests, 1);
+            pause = next;
+        }
+        assert_eq!(pauses[..4], [10_000, 20_000, 40_000, 80_000]);
+        assert_eq!(pauses[13..16], [81_920_000, 100_000_000, 100_000_000]);
+        assert_eq!((pauses.len(), pauses.iter().sum()), (23, 1_063_830_000_u64));
+        assert_eq!(access.join().unwrap(), aborted(0x1000));
     });
+}
+
+#[test]
+fn page_that_comes_during_a_pause_is_used_without_another_request() {
+    let m = Bench::new(4);
+    thread::scope(|scope| {
+        let access = reader(&m, scope, &process(1), 0x1000, 1);
+        let (_, pause) = m.succeed_until_pause(&access);
+        // Nothing that makes a pause holds an invalidation up.
+        m.invalidate(None, 0, 64);
+        m.map(1, 0x1000, RAM, true);
+        m.pass_ns(pause.unwrap());
+        assert_eq!(access.join().unwrap(), Ok(vec![0]));
+    });
+    assert_eq!((m.agent.requests.lock().unwrap().len(), m.untranslated()), (0, vec![]));
+}
+
+#[test]
+fn requester_gives_up_during_a_pause_at_once() {
+    let m = Bench::new(4);
+    let who = process(1);
+    thread::scope(|scope| {
+        let access = reader(&m, scope, &who, 0x1000, 1);
+        m.succeed_until_pause(&access);
+        who.waiter.cancel();
+        assert_eq!(access.join().unwrap(), Err(DmaFault::Cancelled));
+    });
+    // The alarm that is left over finds nobody.
+    m.pass_ns(10_000);
+    assert_eq!(m.atc.totals().unanswered_groups, 0);
+}
+
+#[test]
+fn access_whose_requests_are_turned_off_during_a_pause_goes_untranslated() {
+    let m = Bench::new(4);
+    thread::scope(|scope| {
+        let access = reader(&m, scope, &process(1), 0x1000, 1);
+        let (_, pause) = m.succeed_until_pause(&access);
+        m.set(PRI, &page_request::CONTROL, 0);
+        m.pass_ns(pause.unwrap());
+        assert_eq!(access.join().unwrap(), Ok(vec![0xee]));
+    });
+    assert_eq!(m.untranslated(), [(0x1000, 1)]);
 }
 
 #[test]

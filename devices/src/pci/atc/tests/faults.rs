@@ -1,30 +1,17 @@
 //! What goes wrong on purpose in the cache and on the way to its agent (`docs/faults.md`).
 
-use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
-use hw::{Clock, ManualAlarms, ManualClock};
-
 use super::*;
+use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
 
 struct Planned {
     m: Bench,
     plan: Arc<ScriptedFaults>,
-    clock: Arc<ManualClock>,
-    alarms: Arc<ManualAlarms>,
 }
 
 fn planned(credits: u32, point: FaultPoint, nth: usize, action: FaultAction) -> Planned {
     let plan = ScriptedFaults::new(&[(point, nth, action)]);
-    let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-    let faults = Faults::new(plan.clone(), clock.clone(), alarms.clone());
-    let m = Bench::with_faults(credits, faults);
-    Planned { m, plan, clock, alarms }
-}
-
-impl Planned {
-    fn pass_ns(&self, ns: u64) {
-        self.clock.advance_ns(ns);
-        self.alarms.ring(self.clock.now_ns());
-    }
+    let m = Bench::with_faults(credits, |clock, alarms| Faults::new(plan.clone(), clock, alarms));
+    Planned { m, plan }
 }
 
 #[test]
@@ -80,7 +67,7 @@ fn delayed_request_holds_no_invalidation() {
         m.invalidate(Some(1), 0x1000, 12);
         assert!(!access.is_finished());
         until(|| {
-            planned.pass_ns(1000);
+            planned.m.pass_ns(1000);
             access.is_finished()
         });
         assert_eq!(access.join().unwrap(), Ok(vec![0]));
@@ -106,9 +93,9 @@ fn delayed_invalidation_is_answered_when_its_time_has_come() {
     let planned = planned(0, FaultPoint::AtcInvalidate, 1, FaultAction::Delay { delay: 1000 });
     let request = InvalidateRequest { pasid: None, global: false, address: Iova(0), size_log2: 64 };
     planned.m.atc.invalidate(&request, InvalidateTag(7));
-    planned.pass_ns(999);
+    planned.m.pass_ns(999);
     assert!(planned.m.agent.completed.lock().unwrap().is_empty());
-    planned.pass_ns(1);
+    planned.m.pass_ns(1);
     assert_eq!(*planned.m.agent.completed.lock().unwrap(), [InvalidateTag(7)]);
 }
 
@@ -163,7 +150,7 @@ fn delayed_group_is_sent_when_its_time_has_come() {
         until(|| planned.plan.asked().len() == 1);
         assert!(m.agent.requests.lock().unwrap().is_empty());
         until(|| {
-            planned.pass_ns(1000);
+            planned.m.pass_ns(1000);
             !m.agent.requests.lock().unwrap().is_empty()
         });
         let requests = m.await_requests(2);
