@@ -185,8 +185,8 @@ impl Smmu {
             tx
         };
         let route = match route {
-            Some(route) => route,
-            None => route.insert(self.route(access, tx)?),
+            Some(route) => &*route,
+            None => self.route(access, tx, route)?,
         };
         let mapping = self.translate(access, route, tx)?;
         // Where lookups are watched, each one comes here.
@@ -272,7 +272,8 @@ impl DmaPort for Smmu {
             let mut pieces: Vec<(Pa, usize)> = Vec::new();
             let mut done = 0;
             tx.address = at.0;
-            let route = match self.route(&access, &tx) {
+            let mut route = None;
+            let route = match self.route(&access, &tx, &mut route) {
                 Ok(route) => route,
                 Err(fault) => {
                     self.fault(who, &mut tx, fault, access)?;
@@ -281,7 +282,7 @@ impl DmaPort for Smmu {
             };
             while done < len {
                 tx.address = at.0 + done as u64;
-                let mapping = match self.translate(&access, &route, &tx) {
+                let mapping = match self.translate(&access, route, &tx) {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.

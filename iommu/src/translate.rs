@@ -184,9 +184,14 @@ impl Smmu {
         self.checks_translated.load(Ordering::SeqCst)
     }
 
-    /// Finds the route of a transaction. It is good as long as `access` lives.
-    #[inline]
-    pub(crate) fn route(&self, access: &InflightAccess<'_>, tx: &Transaction) -> Result<Route, Fault> {
+    /// Finds the route of a transaction, in a place of the caller's. It is good as long as `access` lives.
+    // A route is too large to be handed on by value where nanoseconds count.
+    pub(crate) fn route<'r>(
+        &self,
+        access: &InflightAccess<'_>,
+        tx: &Transaction,
+        place: &'r mut Option<Route>,
+    ) -> Result<&'r Route, Fault> {
         // First of all: everything looked up below is at least this new.
         let age = self.age.now();
         let config = match self.mode() {
@@ -204,7 +209,7 @@ impl Smmu {
                 Some(config)
             }
         };
-        Ok(Route { age, config })
+        Ok(place.insert(Route { age, config }))
     }
 
     /// Translates the first byte of a transaction on its route.

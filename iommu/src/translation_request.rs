@@ -167,12 +167,13 @@ impl Smmu {
         tx: &Transaction,
         request: &TranslationRequest,
     ) -> Result<AtsTranslation, Fault> {
-        let route = match self.route(access, tx) {
+        let mut route = None;
+        let route = match self.route(access, tx, &mut route) {
             // Stage 2 has refused the context descriptor.
             Err(fault) if fault.is_of_translation() => return Ok(nothing(request)),
             route => route?,
         };
-        let granted = |kind| self.granted(access, &route, tx, kind);
+        let granted = |kind| self.granted(access, route, tx, kind);
         let read = granted(AccessKind::Read)?;
         let write = if request.no_write { None } else { granted(AccessKind::Write)? };
         let Some(found) = read.or(write) else { return Ok(nothing(request)) };
@@ -230,17 +231,15 @@ impl Smmu {
     ) -> Result<Translated, DmaFault> {
         let age = self.age.now();
         let is_unchecked = self.mode() == Mode::Translate && !self.checks_translated();
-        let config =
-            match if is_unchecked { Ok(None) } else { self.route(access, tx).map(|route| route.config) } {
-                Ok(config) => config,
-                Err(fault) => {
-                    if let Fault::Recorded(event) = fault {
-                        self.record_for(tx, &event);
-                    }
-                    return Err(self.aborted(tx));
-                }
-            };
+        let mut route = None;
+        if !is_unchecked && let Err(fault) = self.route(access, tx, &mut route) {
+            if let Fault::Recorded(event) = fault {
+                self.record_for(tx, &event);
+            }
+            return Err(self.aborted(tx));
+        }
         let end = tx.address.checked_add(len as u64);
+        let config = route.and_then(|route| route.config);
         if end.is_some() && config.is_some_and(|config| config.stage2.is_some()) {
             return Ok(Translated::Intermediate);
         }
