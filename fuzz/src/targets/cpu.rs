@@ -74,20 +74,22 @@ impl SysRegDevice for Devices {
     }
 }
 
+/// ldr x0, [x1], #8
+pub(super) const LDR: u32 = 0xf840_8420;
+pub(super) const ISB: u32 = 0xd503_3fdf;
+
 /// MSR of x0.
-fn msr(op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+pub(super) const fn msr(op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd518_0000 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }
 
-fn code(words: &[u32]) -> Vec<u8> {
+pub(super) fn code(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// Executes words at EL1 or EL0, with registers, system registers and tables of the input. Exceptions go on after the
 /// instruction that took them, where the vectors can be reached; the words end in PSCI SYSTEM_OFF.
 pub fn cpu_run(data: &[u8]) {
-    const LDR: u32 = 0xf840_8420; // ldr x0, [x1], #8
-    const ISB: u32 = 0xd503_3fdf;
     const ERET: u32 = 0xd69f_03e0;
     // msr tpidr_el1, x0; mrs x0, elr_el1; add x0, x0, #4; msr elr_el1, x0; mrs x0, tpidr_el1; eret
     const SKIP: [u32; 6] = [0xd518_d080, 0xd538_4020, 0x9100_1000, 0xd518_4020, 0xd538_d080, ERET];
