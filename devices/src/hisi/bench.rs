@@ -32,6 +32,9 @@ pub(super) enum Page {
     Refused,
 }
 
+/// What software does once it sees something in memory.
+type Reaction = Box<dyn FnOnce() + Send>;
+
 /// A port with an address space for each PASID; without one, addresses are physical unless a page says otherwise.
 pub(super) struct Spaces {
     ram: Arc<Ram>,
@@ -39,9 +42,15 @@ pub(super) struct Spaces {
     pages: Mutex<HashMap<(Option<u32>, u64), Page>>,
     stalled: Mutex<Vec<Weak<Waiter>>>,
     stalls: AtomicU64,
+    reaction: Mutex<Option<(Iova, Reaction)>>,
 }
 
 impl Spaces {
+    /// Once something has been written to `at`, and before the device goes on, software does this.
+    pub(super) fn react(&self, at: u64, reaction: impl FnOnce() + Send + 'static) {
+        *self.reaction.lock().unwrap() = Some((Iova(at), Box::new(reaction)));
+    }
+
     pub(super) fn map(&self, pasid: Option<u32>, va: u64, page: Page) {
         self.pages.lock().unwrap().insert((pasid, va / PAGE), page);
         for waiter in self.stalled.lock().unwrap().drain(..).filter_map(|waiter| waiter.upgrade()) {
@@ -100,6 +109,10 @@ impl DmaPort for Spaces {
             let pa = self.translate(who, here)?;
             hw::dma::write_physical(&self.ram, &*self.msi, who.tag.stream, Pa(pa), &data[range])
                 .map_err(|_| DmaFault::Aborted(here))?;
+        }
+        let reaction = self.reaction.lock().unwrap().take_if(|(awaited, _)| *awaited == at);
+        if let Some((_, react)) = reaction {
+            react();
         }
         Ok(())
     }
@@ -203,6 +216,16 @@ pub(super) struct Ring {
     phase: bool,
 }
 
+/// The CQ doorbell's value.
+pub(super) fn cq_bell(qn: u16, head: u16, arm: bool) -> u64 {
+    u64::from(arm) << 48 | u64::from(head) << 32 | 1 << 12 | u64::from(qn)
+}
+
+/// Writes to a queue's own doorbell page.
+pub(super) fn ring_page(zip: &Zip, qn: u16, bell: u64) {
+    zip.bar_write(4, (u64::from(qn) << 16) + 0x1000, &bell.to_le_bytes()).unwrap();
+}
+
 impl Machine {
     /// Without threads: the test steps it.
     pub(super) fn new() -> Self {
@@ -240,6 +263,7 @@ impl Machine {
             pages: Mutex::default(),
             stalled: Mutex::default(),
             stalls: AtomicU64::new(0),
+            reaction: Mutex::default(),
         });
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let faults =
@@ -462,14 +486,12 @@ impl Machine {
 
     /// Rings the CQ doorbell up to what has been read.
     pub(super) fn ring_cq(&self, ring: &Ring, arm: bool) {
-        let bell = u64::from(arm) << 48 | u64::from(ring.cq_head) << 32 | 1 << 12 | u64::from(ring.qn);
-        self.ring_page(ring.qn, bell);
+        self.ring_page(ring.qn, cq_bell(ring.qn, ring.cq_head, arm));
     }
 
     /// Writes to a queue's own doorbell page.
     pub(super) fn ring_page(&self, qn: u16, bell: u64) {
-        let at = (u64::from(qn) << 16) + 0x1000;
-        self.zip.bar_write(4, at, &bell.to_le_bytes()).unwrap();
+        ring_page(&self.zip, qn, bell);
     }
 
     /// The next completion's SQE index, if there is one; the doorbell is the caller's.

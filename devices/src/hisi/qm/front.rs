@@ -334,8 +334,10 @@ impl Front {
         cqc.head = bell.index();
         queue.overflow_told = false;
         if bell.priority() & 1 != 0 {
+            // A completion counts only after it is in memory, where software may have read it already.
+            let has_read_ahead = queue.place == Place::Running && cqc.is_full();
             // Software does not look again after this doorbell: entries that it has not seen raise an event now.
-            cqc.armed = cqc.tail == cqc.head;
+            cqc.armed = cqc.tail == cqc.head || has_read_ahead;
             if !cqc.armed {
                 self.post_event(bell.qn());
                 self.wake.control |= self.events.is_due();
@@ -459,7 +461,8 @@ impl Front {
         }
         let is_armed = queue.cqc.as_mut().is_some_and(|cqc| {
             cqc.advance();
-            std::mem::take(&mut cqc.armed)
+            // Software that has read the entry needs no event for it: it is armed for the next one.
+            cqc.tail != cqc.head && std::mem::take(&mut cqc.armed)
         });
         self.counters.finished();
         if is_armed {

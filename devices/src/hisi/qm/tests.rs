@@ -4,7 +4,7 @@ use hw::regmap::check_plain;
 use hw::{Pa, StreamId};
 use proptest::prelude::*;
 
-use crate::hisi::bench::{Machine, Page, Ring, STREAM};
+use crate::hisi::bench::{Machine, Page, Ring, STREAM, cq_bell, ring_page};
 use crate::hisi::qm::regs::QmReg;
 use crate::hisi::zip::regs::ZipReg;
 use crate::pci::PciFunction;
@@ -300,6 +300,30 @@ fn first_completion_raises_an_event_and_further_ones_only_after_arming() {
     submit(&machine, &mut ring, 1);
     assert_eq!(machine.vectors(), [0]);
     assert_eq!(machine.word(eq + 8), 0x1_0005);
+}
+
+/// Software that polls sees a completion as soon as it is in memory, and may have read it, armed for the next and gone to
+/// sleep before the device has counted it.
+#[test]
+fn arming_after_a_completion_that_is_not_counted_yet_is_for_the_next_one() {
+    for arms_at_once in [true, false] {
+        let (machine, ..) = started();
+        let mut ring = machine.start_queue(5, 0, None);
+        let zip = machine.zip.clone();
+        machine.spaces.react(ring.cq + 8, move || {
+            ring_page(&zip, 5, cq_bell(5, 1, arms_at_once));
+            if !arms_at_once {
+                ring_page(&zip, 5, cq_bell(5, 1, true));
+            }
+        });
+        submit(&machine, &mut ring, 1);
+        assert_eq!(machine.vectors(), [0_u32; 0], "it has been read");
+        submit(&machine, &mut ring, 1);
+        assert_eq!(machine.vectors(), [0]);
+        // What else the ring can take has not suffered.
+        submit(&machine, &mut ring, 1022);
+        assert_eq!((0..1024).filter_map(|_| machine.poll(&mut ring)).count(), 1024);
+    }
 }
 
 #[test]
