@@ -1,9 +1,16 @@
-//! The output file: checked before the boot, written under a temporary name, renamed when it is complete.
+//! The output file: checked before the boot, written without a name, named when it is complete.
+//!
+//! A file without a name (`O_TMPFILE`) is gone with its process, however that ends. Where the file system has none, a
+//! temporary name stands in, which stays behind if the process is killed.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -41,12 +48,92 @@ pub(crate) enum OutputError {
 #[derive(Debug)]
 pub(crate) struct Output {
     path: PathBuf,
-    temporary: NamedTempFile,
+    temporary: Temporary,
     force: bool,
 }
 
+/// The file before it has its name.
+#[derive(Debug)]
+enum Temporary {
+    Nameless(File),
+    Named(NamedTempFile),
+}
+
+/// How temporary names begin and end.
+const PREFIX: &str = ".warpvmm-";
+const SUFFIX: &str = ".tmp";
+
+impl Temporary {
+    /// In this folder.
+    fn new(dir: &Path) -> io::Result<Self> {
+        if let Some(file) = Self::nameless(dir) {
+            return Ok(Self::Nameless(file));
+        }
+        Ok(Self::Named(tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(dir)?))
+    }
+
+    /// Without a name, where the file system has such files and `/proc` is there to name it by later. It has the
+    /// permissions that a new file of this process has.
+    fn nameless(dir: &Path) -> Option<File> {
+        let mut options = File::options();
+        options.read(true).write(true).mode(0o666).custom_flags(libc::O_TMPFILE);
+        options.open(dir).ok().filter(|file| link_of(file).exists())
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Nameless(file) => file,
+            Self::Named(temporary) => temporary.as_file(),
+        }
+    }
+
+    /// Gives the file its name, in the folder where it was made; with `force` it takes that of another one.
+    fn persist(self, path: &Path, force: bool) -> io::Result<()> {
+        let file = match self {
+            Self::Named(temporary) => {
+                set_default_permissions(temporary.as_file())?;
+                let done = if force { temporary.persist(path) } else { temporary.persist_noclobber(path) };
+                return done.map(drop).map_err(|e| e.error);
+            }
+            Self::Nameless(file) => file,
+        };
+        match link(&file, path) {
+            Err(e) if force && e.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done,
+        }
+        // A link replaces nothing, a new name does.
+        let name = temporary_link(&file, folder(path))?;
+        std::fs::rename(&name, path).inspect_err(|_| drop(std::fs::remove_file(&name)))
+    }
+}
+
+/// The name by which the kernel knows an open file.
+fn link_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    let flags = AtFlags::AT_SYMLINK_FOLLOW;
+    Ok(nix::unistd::linkat(AT_FDCWD, &link_of(file), AT_FDCWD, path, flags)?)
+}
+
+/// Gives a file a name that nobody has.
+fn temporary_link(file: &File, dir: &Path) -> io::Result<PathBuf> {
+    const ATTEMPTS: u32 = 1000;
+    let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
+    for number in 0..ATTEMPTS {
+        let name = dir.join(format!("{PREFIX}{}-{number}{SUFFIX}", process::id()));
+        match link(file, &name) {
+            Ok(()) => return Ok(name),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => taken = e,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(taken)
+}
+
 impl Output {
-    /// Checks that `path` can be written and makes the temporary file beside it.
+    /// Checks that `path` can be written and makes the file, in its folder and without its name.
     ///
     /// # Errors
     /// [`OutputError`]
@@ -65,11 +152,8 @@ impl Output {
             }
         }
         let dir = folder(path);
-        let temporary = tempfile::Builder::new()
-            .prefix(".warpvmm-")
-            .suffix(".tmp")
-            .tempfile_in(dir)
-            .map_err(|source| OutputError::Folder { dir: dir.into(), source })?;
+        let temporary =
+            Temporary::new(dir).map_err(|source| OutputError::Folder { dir: dir.into(), source })?;
         Ok(Self { path: path.into(), temporary, force })
     }
 
@@ -82,22 +166,20 @@ impl Output {
     /// The file to write to.
     #[must_use]
     pub(crate) fn file(&self) -> &File {
-        self.temporary.as_file()
+        self.temporary.file()
     }
 
     /// Cuts the file to `len` bytes, makes it durable and gives it its name, with the permissions that a new file
     /// of this process has.
     ///
     /// # Errors
-    /// [`OutputError`]; the temporary file is then gone.
+    /// [`OutputError`]; the file is then gone.
     pub(crate) fn finish(self, len: u64) -> Result<(), OutputError> {
         let Self { path, temporary, force } = self;
         let failed = |source| OutputError::Persist { path: path.clone(), source };
-        temporary.as_file().set_len(len).map_err(failed)?;
-        set_default_permissions(temporary.as_file()).map_err(failed)?;
-        temporary.as_file().sync_all().map_err(failed)?;
-        let done = if force { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
-        done.map(drop).map_err(|e| failed(e.error))
+        temporary.file().set_len(len).map_err(failed)?;
+        temporary.file().sync_all().map_err(failed)?;
+        temporary.persist(&path, force).map_err(failed)
     }
 }
 
@@ -200,6 +282,63 @@ mod tests {
         Output::prepare(&path, Path::new("in"), true).unwrap().finish(0).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Both kinds of file, in this folder: not every file system has the first.
+    fn both_kinds(dir: &Path) -> Vec<Temporary> {
+        let named = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(dir).unwrap();
+        let nameless = Temporary::nameless(dir).map(Temporary::Nameless);
+        nameless.into_iter().chain([Temporary::Named(named)]).collect()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(dir).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn either_kind_of_file_gets_its_name_and_replaces_another_only_by_force() {
+        let count = both_kinds(tempfile::tempdir().unwrap().path()).len();
+        for kind in 0..count {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let write = |text: &str, force| {
+                let temporary = both_kinds(dir.path()).swap_remove(kind);
+                temporary.file().write_all(text.as_bytes()).unwrap();
+                temporary.persist(&path, force)
+            };
+            write("first", false).unwrap();
+            assert_eq!(write("second", false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read(&path).unwrap(), b"first");
+            write("third", true).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"third");
+            assert_eq!(names(dir.path()), ["out"]);
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_file_have_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        let usual = dir.path().join("usual");
+        std::fs::write(&usual, b"").unwrap();
+        for (temporary, name) in both_kinds(dir.path()).into_iter().zip(["first", "second"]) {
+            let path = dir.path().join(name);
+            temporary.persist(&path, false).unwrap();
+            assert_eq!(mode(&path), mode(&usual), "{name}");
+        }
+    }
+
+    #[test]
+    fn file_without_a_name_takes_a_temporary_one_that_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(file) = Temporary::nameless(dir.path()) else { return };
+        assert_eq!(names(dir.path()), [""; 0]);
+        let first = temporary_link(&file, dir.path()).unwrap();
+        let second = temporary_link(&file, dir.path()).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(names(dir.path()).len(), 2);
     }
 
     #[test]
