@@ -3,7 +3,7 @@
 //! In the kernel: vCPUs with their timers and PSCI, GICv3 and ITS (`gic`). In this process, unchanged: every device, the
 //! SMMU, the accelerator. `vcpu` runs a vCPU and serves its exits, `kick` makes it come back, `regs` names its
 //! registers. Kernel interface: `Documentation/virt/kvm/api.rst` of Linux. Deliberately absent: irqfd and ioeventfd;
-//! `docs/engines.md` has the reasons.
+//! `docs/decisions/0004-interrupts-and-kicks-under-kvm-are-calls.md` has the reasons.
 
 mod gic;
 mod kick;
