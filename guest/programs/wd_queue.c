@@ -191,6 +191,14 @@ static bool stopped(const struct wd_queue *queue)
     return *(const volatile uint32_t *)(const void *)(end - 4) == 1;
 }
 
+/* Asks the kernel for completions, which it counts as far as they are there. */
+static int ask_kernel(struct wd_queue *queue, struct pollfd *waiting, int timeout_ms)
+{
+    *waiting = (struct pollfd){.fd = queue->fd, .events = POLLIN};
+    queue->unseen = queue->under_way;
+    return poll(waiting, 1, timeout_ms);
+}
+
 int wd_submit(struct wd_queue *queue, const struct zip_sqe *command)
 {
     struct zip_sqe *sq = queue->memory;
@@ -199,6 +207,15 @@ int wd_submit(struct wd_queue *queue, const struct zip_sqe *command)
         return -EIO;
     if (queue->under_way >= queue->sq_depth - 1)
         return -EAGAIN;
+    /*
+     * The kernel follows the completions by their phase, and only when it is asked. Were it left behind by a turn of the
+     * ring, it would take new ones for old ones, and a process that waits for them would not be woken.
+     */
+    if (queue->unseen >= queue->cq_depth - 1) {
+        struct pollfd waiting;
+        ask_kernel(queue, &waiting, 0);
+    }
+    queue->unseen++;
     sq[queue->sq_tail] = *command;
     queue->sq_tail = (uint16_t)((queue->sq_tail + 1) % queue->sq_depth);
     queue->under_way++;
@@ -256,8 +273,8 @@ int wd_wait(struct wd_queue *queue, struct zip_sqe *done, int timeout_ms)
         if (timeout_ms >= 0 && left <= 0)
             return -ETIMEDOUT;
         wd_arm(queue);
-        struct pollfd waiting = {.fd = queue->fd, .events = POLLIN};
-        if (poll(&waiting, 1, (int)left) < 0 && errno != EINTR)
+        struct pollfd waiting;
+        if (ask_kernel(queue, &waiting, (int)left) < 0 && errno != EINTR)
             return -errno;
         if (waiting.revents & (POLLERR | POLLHUP | POLLNVAL))
             return -EIO;

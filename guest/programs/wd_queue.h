@@ -29,6 +29,7 @@ struct wd_queue {
     uint16_t sq_depth, cq_depth;
     uint16_t sq_tail, cq_head;
     uint16_t under_way;         /* commands submitted and not taken */
+    uint16_t unseen;            /* most completions that the kernel may not have seen */
     bool cq_phase;              /* phase of the next valid completion */
     void *mmio, *memory;
     unsigned long mmio_bytes, queue_bytes;
