@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cpu::insn::op_of;
 use cpu::transfer::{RegisterFile, Transfer};
 use cpu::{Bus, Cluster, ClusterConfig, Cpu, Exit, Features, VcpuSignals};
-use hw::{
-    BusError, IrqLine, ManualAlarms, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine,
-};
+use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::input::Input;
 use crate::machine::{RAM, RAM_BYTES, put, ram};
