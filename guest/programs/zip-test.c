@@ -1,13 +1,14 @@
 /*
  * zip-test: tests of the accelerator and its shared virtual addresses, one case or all of them.
  *
- *     zip-test            lists the cases
- *     zip-test CASE...    runs them, in this order
- *     zip-test all        runs all
+ *     zip-test                        lists the cases
+ *     zip-test [-n ROUNDS] CASE...    runs them, in this order
+ *     zip-test [-n ROUNDS] all        runs all
  *
- * Prints a line `ok CASE` or `FAILED CASE` for each, with the time it took; the exit status is 0 if none failed.
+ * What may go one way or the other is repeated ROUNDS times in its case (5). Prints a line `ok CASE` or `FAILED CASE` for each, with the time it took; the exit status is 0 if none failed.
  */
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -76,14 +77,23 @@ static bool run(size_t index)
 int main(int argc, char **argv)
 {
     size_t failed = 0;
+    int option;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc < 2) {
+    while ((option = getopt(argc, argv, "n:")) != -1) {
+        unsigned long value = optarg ? strtoul(optarg, NULL, 10) : 0;
+        if (option != 'n' || value == 0 || value > 1000000) {
+            fprintf(stderr, "usage: zip-test [-n ROUNDS] CASE...|all\n");
+            return 2;
+        }
+        zip_test_rounds = (unsigned)value;
+    }
+    if (optind == argc) {
         for (size_t i = 0; i < CASE_COUNT; i++)
             printf("%-22s %s\n", CASES[i].name, CASES[i].what);
         return 2;
     }
-    for (int argument = 1; argument < argc; argument++) {
+    for (int argument = optind; argument < argc; argument++) {
         bool all = strcmp(argv[argument], "all") == 0, found = false;
         for (size_t i = 0; i < CASE_COUNT; i++) {
             if (!all && strcmp(argv[argument], CASES[i].name) != 0)

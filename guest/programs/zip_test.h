@@ -16,6 +16,9 @@
 
 #define PATIENCE_MS 60000
 
+/* How often cases repeat what may go one way or the other. */
+extern unsigned zip_test_rounds;
+
 /* Leaves the case with a message. */
 #define FAIL(...) return (fprintf(stderr, "  " __VA_ARGS__), fputc('\n', stderr), false)
 #define REQUIRE(condition, ...)      \

@@ -9,6 +9,8 @@
 
 #include "checksum.h"
 
+unsigned zip_test_rounds = 5;
+
 bool pair_open(struct pair *pair)
 {
     struct wd_device device;

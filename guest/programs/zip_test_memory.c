@@ -82,13 +82,13 @@ bool test_munmap(void)
 {
     struct case_state state;
 
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         REQUIRE(start(&state) && submit(&state), "cannot start");
         munmap(state.data, BYTES);
-        REQUIRE(wait_for(&state), "round %d", i);
+        REQUIRE(wait_for(&state), "round %u", i);
         if (zip_succeeded(&state.sqe))
             REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
-        REQUIRE(still_works(&state.pair), "round %d", i);
+        REQUIRE(still_works(&state.pair), "round %u", i);
         pair_close(&state.pair);
     }
     return true;
@@ -99,10 +99,10 @@ bool test_mprotect(void)
     struct case_state state;
 
     REQUIRE(start(&state), "cannot start");
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         REQUIRE(submit(&state), "cannot start");
         REQUIRE(mprotect(state.data, BYTES, PROT_NONE) == 0, "mprotect failed");
-        REQUIRE(wait_for(&state), "round %d", i);
+        REQUIRE(wait_for(&state), "round %u", i);
         if (zip_succeeded(&state.sqe))
             REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
         /* Now it must fail, and after giving the memory back it must work. */
@@ -125,7 +125,7 @@ bool test_dontneed(void)
     char *text = malloc(BYTES), *zeros = calloc(1, BYTES);
     REQUIRE(text && zeros, "no memory");
     fill_text(text, BYTES, 61);
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         fill_text(state.data, BYTES, 61);
         REQUIRE(submit(&state), "cannot start");
         REQUIRE(madvise(state.data, BYTES, MADV_DONTNEED) == 0, "madvise failed");
@@ -147,7 +147,7 @@ bool test_pageout(void)
     size_t page = page_size();
 
     REQUIRE(start(&state) && swap_on(), "cannot start");
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         /* Out before the command: every page comes back through a fault of the device. */
         REQUIRE(madvise(state.data, BYTES, MADV_PAGEOUT) == 0, "madvise failed");
         long swapped = memory_bytes("Swap");
@@ -157,7 +157,7 @@ bool test_pageout(void)
         madvise(state.data, BYTES, MADV_PAGEOUT);
         madvise((void *)(((uintptr_t)state.packed + page - 1) & ~(uintptr_t)(page - 1)), BYTES, MADV_PAGEOUT);
         REQUIRE(wait_for(&state) && zip_succeeded(&state.sqe) && unpack(&state), "status %#x", state.sqe.status);
-        REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data in round %d", i);
+        REQUIRE(is_text(state.unpacked, BYTES, 61), "wrong data in round %u", i);
     }
     pair_close(&state.pair);
     REQUIRE(swap_off(), "cannot stop swapping");
@@ -169,12 +169,12 @@ bool test_mremap(void)
     struct case_state state;
 
     REQUIRE(start(&state), "cannot start");
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         char *target = untouched(BYTES);
         REQUIRE(target && submit(&state), "cannot start");
         char *moved = mremap(state.data, BYTES, BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, target);
         REQUIRE(moved == target, "mremap failed");
-        REQUIRE(wait_for(&state), "round %d", i);
+        REQUIRE(wait_for(&state), "round %u", i);
         if (zip_succeeded(&state.sqe))
             REQUIRE(unpack(&state) && is_text(state.unpacked, BYTES, 61), "a finished command has wrong data");
         state.data = moved;

@@ -173,10 +173,10 @@ bool test_killed(void)
     int before = free_queues();
     struct pair pair;
 
-    for (int i = 0; i < 5; i++)
-        REQUIRE(dies_when_busy(SIGKILL), "round %d", i);
-    REQUIRE(queues_come_back(before), "after five killed processes");
-    REQUIRE(pair_open(&pair) && still_works(&pair), "after five killed processes");
+    for (unsigned i = 0; i < zip_test_rounds; i++)
+        REQUIRE(dies_when_busy(SIGKILL), "round %u", i);
+    REQUIRE(queues_come_back(before), "after killed processes");
+    REQUIRE(pair_open(&pair) && still_works(&pair), "after killed processes");
     pair_close(&pair);
     return true;
 }
@@ -201,10 +201,10 @@ bool test_exit_while_busy(void)
     int before = free_queues();
     struct pair pair;
 
-    for (uint32_t i = 0; i < 5; i++)
+    for (uint32_t i = 0; i < zip_test_rounds; i++)
         REQUIRE(in_child(exits_when_busy, i), "round %u", i);
-    REQUIRE(queues_come_back(before), "after five processes that left");
-    REQUIRE(pair_open(&pair) && still_works(&pair), "after five processes that left");
+    REQUIRE(queues_come_back(before), "after processes that left");
+    REQUIRE(pair_open(&pair) && still_works(&pair), "after processes that left");
     pair_close(&pair);
     return true;
 }
@@ -218,7 +218,7 @@ static bool one_of_many(uint32_t seed)
 
     REQUIRE(data && packed && unpacked && wd_find(&device, "zlib") == 0, "cannot start");
     fill_text(data, bytes, seed);
-    for (int i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 3 && i < zip_test_rounds; i++) {
         /* One queue at a time, so that as many processes fit as the device has queues. */
         REQUIRE(wd_open(&queue, &device, ZIP_COMPRESS) == 0, "process %u: cannot open a queue", seed);
         struct zip_sqe sqe = zip_request(ZIP_ZLIB, false, data, (uint32_t)bytes, packed, (uint32_t)bound);
@@ -257,7 +257,7 @@ bool test_fork(void)
     REQUIRE(data && packed && unpacked && pair_open(&pair), "cannot start");
     fill_text(data, bytes, 51);
     memset(packed, 0, bound);
-    for (int i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < zip_test_rounds; i++) {
         sqe = zip_request(ZIP_ZLIB, false, data, (uint32_t)bytes, packed, (uint32_t)bound);
         REQUIRE(wd_submit(&pair.compress, &sqe) == 0, "cannot submit");
         /* From here on parent and child share all pages, copied on write: also on the device's writes. */
@@ -274,7 +274,7 @@ bool test_fork(void)
         sqe = zip_request(ZIP_ZLIB, false, packed, sqe.produced, unpacked, (uint32_t)bytes);
         REQUIRE(wd_do(&pair.decompress, &sqe, PATIENCE_MS) == 0 && zip_succeeded(&sqe), "decompression: status %#x",
                 sqe.status);
-        REQUIRE(memcmp(data, unpacked, bytes) == 0, "the parent's data changed in round %d", i);
+        REQUIRE(memcmp(data, unpacked, bytes) == 0, "the parent's data changed in round %u", i);
     }
     pair_close(&pair);
     return true;

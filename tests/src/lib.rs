@@ -28,6 +28,9 @@ pub const APPEND: &str = "WARPVMM_APPEND";
 /// Environment variable with a factor for all time limits, for hosts that are slow by nature: emulated ones.
 pub const PATIENCE: &str = "WARPVMM_PATIENCE";
 
+/// Environment variable with the most rounds of what the guest's programs repeat, for the same hosts.
+pub const ROUNDS: &str = "WARPVMM_ROUNDS";
+
 /// Wall time that no single run may need, however loaded the machine is; to be multiplied by [`patience`].
 pub const WALL_LIMIT: Duration = Duration::from_secs(300);
 
@@ -35,6 +38,21 @@ pub const WALL_LIMIT: Duration = Duration::from_secs(300);
 #[must_use]
 pub fn patience() -> u32 {
     std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
+/// How often a guest's program repeats what it tests: as often as usual, or as [`ROUNDS`] lets it.
+#[must_use]
+pub fn rounds(usual: u32) -> u32 {
+    std::env::var(ROUNDS)
+        .ok()
+        .and_then(|most| most.parse().ok())
+        .map_or(usual, |most: u32| usual.min(most.max(1)))
+}
+
+/// The words that run cases of the guest's `zip-test`.
+#[must_use]
+pub fn zip_test(cases: &str) -> String {
+    format!("zip-test -n {} {cases}", rounds(5))
 }
 
 /// A time limit in seconds, as the program takes it.

@@ -2,10 +2,10 @@
 //!
 //! What each case does is in `guest/programs`; here is what must be true around it.
 
-use e2e::{Finished, Run};
+use e2e::{Finished, Run, zip_test};
 
 fn case(name: &str) -> Finished {
-    Run::job(&format!("zip-test {name}"))
+    Run::job(&zip_test(name))
         .args(&["--cpus", "2"])
         .finish()
         .expect_status(0)
@@ -56,7 +56,8 @@ cases! {
 /// All cases in one guest, twice: nothing leaks from one process to the next.
 #[test]
 fn all_cases_pass_twice_in_one_guest() {
-    Run::job("zip-test all && zip-test all && cat /sys/class/uacce/hisi_zip-0/available_instances")
+    let all = zip_test("all");
+    Run::job(&format!("{all} && {all} && cat /sys/class/uacce/hisi_zip-0/available_instances"))
         .args(&["--cpus", "2"])
         .finish()
         .expect_status(0)
@@ -68,7 +69,7 @@ fn all_cases_pass_twice_in_one_guest() {
 fn accelerator_with_a_translation_cache_passes_all_cases() {
     // ATS Control, behind the PASID capability at 0x100.
     let control = "dd if=/sys/bus/pci/devices/0000:00:01.0/config bs=1 skip=270 count=2 | od -b";
-    Run::job(&format!("{control}; zip-test all"))
+    Run::job(&format!("{control}; {}", zip_test("all")))
         .args(&["--cpus", "2", "--accel", "zip:ats"])
         .finish()
         .expect_status(0)

@@ -4,7 +4,7 @@
 //! The guest compares every byte. Here the run's own numbers must show that the faults took the road of the profile,
 //! and that nothing is left over.
 
-use e2e::{Finished, Run};
+use e2e::{Finished, Run, rounds, zip_test};
 
 const PHASES: [&str; 10] =
     ["discard", "fork", "exit", "munmap", "remap", "mremap", "swap", "split", "mprotect", "userfault"];
@@ -16,8 +16,17 @@ enum Road {
     PageRequestQueue,
 }
 
-fn churn(accel: &str, cpus: &str, words: &str) -> Run {
-    Run::job(&format!("zip-churn {words}")).args(&["--accel", accel, "--cpus", cpus]).report()
+/// How much goes on at once, and how often.
+struct Load {
+    cpus: u32,
+    processes: u32,
+    rounds: u32,
+}
+
+/// All phases.
+fn churn(accel: &str, load: &Load) -> Run {
+    let words = format!("zip-churn -n {} -p {} all", rounds(load.rounds), load.processes);
+    Run::job(&words).args(&["--accel", accel, "--cpus", &load.cpus.to_string()]).report()
 }
 
 /// The number behind `word` in a line of `zip-churn`.
@@ -55,8 +64,8 @@ fn expect_phases(finished: Finished, phases: &[&str], road: Road) -> Finished {
     finished
 }
 
-fn stalls_serve(cpus: &str, words: &str) {
-    expect_phases(churn("zip", cpus, words).finish(), &PHASES, Road::EventQueue)
+fn stalls_serve(load: &Load) {
+    expect_phases(churn("zip", load).finish(), &PHASES, Road::EventQueue)
         .expect_count("smmu/events/F_TRANSLATION", |n| n > 0)
         // Copies on write, and memory that is protected.
         .expect_count("smmu/events/F_PERMISSION", |n| n > 0)
@@ -66,8 +75,8 @@ fn stalls_serve(cpus: &str, words: &str) {
         .expect_count("smmu/page_requests", |n| n == 0);
 }
 
-fn stalls_serve_behind_a_translation_cache(cpus: &str, words: &str) {
-    expect_phases(churn("zip:ats", cpus, words).finish(), &PHASES, Road::EventQueue)
+fn stalls_serve_behind_a_translation_cache(load: &Load) {
+    expect_phases(churn("zip:ats", load).finish(), &PHASES, Road::EventQueue)
         .expect_count("atc/hits", |n| n > 0)
         .expect_count("atc/invalidations", |n| n > 0)
         .expect_count("smmu/translation_requests", |n| n > 0)
@@ -75,8 +84,8 @@ fn stalls_serve_behind_a_translation_cache(cpus: &str, words: &str) {
         .expect_count("smmu/page_requests", |n| n == 0);
 }
 
-fn page_requests_serve(cpus: &str, words: &str) {
-    expect_phases(churn("zip:pri", cpus, words).flavour("pri").finish(), &PHASES, Road::PageRequestQueue)
+fn page_requests_serve(load: &Load) {
+    expect_phases(churn("zip:pri", load).flavour("pri").finish(), &PHASES, Road::PageRequestQueue)
         .expect_count("atc/hits", |n| n > 0)
         .expect_count("atc/invalidations", |n| n > 0)
         .expect_count("atc/page_responses", |n| n > 0)
@@ -87,32 +96,32 @@ fn page_requests_serve(cpus: &str, words: &str) {
 
 #[test]
 fn stalls_serve_page_faults_under_churn_on_one_cpu() {
-    stalls_serve("1", "-n 4 all");
+    stalls_serve(&Load { cpus: 1, processes: 1, rounds: 4 });
 }
 
 #[test]
 fn stalls_serve_page_faults_of_three_processes_under_churn_on_two_cpus() {
-    stalls_serve("2", "-n 3 -p 3 all");
+    stalls_serve(&Load { cpus: 2, processes: 3, rounds: 3 });
 }
 
 #[test]
 fn translation_cache_follows_churn_on_one_cpu() {
-    stalls_serve_behind_a_translation_cache("1", "-n 4 all");
+    stalls_serve_behind_a_translation_cache(&Load { cpus: 1, processes: 1, rounds: 4 });
 }
 
 #[test]
 fn translation_cache_follows_churn_of_two_processes_on_two_cpus() {
-    stalls_serve_behind_a_translation_cache("2", "-n 3 -p 2 all");
+    stalls_serve_behind_a_translation_cache(&Load { cpus: 2, processes: 2, rounds: 3 });
 }
 
 #[test]
 fn page_requests_serve_page_faults_under_churn_on_one_cpu() {
-    page_requests_serve("1", "-n 4 all");
+    page_requests_serve(&Load { cpus: 1, processes: 1, rounds: 4 });
 }
 
 #[test]
 fn page_requests_serve_page_faults_of_two_processes_under_churn_on_four_cpus() {
-    page_requests_serve("4", "-n 3 -p 2 all");
+    page_requests_serve(&Load { cpus: 4, processes: 2, rounds: 3 });
 }
 
 /// Cases of `zip-test` too, among them commands with bad addresses, and processes that are killed: their groups are
@@ -121,7 +130,7 @@ fn page_requests_serve_page_faults_of_two_processes_under_churn_on_four_cpus() {
 fn accelerator_that_requests_its_pages_passes_the_other_cases() {
     let cases = "formats file ring unmapped-source unmapped-destination readonly-destination bad-sgl isolation \
                  killed exit-while-busy many munmap";
-    Run::job(&format!("zip-test {cases}"))
+    Run::job(&zip_test(cases))
         .flavour("pri")
         .args(&["--cpus", "2", "--accel", "zip:pri"])
         .report()
@@ -153,7 +162,8 @@ fn unpatched_kernel_serves_no_page_requests_and_is_asked_for_none() {
 /// 512 MiB: too large for this.
 fn page_size_serves(flavour: &str) {
     let phases: Vec<&str> = PHASES.into_iter().filter(|phase| *phase != "split").collect();
-    let run = Run::job("zip-test formats sizes file ring many pageout touch && zip-churn -n 3 all")
+    let cases = zip_test("formats sizes file ring many pageout touch");
+    let run = Run::job(&format!("{cases} && zip-churn -n {} all", rounds(3)))
         .flavour(flavour)
         .args(&["--cpus", "2"])
         .report();

@@ -30,15 +30,20 @@ fn run_with(plan: &str, run: impl FnOnce(&Path) -> Run) -> Faulty {
 const PATIENT: &str = "-p 60000";
 const HASTY: &str = "-p 1500";
 
+/// The kernel's messages are a part of what is tested: they are on, whatever is usual.
+fn zip_fault(patience: &str, commands: usize) -> String {
+    format!("loglevel=7 cryptomgr.notests warp.run=\"zip-fault {patience} {commands}\"")
+}
+
 /// So many commands and one more on an accelerator; each rule of the plan must fire.
 fn faulty(accel: &str, patience: &str, commands: usize, plan: &str) -> Faulty {
-    let append = format!("cryptomgr.notests warp.run=\"zip-fault {patience} {commands}\"");
+    let append = zip_fault(patience, commands);
     run_with(plan, |file| Run::guest(&append).args(&["--accel", accel, "--strict", "--faults"]).args(&[file]))
 }
 
 /// The same with the kernel that serves page requests.
 fn faulty_pri(patience: &str, commands: usize, plan: &str) -> Faulty {
-    let append = format!("cryptomgr.notests warp.run=\"zip-fault {patience} {commands}\"");
+    let append = zip_fault(patience, commands);
     run_with(plan, |file| {
         Run::guest(&append)
             .args(&["--kernel".as_ref(), guest("pri/Image").as_os_str()])
