@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::arm64_host;
+use crate::arm64_host::{self, Selection};
 use crate::check;
 use crate::firmware;
 use crate::guest::{self, GuestOptions};
@@ -17,14 +17,15 @@ use crate::project::Project;
 
 #[derive(Args)]
 pub(crate) struct TestOptions {
-    /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential, arm64
+    /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential, arm64. With
+    /// --kvm, only the end-to-end tests whose name contains it, also of those that are left out otherwise
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Only the tests on an arm64 host: the CPU engine as an arm64 program, and the end-to-end tests with KVM. On other
     /// hosts an emulated one serves (qemu-system-aarch64)
-    #[arg(long, conflicts_with = "only")]
+    #[arg(long)]
     kvm: bool,
-    /// On an emulated arm64 host, also the tests that take it minutes each
+    /// On an emulated arm64 host, also the tests that take it long, and all with as many rounds as elsewhere
     #[arg(long)]
     slow: bool,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
@@ -39,9 +40,17 @@ struct Step<'a> {
 
 /// What the names of the steps on an arm64 host have in common.
 const ARM64_HOST: &str = "arm64 host";
+/// And of those among them that run end-to-end tests.
+const WITH_KVM: &str = "end-to-end tests with KVM";
 
 pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOptions) -> Result<()> {
-    let only = if options.kvm { Some(ARM64_HOST) } else { options.only.as_deref() };
+    let only = match (options.kvm, &options.only) {
+        (true, None) => Some(ARM64_HOST),
+        (true, Some(_)) => Some(WITH_KVM),
+        (false, only) => only.as_deref(),
+    };
+    let name = options.only.as_deref().filter(|_| options.kvm);
+    let on_arm64_host = Selection { name, slow: options.slow };
     packages::require(&[packages::GUEST, packages::TESTS], !setup.no_install)?;
     let on_arm64 = arm64_host::prepare(!setup.no_install);
     if let Err(why) = &on_arm64 {
@@ -51,7 +60,7 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
         eprintln!("no tests on an arm64 host: {why:#}");
     }
     guest::build(project, setup)?;
-    for flavour in guest::Flavour::OTHERS.into_iter().filter(|_| !options.kvm) {
+    for flavour in guest::Flavour::OTHERS {
         guest::flavour(project, setup, flavour)?;
     }
     guest::stock_kernel(project, setup).context("the tests also boot Debian's own kernel")?;
@@ -67,7 +76,7 @@ pub(crate) fn test(project: &Project, setup: &GuestOptions, options: &TestOption
     let mut results = Vec::new();
     let mut steps = steps(project, options, &environment);
     if on_arm64.is_ok() {
-        steps.extend(arm64_steps(project, options.slow, &environment));
+        steps.extend(arm64_steps(project, on_arm64_host, &environment));
     }
     for step in steps {
         if only.is_some_and(|word| !step.name.contains(word)) {
@@ -119,10 +128,17 @@ fn steps<'a>(
 }
 
 /// The tests on an arm64 host: this one, or an emulated one.
-fn arm64_steps<'a>(project: &'a Project, slow: bool, environment: &'a [(&str, PathBuf)]) -> Vec<Step<'a>> {
+fn arm64_steps<'a>(
+    project: &'a Project,
+    selection: Selection<'a>,
+    environment: &'a [(&str, PathBuf)],
+) -> Vec<Step<'a>> {
     if cfg!(target_arch = "aarch64") {
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--release", "-p", "e2e"]).current_dir(project.root());
+        if let Some(name) = selection.name {
+            command.arg(name);
+        }
         command.envs(environment.iter().cloned()).env("WARPVMM_ENGINE", "kvm");
         let run = move || process::visible(&mut command);
         return vec![Step { name: "end-to-end tests with KVM, arm64 host", run: Box::new(run) }];
@@ -134,7 +150,7 @@ fn arm64_steps<'a>(project: &'a Project, slow: bool, environment: &'a [(&str, Pa
         },
         Step {
             name: "end-to-end tests with KVM on an emulated arm64 host",
-            run: Box::new(move || arm64_host::test(project, slow)),
+            run: Box::new(move || arm64_host::test(project, selection)),
         },
     ]
 }

@@ -24,8 +24,13 @@ use crate::project::{Project, write_whole};
 
 /// Where the outer guest has what the tests use.
 const FOLDER: &str = "/tests";
-/// Longer than this, and the outer guest hangs. Two processors that have nothing else to do need a small part of it.
+/// Longer than this, and the outer guest hangs. Two processors that have nothing else to do need a part of it.
 const SECONDS: u32 = 1800;
+/// The same with the slow tests.
+const SECONDS_SLOW: u32 = 5400;
+
+/// Rounds of what the guest's programs repeat. One takes each of their roads.
+const ROUNDS: u32 = 1;
 
 /// What of a test program runs there, with which engine.
 struct Suite {
@@ -33,11 +38,20 @@ struct Suite {
     engine: &'static str,
     /// Only tests whose names contain one of these; all if there is none.
     only: &'static [&'static str],
-    /// But not these: they boot dozens of guests, move a gigabyte, repeat what others do, or need programs or kernels
-    /// that the outer guest does not have.
+    /// But not these: they boot dozens of guests, move a gigabyte, or need programs or kernels that the outer guest does
+    /// not have.
     skip: &'static [&'static str],
     /// And not these, unless the slow ones are wanted.
     slow: &'static [&'static str],
+}
+
+impl Suite {
+    /// The program's arguments: names to run, and names to skip.
+    fn words(&self, slow_too: bool) -> String {
+        let skip = self.skip.iter().chain(self.slow.iter().filter(|_| !slow_too));
+        let skip = skip.map(|name| format!("--skip {name}"));
+        self.only.iter().map(|name| (*name).to_owned()).chain(skip).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// An emulated processor is some ten times slower than a real one, and each exit from the inner guest costs it half a
@@ -57,38 +71,13 @@ const SUITES: &[Suite] = &[
         program: "compress",
         engine: "kvm",
         only: &[],
-        skip: &[
-            "every_format_and_size",
-            "one_gibibyte",
-            "full_disk",
-            "interrupt_leaves",
-            "page_requests_of_the_accelerator",
-            "pages_of_16_and_64_kib",
-        ],
-        slow: &[],
+        skip: &["one_gibibyte", "full_disk"],
+        slow: &["every_format_and_size", "interrupt_leaves"],
     },
-    Suite {
-        program: "smmu",
-        engine: "kvm",
-        only: &[],
-        skip: &["64_kib_pages", "is_requested_exactly_once", "patched_kernel"],
-        slow: &[],
-    },
-    Suite {
-        program: "accelerator",
-        engine: "kvm",
-        only: &[],
-        skip: &["all_cases_pass_twice", "accelerator_with_a_translation_cache"],
-        slow: &[
-            "discarded_memory",
-            "fork_while_commands_run",
-            "huge_pages",
-            "mprotect_while_commands_run",
-            "moved_memory",
-            "swapped_memory",
-            "thirty_two_processes",
-        ],
-    },
+    Suite { program: "smmu", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "accelerator", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "churn", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "faults", engine: "kvm", only: &[], skip: &[], slow: &[] },
     Suite {
         program: "boot",
         engine: "soft",
@@ -97,6 +86,15 @@ const SUITES: &[Suite] = &[
         slow: &[],
     },
 ];
+
+/// Which of the end-to-end tests run, and how thoroughly.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// With KVM all whose names contain this, whatever is left out elsewhere.
+    pub(crate) name: Option<&'a str>,
+    /// The slow ones too, and all of them with as many rounds as on a fast host.
+    pub(crate) slow: bool,
+}
 
 /// Sees to it that the tests can run, or says why not.
 pub(crate) fn prepare(may_install: bool) -> Result<()> {
@@ -156,15 +154,16 @@ pub(crate) fn test_cpu(project: &Project) -> Result<()> {
 
 /// Runs the end-to-end tests on an emulated arm64 host with KVM. The guest, Debian's kernel and the bare-metal programs
 /// have been built.
-pub(crate) fn test(project: &Project, slow_too: bool) -> Result<()> {
+pub(crate) fn test(project: &Project, selection: Selection<'_>) -> Result<()> {
     let programs = compile(project)?;
     let folder = project.arm64_host();
     let initrd = folder.join("initramfs.cpio");
-    write_whole(&initrd, &initramfs(project, &programs, &script(slow_too))?)?;
+    write_whole(&initrd, &initramfs(project, &programs, &script(selection))?)?;
     let log = folder.join("console.log");
 
+    let seconds = if selection.slow { SECONDS_SLOW } else { SECONDS };
     let mut qemu = Command::new("timeout");
-    qemu.args(["--kill-after=10", &SECONDS.to_string(), "qemu-system-aarch64"]);
+    qemu.args(["--kill-after=10", &seconds.to_string(), "qemu-system-aarch64"]);
     qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth=off", "-smp", "2"]);
     qemu.args(["-m", "2048", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(project.guest().join("stock/vmlinuz")).arg("-initrd").arg(&initrd);
@@ -191,7 +190,7 @@ fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec
     for (name, path) in &programs.tests {
         files.add_file(&format!("{FOLDER}/{name}"), path)?;
     }
-    for name in ["Image", "initramfs.cpio"] {
+    for name in ["Image", "initramfs.cpio", "pri/Image", "16k/Image", "64k/Image"] {
         files.add_file(&format!("{FOLDER}/guest/{name}"), &project.guest().join(name))?;
     }
     let images = fs::read_dir(project.firmware()).context("cannot read the bare-metal programs")?;
@@ -221,19 +220,22 @@ fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec
 }
 
 /// What the outer guest runs: every suite, whatever became of those before.
-fn script(slow_too: bool) -> String {
+fn script(selection: Selection<'_>) -> String {
+    let Selection { name, slow } = selection;
     let mut text = format!(
         "cd {FOLDER}\n\
          export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
          export WARPVMM_REPOSITORY={FOLDER}/repository\n\
-         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4\n\
-         failed=0\n"
+         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4{}\n\
+         failed=0\n",
+        if slow { String::new() } else { format!(" WARPVMM_ROUNDS={ROUNDS}") },
     );
-    for Suite { program, engine, only, skip, slow } in SUITES {
-        let mut words = only.join(" ");
-        for name in skip.iter().chain(slow.iter().filter(|_| !slow_too)) {
-            words.push_str(&format!(" --skip {name}"));
-        }
+    for suite in SUITES.iter().filter(|suite| name.is_none() || suite.engine == "kvm") {
+        let words = match name {
+            Some(name) => format!("'{}'", name.replace('\'', r"'\''")),
+            None => suite.words(slow),
+        };
+        let Suite { program, engine, .. } = suite;
         text.push_str(&format!(
             "echo; echo '==== {program}, engine {engine}'\n\
              WARPVMM_ENGINE={engine} ./{program} --test-threads 2 {words} || failed=1\n"
@@ -289,7 +291,17 @@ mod tests {
 
     #[test]
     fn slow_tests_run_only_when_they_are_wanted() {
-        assert!(script(false).contains("--skip huge_pages") && !script(true).contains("huge_pages"));
+        let usual = script(Selection::default());
+        let slow = script(Selection { slow: true, ..Selection::default() });
+        assert!(usual.contains("--skip long_paste") && !slow.contains("long_paste"));
+        assert!(usual.contains("WARPVMM_ROUNDS") && !slow.contains("WARPVMM_ROUNDS"));
+    }
+
+    #[test]
+    fn named_tests_run_with_kvm_alone_and_none_is_skipped() {
+        let script = script(Selection { name: Some("long_paste"), slow: false });
+        assert!(script.contains("./boot --test-threads 2 'long_paste' "));
+        assert!(!script.contains("--skip") && !script.contains("engine soft"));
     }
 
     #[test]
