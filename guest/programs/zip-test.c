@@ -5,7 +5,8 @@
  *     zip-test [-n ROUNDS] CASE...    runs them, in this order
  *     zip-test [-n ROUNDS] all        runs all
  *
- * What may go one way or the other is repeated ROUNDS times in its case (5). Prints a line `ok CASE` or `FAILED CASE` for each, with the time it took; the exit status is 0 if none failed.
+ * What may go one way or the other is repeated ROUNDS times in its case (5). Prints a line `ok CASE` or `FAILED CASE` for
+ * each, with the time it took; the exit status is 0 if none failed.
  */
 #include <signal.h>
 #include <stdlib.h>

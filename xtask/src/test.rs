@@ -25,7 +25,7 @@ pub(crate) struct TestOptions {
     /// hosts an emulated one serves (qemu-system-aarch64)
     #[arg(long)]
     kvm: bool,
-    /// On an emulated arm64 host, also the tests that take it long, and all with as many rounds as elsewhere
+    /// On an emulated arm64 host, also the tests that take it long
     #[arg(long)]
     slow: bool,
     /// Seconds for each instruction class of the comparison with qemu-aarch64

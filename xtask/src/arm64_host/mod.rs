@@ -27,7 +27,7 @@ const FOLDER: &str = "/tests";
 /// Longer than this, and the outer guest hangs. Two processors that have nothing else to do need a part of it.
 const SECONDS: u32 = 1800;
 /// The same with the slow tests.
-const SECONDS_SLOW: u32 = 5400;
+const SECONDS_SLOW: u32 = 3600;
 
 /// Rounds of what the guest's programs repeat. One takes each of their roads.
 const ROUNDS: u32 = 1;
@@ -88,13 +88,26 @@ const SUITES: &[Suite] = &[
     },
 ];
 
-/// Which of the end-to-end tests run, and how thoroughly.
+/// What runs only if the slow tests are wanted: minutes of page faults, and the time limits of drivers that wait in vain.
+const SLOW_SUITES: &[Suite] = &[
+    Suite { program: "churn", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    Suite { program: "faults", engine: "kvm", only: &[], skip: &[], slow: &[] },
+];
+
+/// Which of the end-to-end tests run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Selection<'a> {
     /// With KVM all whose names contain this, whatever is left out elsewhere.
     pub(crate) name: Option<&'a str>,
-    /// The slow ones too, and all of them with as many rounds as on a fast host.
+    /// The slow ones too.
     pub(crate) slow: bool,
+}
+
+impl Selection<'_> {
+    fn suites(self) -> impl Iterator<Item = &'static Suite> {
+        let slow = SLOW_SUITES.iter().filter(move |_| self.slow || self.name.is_some());
+        SUITES.iter().filter(move |suite| self.name.is_none() || suite.engine == "kvm").chain(slow)
+    }
 }
 
 /// Sees to it that the tests can run, or says why not.
@@ -222,19 +235,17 @@ fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec
 
 /// What the outer guest runs: every suite, whatever became of those before.
 fn script(selection: Selection<'_>) -> String {
-    let Selection { name, slow } = selection;
     let mut text = format!(
         "cd {FOLDER}\n\
          export WARPVMM_BIN={FOLDER}/warpvmm WARPVMM_GUEST={FOLDER}/guest WARPVMM_FIRMWARE={FOLDER}/images\n\
          export WARPVMM_REPOSITORY={FOLDER}/repository\n\
-         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4{}\n\
-         failed=0\n",
-        if slow { String::new() } else { format!(" WARPVMM_ROUNDS={ROUNDS}") },
+         export WARPVMM_APPEND=loglevel=5 WARPVMM_PATIENCE=4 WARPVMM_ROUNDS={ROUNDS}\n\
+         failed=0\n"
     );
-    for suite in SUITES.iter().filter(|suite| name.is_none() || suite.engine == "kvm") {
-        let words = match name {
+    for suite in selection.suites() {
+        let words = match selection.name {
             Some(name) => format!("'{}'", name.replace('\'', r"'\''")),
-            None => suite.words(slow),
+            None => suite.words(selection.slow),
         };
         let Suite { program, engine, .. } = suite;
         text.push_str(&format!(
@@ -295,7 +306,7 @@ mod tests {
         let usual = script(Selection::default());
         let slow = script(Selection { slow: true, ..Selection::default() });
         assert!(usual.contains("--skip long_paste") && !slow.contains("long_paste"));
-        assert!(usual.contains("WARPVMM_ROUNDS") && !slow.contains("WARPVMM_ROUNDS"));
+        assert!(slow.contains("./churn ") && !usual.contains("./churn "));
     }
 
     #[test]
