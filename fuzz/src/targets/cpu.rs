@@ -74,7 +74,7 @@ impl SysRegDevice for Devices {
     }
 }
 
-/// ldr x0, [x1], #8
+/// `ldr x0, [x1], #8`.
 pub(super) const LDR: u32 = 0xf840_8420;
 pub(super) const ISB: u32 = 0xd503_3fdf;
 
