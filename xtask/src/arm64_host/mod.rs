@@ -75,10 +75,14 @@ const SUITES: &[Suite] = &[
         slow: &["every_format_and_size", "interrupt_leaves"],
     },
     Suite { program: "smmu", engine: "kvm", only: &[], skip: &[], slow: &[] },
-    // Each case has a test of its own, and all of them once in one guest one more.
-    Suite { program: "accelerator", engine: "kvm", only: &[], skip: &[], slow: &["all_cases_pass_twice"] },
-    Suite { program: "churn", engine: "kvm", only: &[], skip: &[], slow: &[] },
-    Suite { program: "faults", engine: "kvm", only: &[], skip: &[], slow: &[] },
+    // Each case has a test of its own.
+    Suite {
+        program: "accelerator",
+        engine: "kvm",
+        only: &[],
+        skip: &[],
+        slow: &["all_cases_pass_twice", "accelerator_with_a_translation_cache"],
+    },
     Suite {
         program: "boot",
         engine: "soft",
