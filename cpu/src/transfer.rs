@@ -6,6 +6,8 @@
 //! absent, so that the guest gets an external abort: exclusives and atomics, which no device of this machine takes,
 //! structures (LD1 and its kin), SVE, and accesses that leave a page.
 
+use std::convert::Infallible;
+
 use hw::{BusError, Pa};
 
 use crate::Bus;
@@ -78,6 +80,48 @@ pub trait RegisterFile {
 
     /// Sets Vn.
     fn set_v(&mut self, n: u8, value: u128) -> Result<(), Self::Error>;
+}
+
+/// Registers that are all at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// X0 to X30.
+    pub x: [u64; 31],
+    /// The stack pointer.
+    pub sp: u64,
+    /// V0 to V31.
+    pub v: [u128; 32],
+}
+
+impl RegisterFile for Registers {
+    type Error = Infallible;
+
+    fn x(&self, n: u8) -> Result<u64, Infallible> {
+        Ok(self.x[usize::from(n)])
+    }
+
+    fn set_x(&mut self, n: u8, value: u64) -> Result<(), Infallible> {
+        self.x[usize::from(n)] = value;
+        Ok(())
+    }
+
+    fn sp(&self) -> Result<u64, Infallible> {
+        Ok(self.sp)
+    }
+
+    fn set_sp(&mut self, value: u64) -> Result<(), Infallible> {
+        self.sp = value;
+        Ok(())
+    }
+
+    fn v(&self, n: u8) -> Result<u128, Infallible> {
+        Ok(self.v[usize::from(n)])
+    }
+
+    fn set_v(&mut self, n: u8, value: u128) -> Result<(), Infallible> {
+        self.v[usize::from(n)] = value;
+        Ok(())
+    }
 }
 
 const fn field(word: u32, lsb: u32, width: u32) -> u32 {
@@ -287,7 +331,6 @@ fn on_bus<P: AsRef<[u8]>>(
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::sync::Mutex;
 
     use super::*;
@@ -295,37 +338,6 @@ mod tests {
     use crate::testbed::{Bench, DEVICE, RAM};
 
     const REGISTERS: u64 = 0x1000_0300;
-
-    struct File {
-        x: [u64; 31],
-        sp: u64,
-        v: [u128; 32],
-    }
-
-    impl RegisterFile for File {
-        type Error = Infallible;
-        fn x(&self, n: u8) -> Result<u64, Infallible> {
-            Ok(self.x[usize::from(n)])
-        }
-        fn set_x(&mut self, n: u8, value: u64) -> Result<(), Infallible> {
-            self.x[usize::from(n)] = value;
-            Ok(())
-        }
-        fn sp(&self) -> Result<u64, Infallible> {
-            Ok(self.sp)
-        }
-        fn set_sp(&mut self, value: u64) -> Result<(), Infallible> {
-            self.sp = value;
-            Ok(())
-        }
-        fn v(&self, n: u8) -> Result<u128, Infallible> {
-            Ok(self.v[usize::from(n)])
-        }
-        fn set_v(&mut self, n: u8, value: u128) -> Result<(), Infallible> {
-            self.v[usize::from(n)] = value;
-            Ok(())
-        }
-    }
 
     /// Registers whose bytes are 0x80, 0x81 and so on, and what was written to them.
     #[derive(Default)]
@@ -348,8 +360,8 @@ mod tests {
     }
 
     /// x1 is the base, at the device's first register; x2 is 2, x3 and x4 are to be stored.
-    fn file() -> File {
-        let mut file = File { x: [0; 31], sp: 0, v: [0; 32] };
+    fn file() -> Registers {
+        let mut file = Registers { x: [0; 31], sp: 0, v: [0; 32] };
         file.x[1] = 0xffff_8000_1234_5300;
         file.x[2] = 2;
         file.x[3] = 0x1716_1514_1312_1110;
@@ -359,7 +371,7 @@ mod tests {
     }
 
     /// Executes an instruction whose access starts `offset` bytes behind the device's first register.
-    fn execute(word: u32, offset: u64) -> (File, Vec<(u64, Vec<u8>)>) {
+    fn execute(word: u32, offset: u64) -> (Registers, Vec<(u64, Vec<u8>)>) {
         let (mut file, device) = (file(), Device::default());
         let transfer = Transfer::decode(word).expect("a transfer");
         assert_eq!(transfer.perform(Pa(REGISTERS + offset), &mut file, &device), Ok(true));
@@ -535,7 +547,7 @@ mod tests {
             if let Some(rm) = rm.filter(|&rm| rm < 31) {
                 cpu.state.x[usize::from(rm)] = next() & 0x70;
             }
-            let mut file = File { x: [0; 31], sp: 0, v: cpu.state.v };
+            let mut file = Registers { x: [0; 31], sp: 0, v: cpu.state.v };
             file.x.copy_from_slice(&cpu.state.x[..31]);
             let offset = transfer.offset(&file).unwrap_or_else(|never| match never {});
             let base = if transfer.indexing == Indexing::Post { VA } else { VA.wrapping_sub(offset) };

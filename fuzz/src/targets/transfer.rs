@@ -1,12 +1,11 @@
 //! Loads and stores that the CPU does not describe to a hypervisor: any word, any registers, and a device that refuses
 //! some accesses. What is made must be what the engine makes of the same instruction.
 
-use std::convert::Infallible;
 use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cpu::insn::op_of;
-use cpu::transfer::{RegisterFile, Transfer};
+use cpu::transfer::{Registers, Transfer};
 use cpu::{Bus, Cluster, ClusterConfig, Cpu, Exit, Features, VcpuSignals};
 use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
@@ -90,73 +89,33 @@ impl SysRegDevice for Device {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct File {
-    x: [u64; 31],
-    sp: u64,
-    v: [u128; 32],
+/// Different in each register, except what the input says of base and offset.
+fn registers(word: u32, input: &mut Input<'_>) -> Registers {
+    let seed = input.u64();
+    let mix = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut registers = Registers {
+        x: std::array::from_fn(|n| mix(n as u64)),
+        sp: mix(31),
+        v: std::array::from_fn(|n| u128::from(mix(n as u64 + 32)) << 64 | u128::from(mix(n as u64 + 64))),
+    };
+    let register = |lsb: u32| (word >> lsb & 31) as usize;
+    // The offset first: it may be the base, too.
+    for (n, value) in [(register(16), input.word(&[])), (register(5), input.word(&BORDERS))] {
+        *registers.x.get_mut(n).unwrap_or(&mut registers.sp) = value;
+    }
+    registers
 }
 
-impl RegisterFile for File {
-    type Error = Infallible;
-
-    fn x(&self, n: u8) -> Result<u64, Infallible> {
-        Ok(self.x[usize::from(n)])
-    }
-
-    fn set_x(&mut self, n: u8, value: u64) -> Result<(), Infallible> {
-        self.x[usize::from(n)] = value;
-        Ok(())
-    }
-
-    fn sp(&self) -> Result<u64, Infallible> {
-        Ok(self.sp)
-    }
-
-    fn set_sp(&mut self, value: u64) -> Result<(), Infallible> {
-        self.sp = value;
-        Ok(())
-    }
-
-    fn v(&self, n: u8) -> Result<u128, Infallible> {
-        Ok(self.v[usize::from(n)])
-    }
-
-    fn set_v(&mut self, n: u8, value: u128) -> Result<(), Infallible> {
-        self.v[usize::from(n)] = value;
-        Ok(())
-    }
+fn registers_of(cpu: &Cpu) -> Registers {
+    let mut x = [0; 31];
+    x.copy_from_slice(&cpu.state.x[..31]);
+    Registers { x, sp: cpu.state.x[31], v: cpu.state.v }
 }
 
-impl File {
-    /// Different in each register, except what the input says of base and offset.
-    fn new(word: u32, input: &mut Input<'_>) -> Self {
-        let seed = input.u64();
-        let mix = |n: u64| seed.wrapping_add(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut file = Self {
-            x: std::array::from_fn(|n| mix(n as u64)),
-            sp: mix(31),
-            v: std::array::from_fn(|n| u128::from(mix(n as u64 + 32)) << 64 | u128::from(mix(n as u64 + 64))),
-        };
-        let register = |lsb: u32| (word >> lsb & 31) as usize;
-        // The offset first: it may be the base, too.
-        for (n, value) in [(register(16), input.word(&[])), (register(5), input.word(&BORDERS))] {
-            *file.x.get_mut(n).unwrap_or(&mut file.sp) = value;
-        }
-        file
-    }
-
-    fn of(cpu: &Cpu) -> Self {
-        let mut x = [0; 31];
-        x.copy_from_slice(&cpu.state.x[..31]);
-        Self { x, sp: cpu.state.x[31], v: cpu.state.v }
-    }
-
-    /// But for x0, which the engine's program needs to end.
-    fn without_x0(mut self) -> Self {
-        self.x[0] = 0;
-        self
-    }
+/// But for x0, which the engine's program needs to end.
+fn without_x0(mut registers: Registers) -> Registers {
+    registers.x[0] = 0;
+    registers
 }
 
 fn write(ram: &Ram, at: u64, words: &[u32]) {
@@ -213,7 +172,7 @@ pub fn transfer(data: &[u8]) {
             (kind, word) => word & !0x3a00_0000 | if kind & 1 == 0 { 0x2800_0000 } else { 0x3800_0000 },
         };
         let Some(transfer) = Transfer::decode(word) else { continue };
-        let before = File::new(word, &mut input);
+        let before = registers(word, &mut input);
 
         cpu.state.x[..31].copy_from_slice(&before.x);
         cpu.state.x[31] = before.sp;
@@ -242,7 +201,7 @@ pub fn transfer(data: &[u8]) {
         assert_eq!(made, is_answered && !leaves_page, "{word:#010x} at {pa:#x}: {accesses:x?}");
         if !leaves_page {
             assert_eq!(made_accesses, accesses, "{word:#010x} at {pa:#x}");
-            assert_eq!(file.without_x0(), File::of(&cpu).without_x0(), "{word:#010x} at {pa:#x}");
+            assert_eq!(without_x0(file), without_x0(registers_of(&cpu)), "{word:#010x} at {pa:#x}");
         }
     }
 }

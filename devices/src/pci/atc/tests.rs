@@ -485,6 +485,20 @@ fn translation_asked_for_before_an_invalidation_does_not_come_in_after_it() {
     assert_eq!(translations.get(1, &who, Iova(0x1000), Need::Read), found);
 }
 
+/// The invalidation of everything is complete when this access is, which stands before a closed gate, and not before.
+fn invalidation_waits_for<'s>(m: &'s Bench, scope: &'s Scope<'s, '_>, access: Reader<'s>) {
+    until(|| m.agent.gate.lock().unwrap().1);
+    let invalidation = scope.spawn(|| m.invalidate(Some(1), 0, 64));
+    for _ in 0..100 {
+        thread::yield_now();
+        assert!(m.agent.completed.lock().unwrap().is_empty());
+    }
+    m.agent.gate.lock().unwrap().0 = false;
+    m.agent.opened.notify_all();
+    invalidation.join().unwrap();
+    assert!(access.join().unwrap().is_ok());
+}
+
 #[test]
 fn invalidation_completes_only_when_no_access_uses_the_old_translation() {
     let m = Bench::new(0);
@@ -492,16 +506,7 @@ fn invalidation_completes_only_when_no_access_uses_the_old_translation() {
     m.agent.gate.lock().unwrap().0 = true;
     thread::scope(|scope| {
         let access = reader(&m, scope, &process(1), 0x1000, 1);
-        until(|| m.agent.gate.lock().unwrap().1);
-        let invalidation = scope.spawn(|| m.invalidate(Some(1), 0, 64));
-        for _ in 0..100 {
-            thread::yield_now();
-            assert!(m.agent.completed.lock().unwrap().is_empty());
-        }
-        m.agent.gate.lock().unwrap().0 = false;
-        m.agent.opened.notify_all();
-        invalidation.join().unwrap();
-        assert!(access.join().unwrap().is_ok());
+        invalidation_waits_for(&m, scope, access);
     });
 }
 
@@ -515,16 +520,7 @@ fn invalidation_waits_for_an_access_that_uses_what_its_thread_remembers() {
             m.agent.gate.lock().unwrap().0 = true;
             m.read(&process(1), 0x1000, 1)
         });
-        until(|| m.agent.gate.lock().unwrap().1);
-        let invalidation = scope.spawn(|| m.invalidate(Some(1), 0, 64));
-        for _ in 0..100 {
-            thread::yield_now();
-            assert!(m.agent.completed.lock().unwrap().is_empty());
-        }
-        m.agent.gate.lock().unwrap().0 = false;
-        m.agent.opened.notify_all();
-        invalidation.join().unwrap();
-        assert!(access.join().unwrap().is_ok());
+        invalidation_waits_for(&m, scope, access);
     });
     assert_eq!(m.atc.totals().hits, 1);
 }
