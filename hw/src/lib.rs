@@ -27,7 +27,7 @@ pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Wai
 pub use fault::{Faults, FaultyPort};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
 pub use mmio::{BusError, MmioDevice};
-pub use ram::{NotRam, Ram};
+pub use ram::{NotRam, Ram, RamSpan};
 pub use sysreg::{SysReg, SysRegDevice};
 pub use timer::Timer;
 pub use watch::{CodeWriteHook, WriteWatch};

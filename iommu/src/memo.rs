@@ -51,11 +51,11 @@ pub(crate) struct Admitted {
 impl Admitted {
     const SOME: u64 = 1 << 32;
 
-    /// Whether the translated accesses of a stream have been admitted in this age, as they are.
+    /// The age in which the translated accesses of a stream have been admitted, as they are.
     #[inline]
-    pub(crate) fn is(&self, age: u64, sid: u32) -> bool {
-        self.age.load(Ordering::Relaxed) == age
-            && self.sid.load(Ordering::Relaxed) == Self::SOME | u64::from(sid)
+    pub(crate) fn age_of(&self, sid: u32) -> Option<u64> {
+        let is_admitted = self.sid.load(Ordering::Relaxed) == Self::SOME | u64::from(sid);
+        is_admitted.then(|| self.age.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set(&self, age: u64, sid: u32) {

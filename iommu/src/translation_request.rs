@@ -13,7 +13,7 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::dma::write_physical;
-use hw::{DmaFault, DmaTag, Iova, NotRam, Pa, Requester, StreamId};
+use hw::{DmaFault, DmaTag, Iova, NotRam, Pa, RamSpan, Requester, StreamId};
 use vmsa::{Access, AccessKind};
 
 use crate::Smmu;
@@ -200,20 +200,22 @@ impl Smmu {
         })
     }
 
-    /// Whether a translated access is one of those that this thread has found to be admitted, and its address is a
-    /// physical one that is still good.
+    /// Counts a translated access in, if its address is a physical one of RAM and still good, and this thread has found
+    /// accesses of its stream to be admitted. What can be found out before is: the access is short.
     #[inline(always)]
-    fn has_admitted(
+    fn enter_admitted(
         &self,
-        access: &InflightAccess<'_>,
         stream: StreamId,
         at: Pa,
         len: usize,
         from: Stamp<'_>,
-    ) -> bool {
-        from.is_good()
-            && access.own().is_some_and(|own| own.admitted.is(self.age.now(), stream.0))
-            && self.is_physical(at.0.checked_add(len as u64))
+    ) -> Option<(InflightAccess<'_>, RamSpan<'_>)> {
+        let own = self.inflight.own()?;
+        let age = own.local().admitted.age_of(stream.0)?;
+        let is_physical = self.is_physical(at.0.checked_add(len as u64));
+        let span = is_physical.then(|| self.ram.span(at, len))??;
+        let access = own.enter();
+        (from.is_good() && self.age.now() == age).then_some((access, span))
     }
 
     /// Whether addresses up to this end are physical ones.
@@ -327,11 +329,10 @@ impl AtsPort for Smmu {
         out: &mut [u8],
         from: Stamp<'_>,
     ) -> Result<(), TranslatedFault> {
-        let access = self.inflight.enter();
-        if self.has_admitted(&access, stream, at, out.len(), from) && self.ram.read(at, out).is_ok() {
+        if let Some((_access, span)) = self.enter_admitted(stream, at, out.len(), from) {
+            span.read(out);
             return Ok(());
         }
-        drop(access);
         self.read_checked(stream, at, out, from)
     }
 
@@ -342,11 +343,10 @@ impl AtsPort for Smmu {
         data: &[u8],
         from: Stamp<'_>,
     ) -> Result<(), TranslatedFault> {
-        let access = self.inflight.enter();
-        if self.has_admitted(&access, stream, at, data.len(), from) && self.ram.write(at, data).is_ok() {
+        if let Some((_access, span)) = self.enter_admitted(stream, at, data.len(), from) {
+            span.write(data);
             return Ok(());
         }
-        drop(access);
         self.write_checked(stream, at, data, from)
     }
 

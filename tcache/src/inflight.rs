@@ -50,6 +50,14 @@ pub struct Inflight<T> {
     left: Condvar,
 }
 
+/// A place that one thread has for itself.
+#[derive(Debug)]
+pub struct Own<'a, T> {
+    inflight: &'a Inflight<T>,
+    place: &'a Place<T>,
+    _not_send: PhantomData<*const ()>,
+}
+
 /// An access under way. What it finds in caches stays good until it is dropped.
 #[derive(Debug)]
 pub struct Access<'a, T> {
@@ -88,8 +96,11 @@ impl<T> Inflight<T> {
 
     #[inline]
     pub(crate) fn enter_at(&self, number: usize) -> Access<'_, T> {
-        let place = &self.places[number];
-        let is_shared = number == SHARED;
+        self.count_in(&self.places[number], number == SHARED)
+    }
+
+    #[inline]
+    fn count_in<'a>(&'a self, place: &'a Place<T>, is_shared: bool) -> Access<'a, T> {
         let turn = self.turn.load(Ordering::Relaxed) & 1;
         let inside = &place.inside[turn];
         if is_shared {
@@ -162,16 +173,32 @@ impl<T> Inflight<T> {
         }
     }
 
-    /// What is kept for this thread, where it is written by this thread alone; without being counted in.
+    /// The place that this thread has for itself, if there was one left; without being counted in.
     #[inline]
     #[must_use]
-    pub fn own(&self) -> Option<&T> {
-        threads::this_thread().map(|number| &self.places[number].local)
+    pub fn own(&self) -> Option<Own<'_, T>> {
+        let place = &self.places[threads::this_thread()?];
+        Some(Own { inflight: self, place, _not_send: PhantomData })
     }
 
     /// What is kept for each thread.
     pub fn locals(&self) -> impl Iterator<Item = &T> {
         self.places.iter().map(|place| &place.local)
+    }
+}
+
+impl<'a, T> Own<'a, T> {
+    /// What is kept for this thread, where it is written by this thread alone.
+    #[inline]
+    #[must_use]
+    pub fn local(&self) -> &'a T {
+        &self.place.local
+    }
+
+    /// Counts an access in as [`Inflight::enter`] does.
+    #[inline]
+    pub fn enter(&self) -> Access<'a, T> {
+        self.inflight.count_in(self.place, false)
     }
 }
 

@@ -35,5 +35,5 @@ mod threads;
 
 pub use age::{Age, LeastAge, LeastAges};
 pub use cache::{Aged, Cache, Key};
-pub use inflight::{Access, AtomicCounter, Inflight};
+pub use inflight::{Access, AtomicCounter, Inflight, Own};
 pub use memo::{Memo, Place, View};

@@ -290,7 +290,7 @@ fn main() {
     println!("bench walk-of-4-levels {:.1} ns at-most 100", walk(&mut m) - direct);
     println!("bench atc-hit {:.1} ns", atc - direct);
     println!("bench atc-hit-beside-shared-tlb-hit {:.2} times at-most 1", atc / shared);
-    println!("bench atc-hit-beside-tlb-hit {:.2} times", atc / hit);
+    println!("bench atc-hit-beside-tlb-hit {:.2} times at-most 1", atc / hit);
     let [alone, together] = two_threads(&m);
     println!("bench two-threads {:.2} times at-least 1.8", together / alone);
     let [memcpy, write, read, plain] = large_copies(&m);

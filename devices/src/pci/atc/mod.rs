@@ -285,7 +285,7 @@ impl Atc {
     /// Where a whole access goes, as this thread remembers it.
     #[inline(always)]
     fn remembered(&self, who: &Requester, at: Iova, len: usize, need: Need) -> Option<Remembered<'_>> {
-        let tallies = self.inflight.own()?;
+        let tallies = self.inflight.own()?.local();
         // Whatever ends the use of translations begins a new age: whether ATS is enabled need not be asked.
         let age = self.age.now();
         let whose = cache::whose(who.tag.pasid, who.tag.privileged);
