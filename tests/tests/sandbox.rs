@@ -1,4 +1,4 @@
-//! The sandbox of a running machine, seen from outside. What it forbids is tried out in `vmm/tests/sandbox.rs`; that it
+//! The sandbox of a running machine, seen from outside. What it forbids is tried out in `vmm/tests/sandbox_threads.rs`; that it
 //! forbids nothing that a machine does, all other tests show, because it is on in them.
 
 use std::fs;

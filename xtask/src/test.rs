@@ -18,7 +18,7 @@ use crate::project::Project;
 #[derive(Args)]
 pub(crate) struct TestOptions {
     /// Only steps whose name contains this: unit, documents, interleaving, fuzz, end-to-end, differential, arm64. With
-    /// --kvm, only the end-to-end tests whose name contains it, also of those that are left out otherwise
+    /// --kvm, only the end-to-end tests whose name, or whose file's, contains it, also of those that are left out otherwise
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// Only the tests on an arm64 host: the CPU engine as an arm64 program, and the end-to-end tests with KVM. On other
