@@ -5,7 +5,7 @@
 //! the accesses of an older one are given up through its `Waiter`.
 
 use std::collections::VecDeque;
-use std::slice;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hw::{Iova, Pasid, Waiter};
@@ -154,6 +154,8 @@ pub(super) struct Front {
     pub(super) patience_over: bool,
     /// When the timer of the command under way means something, in nanoseconds.
     pub(super) deadline_ns: u64,
+    /// Until when polls for the end of a stop may be answered at once, in nanoseconds.
+    pub(super) polled_ns: u64,
     /// When the tasks of a queue that is being stopped have had all their time, in nanoseconds.
     pub(super) cut_ns: u64,
     /// The time to finish tasks is over; the next deadline is that of the readers' patience.
@@ -188,6 +190,7 @@ impl Front {
             life: 0,
             patience_over: false,
             deadline_ns: 0,
+            polled_ns: 0,
             cut_ns: 0,
             is_cut: false,
             wake: Wake::default(),
@@ -222,6 +225,7 @@ impl Front {
             life,
             patience_over: _,
             deadline_ns: _,
+            polled_ns: _,
             cut_ns: _,
             is_cut: _,
             wake,
@@ -559,26 +563,40 @@ impl Front {
         self.wake.start_timer = self.drain.is_some();
     }
 
-    /// Queues that are being stopped, a task of which waits for a page, are dropped. Whether others have work to do.
-    pub(super) fn cut_waiting(&mut self) -> bool {
-        let waiting = self.draining().iter_mut().filter(|queue| queue.waiter.is_waiting());
-        waiting.for_each(Queue::kill);
-        self.check_drain();
+    /// Whether queues are being stopped.
+    pub(super) const fn is_draining(&self) -> bool {
         self.drain.is_some()
     }
 
+    /// Whether polls for the end of a stop are answered at once: a task waits for a page, and there is time to serve it.
+    pub(super) fn is_polled(&self, now_ns: u64) -> bool {
+        now_ns < self.polled_ns && self.draining().iter().any(|queue| queue.waiter.is_waiting())
+    }
+
     /// The queues that are being stopped.
-    fn draining(&mut self) -> &mut [Queue] {
+    fn draining(&self) -> &[Queue] {
+        self.queues.get(self.drained()).unwrap_or_default()
+    }
+
+    fn drained(&self) -> Range<usize> {
         match self.drain {
-            None => &mut [],
-            Some(Drain::Queue(qn)) => self.queues.get_mut(usize::from(qn)).map_or(&mut [], slice::from_mut),
-            Some(Drain::Function) => &mut self.queues,
+            None => 0..0,
+            Some(Drain::Queue(qn)) => usize::from(qn)..usize::from(qn) + 1,
+            Some(Drain::Function) => 0..self.queues.len(),
         }
+    }
+
+    fn kill_drained(&mut self) {
+        let drained = self.drained();
+        self.queues.get_mut(drained).unwrap_or_default().iter_mut().for_each(Queue::kill);
     }
 
     /// A stop has taken too long: the rest of the work is dropped.
     pub(super) fn cut_drain(&mut self) {
-        self.draining().iter_mut().for_each(Queue::kill);
+        if let Some(drain) = &self.drain {
+            log::debug!("{drain:?} is not stopped in time: what is left of its work is dropped");
+        }
+        self.kill_drained();
         self.check_drain();
     }
 
@@ -593,7 +611,7 @@ impl Front {
         if self.drain.is_none() || self.draining().iter().any(busy) {
             return;
         }
-        self.draining().iter_mut().for_each(Queue::kill);
+        self.kill_drained();
         self.drain = None;
         self.finish_command(0, None);
     }

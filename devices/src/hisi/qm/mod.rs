@@ -45,12 +45,14 @@ const DOORBELL_PAGE_SHIFT: u32 = 16;
 /// Bytes of BAR4: a doorbell page for each queue that a function can have.
 pub const DOORBELL_BAR_BYTES: u64 = (front::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
 
-/// How long a task of a queue that is being stopped may wait for a page, in nanoseconds: less than the driver's patience
-/// of 1 ms. After that its queue is dropped, so that the mailbox is free again for the next command.
-const STOP_GRACE_NS: u64 = 400_000;
-/// How long the other tasks may take, as long as the driver's poll is held meanwhile. Hardware finishes them within the
-/// driver's patience; here a busy host may not run a worker for many times that, and a driver that is told of the end
-/// takes what has not been written back for a success.
+/// For how long a driver that polls for the end of a stop is answered at once while a task waits for a page, in
+/// nanoseconds: the page may be served by the very processor that polls. Less than the driver's patience of 1 ms.
+const STOP_POLLED_NS: u64 = 800_000;
+/// How often it is seen whether the tasks that a held poll waits for have begun to wait themselves.
+const STOP_LOOK_NS: u64 = 50_000;
+/// How long a stop may take, in nanoseconds, as long as polls are held. Hardware finishes tasks within the driver's
+/// patience; here a busy host may not run a worker, or the processor that serves a page, for many times that. Who is told
+/// of the end too early takes what has not been written back for a success, and frees what a page fault still uses.
 const STOP_WORK_NS: u64 = 100_000_000;
 
 /// Offsets in BAR2.
@@ -123,8 +125,9 @@ impl<E: Engine> Qm<E> {
             front.is_cut = false;
             let now = self.wiring.clock.now_ns();
             let work = STOP_WORK_NS.min(self.wiring.limits.mailbox_patience_ns);
-            front.cut_ns = now.saturating_add(work.max(STOP_GRACE_NS));
-            front.deadline_ns = now.saturating_add(STOP_GRACE_NS);
+            front.polled_ns = now.saturating_add(STOP_POLLED_NS);
+            front.cut_ns = now.saturating_add(work).max(front.polled_ns);
+            front.deadline_ns = now.saturating_add(STOP_LOOK_NS);
             front.deadline_ns
         });
         drop(front);
@@ -147,8 +150,8 @@ impl<E: Engine> Qm<E> {
         }
     }
 
-    /// First the tasks of a queue that is being stopped run out of time, those that wait before the others, then the
-    /// readers of its mailbox.
+    /// First held readers are let go whenever a task has begun to wait, then the tasks of a queue that is being stopped run
+    /// out of time, then the readers.
     fn time_is_up(&self) {
         let again = self.with(|front| {
             let now = self.wiring.clock.now_ns();
@@ -159,12 +162,11 @@ impl<E: Engine> Qm<E> {
             if !front.is_awaited() {
                 return None;
             }
-            if now < front.cut_ns && front.cut_waiting() {
-                front.deadline_ns = now.saturating_add(STOP_GRACE_NS).min(front.cut_ns);
+            if now < front.cut_ns && front.is_draining() {
+                front.wake.readers = front.is_polled(now);
+                let look = now.saturating_add(STOP_LOOK_NS).min(front.polled_ns);
+                front.deadline_ns = if now < front.polled_ns { look } else { front.cut_ns };
                 return Some(front.deadline_ns);
-            }
-            if !front.is_awaited() {
-                return None;
             }
             if std::mem::replace(&mut front.is_cut, true) {
                 front.patience_over = true;
@@ -191,7 +193,11 @@ impl<E: Engine> Qm<E> {
             offset::CACHE_WB_DONE => front.is_writing_back(),
             _ => false,
         };
-        while self.wiring.limits.mailbox_patience_ns != 0 && is_awaited(&front) && !front.patience_over {
+        while self.wiring.limits.mailbox_patience_ns != 0
+            && is_awaited(&front)
+            && !front.patience_over
+            && !front.is_polled(self.wiring.clock.now_ns())
+        {
             front = self.done.wait(front).unwrap_or_else(PoisonError::into_inner);
         }
         read_words(offset, data, |at| {
