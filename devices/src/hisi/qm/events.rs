@@ -41,9 +41,14 @@ pub(super) struct EventRing {
 }
 
 impl EventRing {
+    /// Whether there are entries that software has not read.
+    pub(super) fn has_entries(&self) -> bool {
+        self.context.as_ref().is_some_and(|eqc| !eqc.is_empty())
+    }
+
     /// Whether a message must leave now; it then counts as sent.
     fn take_message(&mut self) -> bool {
-        let due = self.enabled && self.unmasked && self.context.as_ref().is_some_and(|eqc| !eqc.is_empty());
+        let due = self.enabled && self.unmasked && self.has_entries();
         self.enabled &= !due;
         due
     }

@@ -55,6 +55,8 @@ impl Front {
         match at.reg {
             QmReg::MAILBOX => self.mailbox.word(at.index),
             QmReg::DOORBELL_SQ_CQ | QmReg::DOORBELL_EQ_AEQ => 0,
+            QmReg::EQ_INT_SOURCE => u32::from(self.events.eq.has_entries()),
+            QmReg::AEQ_INT_SOURCE => u32::from(self.events.aeq.has_entries()),
             QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(FUNCTION_QUEUES) << 11,
             QmReg::ABNORMAL_INT_STATUS => self.regs.get(QmReg::ABNORMAL_INT_SOURCE),
             QmReg::AM_CURR_TRANS_RETURN => {

@@ -9,9 +9,12 @@
 hw::register_map! {
     /// Queue manager registers.
     pub enum QmReg {
-        AEQ_INT_SOURCE       @ 0x0000: 4 W1c(1) = 0, "function";
+        /// Bit 0: the asynchronous event queue has entries that software has not read.
+        AEQ_INT_SOURCE       @ 0x0000: 4 Special(0) = 0, "function";
         AEQ_INT_MASK         @ 0x0004: 4 Special(1) = 1, "function";
-        EQ_INT_SOURCE        @ 0x0008: 4 W1c(1) = 0, "function";
+        /// Bit 0: the event queue has entries that software has not read. Without it the driver of Linux 6.1 takes an
+        /// interrupt for somebody else's.
+        EQ_INT_SOURCE        @ 0x0008: 4 Special(0) = 0, "function";
         EQ_INT_MASK          @ 0x000c: 4 Special(1) = 1, "function";
         IFC_INT_SOURCE_V     @ 0x0020: 4 W1c(1) = 0, "function";
         IFC_INT_MASK         @ 0x0024: 4 Rw(1) = 1, "function";

@@ -336,6 +336,24 @@ fn messages_leave_with_the_functions_requester_id() {
 }
 
 #[test]
+fn interrupt_sources_tell_of_entries_until_the_doorbell_has_passed_them() {
+    let (machine, ..) = started();
+    let mut ring = machine.start_queue(5, 0, None);
+    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [0, 0]);
+    submit(&machine, &mut ring, 1);
+    machine.write(0x8, 1);
+    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [1, 0], "EQ_INT_SOURCE, AEQ_INT_SOURCE");
+    machine.write64(0x2000, 1 << 32 | 2 << 12);
+    assert_eq!(machine.read(0x8), 0);
+
+    let _ = machine.mailbox(0x1, 5, machine.cqc(0x10_0000, None));
+    submit(&machine, &mut ring, 1);
+    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [0, 1], "AEQ_INT_SOURCE");
+    machine.write64(0x2000, 1 << 32 | 3 << 12);
+    assert_eq!(machine.read(0x0), 0);
+}
+
+#[test]
 fn event_interrupt_stays_back_while_masked_in_either_place() {
     let (machine, ..) = started();
     let mut ring = machine.start_queue(5, 0, None);
