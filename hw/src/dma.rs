@@ -126,15 +126,16 @@ impl Waiter {
     /// Waits until `poll` has an answer. `poll` is called under the waiter's lock: it takes only leaf locks.
     ///
     /// # Errors
-    /// [`DmaFault::Cancelled`], if the requester gives up first.
+    /// [`DmaFault::Cancelled`], if the requester has given up, whatever `poll` says.
     pub fn wait<T>(&self, mut poll: impl FnMut() -> Option<T>) -> Result<T, DmaFault> {
         let mut state = self.state();
         loop {
-            if let Some(answer) = poll() {
-                return Ok(answer);
-            }
+            // First: an access that was given up does not go on when an answer comes before its thread does.
             if state.cancelled {
                 return Err(DmaFault::Cancelled);
+            }
+            if let Some(answer) = poll() {
+                return Ok(answer);
             }
             state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -336,5 +337,12 @@ mod tests {
             waiter.cancel();
             assert_eq!(waiting.join().unwrap(), Err(DmaFault::Cancelled));
         });
+    }
+
+    #[test]
+    fn answer_that_comes_after_the_cancellation_does_not_count() {
+        let waiter = Waiter::new();
+        waiter.cancel();
+        assert_eq!(waiter.wait(|| Some(5)), Err(DmaFault::Cancelled));
     }
 }

@@ -62,6 +62,10 @@ impl Smmu {
         fault: Fault,
         access: Access<'_>,
     ) -> Result<(), DmaFault> {
+        if who.waiter.is_cancelled() {
+            // Retried, but its device has given up meanwhile: software hears no more of it.
+            return Err(DmaFault::Cancelled);
+        }
         tx.command = who.command;
         if let Some(ns) = self.delay_of_stall(tx, &fault) {
             drop(access);
