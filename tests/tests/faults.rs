@@ -241,19 +241,31 @@ fn late_and_doubled_messages_and_late_events_only_cost_time() {
     faulty("zip", PATIENT, 4, &plan.concat()).recovers(&["ok"; 4]);
 }
 
+/// Every command of the process takes so long that the process sleeps before it is done, whatever else the host does.
+fn unhurried(then: &str) -> String {
+    format!("{then}[[rule]]\npasid = 1\nevery = 1\npoint = 'qm.sqe'\naction = 'delay'\ndelay = '300ms'\n")
+}
+
 #[test]
 fn lost_message_leaves_the_function_without_interrupts_and_processes_to_their_patience() {
-    let faulty =
-        faulty("zip", HASTY, 1, &nth(2, "point = 'msi'\nvector = 0\naction = 'drop'")).recovers(&["ok"; 2]);
-    // The queue manager sends no other message before software has rung for this one.
-    assert!(faulty.milliseconds(1) >= 1500, "{}", faulty.finished.stdout);
+    let plan = unhurried(&nth(2, "point = 'msi'\nvector = 0\naction = 'drop'"));
+    let faulty = faulty("zip", HASTY, 1, &plan).recovers(&["ok"; 2]);
+    // That of the first decompression. The queue manager sends no other before software has rung for it.
+    assert_patience_ran_out(&faulty);
     assert_eq!(faulty.report["faults"]["rules"][0]["occasions"], 2);
 }
 
 #[test]
 fn lost_event_leaves_a_hole_that_linux_waits_at() {
-    let faulty = faulty("zip", HASTY, 1, &nth(2, "point = 'qm.eqe'\naction = 'drop'")).recovers(&["ok"; 2]);
-    assert!(faulty.milliseconds(1) >= 1500, "{}", faulty.finished.stdout);
+    let plan = unhurried(&nth(2, "point = 'qm.eqe'\naction = 'drop'"));
+    assert_patience_ran_out(&faulty("zip", HASTY, 1, &plan).recovers(&["ok"; 2]));
+}
+
+/// The first decompression and all after it ended when the process looked by itself.
+#[track_caller]
+fn assert_patience_ran_out(faulty: &Faulty) {
+    assert!(faulty.milliseconds(0) >= 1500, "{}", faulty.finished.stdout);
+    assert!(faulty.milliseconds(1) >= 3000, "{}", faulty.finished.stdout);
 }
 
 #[test]
