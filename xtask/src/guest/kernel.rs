@@ -80,7 +80,7 @@ pub(super) fn build(
             remove_folder(&objects)?;
             set_current(&stamp, &source_key)?;
         }
-        configure(&tree, &objects, &fragments)?;
+        configure(&tree, &objects, &fragments, given.is_some())?;
         compile(project, flavour, &tree, &objects)?;
     }
     copy_whole(&objects.join("arch/arm64/boot/Image"), &kernel.image)?;
@@ -286,7 +286,9 @@ fn make(tree: &Path, objects: &Path) -> Command {
     command
 }
 
-fn configure(tree: &Path, objects: &Path, fragments: &[PathBuf]) -> Result<()> {
+/// Configures the kernel. A source that the user gave may be of another version, where options have other names or are
+/// no options any more: what it doesn't take is told, and the kernel is built without.
+fn configure(tree: &Path, objects: &Path, fragments: &[PathBuf], is_given: bool) -> Result<()> {
     let read =
         |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let texts = fragments.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
@@ -298,12 +300,16 @@ fn configure(tree: &Path, objects: &Path, fragments: &[PathBuf]) -> Result<()> {
     let lost = fragment::lost(&wanted, &read(&objects.join(".config"))?);
     if !lost.is_empty() {
         let names: Vec<_> = fragments.iter().map(|path| path.display().to_string()).collect();
-        bail!(
+        let what = format!(
             "this kernel source does not take {} line(s) of {}: {}",
             lost.len(),
             names.join(", "),
             lost.join("; ")
         );
+        if !is_given {
+            bail!(what);
+        }
+        eprintln!("warning: {what}");
     }
     Ok(())
 }
@@ -350,12 +356,17 @@ pub(super) fn newest_stock(names: &[String]) -> Option<&str> {
         .max_by_key(|name| version(name))
 }
 
-/// The kernel in an unpacked linux-image package.
+/// The kernel in an unpacked linux-image package, or in a linux-binary package, which has it from Linux 7 on.
 pub(super) fn in_package(unpacked: &Path) -> Result<PathBuf> {
-    let boot = unpacked.join("boot");
-    fs::read_dir(&boot)
-        .with_context(|| format!("cannot read {}", boot.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
+    let entries = |folder: PathBuf| -> Vec<PathBuf> {
+        fs::read_dir(folder)
+            .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+            .unwrap_or_default()
+    };
+    let modules = entries(unpacked.join("usr/lib/modules"));
+    std::iter::once(unpacked.join("boot"))
+        .chain(modules)
+        .flat_map(entries)
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
         .context("the package holds no kernel")
 }
@@ -376,6 +387,21 @@ mod tests {
         let names = ["linux-image-6.12.9+bpo-arm64", "linux-image-6.12.38+bpo-arm64"].map(str::to_owned);
 
         assert_eq!(newest_stock(&names), Some("linux-image-6.12.38+bpo-arm64"));
+    }
+
+    #[test]
+    fn kernel_is_found_in_packages_of_both_layouts() {
+        let unpacked = std::env::temp_dir().join(format!("xtask-kernel-{}", std::process::id()));
+        for folder in ["boot", "usr/lib/modules/7.3.4-arm64"] {
+            let folder = unpacked.join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            assert!(in_package(&unpacked).is_err());
+
+            fs::write(folder.join("vmlinuz-7.3.4-arm64"), "").unwrap();
+
+            assert_eq!(in_package(&unpacked).unwrap(), folder.join("vmlinuz-7.3.4-arm64"));
+            fs::remove_dir_all(&unpacked).unwrap();
+        }
     }
 
     #[test]

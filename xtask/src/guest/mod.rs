@@ -26,7 +26,7 @@ pub(crate) struct GuestOptions {
     /// Static arm64 busybox to use instead of the distribution's: the program, or a busybox-static package
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) busybox: Option<PathBuf>,
-    /// Debian's arm64 kernel to use instead of fetching it: vmlinuz, or a linux-image package
+    /// Debian's arm64 kernel to use instead of fetching it: vmlinuz, or a linux-image or linux-binary package
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) stock_kernel: Option<PathBuf>,
     /// Say which system packages are missing instead of installing them
