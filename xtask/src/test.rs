@@ -29,7 +29,7 @@ pub(crate) struct TestOptions {
     #[arg(long)]
     slow: bool,
     /// Seconds for each instruction class of the comparison with qemu-aarch64
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     differential_seconds: u64,
 }
 
