@@ -32,7 +32,7 @@ pub const PATIENCE: &str = "WARPVMM_PATIENCE";
 pub const ROUNDS: &str = "WARPVMM_ROUNDS";
 
 /// Wall time that no single run may need, however loaded the machine is; to be multiplied by [`patience`].
-pub const WALL_LIMIT: Duration = Duration::from_secs(300);
+pub const WALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// The factor for all time limits.
 #[must_use]
@@ -260,7 +260,7 @@ impl Run {
         let more = std::env::var(APPEND).unwrap_or_default();
         let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
         run.command.arg("--append").arg(format!("{usual} {more} {append}"));
-        run.command.args(["--timeout", &seconds(240)]);
+        run.command.args(["--timeout", &seconds(540)]);
         run
     }
 
