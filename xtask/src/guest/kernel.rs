@@ -356,7 +356,7 @@ pub(super) fn newest_stock(names: &[String]) -> Option<&str> {
         .max_by_key(|name| version(name))
 }
 
-/// The kernel in an unpacked linux-image package, or in a linux-binary package, which has it from Linux 7 on.
+/// The kernel in an unpacked linux-image package, or in a linux-binary package, where Debian's 7.3 has it.
 pub(super) fn in_package(unpacked: &Path) -> Result<PathBuf> {
     let entries = |folder: PathBuf| -> Vec<PathBuf> {
         fs::read_dir(folder)

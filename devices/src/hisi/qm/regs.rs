@@ -26,7 +26,7 @@ hw::register_map! {
         DFX_FUNS_ACTIVE_ST   @ 0x0200: 4 Ro(0) = 0, "function";
         CACHE_WB_START       @ 0x0204: 4 Special(1) = 0, "function";
         CACHE_WB_DONE        @ 0x0208: 4 Special(0) = 0, "function";
-        /// The version of a function whose PCI revision is 0x30, for drivers since Linux 7.3; 0: that of the revision.
+        /// The version behind PCI revision 0x30, which the driver of Linux 7.3 reads; 0: that of the revision.
         SUB_VERSION_ID       @ 0x0210: 4 Ro(0) = 0, "function";
         /// Sixteen bytes that start a command when written as a whole.
         MAILBOX[4; 4]        @ 0x0300: 4 Special(0xffff_ffff) = 0, "function";
