@@ -1,15 +1,19 @@
 //! The AArch64 CPU engine: an EL0/EL1 processing element in software.
 //!
-//! One table ([`insn`], from `spec/*.isa`) says what instructions there are; [`exec`] says what each does, [`interp`]
-//! runs pre-decoded blocks of them, [`mem`] translates and accesses memory, [`sys`] is the system side: registers,
+//! One table ([`insn`], from `spec/*.isa`) says what instructions there are; [`exec`] says what each does, [`code`]
+//! keeps blocks of them, which `interp` runs and `jit` translates, [`mem`] translates and accesses memory, [`sys`] is the system side: registers,
 //! timers, PSCI and what vCPUs ask of one another. [`transfer`] serves CPUs that are not ours. Deliberately absent: EL2
 //! and EL3, AArch32, big-endian data. Threads belong to the caller: one per [`Cpu`], which calls [`Cpu::run`].
 
+pub mod code;
 pub mod exception;
 pub mod exec;
 pub mod insn;
-pub mod interp;
+mod interp;
+#[cfg(target_arch = "x86_64")]
+mod jit;
 pub mod mem;
+mod run;
 pub mod softfloat;
 pub mod state;
 pub mod sys;
@@ -33,8 +37,16 @@ pub struct Cpu {
     pub state: State,
     /// Translation caches and the exclusive monitor.
     pub mem: mem::Context,
-    /// Pre-decoded blocks.
-    pub(crate) code: interp::Code,
+    /// Blocks of code, as all tiers know them.
+    pub(crate) code: code::Code,
+    /// Translated code, if there is any.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) jit: Option<Box<jit::Jit>>,
+    /// What translated code and the functions that it calls hand each other.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) frame: jit::Frame,
+    /// Instructions that may still be run, where that is counted.
+    pub(crate) budget: u64,
     /// What the system side keeps, apart from registers.
     pub(crate) local: sys::Local,
     /// What all vCPUs share.

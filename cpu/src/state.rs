@@ -150,7 +150,9 @@ pub struct State {
     pub flags: Flags,
     /// Bits of [`pending`]; shared with other threads.
     pending: NonNull<AtomicU32>,
-    /// What a block lookup must match besides the address; see `interp::context`.
+    /// Bits of the pending word that end the run of blocks: all but those of interrupts that PSTATE masks.
+    pub(crate) interest: u32,
+    /// What a block lookup must match besides the address; see `code::context`.
     pub(crate) stamp: [u64; 2],
     /// PSTATE without NZCV.
     pub pstate: Pstate,
@@ -176,6 +178,7 @@ impl State {
             pc: 0,
             flags: Flags::default(),
             pending: NonNull::from(pending),
+            interest: !(pending::IRQ | pending::FIQ),
             stamp: [0; 2],
             pstate: Pstate::RESET,
             fpcr: 0,
@@ -184,6 +187,20 @@ impl State {
             sp_bank: [0; 2],
             sys: SysRegs::default(),
         }
+    }
+
+    /// PSTATE.I or F may have changed.
+    #[inline]
+    pub(crate) fn masks_changed(&mut self) {
+        let irq = if self.pstate.has(Pstate::I) { pending::IRQ } else { 0 };
+        let fiq = if self.pstate.has(Pstate::F) { pending::FIQ } else { 0 };
+        self.interest = !(irq | fiq);
+    }
+
+    /// Whether something is pending that must be looked at before the next block.
+    #[inline(always)]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.pending() & self.interest != 0
     }
 
     /// What others want of this vCPU: bits of [`pending`].

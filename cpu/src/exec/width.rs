@@ -176,29 +176,72 @@ macro_rules! width {
 width!(u32, i32);
 width!(u64, i64);
 
+/// A shift, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the instructions")]
+pub(crate) enum ShiftKind {
+    Lsl,
+    Lsr,
+    Asr,
+    Ror,
+}
+
 /// How a register operand is shifted, by less than the width.
 pub(crate) trait Shift {
+    /// Which it is.
+    const KIND: ShiftKind;
+
     /// The shifted value.
     fn apply<T: Width>(a: T, amount: u32) -> T;
 }
 
+/// A bitwise operation, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the instructions")]
+pub(crate) enum LogicKind {
+    And,
+    Bic,
+    Orr,
+    Orn,
+    Eor,
+    Eon,
+}
+
 /// A bitwise operation.
 pub(crate) trait Logic {
+    /// Which it is.
+    const KIND: LogicKind;
+
     /// Its result.
     fn apply<T: Width>(a: T, b: T) -> T;
 }
 
+/// What becomes of a second operand, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the instructions")]
+pub(crate) enum OtherwiseKind {
+    Same,
+    Inc,
+    Inv,
+    Neg,
+}
+
 /// What a conditional select does with its second operand.
 pub(crate) trait Otherwise {
+    /// Which it is.
+    const KIND: OtherwiseKind;
+
     /// The value if the condition does not hold.
     fn apply<T: Width>(a: T) -> T;
 }
 
 macro_rules! variant {
-    ($trait:ident: $($name:ident = |$($arg:ident: $ty:ty),*| $body:expr;)*) => {$(
+    ($trait:ident $kind:ident: $($name:ident = |$($arg:ident: $ty:ty),*| $body:expr;)*) => {$(
         #[doc = concat!("The `", stringify!($trait), "` of ", stringify!($name), ".")]
         pub(crate) struct $name;
         impl $trait for $name {
+            const KIND: $kind = $kind::$name;
+
             #[inline(always)]
             fn apply<T: Width>($($arg: $ty),*) -> T {
                 $body
@@ -207,14 +250,14 @@ macro_rules! variant {
     )*};
 }
 
-variant! { Shift:
+variant! { Shift ShiftKind:
     Lsl = |a: T, amount: u32| a.lsl(amount);
     Lsr = |a: T, amount: u32| a.lsr(amount);
     Asr = |a: T, amount: u32| a.asr(amount);
     Ror = |a: T, amount: u32| a.ror(amount);
 }
 
-variant! { Logic:
+variant! { Logic LogicKind:
     And = |a: T, b: T| a.and(b);
     Bic = |a: T, b: T| a.and(b.not());
     Orr = |a: T, b: T| a.or(b);
@@ -223,7 +266,7 @@ variant! { Logic:
     Eon = |a: T, b: T| a.xor(b.not());
 }
 
-variant! { Otherwise:
+variant! { Otherwise OtherwiseKind:
     Same = |a: T| a;
     Inc = |a: T| a.add(T::cut(1));
     Inv = |a: T| a.not();

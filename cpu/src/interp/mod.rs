@@ -1,61 +1,58 @@
 //! The interpreter (tier T0): runs pre-decoded blocks in one `match` loop.
 //!
-//! `cache` finds blocks, `block` holds them, `code_pages` knows what memory they came from. The loop leaves a
-//! block by its links where it can, and looks at the pending word before each one. The address of an instruction is
-//! its place in its block: `state.pc` is written only where somebody looks at it.
+//! Blocks are found and kept by `code`. The loop leaves a block by its links where it can, and looks at the pending word
+//! before each one. The address of an instruction is its place in its block: `state.pc` is written only where somebody
+//! looks at it. Deliberately absent: what happens when the loop is left, which is `run`'s business.
 
-mod block;
-mod cache;
-mod code_pages;
 #[cfg(test)]
 mod tests;
 
 use std::ptr::NonNull;
 
-pub(crate) use cache::Code;
-pub use code_pages::CodePages;
-
+use crate::code::Block;
 use crate::exec::atomic::AtomicOp;
 use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Insn, Op};
-use crate::{Cpu, Exception, Exit};
-use block::Block;
+use crate::{Cpu, Exception};
 
 impl Cpu {
-    /// Runs guest code until there is a reason to leave.
-    pub fn run(&mut self) -> Exit {
-        self.context_changed();
-        loop {
-            // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
-            // block is run before the next look.
-            let looked = self.state.pending() != 0;
-            if looked && let Some(exit) = self.serve_pending() {
-                return exit;
-            }
-            match self.find_block(self.state.pc) {
-                Ok(block) => self.run_blocks(block, looked),
-                Err(exception) => self.take_exception(exception),
-            }
-        }
-    }
-
-    /// Runs `block` and what follows it, until something is pending or an exception has been taken.
-    /// With `looked`, the first block is run whatever is pending.
-    fn run_blocks(&mut self, mut block: NonNull<Block>, mut looked: bool) {
+    /// Runs `block` and what follows it, until somebody has to look at something else. With `first`, the first block is
+    /// run whatever is pending, and whatever is to be done about it. With `COUNTED`, each block is paid for from
+    /// `self.budget`.
+    pub(crate) fn interpret<const COUNTED: bool>(
+        &mut self,
+        mut block: NonNull<Block>,
+        mut first: bool,
+    ) -> Left {
         let cpu = self;
         'blocks: loop {
             // SAFETY: blocks come from `find_block` and valid links, and stay where they are until the arena is
-            // emptied, which happens only in `find_block`: after it this reference is not used.
+            // emptied, which happens only in `find_block` and between calls: after it this reference is not used.
             let header = unsafe { block.as_ref() };
             // Taken first: it speaks of the first block only, also when nothing is pending there any more.
-            if !std::mem::take(&mut looked) && cpu.state.pending() != 0 {
-                cpu.state.pc = header.pc;
-                return;
+            if !std::mem::take(&mut first) {
+                if cpu.state.is_wanted() {
+                    cpu.state.pc = header.pc;
+                    return Left::LookAround;
+                }
+                if header.heat == 0 {
+                    return Left::Block(block);
+                }
+                // SAFETY: as above; nobody else refers to the block, and `header` is not used across this write.
+                unsafe { (*block.as_ptr()).heat -= 1 };
             }
-            let first = Block::insns(block);
-            let mut at = first;
+            if COUNTED {
+                let cost = u64::from(header.len);
+                if cpu.budget < cost {
+                    cpu.state.pc = header.pc;
+                    return Left::LookAround;
+                }
+                cpu.budget -= cost;
+            }
+            let start = Block::insns(block);
+            let mut at = start;
             let end = loop {
                 // SAFETY: every block ends in an instruction that leaves this loop.
                 let i: &Insn = unsafe { &*at };
@@ -100,7 +97,7 @@ impl Cpu {
                                 fallible!(handler);
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
-                                    None => return,
+                                    None => return Left::LookAround,
                                 }
                                 continue 'blocks;
                             }
@@ -116,7 +113,11 @@ impl Cpu {
             let (found, target) = match end {
                 End::Raised(exception) => {
                     // SAFETY: both point into the same block.
-                    let index = unsafe { at.offset_from_unsigned(first) };
+                    let index = unsafe { at.offset_from_unsigned(start) };
+                    if COUNTED {
+                        // What comes after the instruction that raised has not been run.
+                        cpu.budget += u64::from(header.len).saturating_sub(index as u64 + 1);
+                    }
                     (Err(exception), header.pc.wrapping_add(4 * index as u64))
                 }
                 End::Unlinked(slot, target) => (cpu.follow(block, slot, target), target),
@@ -130,11 +131,20 @@ impl Cpu {
                 Err(exception) => {
                     cpu.state.pc = target;
                     cpu.take_exception(exception);
-                    return;
+                    return Left::LookAround;
                 }
             }
         }
     }
+}
+
+/// Why the interpreter's loop was left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left {
+    /// Something is pending, the budget is spent, or an exception has been taken: `state.pc` says where to go on.
+    LookAround,
+    /// This block is to be run, but is, or may become, a translated one.
+    Block(NonNull<Block>),
 }
 
 /// How a block has ended, where the loop could not go straight on.

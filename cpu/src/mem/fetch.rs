@@ -143,7 +143,7 @@ impl Cpu {
     }
 
     /// The page of `pa` now holds decoded code: no vCPU may write to it any more without
-    /// [`crate::interp::CodePages::written`] being told. Returns when every running vCPU has dropped its fast write
+    /// [`crate::code::CodePages::written`] being told. Returns when every running vCPU has dropped its fast write
     /// path to that page. To be called after the page has been marked in the map of code, before it is read.
     pub(crate) fn protect_code_page(&mut self, pa: Pa) {
         let writers = self.cluster.writers.of(pa);

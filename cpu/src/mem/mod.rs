@@ -15,7 +15,7 @@ mod regime;
 mod slow;
 #[cfg(test)]
 mod tests;
-mod tlb;
+pub(crate) mod tlb;
 mod writers;
 
 pub use fetch::fetch_as;
@@ -33,7 +33,7 @@ use tlb::Tlb;
 
 /// A vCPU's translation caches and exclusive monitor.
 pub struct Context {
-    tlb: Tlb,
+    pub(crate) tlb: Tlb,
     fetch: FetchTlb,
     regime: Regime,
     monitor: Option<Monitor>,

@@ -17,16 +17,17 @@ pub(crate) const PAGE_SHIFT: u32 = 12;
 pub(crate) const PAGE: u64 = 1 << PAGE_SHIFT;
 
 /// Entries of the EL1 table.
-const EL1_ENTRIES: usize = 1024;
+pub(crate) const EL1_ENTRIES: usize = 1024;
 
 /// Entries of each EL0 table.
-const EL0_ENTRIES: usize = 256;
+pub(crate) const EL0_ENTRIES: usize = 256;
 
 /// Address spaces whose translations are kept.
 const CONTEXTS: usize = 16;
 
-/// Entries of the table that never holds anything: the EL0 table while no context has been chosen.
-const EMPTY_ENTRIES: usize = 4;
+/// Entries of the table that never holds anything: the EL0 table while no context has been chosen. As many as an EL0
+/// table has, because translated code masks addresses by a constant.
+const EMPTY_ENTRIES: usize = EL0_ENTRIES;
 
 /// Slots of the EL1 table that depend on the process or on PAN, beyond which the whole table counts as such.
 const TRACKED: usize = 64;
@@ -216,6 +217,9 @@ pub(crate) enum Invalidation {
 /// All tables of one vCPU.
 pub(crate) struct Tlb {
     entries: Box<[Entry; ALL_ENTRIES]>,
+    /// The first entry of `current` and of `el0`, for translated code.
+    pub(crate) current_start: *const Entry,
+    pub(crate) el0_start: *const Entry,
     /// Table of the present exception level.
     current: Table,
     /// EL0's table, which LDTR and STTR use from EL1; empty until a miss has chosen a context.
@@ -228,6 +232,9 @@ pub(crate) struct Tlb {
     /// Pages of 16 or 64 KiB have been seen: the guest uses such a granule.
     has_wide_pages: bool,
 }
+
+// SAFETY: the two pointers lead into `entries`, which belongs to this value.
+unsafe impl Send for Tlb {}
 
 impl Default for Tlb {
     fn default() -> Self {
@@ -243,6 +250,8 @@ impl Tlb {
         let entries = blank.try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
         let mut tlb = Self {
             entries,
+            current_start: std::ptr::null(),
+            el0_start: std::ptr::null(),
             current: Table::EL1,
             el0: Table::EMPTY,
             context: None,
@@ -252,6 +261,7 @@ impl Tlb {
             tracked: Tracked::default(),
             has_wide_pages: false,
         };
+        tlb.tables_changed();
         tlb.clear(Table::EL1);
         tlb.clear(Table::EMPTY);
         for index in 0..CONTEXTS {
@@ -359,6 +369,14 @@ impl Tlb {
     #[inline]
     pub(crate) fn set_el0(&mut self, el0: bool) {
         self.current = if el0 { self.el0 } else { Table::EL1 };
+        self.tables_changed();
+    }
+
+    /// `current` or `el0` has changed.
+    #[inline]
+    fn tables_changed(&mut self) {
+        self.current_start = &raw const self.entries[self.current.base as usize];
+        self.el0_start = &raw const self.entries[self.el0.base as usize];
     }
 
     /// The process has changed: EL0 has no table until [`Self::choose_context`], and what EL1 had of the old

@@ -188,7 +188,7 @@ pub struct Cluster {
     pub(crate) event_streams: Vec<EventStream>,
     pub(crate) writers: Writers,
     /// Which pages hold decoded code.
-    pub code_pages: crate::interp::CodePages,
+    pub code_pages: crate::code::CodePages,
     /// Kept for the hook that RAM holds.
     itself: OnceLock<Weak<Self>>,
 }
@@ -229,7 +229,7 @@ impl Cluster {
                 exit: None,
             }),
             features,
-            code_pages: crate::interp::CodePages::new(&ram),
+            code_pages: crate::code::CodePages::new(&ram),
             writers: Writers::new(&ram),
             host: HostRam::new(Arc::clone(&ram)),
             bus,

@@ -34,6 +34,8 @@ pub enum Exit {
     SystemReset,
     /// [`Cluster::stop_all`](cluster::Cluster::stop_all).
     Stopped,
+    /// As many instructions have been run as the caller asked for.
+    BudgetSpent,
 }
 
 /// MSR (immediate) targets, op1:op2 as encoded.
@@ -148,6 +150,7 @@ impl Cpu {
     /// Writes PSTATE.{D,A,I,F}, given where PSTATE has them.
     fn set_daif(&mut self, daif: u32) {
         self.state.pstate.0 = self.state.pstate.0 & !Pstate::DAIF | daif;
+        self.state.masks_changed();
         // An interrupt that is pending has its bit set in the pending word, which is looked at after this block.
         if self.state.sys.mdscr & 1 != 0 {
             self.debug_changed();
@@ -172,6 +175,7 @@ impl Cpu {
             self.state.x[usize::from(SP)] = self.state.sp_bank[bank(new)];
         }
         self.state.pstate = new;
+        self.state.masks_changed();
         if old.el() != new.el() {
             self.memory_el_changed();
         }

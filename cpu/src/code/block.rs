@@ -2,7 +2,8 @@
 //!
 //! A block is a header followed by its instructions, in one piece, at an address that stays the same until the whole
 //! arena is emptied. The interpreter walks it by pointer; blocks refer to one another by [`Link`]s that are valid only
-//! while a stamp matches, so that nothing has to be unlinked.
+//! while a stamp matches, so that nothing has to be unlinked. The header has a slot for each tier: the instructions
+//! themselves are T0's, [`Block::code`] is the translation, and [`Block::heat`] says when one is worth making.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -10,14 +11,14 @@ use std::ptr::NonNull;
 use crate::insn::Insn;
 
 /// Instructions in a block, without the one that the engine may add at the end.
-pub(super) const LONGEST: usize = 64;
+pub(crate) const LONGEST: usize = 64;
 
 /// A stamp that no vCPU ever has.
-pub(super) const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 
 /// Where a block's direct branch leads.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     /// The link is valid while the vCPU's stamp for the block's half of the address space is this.
     pub stamp: u64,
     pub block: NonNull<Block>,
@@ -26,7 +27,7 @@ pub(super) struct Link {
 /// A run of instructions that is entered at the top and left at the bottom.
 #[derive(Debug)]
 #[repr(C, align(8))]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// Virtual address of the first instruction.
     pub pc: u64,
     /// Virtual address after the last one.
@@ -39,12 +40,21 @@ pub(super) struct Block {
     pub context: u8,
     /// Whether it is in the upper half of the address space: which of the vCPU's stamps counts.
     pub half: u8,
+    /// The 64-byte granules of its page that it was made from: what is written there makes it stale.
+    pub granules: u64,
+    /// How many instructions are the guest's, without the one that the engine may have added at the end.
+    pub len: u16,
+    /// Executions by the interpreter before the loop asks what to do about the block. 0: ask at once, because the block
+    /// is translated.
+    pub heat: u32,
+    /// The translation, or what stands for none: an address to jump to, with the guest's registers in memory.
+    pub code: *const u8,
 }
 
 impl Block {
     /// The first instruction.
     #[inline(always)]
-    pub(super) fn insns(block: NonNull<Self>) -> *const Insn {
+    pub(crate) fn insns(block: NonNull<Self>) -> *const Insn {
         // SAFETY: `Arena::add` lays the instructions out directly after the header, in the same allocation.
         unsafe { block.as_ptr().add(1).cast() }
     }
@@ -66,7 +76,7 @@ const LAYOUT: Layout = match Layout::from_size_align(SEGMENT, 64) {
 
 /// Where one vCPU's blocks live.
 #[derive(Debug, Default)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     segments: Vec<NonNull<u8>>,
     /// Segments in use; the others are kept for reuse.
     full: usize,
@@ -88,7 +98,7 @@ impl Arena {
     }
 
     /// Whether there is room for a block of `count` instructions.
-    pub(super) fn has_room(&self, count: usize) -> bool {
+    pub(crate) fn has_room(&self, count: usize) -> bool {
         self.full < SEGMENTS || self.fits(bytes_of(count))
     }
 
@@ -96,7 +106,7 @@ impl Arena {
     ///
     /// # Panics
     /// If there is no room.
-    pub(super) fn add(&mut self, header: Block, insns: &[Insn]) -> NonNull<Block> {
+    pub(crate) fn add(&mut self, header: Block, insns: &[Insn]) -> NonNull<Block> {
         let bytes = bytes_of(insns.len());
         assert!(self.has_room(insns.len()) && bytes <= SEGMENT, "the arena is emptied when it is full");
         if !self.fits(bytes) {
@@ -122,7 +132,7 @@ impl Arena {
     }
 
     /// Forgets all blocks. Pointers to them must not be used any more.
-    pub(super) fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         self.full = 0;
         self.used = 0;
     }

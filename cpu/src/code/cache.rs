@@ -12,32 +12,42 @@ use std::ptr::NonNull;
 use hw::Pa;
 
 use super::block::{Arena, Block, LONGEST, Link, NEVER};
+use super::code_pages::granules;
 use crate::insn::{Features, Insn, Kind, decode};
 use crate::state::Pstate;
 use crate::{Cpu, Exception};
 
 /// What the meaning of an instruction depends on besides its bits: part of a block's key and of stamps.
-mod context {
+pub(crate) mod context {
     /// At EL0.
-    pub(super) const EL0: u8 = 1 << 0;
+    pub(crate) const EL0: u8 = 1 << 0;
     /// SCTLR_EL1.M.
-    pub(super) const MMU: u8 = 1 << 1;
+    pub(crate) const MMU: u8 = 1 << 1;
     /// CPACR_EL1.FPEN traps floating point and SIMD at this EL.
-    pub(super) const FP_TRAPPED: u8 = 1 << 2;
+    pub(crate) const FP_TRAPPED: u8 = 1 << 2;
     /// PSTATE.IL: every instruction takes an exception.
-    pub(super) const ILLEGAL: u8 = 1 << 3;
+    pub(crate) const ILLEGAL: u8 = 1 << 3;
     /// Software step: blocks of one instruction.
-    pub(super) const STEP: u8 = 1 << 4;
+    pub(crate) const STEP: u8 = 1 << 4;
+    /// The same, because a budget of instructions is nearly spent.
+    pub(crate) const SINGLE: u8 = 1 << 5;
 }
 
 /// Entries of the jump cache.
-const JUMPS: usize = 2048;
+pub(crate) const JUMPS: usize = 2048;
 
+/// Where a branch to `pc` leads. 32 bytes, so that translated code finds an entry by a shift.
 #[derive(Clone, Copy, Debug)]
-struct Jump {
-    pc: u64,
-    stamp: u64,
-    block: NonNull<Block>,
+#[repr(C, align(32))]
+pub(crate) struct Jump {
+    pub pc: u64,
+    /// Valid while this is the vCPU's stamp for the half of the address space that `pc` is in.
+    pub stamp: u64,
+    pub block: NonNull<Block>,
+}
+
+impl Jump {
+    const NONE: Self = Self { pc: 0, stamp: NEVER, block: NonNull::dangling() };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +56,9 @@ struct Key {
     pc: u64,
     context: u8,
 }
+
+/// Pages whose rewriting is counted, at most; the count begins anew when the arena is emptied.
+const REWRITTEN: usize = 1 << 16;
 
 /// Multiply and fold: keys are addresses, and nobody gains by making them collide but the guest that pays for it.
 #[derive(Default)]
@@ -77,56 +90,91 @@ pub(crate) struct Code {
     blocks: Map<Key, NonNull<Block>>,
     /// Blocks by physical page.
     pages: Map<u64, Vec<NonNull<Block>>>,
-    jumps: Box<[Jump; JUMPS]>,
+    pub(crate) jumps: Box<[Jump; JUMPS]>,
     /// The vCPU's present context.
     context: u8,
     /// Counts changes of mappings, for each half of the address space.
     generations: [u64; 2],
     /// Counts how often the arena has been emptied.
-    emptied: u64,
+    pub(crate) emptied: u64,
     features: Features,
+    /// What blocks have in place of a translation.
+    pub(crate) untranslated: *const u8,
+    /// Blocks of one instruction are wanted.
+    single: bool,
+    /// What a new block has as its [`Block::heat`].
+    heat: u32,
+    /// How often code of a page has been overwritten: the more, the hotter a block there must be to be translated.
+    rewritten: Map<u64, u32>,
+    /// Translations that have lost their block since the last look.
+    pub(crate) dropped: Vec<*const u8>,
 }
 
 // SAFETY: all pointers lead into the arena, which belongs to this value.
 unsafe impl Send for Code {}
 
 impl Code {
-    pub(crate) fn new(features: Features) -> Self {
+    /// No blocks yet. Each is interpreted `heat` times before it is asked whether to translate it.
+    pub(crate) fn new(features: Features, heat: u32) -> Self {
         Self {
             arena: Arena::default(),
             blocks: Map::default(),
             pages: Map::default(),
-            jumps: Box::new([Jump { pc: 0, stamp: NEVER, block: NonNull::dangling() }; JUMPS]),
+            jumps: Box::new([Jump::NONE; JUMPS]),
             context: 0,
             generations: [0; 2],
             emptied: 0,
             features,
+            untranslated: std::ptr::null(),
+            single: false,
+            heat,
+            rewritten: Map::default(),
+            dropped: Vec::new(),
         }
     }
 
+    /// The stamp of now. Stamps of the two halves are never equal.
     fn stamp(&self, half: usize) -> u64 {
-        self.generations[half] << 8 | u64::from(self.context)
+        self.generations[half] << 9 | (half as u64) << 8 | u64::from(self.context)
     }
 
     /// Forgets everything. Only between blocks, and links of blocks that are still running are not followed after.
     fn empty(&mut self) {
         self.blocks.clear();
         self.pages.clear();
-        self.jumps.fill(Jump { pc: 0, stamp: NEVER, block: NonNull::dangling() });
+        self.jumps.fill(Jump::NONE);
+        self.rewritten.clear();
+        self.dropped.clear();
         self.arena.empty();
         self.emptied += 1;
     }
 }
 
+impl Code {
+    /// Asks for blocks of one instruction, or no longer. The context has changed then.
+    pub(crate) fn set_single(&mut self, single: bool) {
+        self.single = single;
+    }
+
+    /// How often a new block at `pa` is interpreted first.
+    fn heat_at(&self, pa: u64) -> u32 {
+        let rewritten = self.rewritten.get(&(pa & !0xfff)).copied().unwrap_or(0);
+        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(16)) }
+    }
+}
+
+/// Rewrites of a page after which its blocks are translated later each time.
+const PATIENCE: u32 = 16;
+
 /// Which half of the address space `va` is in.
 #[inline(always)]
-pub(super) const fn half(va: u64) -> usize {
+pub(crate) const fn half(va: u64) -> usize {
     (va >> 63) as usize
 }
 
 #[inline(always)]
 const fn jump_slot(pc: u64) -> usize {
-    ((pc >> 2) ^ (pc >> 13)) as usize % JUMPS
+    (pc >> 2) as usize % JUMPS
 }
 
 impl Cpu {
@@ -148,6 +196,9 @@ impl Cpu {
         }
         if self.is_stepping() {
             context |= context::STEP;
+        }
+        if self.code.single {
+            context |= context::SINGLE;
         }
         self.code.context = context;
         self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
@@ -171,20 +222,29 @@ impl Cpu {
         self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
     }
 
+    /// Forgets all blocks, and with them their translations, which refer to them. Only between blocks.
+    pub(crate) fn empty_code(&mut self) {
+        self.code.empty();
+        #[cfg(target_arch = "x86_64")]
+        if let Some(jit) = &mut self.jit {
+            jit.empty();
+        }
+    }
+
     /// Drops this vCPU's blocks that overlap `granules` (bits of 64 bytes each) of the page at `page`. They may still
     /// be running: their memory stays.
     pub(crate) fn drop_code(&mut self, page: Pa, granules: u64) {
         let Some(blocks) = self.code.pages.get_mut(&page.0) else { return };
         let mut dropped = false;
         let table = &mut self.code.blocks;
+        let translations = &mut self.code.dropped;
         blocks.retain(|&pointer| {
             // SAFETY: blocks in the lists are in the arena.
             let block = unsafe { pointer.as_ref() };
-            let first = (block.pa - page.0) >> 6;
-            let last = (block.pa - page.0 + (block.end.wrapping_sub(block.pc)) - 1) >> 6;
-            let overlap = (u64::MAX << first) & (u64::MAX >> (63 - last)) & granules != 0;
+            let overlap = block.granules & granules != 0;
             if overlap {
                 table.remove(&Key { pa: block.pa, pc: block.pc, context: block.context });
+                translations.push(block.code);
                 dropped = true;
             }
             !overlap
@@ -193,13 +253,18 @@ impl Cpu {
             self.code.pages.remove(&page.0);
         }
         if dropped {
+            if self.code.rewritten.len() < REWRITTEN {
+                *self.code.rewritten.entry(page.0).or_default() += 1;
+            }
             self.mapping_changed(false);
+            #[cfg(target_arch = "x86_64")]
+            self.drop_translations();
         }
     }
 
     /// The block at `pc`, if it is in the jump cache.
     #[inline(always)]
-    pub(super) fn cached_block(&self, pc: u64) -> Option<NonNull<Block>> {
+    pub(crate) fn cached_block(&self, pc: u64) -> Option<NonNull<Block>> {
         let jump = &self.code.jumps[jump_slot(pc)];
         (jump.pc == pc && jump.stamp == self.state.stamp[half(pc)]).then_some(jump.block)
     }
@@ -208,7 +273,7 @@ impl Cpu {
     ///
     /// # Errors
     /// What fetching from `pc` raises.
-    pub(super) fn find_block(&mut self, pc: u64) -> Result<NonNull<Block>, Exception> {
+    pub(crate) fn find_block(&mut self, pc: u64) -> Result<NonNull<Block>, Exception> {
         if let Some(block) = self.cached_block(pc) {
             return Ok(block);
         }
@@ -232,7 +297,7 @@ impl Cpu {
     /// The block that follows `from` at `target`, by a link that is made here. `slot` is 0 for the branch's target
     /// and 1 for the next instruction.
     #[cold]
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
         from: NonNull<Block>,
         slot: usize,
@@ -278,9 +343,13 @@ impl Cpu {
             links: [nowhere; 2],
             context: key.context,
             half: half(key.pc) as u8,
+            len: count as u16,
+            heat: self.code.heat_at(key.pa),
+            code: self.code.untranslated,
+            granules: granules(key.pa, 4 * count as u64),
         };
         if !self.code.arena.has_room(insns.len()) {
-            self.code.empty();
+            self.empty_code();
         }
         let block = self.code.arena.add(header, &insns);
         self.code.blocks.insert(key, block);
@@ -304,7 +373,7 @@ impl Cpu {
     /// many words that takes.
     fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
         insns.clear();
-        let longest = if key.context & context::STEP == 0 { LONGEST } else { 1 };
+        let longest = if key.context & (context::STEP | context::SINGLE) == 0 { LONGEST } else { 1 };
         let room = ((0x1000 - (key.pa & 0xfff)) / 4).min(longest as u64) as usize;
         let trapped = key.context & context::FP_TRAPPED != 0;
         for (n, &word) in words[..room].iter().enumerate() {

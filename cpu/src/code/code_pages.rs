@@ -33,6 +33,11 @@ pub struct CodePages {
     turning: Mutex<()>,
 }
 
+/// The granules of `len` bytes at `pa`, as far as they lie in its page: a bit for each.
+pub(crate) fn granules(pa: u64, len: u64) -> u64 {
+    marks(pa, pa.saturating_add(len))
+}
+
 /// The marks for `[pa, end)`, as far as they lie in the page of `pa`.
 fn marks(pa: u64, end: u64) -> u64 {
     let page = pa & !(PAGE - 1);
@@ -72,7 +77,7 @@ impl CodePages {
 
     /// Marks `len` bytes at `pa`, within one page, as decoded. True if the page had no code before: its fast write
     /// paths must end before its bytes are read.
-    pub(super) fn add(&self, pa: Pa, len: u64) -> bool {
+    pub(crate) fn add(&self, pa: Pa, len: u64) -> bool {
         let Some(word) = self.word(pa.0) else { return false };
         let marks = marks(pa.0, pa.0.saturating_add(len));
         let turned = if word.load(Ordering::SeqCst) & marks == marks {

@@ -1,0 +1,88 @@
+//! The run loop: looks at what is pending, finds the next block, and gives it to the tier that runs it.
+
+use std::ptr::NonNull;
+
+use crate::code::Block;
+use crate::interp::Left;
+use crate::{Cpu, Exit};
+
+impl Cpu {
+    /// Runs guest code until there is a reason to leave, or until `budget` instructions have been run, if it is given.
+    ///
+    /// An instruction that takes an exception counts as one, and so does a fetch that fails. A run with a budget is
+    /// interpreted, because translated code does not count; without one, counting costs nothing.
+    pub fn run(&mut self, budget: Option<u64>) -> Exit {
+        self.context_changed();
+        match budget {
+            None => self.run_tiers::<false>(),
+            Some(budget) => {
+                self.budget = budget;
+                let exit = self.run_tiers::<true>();
+                self.code.set_single(false);
+                exit
+            }
+        }
+    }
+
+    fn run_tiers<const COUNTED: bool>(&mut self) -> Exit {
+        loop {
+            // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
+            // block is run before the next look.
+            let looked = self.state.pending() != 0;
+            if looked && let Some(exit) = self.serve_pending() {
+                return exit;
+            }
+            if COUNTED && self.budget == 0 {
+                return Exit::BudgetSpent;
+            }
+            let block = match self.find_block(self.state.pc) {
+                Ok(block) => block,
+                Err(exception) => {
+                    self.budget = self.budget.saturating_sub(1);
+                    self.take_exception(exception);
+                    continue;
+                }
+            };
+            if COUNTED {
+                // SAFETY: found just now, and blocks stay where they are until the next look-up.
+                let len = unsafe { block.as_ref() }.len;
+                if self.budget < u64::from(len) {
+                    // The rest goes in blocks of one instruction.
+                    self.code.set_single(true);
+                    self.context_changed();
+                    continue;
+                }
+                self.interpret::<true>(block, true);
+            } else {
+                self.run_block(block, looked);
+            }
+        }
+    }
+
+    /// Runs `block` and what follows, until something has to be looked at with `state.pc` exact.
+    #[cfg(target_arch = "x86_64")]
+    fn run_block(&mut self, mut block: NonNull<Block>, mut looked: bool) {
+        loop {
+            let left = if self.jit.is_some() { self.run_translated(block, looked) } else { Left::Block(block) };
+            let interpreted = match left {
+                Left::LookAround => return,
+                Left::Block(next) => {
+                    // What the translator gave back, it has nothing to say about.
+                    self.interpret::<false>(next, true)
+                }
+            };
+            match interpreted {
+                Left::LookAround => return,
+                Left::Block(next) => (block, looked) = (next, false),
+            }
+        }
+    }
+
+    /// Runs `block` and what follows, until something has to be looked at with `state.pc` exact.
+    #[cfg(not(target_arch = "x86_64"))]
+    fn run_block(&mut self, mut block: NonNull<Block>, _looked: bool) {
+        while let Left::Block(next) = self.interpret::<false>(block, true) {
+            block = next;
+        }
+    }
+}
