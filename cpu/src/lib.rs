@@ -9,6 +9,8 @@ pub mod exception;
 pub mod exec;
 pub mod insn;
 pub mod interp;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod jit;
 pub mod mem;
 pub mod softfloat;
 pub mod state;
