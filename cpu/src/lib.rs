@@ -9,7 +9,7 @@ pub mod code;
 pub mod exception;
 pub mod exec;
 pub mod insn;
-mod interp;
+pub mod interp;
 #[cfg(target_arch = "x86_64")]
 mod jit;
 pub mod mem;
