@@ -167,6 +167,7 @@ fn run_here(image: &Path) -> String {
     let cluster = Cluster::new(ClusterConfig {
         signals: VcpuSignals::new(1),
         features: Features::default(),
+        tier: cpu::Tier::default(),
         ram,
         bus: Arc::clone(&console) as Arc<dyn Bus>,
         gic: Arc::new(NoGic),
@@ -177,6 +178,6 @@ fn run_here(image: &Path) -> String {
     });
     let mut cpu = cluster.vcpu(0);
     cpu.set_boot_state(LOAD_BASE.0, 0);
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
     console.0.lock().expect("one writer").clone()
 }

@@ -77,6 +77,17 @@ impl Row {
         out
     }
 
+    /// The emitter of a row that names none: the handler's namesake, but for loads and stores one that takes element and
+    /// form from the row.
+    fn default_emitter(&self, module: &str) -> String {
+        if self.access.is_none() {
+            return self.handler.clone();
+        }
+        let pair = if self.operands.iter().any(|(slot, _)| slot == "ra") { "_pair" } else { "" };
+        let vector = if self.fp { "vector_" } else { "" };
+        format!("{module}::{vector}{}{pair}", self.memory)
+    }
+
     /// Whether the interpreter's loop contains the handler. Branches are always there: they decide where it goes.
     pub(crate) fn is_in_loop(&self) -> bool {
         self.hot || self.kind == "branch" || self.kind == "indirect"
@@ -157,6 +168,8 @@ struct Scope {
     feature: Option<String>,
     fp: bool,
     hot: bool,
+    /// T1 has emitters.
+    t1: bool,
 }
 
 /// Walks lines, replaying each `for` block once per value.
@@ -179,6 +192,7 @@ fn expand(
             "module" => scope.module = rest.to_owned(),
             "fp" => scope.fp = rest == "on",
             "hot" => scope.hot = rest == "on",
+            "t1" => scope.t1 = rest == "on",
             "end" => return Err(fail("`end` without `for`".into())),
             "for" => {
                 let mut depth = 1;
@@ -283,6 +297,9 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         attribute(&mut row, item, &scope.module)?;
     }
     row.access = access(&attributes)?;
+    if scope.t1 && row.emitters[0].is_none() {
+        row.emitters[0] = Some(row.default_emitter(&scope.module));
+    }
     row.syntax = columns.next().filter(|s| !s.is_empty()).map(str::to_owned);
     if let Some(extra) = columns.next() {
         return Err(format!("a seventh column: `{extra}`"));

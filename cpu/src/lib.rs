@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use exception::Exception;
 pub use insn::Features;
 pub use mem::{PA_BITS, fetch_as};
+pub use run::Tier;
 pub use state::State;
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};
@@ -64,8 +65,27 @@ impl Cpu {
     pub fn new(cluster: Arc<Cluster>, index: usize) -> Self {
         let state = State::new(cluster.signal(index).word());
         let mem = mem::Context::new(&state.sys);
-        let code = interp::Code::new(cluster.features);
         let local = sys::Local::new(cluster.cpus());
-        Self { state, mem, code, local, cluster, index }
+        let mut code = code::Code::new(cluster.features, cluster.tier.heat());
+        #[cfg(target_arch = "x86_64")]
+        let jit = if cluster.tier == Tier::Interpreter { None } else { jit::Jit::new().ok().map(Box::new) };
+        #[cfg(target_arch = "x86_64")]
+        match &jit {
+            Some(jit) => code.untranslated = jit.untranslated(),
+            None => code.never_translate(),
+        }
+        Self {
+            state,
+            mem,
+            code,
+            #[cfg(target_arch = "x86_64")]
+            jit,
+            #[cfg(target_arch = "x86_64")]
+            frame: jit::Frame::default(),
+            budget: 0,
+            local,
+            cluster,
+            index,
+        }
     }
 }

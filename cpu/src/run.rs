@@ -6,6 +6,30 @@ use crate::code::Block;
 use crate::interp::Left;
 use crate::{Cpu, Exit};
 
+/// What runs guest code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// The interpreter first, translations of what is run often; the interpreter alone where the host does not allow
+    /// translations.
+    #[default]
+    Auto,
+    /// The interpreter alone.
+    Interpreter,
+    /// Everything is translated when it is run first.
+    Translated,
+}
+
+impl Tier {
+    /// How often a block is interpreted before it is translated.
+    pub(crate) const fn heat(self) -> u32 {
+        match self {
+            Self::Auto => 16,
+            Self::Interpreter => u32::MAX,
+            Self::Translated => 0,
+        }
+    }
+}
+
 impl Cpu {
     /// Runs guest code until there is a reason to leave, or until `budget` instructions have been run, if it is given.
     ///
@@ -63,7 +87,7 @@ impl Cpu {
     #[cfg(target_arch = "x86_64")]
     fn run_block(&mut self, mut block: NonNull<Block>, mut looked: bool) {
         loop {
-            let left = if self.jit.is_some() { self.run_translated(block, looked) } else { Left::Block(block) };
+            let left = if self.jit.is_some() { self.run_translated(block, looked) } else { self.keep(block) };
             let interpreted = match left {
                 Left::LookAround => return,
                 Left::Block(next) => {
@@ -82,7 +106,15 @@ impl Cpu {
     #[cfg(not(target_arch = "x86_64"))]
     fn run_block(&mut self, mut block: NonNull<Block>, _looked: bool) {
         while let Left::Block(next) = self.interpret::<false>(block, true) {
+            self.keep(next);
             block = next;
         }
+    }
+
+    /// Lets the interpreter run a block as often as ever.
+    fn keep(&mut self, block: NonNull<Block>) -> Left {
+        // SAFETY: the block has been found, or come out of the loop, just now; nobody else refers to it.
+        unsafe { (*block.as_ptr()).heat = u32::MAX };
+        Left::Block(block)
     }
 }

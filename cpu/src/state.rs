@@ -172,6 +172,9 @@ pub struct State {
 unsafe impl Send for State {}
 
 impl State {
+    /// Where the pointer to the pending word is, for translated code.
+    pub(crate) const PENDING: usize = std::mem::offset_of!(Self, pending);
+
     pub(crate) fn new(pending: &AtomicU32) -> Self {
         Self {
             x: [0; 34],

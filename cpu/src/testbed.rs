@@ -6,13 +6,22 @@ use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
 };
 
-use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, VcpuSignals};
+use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Tier, VcpuSignals};
 
 /// Where RAM starts, and its size.
 pub(crate) const RAM: u64 = 0x4000_0000;
 pub(crate) const RAM_BYTES: u64 = 0x100_0000;
 /// A device's registers: answers any access. Everything else outside RAM is a hole.
 pub(crate) const DEVICE: u64 = 0x900_0000;
+
+/// What runs the tests' code: CPU_TEST_TIER is `interpreter` or `translated`, or as usual.
+pub(crate) fn tier() -> Tier {
+    match std::env::var("CPU_TEST_TIER").as_deref() {
+        Ok("interpreter") => Tier::Interpreter,
+        Ok("translated") => Tier::Translated,
+        _ => Tier::default(),
+    }
+}
 
 /// One page of registers that remembers what was written to it, and reads as its own address.
 #[derive(Default)]
@@ -97,6 +106,7 @@ impl Bench {
         let cluster = Cluster::new(ClusterConfig {
             signals: signals.clone(),
             features: Features::default(),
+            tier: tier(),
             ram: Arc::clone(&ram),
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),

@@ -481,7 +481,7 @@ mod tests {
             bench.code(at, &[word, 0x5280_0100, 0x72b0_8000, 0xd400_0002]);
             cpu.state.pc = at;
             at += 16;
-            assert_eq!(cpu.run(), crate::Exit::SystemOff, "{word:#010x}");
+            assert_eq!(cpu.run(None), crate::Exit::SystemOff, "{word:#010x}");
             cpu.cluster.resume();
             let engines = std::mem::take(&mut *bench.bus.0.lock().unwrap());
             assert_eq!(ours, engines, "{word:#010x}");

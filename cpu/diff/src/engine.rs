@@ -103,6 +103,7 @@ impl Engine {
         let cluster = Cluster::new(ClusterConfig {
             signals: VcpuSignals::new(1),
             features: Features::default(),
+            tier: cpu::Tier::default(),
             ram: Arc::clone(&self.ram),
             bus: Arc::new(NoBus),
             gic: Arc::new(NoGic),
@@ -113,7 +114,7 @@ impl Engine {
         });
         let mut cpu = cluster.vcpu(0);
         cpu.set_boot_state(BOOT_BASE, 0);
-        match cpu.run() {
+        match cpu.run(None) {
             Exit::SystemOff => {}
             exit => bail!("the engine ended the batch with {exit:?}"),
         }

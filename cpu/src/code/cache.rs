@@ -151,6 +151,11 @@ impl Code {
 }
 
 impl Code {
+    /// Leaves all blocks to the interpreter.
+    pub(crate) fn never_translate(&mut self) {
+        self.heat = u32::MAX;
+    }
+
     /// Asks for blocks of one instruction, or no longer. The context has changed then.
     pub(crate) fn set_single(&mut self, single: bool) {
         self.single = single;

@@ -28,7 +28,7 @@ fn execute((bench, cpu): &mut (Bench, Cpu), word: u32) {
     bench.code(at, &[word]);
     bench.code(at + 4, &OFF);
     cpu.state.pc = at;
-    assert_eq!(cpu.run(), crate::Exit::SystemOff, "{word:#010x}");
+    assert_eq!(cpu.run(None), crate::Exit::SystemOff, "{word:#010x}");
     cpu.cluster.resume();
 }
 

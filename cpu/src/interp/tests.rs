@@ -31,7 +31,7 @@ fn loop_runs_through_links_to_its_end() {
     bench.code(RAM + 20, &OFF);
     let mut cpu = started(&bench, RAM);
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!(cpu.state.x[2], 500_500);
 }
@@ -45,7 +45,7 @@ fn undefined_word_in_the_middle_of_a_block_is_taken_with_its_own_address() {
     let mut cpu = started(&bench, RAM);
     cpu.state.sys.vbar = RAM + 0x1000;
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!((cpu.state.sys.elr, cpu.state.sys.esr), (RAM + 4, 0x0200_0000));
     assert_eq!(cpu.state.x[1], 1);
@@ -60,7 +60,7 @@ fn fault_in_the_middle_of_a_block_leaves_the_base_register_as_it_was() {
     let mut cpu = started(&bench, RAM);
     cpu.state.sys.vbar = RAM + 0x1000;
 
-    cpu.run();
+    cpu.run(None);
 
     assert_eq!((cpu.state.sys.elr, cpu.state.sys.far), (RAM + 4, 0x1000));
     assert_eq!((cpu.state.x[1], cpu.state.x[2]), (0x1000, 0));
@@ -75,7 +75,7 @@ fn misaligned_branch_target_is_a_pc_alignment_fault() {
     let mut cpu = started(&bench, RAM);
     cpu.state.sys.vbar = RAM + 0x1000;
 
-    cpu.run();
+    cpu.run(None);
 
     assert_eq!((cpu.state.sys.elr, cpu.state.sys.esr >> 26, cpu.state.sys.far), (2, 0x22, 2));
 }
@@ -105,7 +105,7 @@ fn code_rewritten_by_the_guest_itself_runs_in_its_new_form() {
     bench.code(RAM + 0x48, &OFF);
     let mut cpu = started(&bench, RAM);
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!((cpu.state.x[20], cpu.state.x[21]), (1, 2));
 }
@@ -134,7 +134,7 @@ fn loop_that_rewrites_its_own_instruction_sees_each_version() {
     bench.code(RAM + 0x30, &OFF);
     let mut cpu = started(&bench, RAM);
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!(cpu.state.x[3], 45);
 }
@@ -145,14 +145,14 @@ fn code_overwritten_by_a_device_is_decoded_again() {
     bench.code(RAM, &[movz(3, 1)]);
     bench.code(RAM + 4, &OFF);
     let mut cpu = started(&bench, RAM);
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
     assert_eq!(cpu.state.x[3], 1);
     assert!(bench.cluster.code_pages.is_code(Pa(RAM)));
 
     bench.ram.write(Pa(RAM), &movz(3, 2).to_le_bytes()).unwrap();
     bench.cluster.resume();
     cpu.set_boot_state(RAM, 0);
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!(cpu.state.x[3], 2);
 }
@@ -193,7 +193,7 @@ fn same_address_under_another_table_runs_other_code() {
     (cpu.state.x[1], cpu.state.x[2]) = (VA, roots[1]);
     mmu_on(&mut cpu, roots[0], 0, 1);
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!((cpu.state.x[20], cpu.state.x[21]), (1, 2));
 }
@@ -206,7 +206,7 @@ fn block_that_reaches_the_end_of_its_page_goes_on_in_the_next() {
     bench.code(RAM + 0x1004, &OFF);
     let mut cpu = started(&bench, RAM + 0xff8);
 
-    cpu.run();
+    cpu.run(None);
 
     assert_eq!(cpu.state.x[3], 5);
 }
@@ -225,7 +225,7 @@ fn arena_that_fills_up_is_emptied_and_the_guest_goes_on() {
     let mut cpu = started(&bench, RAM);
 
     for _ in 0..2 {
-        assert_eq!(cpu.run(), Exit::SystemOff);
+        assert_eq!(cpu.run(None), Exit::SystemOff);
         assert_eq!(cpu.state.x[3], count);
         bench.cluster.resume();
         cpu.set_boot_state(RAM, 0);
@@ -266,6 +266,6 @@ fn random_words_never_panic() {
             cpu.state.x[n] =
                 if n % 2 == 0 { RAM + 0x8000 + u64::from(next() & 0x7ff8) } else { u64::from(next()) << 20 };
         }
-        assert_eq!(cpu.run(), Exit::SystemOff);
+        assert_eq!(cpu.run(None), Exit::SystemOff);
     }
 }

@@ -1,10 +1,335 @@
-//! Translation of guest instructions to host machine code: the memory it lives in, and the host's encoder.
+//! Translation to the host's code (tiers T1 and T2), on x86-64.
 //!
-//! Only the encoder knows the host's instruction set. Where the host refuses executable memory
-//! ([`memory::CodeMemory::new`] fails) the interpreter runs alone.
+//! A block that has been interpreted often enough is translated: `translator` goes through its instructions, `emit` has
+//! what each becomes, `access` the loads and stores, `flags` the condition flags, `registers` the books of who is
+//! where. Translations jump to one another directly; what all of them share is in `stubs`, what they call in `runtime`.
+//! `x64` encodes instructions, `memory` is where the code lives. docs/cpu-engine.md has the whole picture. The oracle for all
+//! of it is the interpreter: what a translation leaves in [`State`](crate::State) is what the handlers would have left.
 
-// The translator, the caller of both, is not part of this module yet.
-#![allow(dead_code, unused_imports)]
+mod access;
+mod emit;
+mod flags;
+mod memory;
+mod registers;
+mod runtime;
+mod stubs;
+#[cfg(test)]
+mod tests;
+mod translator;
+mod x64;
 
-pub(crate) mod memory;
-pub(crate) mod x64;
+use std::any::Any;
+use std::io;
+use std::ptr::NonNull;
+
+use memory::CodeMemory;
+use stubs::{Stubs, exit};
+use translator::{LinkKind, LinkSite, Translator, insns_of};
+use x64::Asm;
+
+use crate::Cpu;
+use crate::code::{Block, context, granules};
+use crate::insn::{Insn, Kind, decode};
+use crate::interp::Left;
+
+/// Bytes for the translations of one vCPU. The host provides them when they are first used.
+const ARENA: usize = 32 << 20;
+
+/// Room that must be left for a block: the longest with the largest emitters takes about half of it.
+const ROOM: usize = 64 << 10;
+
+/// What translated code and the functions that it calls hand each other.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Frame {
+    /// Host registers that the functions may change.
+    saved: [u64; 6],
+    /// Values of accesses of more than 8 bytes.
+    pub(crate) transfer: [u64; 4],
+    /// Host registers that hold vector registers of the guest.
+    vectors: [u128; stubs::VECTORS],
+    /// A panic on its way from a function to the caller of the translated code.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// A translation, by its place in the arena.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Where it starts.
+    offset: u32,
+    /// The code that leaves it before its first instruction.
+    leave: u32,
+    /// The guest page of its instructions.
+    page: u64,
+}
+
+/// The translations of one vCPU.
+pub(crate) struct Jit {
+    memory: CodeMemory,
+    asm: Asm,
+    stubs: Stubs,
+    /// Bytes in use.
+    used: usize,
+    /// In the order of their offsets.
+    starts: Vec<Start>,
+    links: Vec<LinkSite>,
+    /// Bytes of the look at the pending word that each translation starts with.
+    head: u64,
+}
+
+impl Jit {
+    /// No translations yet.
+    ///
+    /// # Errors
+    /// If the host gives no executable memory.
+    pub(crate) fn new() -> io::Result<Self> {
+        let memory = CodeMemory::new(ARENA)?;
+        // SAFETY: the writable view is as large, and only this value writes to it.
+        let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
+        let mut stubs = stubs::emit(&mut asm);
+        stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let used = stubs.len;
+        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0 })
+    }
+
+    /// The code that blocks without a translation lead to.
+    pub(crate) fn untranslated(&self) -> *const u8 {
+        self.stubs.untranslated as *const u8
+    }
+
+    /// The page of the instructions of the translation that the address `back` is in.
+    fn page_of(&self, back: u64) -> u64 {
+        let offset = (back - self.memory.exec_start()) as u32;
+        let next = self.starts.partition_point(|start| start.offset < offset);
+        self.starts[next - 1].page
+    }
+
+    /// Forgets all translations.
+    pub(crate) fn empty(&mut self) {
+        self.used = self.stubs.len;
+        self.starts.clear();
+        self.links.clear();
+    }
+
+    fn has_room(&self) -> bool {
+        self.used + ROOM <= ARENA
+    }
+
+    /// Translates `block`, for which there is room.
+    fn translate(&mut self, block: &Block, insns: &[Insn], live_out: bool) -> Option<*const u8> {
+        let origin = self.memory.exec_start() + self.used as u64;
+        // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
+        unsafe {
+            let place = self.memory.write_start().add(self.used);
+            self.asm.restart(place, ARENA - self.used, origin);
+        }
+        let links = self.links.len();
+        let el0 = block.context & context::EL0 != 0;
+        let made =
+            Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out, el0);
+        let Ok(made) = made else {
+            debug_assert!(false, "a block did not fit into {ROOM} bytes");
+            self.links.truncate(links);
+            return None;
+        };
+        let leave = self.used + made.leave;
+        self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: block.pc & !0xfff });
+        self.head = made.head as u64;
+        self.used += made.len.next_multiple_of(16);
+        Some(origin as *const u8)
+    }
+
+    /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
+    fn kill(&mut self, code: *const u8) {
+        let Some(offset) = self.memory.offset_of(code as u64) else { return };
+        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
+        let Some(distance) =
+            x64::label::rel32(code as u64 + 1, self.memory.exec_start() + u64::from(self.starts[index].leave))
+        else {
+            return;
+        };
+        let mut jump = [0xe9, 0, 0, 0, 0];
+        jump[1..].copy_from_slice(&distance.to_le_bytes());
+        // SAFETY: a translation is longer than five bytes. It does not run now, and nothing leads to the middle of these
+        // five but what has run before them.
+        unsafe {
+            self.memory.write_start().add(offset).copy_from_nonoverlapping(jump.as_ptr(), jump.len());
+        }
+    }
+
+    /// Makes link `number` lead to `code`, as long as `stamp` is the vCPU's.
+    fn make_link(&mut self, number: usize, code: *const u8, stamp: u64) {
+        match self.links[number].kind {
+            LinkKind::Jump(field) => {
+                let done = self.memory.patch_rel32(field, code as u64);
+                debug_assert!(done, "links are aligned and in reach");
+            }
+            LinkKind::Stamped(place) => {
+                let Some(place) = self.memory.to_write(place) else { return };
+                // SAFETY: two aligned words of a translation's data, which does not run now.
+                unsafe {
+                    place.cast::<u64>().write(stamp);
+                    place.cast::<u64>().add(1).write(code as u64);
+                }
+            }
+        }
+    }
+}
+
+impl Cpu {
+    /// Runs `block` and what follows it in translated code, until something else is to be done. With `looked`, it is run
+    /// whatever is pending.
+    pub(crate) fn run_translated(&mut self, mut block: NonNull<Block>, mut looked: bool) -> Left {
+        loop {
+            // SAFETY: the caller, or the loop, has found the block just now.
+            let pc = unsafe { block.as_ref() }.pc;
+            let emptied = self.code.emptied;
+            let Some(code) = self.translation_of(block) else {
+                if self.code.emptied == emptied {
+                    return Left::Block(block);
+                }
+                self.state.pc = pc;
+                return Left::LookAround;
+            };
+            let Some(jit) = &self.jit else { return Left::Block(block) };
+            let skipped = if std::mem::take(&mut looked) { jit.head } else { 0 };
+            // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
+            let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
+            let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+            let left = enter(base, code as u64 + skipped);
+            if let Some(panic) = self.frame.panic.take() {
+                std::panic::resume_unwind(panic);
+            }
+            let (target, link) = match left & 0xff {
+                exit::PENDING => return Left::LookAround,
+                exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
+                exit::LINK => {
+                    let number = (left >> 8) as usize;
+                    let Some(jit) = &self.jit else { return Left::LookAround };
+                    (jit.links[number].target, Some(number))
+                }
+                _ => {
+                    return match self.find_block(self.state.pc) {
+                        Ok(block) => Left::Block(block),
+                        Err(exception) => self.raise_at(self.state.pc, exception),
+                    };
+                }
+            };
+            let emptied = self.code.emptied;
+            block = match self.find_block(target) {
+                Ok(block) => block,
+                Err(exception) => return self.raise_at(target, exception),
+            };
+            // SAFETY: found just now.
+            if unsafe { block.as_ref() }.heat != 0 {
+                return Left::Block(block);
+            }
+            if self.code.emptied == emptied
+                && let Some(code) = self.translation_of(block)
+                && let Some(number) = link
+                && let Some(jit) = &mut self.jit
+            {
+                jit.make_link(number, code, self.state.stamp[crate::code::half(target)]);
+            }
+            if self.code.emptied != emptied {
+                // The block may be gone.
+                self.state.pc = target;
+                return Left::LookAround;
+            }
+        }
+    }
+
+    fn raise_at(&mut self, pc: u64, exception: crate::Exception) -> Left {
+        self.state.pc = pc;
+        self.take_exception(exception);
+        Left::LookAround
+    }
+
+    /// The translation of `block`, made now if it is hot enough.
+    fn translation_of(&mut self, block: NonNull<Block>) -> Option<*const u8> {
+        // SAFETY: the caller has found the block just now.
+        let header = unsafe { &mut *block.as_ptr() };
+        if header.heat != 0 {
+            return None;
+        }
+        let jit = self.jit.as_mut()?;
+        if header.code != jit.untranslated() {
+            return Some(header.code);
+        }
+        if header.context & (context::STEP | context::SINGLE) != 0 {
+            header.heat = u32::MAX;
+            return None;
+        }
+        if !jit.has_room() {
+            self.empty_code();
+            return None;
+        }
+        let insns = insns_of(block);
+        let live_out = self.flags_live_after(header, insns);
+        // SAFETY: as above; looking at code does not empty the arena.
+        let header = unsafe { &mut *block.as_ptr() };
+        let jit = self.jit.as_mut()?;
+        match jit.translate(header, insns, live_out) {
+            Some(code) => header.code = code,
+            None => {
+                header.heat = u32::MAX;
+                return None;
+            }
+        }
+        Some(header.code)
+    }
+
+    /// Whether the flags may be read after a block: what its direct branches lead to is looked at, if it is in the same
+    /// page.
+    fn flags_live_after(&self, block: &mut Block, insns: &[Insn]) -> bool {
+        let Some(last) = insns.last() else { return true };
+        let end = block.end;
+        let mut live = |target: u64| self.flags_live_at(block, target);
+        match last.op.kind() {
+            Kind::Branch if last.op.row().is_none() => live(end),
+            Kind::Branch if is_unconditional(last) => live(last.imm),
+            Kind::Branch => live(last.imm) || live(end),
+            _ => true,
+        }
+    }
+
+    /// Whether the code at `target`, if it is in the page of `block`, may read the flags before it overwrites them. The
+    /// block then depends on that code too.
+    fn flags_live_at(&self, block: &mut Block, target: u64) -> bool {
+        /// Instructions that are looked at.
+        const AHEAD: usize = 12;
+        if (target ^ block.pc) & !0xfff != 0 || target & 3 != 0 {
+            return true;
+        }
+        let place = hw::Pa(block.pa & !0xfff | target & 0xfff);
+        let count = ((0x1000 - (target & 0xfff)) / 4).min(AHEAD as u64) as usize;
+        // Marked before they are read. The page holds code already, so nobody writes to it unseen.
+        let bytes = 4 * count as u64;
+        let _ = self.cluster.code_pages.add(place, bytes);
+        block.granules |= granules(place.0, bytes);
+        let mut insns = Vec::with_capacity(AHEAD);
+        for n in 0..count {
+            let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else { return true };
+            let insn = decode(word, target.wrapping_add(4 * n as u64), self.cluster.features, false);
+            insns.push(insn);
+            if !matches!(insn.op.kind(), Kind::Plain | Kind::Fallible) {
+                break;
+            }
+        }
+        flags::are_live(&insns)
+    }
+
+    /// Translations that have lost their blocks lead nowhere any more.
+    pub(crate) fn drop_translations(&mut self) {
+        while let Some(code) = self.code.dropped.pop() {
+            if let Some(jit) = &mut self.jit {
+                jit.kill(code);
+            }
+        }
+    }
+}
+
+/// B and BL.
+fn is_unconditional(insn: &Insn) -> bool {
+    insn.op.row().is_some_and(|row| matches!(row.name, "b" | "bl"))
+}

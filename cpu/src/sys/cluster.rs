@@ -18,7 +18,7 @@ use super::features::Features;
 use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
-use crate::Cpu;
+use crate::{Cpu, Tier};
 use crate::mem::{HostRam, Invalidation, Writers, writer_bit};
 use crate::state::pending;
 
@@ -46,6 +46,8 @@ pub struct ClusterConfig {
     pub signals: VcpuSignals,
     /// The instructions that exist.
     pub features: Features,
+    /// What runs guest code.
+    pub tier: Tier,
     /// Guest RAM.
     pub ram: Arc<Ram>,
     /// Everything else at physical addresses.
@@ -179,6 +181,7 @@ pub struct Cluster {
     mailboxes: Box<[Mailbox]>,
     power: Mutex<PowerBoard>,
     pub(crate) features: Features,
+    pub(crate) tier: Tier,
     pub(crate) host: HostRam,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) gic: Arc<dyn SysRegDevice>,
@@ -211,7 +214,7 @@ impl Cluster {
     /// If there is no vCPU, or not one line of each timer for each.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { signals, features, ram, bus, gic, clock, alarms, virtual_timer, physical_timer } =
+        let ClusterConfig { signals, features, tier, ram, bus, gic, clock, alarms, virtual_timer, physical_timer } =
             config;
         let cpus = signals.len();
         assert!(cpus > 0, "a machine has at least one vCPU");
@@ -229,6 +232,7 @@ impl Cluster {
                 exit: None,
             }),
             features,
+            tier,
             code_pages: crate::code::CodePages::new(&ram),
             writers: Writers::new(&ram),
             host: HostRam::new(Arc::clone(&ram)),

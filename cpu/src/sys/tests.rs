@@ -398,7 +398,7 @@ fn guest_that_powers_off_ends_the_run_of_every_vcpu() {
     let mut cpus: Vec<Cpu> = (0..3).map(|index| bench.cluster.vcpu(index)).collect();
     cpus[0].set_boot_state(RAM + 0x1000, 0x8400_0008);
     bench.cluster.turn_on(1, RAM, 0);
-    let threads: Vec<_> = cpus.into_iter().rev().map(|mut cpu| thread::spawn(move || cpu.run())).collect();
+    let threads: Vec<_> = cpus.into_iter().rev().map(|mut cpu| thread::spawn(move || cpu.run(None))).collect();
     for thread in threads {
         assert_eq!(thread.join().unwrap(), Exit::SystemOff);
     }
@@ -414,7 +414,7 @@ fn stopped_vcpus_go_on_where_they_were_after_resume() {
     let mut last = 0;
     for _ in 0..3 {
         let runner = thread::spawn(move || {
-            let exit = cpu.run();
+            let exit = cpu.run(None);
             (cpu, exit)
         });
         thread::sleep(std::time::Duration::from_millis(2));
@@ -460,7 +460,7 @@ fn software_step_takes_an_exception_after_each_instruction_of_el0() {
     cpu.state.sys.mdscr = 1;
     cpu.state.sys.os_lock = 0;
 
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!(cpu.state.x[3], 3, "one instruction to each step");
     assert_eq!(cpu.state.sys.elr, RAM + 12);
@@ -732,7 +732,7 @@ fn code_written_by_one_vcpu_runs_on_another_that_has_seen_the_flag_and_an_isb() 
     mmu_on_flat(&mut reader);
     (reader.state.x[10], reader.state.x[11], reader.state.x[12]) = (flag, ROUNDS, 0x8400_0008);
     let reader = thread::spawn(move || {
-        assert_eq!(reader.run(), Exit::SystemOff);
+        assert_eq!(reader.run(None), Exit::SystemOff);
         (reader.state.x[13], reader.state.x[0], reader.state.x[1])
     });
     let mut writer = bench.cpu(1);

@@ -152,7 +152,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
     let mut cpu = cluster.vcpu(0);
     cpu.set_boot_state(PROLOGUE, 0);
     cpu.state.x[1] = VALUES;
-    assert_eq!(cpu.run(), Exit::SystemOff);
+    assert_eq!(cpu.run(None), Exit::SystemOff);
     cpu
 }
 
@@ -180,7 +180,7 @@ pub fn transfer(data: &[u8]) {
         cpu.state.pc = at;
         cpu.cluster.resume();
         write(&ram, at, &[word, OFF[0], OFF[1], OFF[2]]);
-        let end = cpu.run();
+        let end = cpu.run(None);
         assert_eq!(end, Exit::SystemOff, "{word:#010x}");
         let accesses = device.accesses();
 

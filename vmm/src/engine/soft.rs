@@ -72,6 +72,7 @@ impl Foundation for SoftFoundation {
             cluster: Cluster::new(ClusterConfig {
                 signals,
                 features: cpu::Features::default(),
+                tier: cpu::Tier::default(),
                 ram,
                 bus,
                 gic,
@@ -116,10 +117,11 @@ impl Vcpu for SoftVcpu {
     }
 
     fn run(&mut self) -> anyhow::Result<Exit> {
-        Ok(match self.0.run() {
+        Ok(match self.0.run(None) {
             cpu::Exit::SystemOff => Exit::SystemOff,
             cpu::Exit::SystemReset => Exit::SystemReset,
             cpu::Exit::Stopped => Exit::Stopped,
+            cpu::Exit::BudgetSpent => unreachable!("no budget was given"),
         })
     }
 

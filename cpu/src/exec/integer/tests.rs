@@ -66,7 +66,7 @@ fn results_and_flags_are_the_architectures() {
         (cpu.state.x[1], cpu.state.x[2], cpu.state.x[3]) = (x1, x2, 0x0123_4567_89ab_cdef);
         cpu.state.flags = Flags::from_nzcv(nzcv << 28);
 
-        assert_eq!(cpu.run(), crate::Exit::SystemOff);
+        assert_eq!(cpu.run(None), crate::Exit::SystemOff);
 
         assert_eq!(
             (cpu.state.x[3], cpu.state.flags.nibble()),
@@ -87,7 +87,7 @@ fn writes_to_the_zero_register_are_dropped_and_reads_of_it_are_zero() {
     cpu.set_boot_state(RAM, 0);
     cpu.state.x[1] = 77;
 
-    cpu.run();
+    cpu.run(None);
 
     assert_eq!(cpu.state.x[3], 77);
     assert_eq!(cpu.state.flags.nibble(), 0b0110);

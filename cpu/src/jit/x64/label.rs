@@ -234,6 +234,12 @@ impl Asm {
         }
     }
 
+    /// Makes the 32-bit displacement at `offset`, which ends its instruction, lead to `label`.
+    #[inline]
+    pub(crate) fn retarget(&mut self, offset: usize, label: Label) {
+        self.labels.uses.push(Use { label, offset, bytes: 4, to_end: 4 });
+    }
+
     /// JMP to the address in a register or memory.
     #[inline]
     pub(crate) fn jmp_rm(&mut self, target: impl GprRm) {

@@ -1,0 +1,446 @@
+//! Translation of one block: the state that emitters share, and what happens at the block's borders.
+//!
+//! An emitter is a function named after the instruction's handler. It asks for operands ([`Translator::read`],
+//! [`Translator::write`]), emits a few host instructions, and never thinks of where guest registers live. What rarely
+//! happens is emitted after the block, out of the way ([`Cold`]).
+
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+use super::access::Cold;
+use super::flags::{self, HostFlags};
+use super::registers::Registers;
+use super::stubs::{self, POOL, Stubs, state_at, x_at};
+use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size};
+use crate::code::{Block, half};
+use crate::insn::{Insn, Kind, Op, Role};
+use crate::state::{DISCARD, SP, State, ZERO};
+
+/// A direct branch from one translation to another, which is made when it is first taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkSite {
+    /// Guest address that the branch leads to.
+    pub(crate) target: u64,
+    pub(crate) kind: LinkKind,
+}
+
+/// How a link is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LinkKind {
+    /// Within a page: the displacement of the jump at this address of the executable view. It holds as long as both
+    /// blocks, because what maps the one maps the other.
+    Jump(u64),
+    /// To another page: a stamp and an address at this address, looked at each time.
+    Stamped(u64),
+}
+
+/// What a translation is made of besides its code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    /// Bytes of the code.
+    pub(crate) len: usize,
+    /// Bytes of the look at the pending word at its start.
+    pub(crate) head: usize,
+    /// Where the code is that leaves it before its first instruction.
+    pub(crate) leave: usize,
+}
+
+/// A block that is being translated.
+pub(crate) struct Translator<'a> {
+    pub(crate) asm: &'a mut Asm,
+    pub(crate) stubs: &'a Stubs,
+    pub(crate) registers: Registers<{ POOL.len() }>,
+    /// Values of general registers that are known while the block is being translated.
+    known: [Option<u64>; 34],
+    /// Registers whose known value is neither in memory nor in a host register.
+    unstored: u64,
+    pub(crate) host_flags: HostFlags,
+    /// SP is a multiple of 16.
+    pub(crate) sp_is_aligned: bool,
+    pub(crate) cold: Vec<Cold>,
+    links: &'a mut Vec<LinkSite>,
+    insns: &'a [Insn],
+    /// Index of the present instruction.
+    at: usize,
+    /// Address of the first instruction.
+    start: u64,
+    /// Whether the flags may be read after the block.
+    live_out: bool,
+    /// In EL0's context.
+    pub(crate) el0: bool,
+}
+
+impl<'a> Translator<'a> {
+    /// Translates `block`, whose instructions are `insns`.
+    ///
+    /// # Errors
+    /// If the code did not fit.
+    pub(crate) fn translate(
+        asm: &'a mut Asm,
+        stubs: &'a Stubs,
+        links: &'a mut Vec<LinkSite>,
+        block: &Block,
+        insns: &'a [Insn],
+        live_out: bool,
+        el0: bool,
+    ) -> Result<Made, AsmError> {
+        let mut t = Translator {
+            asm,
+            stubs,
+            registers: Registers::new(),
+            known: [None; 34],
+            unstored: 0,
+            host_flags: HostFlags::Unknown,
+            sp_is_aligned: false,
+            cold: Vec::new(),
+            links,
+            insns,
+            at: 0,
+            start: block.pc,
+            live_out,
+            el0,
+        };
+        let wanted = t.head();
+        let head = t.asm.offset();
+        for (at, insn) in insns.iter().enumerate() {
+            t.at = at;
+            if !insn.op.row().is_some_and(|row| row.reads_flags) {
+                t.host_flags = HostFlags::Unknown;
+            }
+            t.instruction(insn);
+            t.registers.unlock();
+        }
+        t.emit_cold();
+        let leave = t.asm.label_offset(wanted).unwrap_or(0);
+        let len = t.asm.finish()?;
+        Ok(Made { len, head, leave })
+    }
+
+    /// The look at the pending word. Out of the way: the exit.
+    fn head(&mut self) -> Label {
+        let wanted = self.asm.label();
+        stubs::jump_if_wanted(self.asm, wanted);
+        self.cold.push(Cold::leave(wanted, self.start, self.stubs.pending));
+        wanted
+    }
+
+    fn instruction(&mut self, insn: &Insn) {
+        if super::emit::emit(self, insn) {
+            return;
+        }
+        match insn.op.kind() {
+            Kind::Plain => self.call_plain(insn),
+            Kind::Fallible => self.call_fallible(insn),
+            Kind::System => self.call_system(insn),
+            Kind::Branch if insn.op == Op::FallThrough => self.leave_to(self.end()),
+            Kind::Branch | Kind::Indirect => unreachable!("branches have emitters"),
+        }
+    }
+
+    /// Address of the present instruction.
+    pub(crate) fn pc(&self) -> u64 {
+        self.start.wrapping_add(4 * self.at as u64)
+    }
+
+    /// Address after the block.
+    pub(crate) fn end(&self) -> u64 {
+        let own = usize::from(self.insns.last().is_some_and(|last| last.op == Op::FallThrough));
+        self.start.wrapping_add(4 * (self.insns.len() - own) as u64)
+    }
+
+    /// Whether the flags that the present instruction sets must be in memory.
+    pub(crate) fn keeps_flags(&self) -> bool {
+        flags::are_kept(&self.insns[self.at + 1..], self.live_out)
+    }
+
+    pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {
+        self.links[number].kind = kind;
+    }
+
+    // Registers.
+
+    /// The host register with guest register `n`, for reading.
+    pub(crate) fn read(&mut self, n: u8) -> Gpr {
+        if let Some(slot) = self.registers.find(n) {
+            return POOL[slot];
+        }
+        let host = self.place(n);
+        match self.known[usize::from(n)] {
+            Some(value) => {
+                self.load_constant(host, value);
+                if self.unstored >> n & 1 != 0 {
+                    self.unstored &= !(1 << n);
+                    self.mark_dirty(n);
+                }
+            }
+            None if n == ZERO => self.load_constant(host, 0),
+            None => self.asm.mov(Size::Qword, host, x_at(n)),
+        }
+        host
+    }
+
+    /// The host register for the new value of guest register `n`. What is needed of the old one has been read before.
+    pub(crate) fn write(&mut self, n: u8) -> Gpr {
+        let host = self.reserve(n);
+        self.written(n);
+        host
+    }
+
+    /// The host register for guest register `n`, whose old value still counts if the instruction fails before
+    /// [`Self::written`].
+    pub(crate) fn reserve(&mut self, n: u8) -> Gpr {
+        if let Some(slot) = self.registers.find(n) {
+            return POOL[slot];
+        }
+        // A known value that is nowhere else must not be lost.
+        if self.unstored >> n & 1 != 0 {
+            self.store_known(n);
+        }
+        self.place(n)
+    }
+
+    /// Guest register `n`, which has a host register, has its new value there.
+    pub(crate) fn written(&mut self, n: u8) {
+        if n == SP {
+            self.sp_is_aligned = false;
+        }
+        self.known[usize::from(n)] = None;
+        self.unstored &= !(1 << n);
+        if n != DISCARD && n != ZERO {
+            self.mark_dirty(n);
+        }
+    }
+
+    /// The value of guest register `n`, if it is known.
+    pub(crate) fn known(&self, n: u8) -> Option<u64> {
+        if n == ZERO { Some(0) } else { self.known[usize::from(n)] }
+    }
+
+    /// Guest register `n` gets a value that is known now.
+    pub(crate) fn set_known(&mut self, n: u8, value: u64) {
+        if n == DISCARD || n == ZERO {
+            return;
+        }
+        if n == SP {
+            self.sp_is_aligned = value & 15 == 0;
+        }
+        if self.registers.is_fixed(n) {
+            let host = self.write(n);
+            self.load_constant(host, value);
+        } else {
+            self.registers.forget(n);
+            self.unstored |= 1 << n;
+        }
+        self.known[usize::from(n)] = Some(value);
+    }
+
+    fn mark_dirty(&mut self, n: u8) {
+        if let Some(slot) = self.registers.peek(n) {
+            self.registers.set_dirty(slot);
+        }
+    }
+
+    fn place(&mut self, n: u8) -> Gpr {
+        let (slot, evicted) = self.registers.allocate(n);
+        if let Some(evicted) = evicted {
+            self.asm.mov_store(Size::Qword, x_at(evicted), POOL[slot]);
+        }
+        POOL[slot]
+    }
+
+    /// Loads a constant without touching the host's flags.
+    pub(crate) fn load_constant(&mut self, host: Gpr, value: u64) {
+        self.asm.mov_imm(host, value);
+    }
+
+    /// Stores the known value of `n`. Changes RDX, no flags.
+    fn store_known(&mut self, n: u8) {
+        let Some(value) = self.known[usize::from(n)] else { return };
+        match i32::try_from(value as i64) {
+            Ok(imm) => self.asm.mov_store_imm(Size::Qword, x_at(n), imm),
+            Err(_) => {
+                self.asm.mov_imm(Gpr::Rdx, value);
+                self.asm.mov_store(Size::Qword, x_at(n), Gpr::Rdx);
+            }
+        }
+        self.unstored &= !(1 << n);
+    }
+
+    /// Stores all known values that memory lacks. Changes RDX, no flags.
+    pub(crate) fn store_all_known(&mut self) {
+        while self.unstored != 0 {
+            self.store_known(self.unstored.trailing_zeros() as u8);
+        }
+    }
+
+    /// Writes all registers back; host registers keep their values. Changes RDX, no flags.
+    pub(crate) fn write_back(&mut self) {
+        self.store_all_known();
+        for (slot, guest) in self.registers.clone().dirty() {
+            self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+            self.registers.set_clean(slot);
+        }
+    }
+
+    // Calls of T0's handlers.
+
+    fn call_plain(&mut self, insn: &Insn) {
+        self.write_back();
+        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
+        self.asm.call_to(self.stubs.plain);
+        self.forget_written(insn);
+    }
+
+    fn call_fallible(&mut self, insn: &Insn) {
+        self.write_back();
+        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
+        self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
+        self.asm.call_to(self.stubs.fallible);
+        if matches!(insn.op, Op::Undefined | Op::FpTrapped) {
+            // It has taken its exception: this is never reached.
+            self.asm.ud2();
+            return;
+        }
+        self.forget_written(insn);
+    }
+
+    fn call_system(&mut self, insn: &Insn) {
+        self.write_back();
+        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
+        self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
+        self.asm.call_to(self.stubs.system);
+    }
+
+    /// The registers that a handler has written are newer in memory.
+    fn forget_written(&mut self, insn: &Insn) {
+        use crate::insn::Slot;
+        let Some(row) = insn.op.row() else { return };
+        for register in row.registers {
+            if !matches!(register.role, Role::W | Role::Wsp | Role::Rwsp) {
+                continue;
+            }
+            let first = match register.slot {
+                Slot::Rd => insn.rd,
+                Slot::Rn => insn.rn,
+                Slot::Rm => insn.rm,
+                Slot::Ra => insn.ra,
+                Slot::A => insn.a,
+                Slot::B => insn.b,
+            };
+            for n in first..first + register.count as u8 {
+                if n == SP {
+                    self.sp_is_aligned = false;
+                }
+                if let Some(known) = self.known.get_mut(usize::from(n)) {
+                    *known = None;
+                    self.registers.forget(n);
+                    self.reload_fixed(n);
+                }
+            }
+        }
+    }
+
+    /// A fixed register's value in memory is the newer one.
+    fn reload_fixed(&mut self, n: u8) {
+        if let Some(slot) = self.registers.peek(n).filter(|_| self.registers.is_fixed(n)) {
+            self.asm.mov(Size::Qword, POOL[slot], x_at(n));
+        }
+    }
+
+    // Ends of blocks.
+
+    /// Goes to `target`, directly. All registers have been written back.
+    pub(crate) fn leave_to(&mut self, target: u64) {
+        self.write_back();
+        self.jump_to(target);
+    }
+
+    /// A conditional branch: to `taken` if `cond`, else to the next instruction. All registers have been written back.
+    pub(crate) fn leave_if(&mut self, cond: Cond, taken: u64) {
+        if self.is_near(taken) {
+            let (number, label) = self.link(taken);
+            let offset = self.asm.jcc_patchable(cond, self.asm.here());
+            self.asm.retarget(offset, label);
+            self.links[number].kind = LinkKind::Jump(self.asm.address(offset));
+            self.jump_to(self.end());
+        } else {
+            let near = self.asm.label();
+            self.asm.jcc(cond, near);
+            self.jump_to(self.end());
+            self.asm.bind(near);
+            self.jump_to(taken);
+        }
+    }
+
+    /// Whether a link to `target` holds as long as the block does.
+    fn is_near(&self, target: u64) -> bool {
+        (target ^ self.start) & !0xfff == 0 && target & 3 == 0
+    }
+
+    fn link(&mut self, target: u64) -> (usize, Label) {
+        let number = self.links.len();
+        self.links.push(LinkSite { target, kind: LinkKind::Jump(0) });
+        let label = self.asm.label();
+        self.cold.push(Cold::link(label, number, self.stubs.link));
+        (number, label)
+    }
+
+    fn jump_to(&mut self, target: u64) {
+        if half(target) != half(self.start) {
+            // No stamp of ours speaks of it.
+            self.asm.mov_imm(Gpr::Rax, target);
+            self.asm.jmp_to(self.stubs.lookup);
+            return;
+        }
+        let near = self.is_near(target);
+        let (number, label) = self.link(target);
+        if near {
+            let offset = self.asm.jmp_patchable(self.asm.here());
+            self.asm.retarget(offset, label);
+            self.links[number].kind = LinkKind::Jump(self.asm.address(offset));
+        } else {
+            let data = self.asm.label();
+            self.asm.mov(Size::Qword, Gpr::Rax, stamp_at(half(target)));
+            self.asm.alu(Alu::Cmp, Size::Qword, Gpr::Rax, Mem::At(data));
+            self.asm.jcc(Cond::Ne, label);
+            let address = self.asm.label();
+            self.asm.jmp_rm(Mem::At(address));
+            self.cold.push(Cold::data(data, address, number));
+        }
+    }
+
+    /// Goes to the address in RAX, which a register held. All registers have been written back.
+    pub(crate) fn leave_to_rax(&mut self) {
+        let miss = self.asm.label();
+        self.asm.mov(Size::Qword, Gpr::Rdx, stamp_at(half(self.start)));
+        stubs::probe(self.asm, miss);
+        self.asm.bind(miss);
+        self.asm.jmp_to(self.stubs.lookup);
+    }
+
+    /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds.
+    pub(crate) fn interpret_if(&mut self, cond: Cond) {
+        self.store_all_known();
+        let label = self.asm.label();
+        self.asm.jcc(cond, label);
+        let cold = Cold::bail(label, &self.registers, self.pc(), self.stubs.interpret);
+        self.cold.push(cold);
+    }
+}
+
+fn stamp_at(half: usize) -> Mem {
+    state_at(offset_of!(State, stamp) + 8 * half)
+}
+
+/// The instructions of a block.
+pub(crate) fn insns_of<'b>(block: NonNull<Block>) -> &'b [Insn] {
+    // SAFETY: blocks are headers with `len` instructions behind, and one more if the last of these is not what ends
+    // the block; they stay where they are until the arena is emptied, which never happens while one is translated.
+    unsafe {
+        let first = Block::insns(block);
+        let len = usize::from(block.as_ref().len);
+        let ends = len > 0 && !matches!((*first.add(len - 1)).op.kind(), Kind::Plain | Kind::Fallible);
+        let trapped = len > 0 && matches!((*first.add(len - 1)).op, Op::Undefined | Op::FpTrapped);
+        std::slice::from_raw_parts(first, if ends || trapped { len } else { len + 1 })
+    }
+}
