@@ -60,6 +60,13 @@ impl Op {
     }
 }
 
+/// `op` with W for an operand of 32 or 64 bits.
+#[inline(always)]
+pub(super) fn wide(op: Op, size: Size) -> Op {
+    debug_assert!(size >= Size::Dword);
+    op.w(size == Size::Qword)
+}
+
 /// Appends machine code to a buffer.
 #[derive(Debug)]
 pub(crate) struct Asm {
@@ -246,7 +253,7 @@ impl Asm {
         self.legacy(op.w(size == Size::Qword), reg, rm, tail);
     }
 
-    /// The same for opcodes whose lowest bit is clear for bytes and set for the other sizes. `reg_is_byte`: the reg
+    /// The same for opcodes whose lowest bit is clear for bytes and set for the other sizes. `reg_is_register`: the reg
     /// field is a register of that size.
     #[inline(always)]
     pub(super) fn sized_or_byte(

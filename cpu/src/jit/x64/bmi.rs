@@ -1,6 +1,6 @@
 //! Later additions to the general-purpose instructions, each behind a CPUID bit: bit counts, BMI1, BMI2, MOVBE, CRC32.
 
-use super::asm::{Asm, Op};
+use super::asm::{Asm, Op, wide};
 use super::operand::{Gpr, GprRm, Mem, Size};
 
 /// Counts the bits of `src`: operands `dst, src`, legacy encoding, not for bytes.
@@ -93,11 +93,4 @@ impl Asm {
             self.sized(size, Op::new(0xf2, 0x0f38, 0xf1), crc.number(), src, 0);
         }
     }
-}
-
-/// `op` for 32 or 64 bits.
-#[inline(always)]
-fn wide(op: Op, size: Size) -> Op {
-    debug_assert!(size >= Size::Dword);
-    op.w(size == Size::Qword)
 }

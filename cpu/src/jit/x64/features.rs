@@ -7,7 +7,6 @@ macro_rules! host_features {
     ($($(#[$doc:meta])* $field:ident = $name:tt,)*) => {
         /// Optional instructions of the host, as CPUID and the operating system offer them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[allow(clippy::struct_excessive_bools)]
         pub(crate) struct HostFeatures {
             $($(#[$doc])* pub(crate) $field: bool,)*
         }

@@ -271,22 +271,23 @@ impl Asm {
 
     /// `bytes` bytes that do nothing, in as few instructions as the manual's recommended forms allow (NOP, table 4-12).
     pub(crate) fn nop(&mut self, bytes: usize) {
-        const FORMS: [u64; 9] = [
-            0,
-            0x90,
-            0x9066,
-            0x00_1f0f,
-            0x0040_1f0f,
-            0x00_0044_1f0f,
-            0x0000_441f_0f66,
-            0x0000_0000_801f_0f,
-            0x0000_0000_0084_1f0f,
+        #[rustfmt::skip]
+        const FORMS: [[u8; 8]; 9] = [
+            [0; 8],
+            [0x90, 0, 0, 0, 0, 0, 0, 0],
+            [0x66, 0x90, 0, 0, 0, 0, 0, 0],
+            [0x0f, 0x1f, 0x00, 0, 0, 0, 0, 0],
+            [0x0f, 0x1f, 0x40, 0, 0, 0, 0, 0],
+            [0x0f, 0x1f, 0x44, 0, 0, 0, 0, 0],
+            [0x66, 0x0f, 0x1f, 0x44, 0, 0, 0, 0],
+            [0x0f, 0x1f, 0x80, 0, 0, 0, 0, 0],
+            [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
         ];
         let mut left = bytes;
         while left > 0 {
             let len = left.min(8);
             self.begin();
-            self.put(FORMS[len], len);
+            self.put(u64::from_le_bytes(FORMS[len]), len);
             left -= len;
         }
     }

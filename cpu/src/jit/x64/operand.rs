@@ -161,6 +161,12 @@ impl Index {
         Self { register, scale }
     }
 
+    /// The register and its scale.
+    #[cfg(test)]
+    pub(super) const fn parts(self) -> (Gpr, Scale) {
+        (self.register, self.scale)
+    }
+
     /// SIB byte with `base`, a register number or 5 for none.
     #[inline(always)]
     const fn sib(self, base: u8) -> u8 {
