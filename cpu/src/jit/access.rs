@@ -9,9 +9,10 @@ use std::mem::offset_of;
 use super::Frame;
 use super::registers::Registers;
 use super::runtime::Access;
-use super::stubs::{POOL, cpu_at, state_at, x_at};
+use super::stubs::{POOL, VECTORS, cpu_at, state_at, v_at, vector, x_at};
 use super::translator::{LinkKind, Translator};
-use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size};
+use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_STORE};
+use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::insn::Extend;
 use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry};
@@ -23,27 +24,34 @@ pub(crate) struct Cold {
     /// Where it starts.
     entry: Label,
     /// Registers that memory has older values of, by slot of the pool.
-    dirty: Dirty,
+    dirty: Dirty<{ POOL.len() }>,
+    dirty_vectors: Dirty<VECTORS>,
+    /// Host registers hold vector registers, which a call must keep.
+    keeps_vectors: bool,
     what: What,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Dirty {
+struct Dirty<const N: usize> {
     len: u8,
     /// Slot and guest register.
-    pairs: [(u8, u8); POOL.len()],
+    pairs: [(u8, u8); N],
 }
 
-impl Dirty {
-    const NONE: Self = Self { len: 0, pairs: [(0, 0); POOL.len()] };
+impl<const N: usize> Dirty<N> {
+    const NONE: Self = Self { len: 0, pairs: [(0, 0); N] };
 
-    fn of(registers: &Registers<{ POOL.len() }>) -> Self {
+    fn of(registers: &Registers<N>) -> Self {
         let mut dirty = Self::NONE;
         for (slot, guest) in registers.dirty() {
             dirty.pairs[usize::from(dirty.len)] = (slot as u8, guest);
             dirty.len += 1;
         }
         dirty
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        self.pairs[..usize::from(self.len)].iter().map(|&(slot, guest)| (usize::from(slot), guest))
     }
 }
 
@@ -66,27 +74,41 @@ pub(crate) enum Moves {
     LoadPair { to: [Gpr; 2], size: Size, extend: Extend },
     Store { from: Gpr },
     StorePair { from: [Gpr; 2] },
+    /// Into a vector register, whose other bits become zero.
+    LoadVector { to: Xmm },
+    LoadVectors { to: [Xmm; 2] },
+    StoreVector { from: Xmm },
+    StoreVectors { from: [Xmm; 2] },
 }
 
 impl Cold {
-    /// Leaves by `stub`, for the code at `pc`.
-    pub(crate) fn leave(entry: Label, pc: u64, stub: u64) -> Self {
-        Self { entry, dirty: Dirty::NONE, what: What::Leave { pc, stub } }
+    const fn new(entry: Label, what: What) -> Self {
+        Self { entry, dirty: Dirty::NONE, dirty_vectors: Dirty::NONE, keeps_vectors: false, what }
     }
 
-    /// Leaves by `stub` in the middle of a block, before the instruction at `pc`.
-    pub(crate) fn bail(entry: Label, registers: &Registers<{ POOL.len() }>, pc: u64, stub: u64) -> Self {
-        Self { entry, dirty: Dirty::of(registers), what: What::Leave { pc, stub } }
+    /// Leaves by `stub`, for the code at `pc`.
+    pub(crate) fn leave(entry: Label, pc: u64, stub: u64) -> Self {
+        Self::new(entry, What::Leave { pc, stub })
     }
 
     /// Leaves by `stub`, which has link `number` made.
     pub(crate) fn link(entry: Label, number: usize, stub: u64) -> Self {
-        Self { entry, dirty: Dirty::NONE, what: What::Link { number, stub } }
+        Self::new(entry, What::Link { number, stub })
     }
 
     /// The stamp, at `entry`, and the address of link `number`.
     pub(crate) fn data(entry: Label, address: Label, number: usize) -> Self {
-        Self { entry, dirty: Dirty::NONE, what: What::Data { address, number } }
+        Self::new(entry, What::Data { address, number })
+    }
+}
+
+/// The operand size of `1 << log2` bytes, at most 8.
+pub(crate) const fn size_of(log2: u32) -> Size {
+    match log2 {
+        0 => Size::Byte,
+        1 => Size::Word,
+        2 => Size::Dword,
+        _ => Size::Qword,
     }
 }
 
@@ -102,8 +124,11 @@ impl Translator<'_> {
                 self.asm.align(8);
             }
             self.asm.bind(cold.entry);
-            for &(slot, guest) in &cold.dirty.pairs[..usize::from(cold.dirty.len)] {
-                self.asm.mov_store(Size::Qword, x_at(guest), POOL[usize::from(slot)]);
+            for (slot, guest) in cold.dirty.iter() {
+                self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+            }
+            for (slot, guest) in cold.dirty_vectors.iter() {
+                self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
             }
             match cold.what {
                 What::Leave { pc, stub } => {
@@ -122,35 +147,73 @@ impl Translator<'_> {
                     self.asm.data(&0u64.to_le_bytes());
                 }
                 What::Access { access, moves, back } => {
-                    self.call_access(access, moves);
+                    self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
                 }
             }
         }
     }
 
-    fn call_access(&mut self, access: Access, moves: Moves) {
-        let asm = &mut *self.asm;
+    fn call_access(&mut self, access: Access, moves: Moves, keeps_vectors: bool) {
+        let log2 = access.log2();
+        // Where the second of two values is.
+        let second = if log2 == 4 { 2 } else { 1 };
         match moves {
-            Moves::Store { from } => asm.mov(Size::Qword, Gpr::Rcx, from),
+            Moves::Store { from } => self.asm.mov(Size::Qword, Gpr::Rcx, from),
             Moves::StorePair { from } => {
-                for (index, from) in from.into_iter().enumerate() {
-                    asm.mov_store(Size::Qword, transfer_at(index), from);
-                }
+                self.asm.mov_store(Size::Qword, transfer_at(0), from[0]);
+                self.asm.mov_store(Size::Qword, transfer_at(1), from[1]);
             }
-            Moves::Load { .. } | Moves::LoadPair { .. } => {}
+            Moves::StoreVector { from } if log2 == 4 => self.store_vector(4, transfer_at(0), from),
+            Moves::StoreVector { from } => self.asm.sse_movd_store(Size::Qword, Gpr::Rcx, from),
+            Moves::StoreVectors { from } => {
+                self.store_vector(log2, transfer_at(0), from[0]);
+                self.store_vector(log2, transfer_at(second), from[1]);
+            }
+            Moves::Load { .. } | Moves::LoadPair { .. } | Moves::LoadVector { .. } | Moves::LoadVectors { .. } => {}
         }
-        asm.mov_imm(Gpr::Rdx, access.0.into());
-        asm.call_to(self.stubs.access);
+        self.asm.mov_imm(Gpr::Rdx, access.0.into());
+        self.asm.call_to(if keeps_vectors { self.stubs.access_keeping_vectors } else { self.stubs.access });
         match moves {
             Moves::Load { to, size, extend } => self.extend(to, Gpr::Rax, size, extend),
             Moves::LoadPair { to, size, extend } => {
-                // The first may be what the second is moved over: the order is that of the handler.
-                for (index, to) in to.into_iter().enumerate() {
-                    self.extend(to, transfer_at(index), size, extend);
-                }
+                self.extend(to[0], transfer_at(0), size, extend);
+                self.extend(to[1], transfer_at(1), size, extend);
             }
-            Moves::Store { .. } | Moves::StorePair { .. } => {}
+            Moves::LoadVector { to } if log2 == 4 => self.load_vector(4, to, transfer_at(0)),
+            // The value is zero-extended.
+            Moves::LoadVector { to } => self.asm.sse_movd(Size::Qword, to, Gpr::Rax),
+            Moves::LoadVectors { to } => {
+                self.load_vector(log2, to[0], transfer_at(0));
+                self.load_vector(log2, to[1], transfer_at(second));
+            }
+            Moves::Store { .. } | Moves::StorePair { .. } | Moves::StoreVector { .. } | Moves::StoreVectors { .. } => {}
+        }
+    }
+
+    /// Loads `1 << log2` bytes into a vector register, and zero above them. Changes RCX for 1 and 2 bytes.
+    fn load_vector(&mut self, log2: u32, to: Xmm, from: Mem) {
+        match log2 {
+            0 | 1 => {
+                self.asm.movzx(Gpr::Rcx, from, if log2 == 0 { Size::Byte } else { Size::Word });
+                self.asm.sse_movd(Size::Dword, to, Gpr::Rcx);
+            }
+            2 => self.asm.sse_load(MOVSS, to, from),
+            3 => self.asm.sse(MOVQ, to, from),
+            _ => self.asm.sse(MOVUPS, to, from),
+        }
+    }
+
+    /// Stores the low `1 << log2` bytes of a vector register. Changes RCX for 1 and 2 bytes.
+    fn store_vector(&mut self, log2: u32, to: Mem, from: Xmm) {
+        match log2 {
+            0 | 1 => {
+                self.asm.sse_movd_store(Size::Dword, Gpr::Rcx, from);
+                self.asm.mov_store(if log2 == 0 { Size::Byte } else { Size::Word }, to, Gpr::Rcx);
+            }
+            2 => self.asm.sse_store(MOVSS_STORE, to, from),
+            3 => self.asm.sse_store(MOVQ_STORE, to, from),
+            _ => self.asm.sse_store(MOVUPS_STORE, to, from),
         }
     }
 
@@ -190,39 +253,69 @@ impl Translator<'_> {
     }
 
     /// An access to the address in RAX. The registers that it loads are [reserved](Self::reserve); what the caller
-    /// changes besides, it changes afterwards.
-    pub(crate) fn access(&mut self, access: Access, size: Size, moves: Moves) {
+    /// changes besides, it changes afterwards. Changes RCX and RDX.
+    pub(crate) fn access(&mut self, access: Access, moves: Moves) {
         // Before the host registers' state is noted for the way of a fault.
         self.store_all_known();
         let entry = self.asm.label();
         let back = self.asm.label();
-        let dirty = Dirty::of(&self.registers);
-        let bytes = size.bytes() << u32::from(access.is_pair());
+        let cold = self.cold(entry, What::Access { access, moves, back });
+        let log2 = access.log2();
+        let bytes = 1 << log2 << u32::from(access.is_pair());
         if access.is_ordered() && bytes > 1 {
             self.asm.test_imm(Size::Byte, Gpr::Rax, bytes as i32 - 1);
             self.asm.jcc(Cond::Ne, entry);
         }
         self.look_up(bytes, access.is_store(), access.is_unprivileged(), entry);
-        let at = |index: i32| Mem::base(Gpr::Rax, index * size.bytes() as i32);
+        let (first, second) = (Mem::base(Gpr::Rax, 0), Mem::base(Gpr::Rax, 1 << log2));
         match moves {
-            Moves::Load { to, size, extend } => self.extend(to, at(0), size, extend),
+            Moves::Load { to, size, extend } => self.extend(to, first, size, extend),
             Moves::LoadPair { to, size, extend } => {
-                self.extend(to[0], at(0), size, extend);
-                self.extend(to[1], at(1), size, extend);
+                self.extend(to[0], first, size, extend);
+                self.extend(to[1], second, size, extend);
             }
             Moves::Store { from } if access.is_ordered() => {
                 // Not passed by a later load: a locked exchange is a full barrier.
                 self.asm.mov(Size::Qword, Gpr::Rcx, from);
-                self.asm.xchg(size, at(0), Gpr::Rcx);
+                self.asm.xchg(size_of(log2), first, Gpr::Rcx);
             }
-            Moves::Store { from } => self.asm.mov_store(size, at(0), from),
+            Moves::Store { from } => self.asm.mov_store(size_of(log2), first, from),
             Moves::StorePair { from } => {
-                self.asm.mov_store(size, at(0), from[0]);
-                self.asm.mov_store(size, at(1), from[1]);
+                self.asm.mov_store(size_of(log2), first, from[0]);
+                self.asm.mov_store(size_of(log2), second, from[1]);
+            }
+            Moves::LoadVector { to } => self.load_vector(log2, to, first),
+            Moves::LoadVectors { to } => {
+                self.load_vector(log2, to[0], first);
+                self.load_vector(log2, to[1], second);
+            }
+            Moves::StoreVector { from } => self.store_vector(log2, first, from),
+            Moves::StoreVectors { from } => {
+                self.store_vector(log2, first, from[0]);
+                self.store_vector(log2, second, from[1]);
             }
         }
         self.asm.bind(back);
-        self.cold.push(Cold { entry, dirty, what: What::Access { access, moves, back } });
+        self.cold.push(cold);
+    }
+
+    /// Code out of the way that finds the registers as they are now.
+    fn cold(&self, entry: Label, what: What) -> Cold {
+        Cold {
+            dirty: Dirty::of(&self.registers),
+            dirty_vectors: Dirty::of(&self.vectors),
+            keeps_vectors: self.vectors.any(),
+            ..Cold::new(entry, what)
+        }
+    }
+
+    /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds. Changes RDX.
+    pub(crate) fn interpret_if(&mut self, cond: Cond) {
+        self.store_all_known();
+        let entry = self.asm.label();
+        self.asm.jcc(cond, entry);
+        let cold = self.cold(entry, What::Leave { pc: self.pc(), stub: self.stubs.interpret });
+        self.cold.push(cold);
     }
 
     /// The base register of an access, which must be a multiple of 16 if it is SP (CheckSPAlignment). A misaligned one is

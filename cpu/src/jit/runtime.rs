@@ -7,7 +7,6 @@
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::x64::Size;
 use crate::insn::Insn;
 use crate::interp::Handler;
 use crate::mem::Scalar;
@@ -79,7 +78,8 @@ impl Access {
         self.has(Self::ORDERED)
     }
 
-    const fn size(self) -> u32 {
+    /// The log2 of its bytes; of each of two.
+    pub(crate) const fn log2(self) -> u32 {
         self.0 & Self::SIZE
     }
 }
@@ -87,7 +87,7 @@ impl Access {
 /// An access that the TLB could not serve.
 pub(super) extern "C" fn access(cpu: &mut Cpu, va: u64, what: u32, value: u64, back: u64) -> Reply {
     let what = Access(what);
-    let done = cpu.guarded(|cpu| match what.size() {
+    let done = cpu.guarded(|cpu| match what.log2() {
         0 => access_as::<u8>(cpu, va, what, value),
         1 => access_as::<u16>(cpu, va, what, value),
         2 => access_as::<u32>(cpu, va, what, value),
@@ -149,11 +149,6 @@ fn access_as<T: Scalar>(cpu: &mut Cpu, va: u64, what: Access, value: u64) -> Res
             Ok(0)
         }
     }
-}
-
-/// The log2 of the bytes of an operand.
-pub(crate) const fn log2(size: Size) -> u32 {
-    size as u32
 }
 
 /// An instruction without an emitter that cannot fail. Tells if translated code is to be left, which it is after a panic.

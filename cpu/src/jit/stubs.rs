@@ -7,7 +7,8 @@
 use std::mem::offset_of;
 
 use super::runtime;
-use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size};
+use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
+use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::code::{Block, JUMPS, Jump};
 use crate::state::State;
@@ -37,6 +38,11 @@ const CALLERS: [Gpr; 6] = [Gpr::Rbx, Gpr::Rbp, Gpr::R12, Gpr::R13, Gpr::R14, Gpr
 pub(crate) const FIRST_VECTOR: u8 = 3;
 /// How many there are.
 pub(crate) const VECTORS: usize = 13;
+
+/// The host register of a slot for vector registers.
+pub(crate) const fn vector(slot: usize) -> Xmm {
+    Xmm::new(FIRST_VECTOR + slot as u8)
+}
 
 /// What translated code leaves with, in the low byte of RAX.
 pub(crate) mod exit {
@@ -166,7 +172,7 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
 
     // Calls.
     for (vectors, place) in
-        [(false, &mut stubs.access)]
+        [(false, &mut stubs.access), (true, &mut stubs.access_keeping_vectors)]
     {
         asm.align(16);
         *place = asm.here();
@@ -248,9 +254,6 @@ fn saved_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame.saved) + 8 * index)
 }
 
-fn todo_vectors() {}
-
-#[allow(dead_code)]
 fn vector_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame.vectors) + 16 * index)
 }
@@ -260,7 +263,9 @@ fn save(asm: &mut Asm, vectors: bool) {
         asm.mov_store(Size::Qword, saved_at(index), register);
     }
     if vectors {
-        todo_vectors();
+        for index in 0..VECTORS {
+            asm.sse_store(MOVUPS_STORE, vector_at(index), Xmm::new(FIRST_VECTOR + index as u8));
+        }
     }
 }
 
@@ -269,7 +274,9 @@ fn restore(asm: &mut Asm, vectors: bool) {
         asm.mov(Size::Qword, register, saved_at(index));
     }
     if vectors {
-        todo_vectors();
+        for index in 0..VECTORS {
+            asm.sse(MOVUPS, Xmm::new(FIRST_VECTOR + index as u8), vector_at(index));
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use std::ptr::NonNull;
 use super::access::Cold;
 use super::flags::{self, HostFlags};
 use super::registers::Registers;
-use super::stubs::{self, POOL, Stubs, state_at, x_at};
-use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size};
+use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
+use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
+use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
 use crate::code::{Block, half};
 use crate::insn::{Insn, Kind, Op, Role};
 use crate::state::{DISCARD, SP, State, ZERO};
@@ -50,6 +51,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) asm: &'a mut Asm,
     pub(crate) stubs: &'a Stubs,
     pub(crate) registers: Registers<{ POOL.len() }>,
+    /// Vector registers; none of them is known or special.
+    pub(crate) vectors: Registers<VECTORS>,
     /// Values of general registers that are known while the block is being translated.
     known: [Option<u64>; 34],
     /// Registers whose known value is neither in memory nor in a host register.
@@ -88,6 +91,7 @@ impl<'a> Translator<'a> {
             asm,
             stubs,
             registers: Registers::new(),
+            vectors: Registers::new(),
             known: [None; 34],
             unstored: 0,
             host_flags: HostFlags::Unknown,
@@ -109,6 +113,7 @@ impl<'a> Translator<'a> {
             }
             t.instruction(insn);
             t.registers.unlock();
+            t.vectors.unlock();
         }
         t.emit_cold();
         let leave = t.asm.label_offset(wanted).unwrap_or(0);
@@ -280,6 +285,54 @@ impl<'a> Translator<'a> {
             self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
             self.registers.set_clean(slot);
         }
+        for (slot, guest) in self.vectors.clone().dirty() {
+            self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
+            self.vectors.set_clean(slot);
+        }
+    }
+
+    // Vector registers. XMM0 to XMM2 are scratch.
+
+    /// The host register with vector register `n`, for reading: all 128 bits.
+    pub(crate) fn read_vector(&mut self, n: u8) -> Xmm {
+        if let Some(slot) = self.vectors.find(n) {
+            return vector(slot);
+        }
+        let host = self.place_vector(n);
+        self.asm.sse(MOVUPS, host, v_at(n));
+        host
+    }
+
+    /// The host register for the new value of vector register `n`, all 128 bits of it. What is needed of the old one has
+    /// been read before.
+    pub(crate) fn write_vector(&mut self, n: u8) -> Xmm {
+        let host = self.reserve_vector(n);
+        self.vector_written(n);
+        host
+    }
+
+    /// The host register for vector register `n`, whose old value still counts if the instruction fails before
+    /// [`Self::vector_written`].
+    pub(crate) fn reserve_vector(&mut self, n: u8) -> Xmm {
+        match self.vectors.find(n) {
+            Some(slot) => vector(slot),
+            None => self.place_vector(n),
+        }
+    }
+
+    /// Vector register `n`, which has a host register, has its new value there.
+    pub(crate) fn vector_written(&mut self, n: u8) {
+        if let Some(slot) = self.vectors.peek(n) {
+            self.vectors.set_dirty(slot);
+        }
+    }
+
+    fn place_vector(&mut self, n: u8) -> Xmm {
+        let (slot, evicted) = self.vectors.allocate(n);
+        if let Some(evicted) = evicted {
+            self.asm.sse_store(MOVUPS_STORE, v_at(evicted), vector(slot));
+        }
+        vector(slot)
     }
 
     // Calls of T0's handlers.
@@ -315,6 +368,8 @@ impl<'a> Translator<'a> {
     fn forget_written(&mut self, insn: &Insn) {
         use crate::insn::Slot;
         let Some(row) = insn.op.row() else { return };
+        // Functions in Rust may change them all.
+        self.vectors.forget_all();
         for register in row.registers {
             if !matches!(register.role, Role::W | Role::Wsp | Role::Rwsp) {
                 continue;
@@ -416,15 +471,6 @@ impl<'a> Translator<'a> {
         stubs::probe(self.asm, miss);
         self.asm.bind(miss);
         self.asm.jmp_to(self.stubs.lookup);
-    }
-
-    /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds.
-    pub(crate) fn interpret_if(&mut self, cond: Cond) {
-        self.store_all_known();
-        let label = self.asm.label();
-        self.asm.jcc(cond, label);
-        let cold = Cold::bail(label, &self.registers, self.pc(), self.stubs.interpret);
-        self.cold.push(cold);
     }
 }
 

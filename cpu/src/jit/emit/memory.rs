@@ -1,19 +1,11 @@
 //! Loads and stores of general registers, from what the table says of each row: element, addressing, writeback.
 
 use crate::insn::{Access as Row, Addressing, Extend, Insn};
-use crate::jit::access::Moves;
+use crate::jit::access::{Moves, size_of};
+use crate::mem::Scalar;
 use crate::jit::runtime::Access;
 use crate::jit::translator::Translator;
 use crate::jit::x64::{Alu, Gpr, Mem, Scale, Shift, Size};
-
-fn size_of(row: &Row) -> Size {
-    match row.bytes {
-        1 => Size::Byte,
-        2 => Size::Word,
-        4 => Size::Dword,
-        _ => Size::Qword,
-    }
-}
 
 /// Puts the address of an access into RAX.
 ///
@@ -80,73 +72,126 @@ pub(super) fn write_back_base(t: &mut Translator<'_>, i: &Insn, addressing: Addr
     }
 }
 
-fn describe(t: &Translator<'_>, size: Size, addressing: Addressing, ordered: bool) -> Access {
-    let mut access = Access::new(size as u32, t.pc());
-    if addressing == Addressing::Unprivileged {
-        access = access.unprivileged();
-    }
-    if ordered {
-        access = access.ordered();
-    }
-    access
+/// The row's description of the present access.
+fn describe(t: &Translator<'_>, row: &Row) -> Access {
+    let access = Access::new(row.bytes.trailing_zeros(), t.pc());
+    if row.addressing == Addressing::Unprivileged { access.unprivileged() } else { access }
 }
 
-/// LDR and its kin, LDAR, LDAPR.
+fn row_of(i: &Insn) -> Row {
+    i.op.row().and_then(|row| row.access).expect("the table has these emitters for such rows only")
+}
+
+/// LDR and its kin.
 pub(crate) fn load(t: &mut Translator<'_>, i: &Insn) {
-    let (row, ordered) = row_of(i);
+    let row = row_of(i);
     address(t, i, row.addressing);
     let to = t.reserve(i.rd);
-    let access = describe(t, size_of(&row), row.addressing, ordered);
-    t.access(access, size_of(&row), Moves::Load { to, size: size_of(&row), extend: row.extend });
-    // In this order the loaded value stays, where both are one register.
-    write_back_base_unless(t, i, row.addressing, i.rn == i.rd);
+    let access = describe(t, &row);
+    t.access(access, Moves::Load { to, size: size_of(access.log2()), extend: row.extend });
+    // The loaded value stays, where both are one register.
+    if i.rn != i.rd {
+        write_back_base(t, i, row.addressing);
+    }
     t.written(i.rd);
 }
 
-fn write_back_base_unless(t: &mut Translator<'_>, i: &Insn, addressing: Addressing, same: bool) {
-    if !same {
-        write_back_base(t, i, addressing);
-    }
-}
-
-/// STR and its kin, STLR.
+/// STR and its kin.
 pub(crate) fn store(t: &mut Translator<'_>, i: &Insn) {
-    let (row, ordered) = row_of(i);
+    let row = row_of(i);
     address(t, i, row.addressing);
     let from = t.read(i.rd);
-    let access = describe(t, size_of(&row), row.addressing, ordered).store();
-    t.access(access, size_of(&row), Moves::Store { from });
+    let access = describe(t, &row).store();
+    t.access(access, Moves::Store { from });
     write_back_base(t, i, row.addressing);
 }
 
 /// LDP, LDPSW, LDNP.
 pub(crate) fn load_pair(t: &mut Translator<'_>, i: &Insn) {
-    let (row, _) = row_of(i);
+    let row = row_of(i);
     address(t, i, row.addressing);
     let to = [t.reserve(i.rd), t.reserve(i.ra)];
-    let access = describe(t, size_of(&row), row.addressing, false).pair();
-    t.access(access, size_of(&row), Moves::LoadPair { to, size: size_of(&row), extend: row.extend });
-    write_back_base_unless(t, i, row.addressing, i.rn == i.rd || i.rn == i.ra);
+    let access = describe(t, &row).pair();
+    t.access(access, Moves::LoadPair { to, size: size_of(access.log2()), extend: row.extend });
+    if i.rn != i.rd && i.rn != i.ra {
+        write_back_base(t, i, row.addressing);
+    }
     t.written(i.rd);
     t.written(i.ra);
 }
 
 /// STP, STNP.
 pub(crate) fn store_pair(t: &mut Translator<'_>, i: &Insn) {
-    let (row, _) = row_of(i);
+    let row = row_of(i);
     address(t, i, row.addressing);
     let from = [t.read(i.rd), t.read(i.ra)];
-    let access = describe(t, size_of(&row), row.addressing, false).pair().store();
-    t.access(access, size_of(&row), Moves::StorePair { from });
+    let access = describe(t, &row).pair().store();
+    t.access(access, Moves::StorePair { from });
     write_back_base(t, i, row.addressing);
+}
+
+/// LDR of a vector register.
+pub(crate) fn vector_load(t: &mut Translator<'_>, i: &Insn) {
+    let row = row_of(i);
+    address(t, i, row.addressing);
+    let to = t.reserve_vector(i.rd);
+    let access = describe(t, &row);
+    t.access(access, Moves::LoadVector { to });
+    write_back_base(t, i, row.addressing);
+    t.vector_written(i.rd);
+}
+
+/// STR of a vector register.
+pub(crate) fn vector_store(t: &mut Translator<'_>, i: &Insn) {
+    let row = row_of(i);
+    address(t, i, row.addressing);
+    let from = t.read_vector(i.rd);
+    let access = describe(t, &row).store();
+    t.access(access, Moves::StoreVector { from });
+    write_back_base(t, i, row.addressing);
+}
+
+/// LDP and LDNP of vector registers.
+pub(crate) fn vector_load_pair(t: &mut Translator<'_>, i: &Insn) {
+    let row = row_of(i);
+    address(t, i, row.addressing);
+    let to = [t.reserve_vector(i.rd), t.reserve_vector(i.ra)];
+    let access = describe(t, &row).pair();
+    t.access(access, Moves::LoadVectors { to });
+    write_back_base(t, i, row.addressing);
+    t.vector_written(i.rd);
+    t.vector_written(i.ra);
+}
+
+/// STP and STNP of vector registers.
+pub(crate) fn vector_store_pair(t: &mut Translator<'_>, i: &Insn) {
+    let row = row_of(i);
+    address(t, i, row.addressing);
+    let from = [t.read_vector(i.rd), t.read_vector(i.ra)];
+    let access = describe(t, &row).pair().store();
+    t.access(access, Moves::StoreVectors { from });
+    write_back_base(t, i, row.addressing);
+}
+
+/// LDAR, LDAPR.
+pub(crate) fn ldar<T: Scalar>(t: &mut Translator<'_>, i: &Insn) {
+    let base = t.base(i.rn);
+    t.asm.mov(Size::Qword, Gpr::Rax, base);
+    let to = t.reserve(i.rd);
+    let access = Access::new(T::BYTES.trailing_zeros(), t.pc()).ordered();
+    // On this host every load acquires.
+    t.access(access, Moves::Load { to, size: size_of(access.log2()), extend: Extend::Zero });
+    t.written(i.rd);
+}
+
+/// STLR.
+pub(crate) fn stlr<T: Scalar>(t: &mut Translator<'_>, i: &Insn) {
+    let base = t.base(i.rn);
+    t.asm.mov(Size::Qword, Gpr::Rax, base);
+    let from = t.read(i.rd);
+    let access = Access::new(T::BYTES.trailing_zeros(), t.pc()).ordered().store();
+    t.access(access, Moves::Store { from });
 }
 
 /// PRFM: a hint that is not taken.
 pub(crate) fn prefetch(_t: &mut Translator<'_>, _i: &Insn) {}
-
-fn row_of(i: &Insn) -> (Row, bool) {
-    let row = i.op.row().expect("an instruction of the table");
-    (row.access.expect("a load or store of whole registers"), row.ordered)
-}
-
-const _: fn(Extend) = |_| ();

@@ -3,6 +3,7 @@
 //! Emitters are named as the handlers are, with the same parameters. A row without one is translated as a call of its
 //! handler.
 
+mod atomic;
 mod branch;
 mod integer;
 mod memory;

@@ -23,4 +23,4 @@ pub(crate) use asm::{Asm, AsmError};
 pub(crate) use features::HostFeatures;
 pub(crate) use gpr::{Alu, BitTest, Shift, Unary};
 pub(crate) use label::Label;
-pub(crate) use operand::{Cond, Gpr, GprRm, Mem, Rm, Scale, Size, Xmm, XmmRm};
+pub(crate) use operand::{Cond, Gpr, GprRm, Mem, Scale, Size, Xmm};

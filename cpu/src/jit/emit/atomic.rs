@@ -1,0 +1,3 @@
+//! Ordered loads and stores. The handlers of exclusives and atomics are called.
+
+pub(crate) use super::memory::{ldar, stlr};
