@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use cpu::{Cluster, ClusterConfig, Exit, Features, VcpuSignals};
+use cpu::{Cluster, ClusterConfig, Exit, Features, VcpuSignals, Tier};
 use hw::{Alarms, BusError, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::machine_code::{BOOT, BOOT_BASE, FAULT, FAULT_BASE, IMAGE_BASE, L1_TABLE, L2_TABLE, VECTORS};
@@ -62,10 +62,11 @@ impl Alarms for NoAlarms {
 /// RAM with the stub and its tables.
 pub(crate) struct Engine {
     ram: Arc<Ram>,
+    tier: Tier,
 }
 
 impl Engine {
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(tier: Tier) -> anyhow::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(BOOT_BASE), RAM_BYTES)])?);
         let put = |at: u64, words: &[u32]| {
             let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
@@ -83,7 +84,7 @@ impl Engine {
             let block = (BOOT_BASE + i * L2_BLOCK) | BLOCK | AP_UNPRIVILEGED;
             ram.store_u64(Pa(L2_TABLE + 8 * i), block)?;
         }
-        Ok(Self { ram })
+        Ok(Self { ram, tier })
     }
 
     /// Runs the image and returns its dump.
@@ -103,7 +104,7 @@ impl Engine {
         let cluster = Cluster::new(ClusterConfig {
             signals: VcpuSignals::new(1),
             features: Features::default(),
-            tier: cpu::Tier::default(),
+            tier: self.tier,
             ram: Arc::clone(&self.ram),
             bus: Arc::new(NoBus),
             gic: Arc::new(NoGic),

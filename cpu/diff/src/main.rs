@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use cpu::Features;
+use cpu::{Features, Tier};
 use cpu::insn::{Class, Memory, Row, disassemble};
 
 use crate::batch::Layout;
@@ -49,9 +49,21 @@ struct Args {
     /// Classes compared at the same time; by default, one per processor
     #[arg(long, short = 'j', value_name = "N")]
     jobs: Option<usize>,
+    /// What runs the engine's side: interp, or jit, which translates at the first execution
+    #[arg(long, value_name = "TIER", default_value = "auto", value_parser = tier)]
+    tier: Tier,
     /// Differences to print before giving a class up
     #[arg(long, value_name = "N", default_value_t = 3)]
     show: usize,
+}
+
+fn tier(name: &str) -> Result<Tier, String> {
+    match name {
+        "auto" => Ok(Tier::Auto),
+        "interp" => Ok(Tier::Interpreter),
+        "jit" => Ok(Tier::Translated),
+        _ => Err("one of auto, interp, jit".into()),
+    }
 }
 
 /// Cases with the same instructions and other registers: most of the other side's time is translation.
@@ -103,7 +115,7 @@ fn run(args: &Args) -> anyhow::Result<usize> {
     let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let totals: Vec<anyhow::Result<usize>> = thread::scope(|scope| {
         let worker = || -> anyhow::Result<usize> {
-            let engine = Engine::new()?;
+            let engine = Engine::new(args.tier)?;
             let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
             let job = Job { engine: &engine, folder: folder.path(), features };
             let mut total = 0;

@@ -197,10 +197,7 @@ impl<'a> Translator<'a> {
         if let Some(slot) = self.registers.find(n) {
             return POOL[slot];
         }
-        // A known value that is nowhere else must not be lost.
-        if self.unstored >> n & 1 != 0 {
-            self.store_known(n);
-        }
+        // A known value that is nowhere else stays known until the new one is there.
         self.place(n)
     }
 
