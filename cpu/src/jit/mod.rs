@@ -220,21 +220,21 @@ impl Cpu {
                 Ok(block) => block,
                 Err(exception) => return self.raise_at(target, exception),
             };
-            // SAFETY: found just now.
-            if unsafe { block.as_ref() }.heat != 0 {
-                return Left::Block(block);
+            if self.code.emptied != emptied {
+                // The link is gone.
+                continue;
             }
-            if self.code.emptied == emptied
-                && let Some(code) = self.translation_of(block)
-                && let Some(number) = link
+            let code = self.translation_of(block);
+            if self.code.emptied != emptied {
+                // Now the block is gone, too.
+                self.state.pc = target;
+                return Left::LookAround;
+            }
+            let Some(code) = code else { return Left::Block(block) };
+            if let Some(number) = link
                 && let Some(jit) = &mut self.jit
             {
                 jit.make_link(number, code, self.state.stamp[crate::code::half(target)]);
-            }
-            if self.code.emptied != emptied {
-                // The block may be gone.
-                self.state.pc = target;
-                return Left::LookAround;
             }
         }
     }
@@ -250,6 +250,8 @@ impl Cpu {
         // SAFETY: the caller has found the block just now.
         let header = unsafe { &mut *block.as_ptr() };
         if header.heat != 0 {
+            // It is interpreted once more.
+            header.heat -= 1;
             return None;
         }
         let jit = self.jit.as_mut()?;

@@ -20,10 +20,10 @@ pub(crate) const PAGE: u64 = 1 << PAGE_SHIFT;
 pub(crate) const EL1_ENTRIES: usize = 1024;
 
 /// Entries of each EL0 table.
-pub(crate) const EL0_ENTRIES: usize = 256;
+pub(crate) const EL0_ENTRIES: usize = 1024;
 
 /// Address spaces whose translations are kept.
-const CONTEXTS: usize = 16;
+const CONTEXTS: usize = 8;
 
 /// Entries of the table that never holds anything: the EL0 table while no context has been chosen. As many as an EL0
 /// table has, because translated code masks addresses by a constant.
