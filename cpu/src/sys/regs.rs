@@ -460,8 +460,9 @@ impl Cpu {
         &self.cluster.physical_timers[self.index]
     }
 
-    /// The reset state of registers and caches of translation.
+    /// The reset state of registers, caches of translation, timers and the GIC's CPU interface, which is part of the PE.
     pub(crate) fn reset(&mut self) {
+        self.cluster.gic.sysreg_reset(self.index);
         self.state = State::new(self.cluster.signal(self.index).word());
         self.mem = crate::mem::Context::new(&self.state.sys);
         self.virtual_timer().reset();

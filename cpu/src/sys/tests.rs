@@ -329,6 +329,19 @@ fn sleeping_vcpu_wakes_for_an_interrupt_that_is_masked_and_for_events() {
     sleeper.join().unwrap();
 }
 
+#[test]
+fn wake_request_ends_wfi_and_is_no_interrupt() {
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    cpu.set_pstate(0x5); // EL1h, nothing masked
+    cpu.state.pc = RAM;
+    bench.signals.wake_line(0).set(true);
+    assert_eq!(cpu.wait_for_interrupt(), Ok(()));
+    assert_eq!(cpu.serve_pending(), None);
+    assert_eq!((cpu.state.pc, cpu.pstate()), (RAM, 0x4000_0005 & cpu.pstate()), "no exception");
+    assert_eq!(cpu.read_sysreg(SysReg::new(3, 0, 12, 1, 0), 0), Ok(0), "ISR_EL1");
+}
+
 fn hvc(cpu: &mut Cpu, arguments: [u64; 4]) -> i64 {
     cpu.state.x[..4].copy_from_slice(&arguments);
     cpu.hypervisor_call(0).unwrap();
@@ -382,6 +395,26 @@ fn cpu_on_checks_target_and_entry_and_starts_an_off_vcpu_once() {
     assert_eq!(second.pstate(), 0x3c5 | 1 << 30 & second.pstate());
     assert_eq!(hvc(&mut cpu, [CPU_ON, 1, RAM, 0]), -4);
     assert_eq!(bench.cluster.power_state(1), Some(PowerState::On));
+}
+
+#[test]
+fn vcpu_that_was_off_and_is_turned_on_finds_the_gics_cpu_interface_and_its_timers_at_reset() {
+    const PMR: SysReg = SysReg::new(3, 0, 4, 6, 0);
+    let bench = Bench::new(2);
+    let mut cpu = bench.cpu(0);
+    let mut second = bench.cpu(1);
+    for start in 1..3 {
+        assert_eq!(hvc(&mut cpu, [0xc400_0003, 1, RAM, 0]), 0);
+        assert_eq!(second.serve_pending(), None);
+        for (reg, value) in [(PMR, 0xf0), (CNTKCTL_EL1, 3), (CNTV_CTL_EL0, 3)] {
+            assert_eq!(second.read_sysreg(reg, 0), Ok(0), "start {start}: {reg:?}");
+            cpu.write_sysreg(reg, 0, value).unwrap();
+            second.write_sysreg(reg, 0, value).unwrap();
+        }
+        second.state.x[0] = 0x8400_0002; // CPU_OFF
+        second.hypervisor_call(0).unwrap();
+    }
+    assert_eq!(cpu.read_sysreg(PMR, 0), Ok(0xf0), "the other vCPU's");
 }
 
 /// HVC #0.
