@@ -235,12 +235,15 @@ impl Cpu {
         self.write_bytes(va, &bytes[..2 * size], T::BYTES, el0)
     }
 
-    /// Several consecutive elements of ST1-ST4: checks that all of `[va, va + bytes)` can be written, so that the
-    /// stores that follow cannot fault half-way. Writes nothing.
-    pub(crate) fn probe_store(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
+    /// Several consecutive elements of ST1-ST4, of `align` bytes each: checks that all of `[va, va + bytes)` can be
+    /// written, so that the stores that follow cannot fault half-way. Writes nothing.
+    pub(crate) fn probe_store(&mut self, va: u64, bytes: u64, align: u64) -> Result<(), Exception> {
+        if super::hits(va, bytes, self.mem.tlb.current(va).tag_w) {
+            return Ok(());
+        }
         // At most four vectors of 16 bytes, thus two pages.
         let len = usize::try_from(bytes).unwrap_or(1);
-        self.locate_span(va, len, 1, AccessKind::Write, self.at_el0())?;
+        self.locate_span(va, len, align, AccessKind::Write, self.at_el0())?;
         Ok(())
     }
 
