@@ -212,13 +212,14 @@ impl Cpu {
         if let Some(block) = self.cached_block(pc) {
             return Ok(block);
         }
-        if self.code.context & context::ILLEGAL != 0 {
-            return Err(Exception::illegal_state());
-        }
+        // In the order of their priority (D1.3.5.5).
         if pc & 3 != 0 {
             return Err(Exception::pc_alignment(pc));
         }
         let pa = self.translate_fetch(pc)?;
+        if self.code.context & context::ILLEGAL != 0 {
+            return Err(Exception::illegal_state());
+        }
         let key = Key { pa: pa.0, pc, context: self.code.context };
         let block = match self.code.blocks.get(&key) {
             Some(&block) => block,
