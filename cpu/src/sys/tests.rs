@@ -523,6 +523,26 @@ fn at_reports_the_translation_or_its_fault_in_par() {
 }
 
 #[test]
+fn at_reports_memory_that_is_not_cached_as_outer_shareable_and_other_memory_as_mapped() {
+    let bench = Bench::new(1);
+    let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
+    let va = 0x40_0000_5000;
+    let mut cpu = bench.cpu(0);
+    mmu_on(&mut cpu, tables.root, 0, 1);
+    // Device-nGnRE; Normal, Non-cacheable inside and outside, or in one of them alone.
+    cpu.write_sysreg(SysReg::new(3, 0, 10, 2, 0), 0, 0xff_4f_f4_44_04).unwrap();
+    // MAIR_EL1's index, SH in the descriptor, SH in PAR_EL1.
+    let cases =
+        [(0, 0, 2), (0, 3, 2), (1, 0, 2), (1, 3, 2), (1, 2, 2), (2, 3, 3), (3, 0, 0), (4, 3, 3), (4, 0, 0)];
+    for (index, mapped, reported) in cases {
+        tables.page(va, RAM + 0x30_0000, index << 2 | mapped << 8);
+        cpu.system_instruction(SysReg::new(1, 0, 7, 8, 0), 0, va).unwrap();
+        let par = cpu.read_sysreg(PAR_EL1, 0).unwrap();
+        assert_eq!(par >> 7 & 3, reported, "index {index}, SH {mapped}: {par:#x}");
+    }
+}
+
+#[test]
 fn system_instructions_at_el0_run_trap_or_are_undefined() {
     let bench = Bench::new(1);
     let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
