@@ -28,6 +28,9 @@ mod context {
     pub(super) const ILLEGAL: u8 = 1 << 3;
     /// Software step: blocks of one instruction.
     pub(super) const STEP: u8 = 1 << 4;
+    /// There are breakpoints that match. In a block's key: one of them is in its page, so that it is one instruction
+    /// long.
+    pub(super) const BREAKPOINTS: u8 = 1 << 5;
 }
 
 /// Entries of the jump cache.
@@ -130,7 +133,7 @@ const fn jump_slot(pc: u64) -> usize {
 }
 
 impl Cpu {
-    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN or software step may have changed.
+    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN, software step or the breakpoints that match may have changed.
     pub(crate) fn context_changed(&mut self) {
         let el0 = self.state.pstate.el() == 0;
         let mut context = 0;
@@ -148,6 +151,13 @@ impl Cpu {
         }
         if self.is_stepping() {
             context |= context::STEP;
+        }
+        if let Some(others) = self.arm_breakpoints() {
+            context |= context::BREAKPOINTS;
+            if others {
+                // Links and jumps may lead to instructions that now have a breakpoint.
+                self.code.generations = self.code.generations.map(|generation| generation + 1);
+            }
         }
         self.code.context = context;
         self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
@@ -217,10 +227,19 @@ impl Cpu {
             return Err(Exception::pc_alignment(pc));
         }
         let pa = self.translate_fetch(pc)?;
-        if self.code.context & context::ILLEGAL != 0 {
+        let mut context = self.code.context;
+        if context & context::BREAKPOINTS != 0 {
+            if self.has_breakpoint(pc) {
+                return Err(Exception::breakpoint());
+            }
+            if !self.has_breakpoint_in_page(pc) {
+                context &= !context::BREAKPOINTS;
+            }
+        }
+        if context & context::ILLEGAL != 0 {
             return Err(Exception::illegal_state());
         }
-        let key = Key { pa: pa.0, pc, context: self.code.context };
+        let key = Key { pa: pa.0, pc, context };
         let block = match self.code.blocks.get(&key) {
             Some(&block) => block,
             None => self.build(key)?,
@@ -305,7 +324,7 @@ impl Cpu {
     /// many words that takes.
     fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
         insns.clear();
-        let longest = if key.context & context::STEP == 0 { LONGEST } else { 1 };
+        let longest = if key.context & (context::STEP | context::BREAKPOINTS) == 0 { LONGEST } else { 1 };
         let room = ((0x1000 - (key.pa & 0xfff)) / 4).min(longest as u64) as usize;
         let trapped = key.context & context::FP_TRAPPED != 0;
         for (n, &word) in words[..room].iter().enumerate() {

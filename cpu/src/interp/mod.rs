@@ -26,7 +26,8 @@ use block::Block;
 impl Cpu {
     /// Runs guest code until there is a reason to leave.
     pub fn run(&mut self) -> Exit {
-        self.context_changed();
+        // Registers may have been set from outside.
+        self.debug_registers_changed();
         loop {
             // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
             // block is run before the next look.

@@ -298,6 +298,13 @@ impl Cpu {
         }
     }
 
+    /// Bytes have come to be watched or are so no longer: what the TLB has of their pages goes.
+    pub(crate) fn memory_watch_changed(&mut self, first: u64, last: u64) {
+        let va = first & !(tlb::PAGE - 1);
+        let pages = (last - va) / tlb::PAGE + 1;
+        self.mem.tlb.invalidate(Invalidation::Pages { va, pages, asid: None });
+    }
+
     /// Does what a TLBI instruction says, for this vCPU.
     pub(crate) fn invalidate(&mut self, what: Invalidation) {
         self.mem.tlb.invalidate(what);

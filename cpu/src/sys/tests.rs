@@ -46,7 +46,8 @@ fn registers_of_features_that_are_not_advertised_are_undefined() {
         ("SSBS", SysReg::new(3, 3, 4, 2, 6)),
         ("SP_EL1", SysReg::new(3, 4, 4, 1, 0)),
         ("HCR_EL2", SysReg::new(3, 4, 1, 1, 0)),
-        ("DBGBVR2_EL1", SysReg::new(2, 0, 0, 2, 4)),
+        ("DBGBVR4_EL1", SysReg::new(2, 0, 0, 4, 4)),
+        ("DBGWCR4_EL1", SysReg::new(2, 0, 0, 4, 7)),
         ("SMIDR_EL1", SysReg::new(3, 1, 0, 0, 6)),
     ];
     for (name, reg) in absent {
@@ -87,6 +88,12 @@ fn stored_registers_keep_the_bits_that_exist() {
         ("AMAIR_EL1", SysReg::new(3, 0, 10, 3, 0), 0, 0),
         ("ACTLR_EL1", SysReg::new(3, 0, 1, 0, 1), 0, 0),
         ("CNTKCTL_EL1", CNTKCTL_EL1, 0x3ff, 0),
+        ("DBGBVR0_EL1", SysReg::new(2, 0, 0, 0, 4), !3, 0),
+        ("DBGBCR1_EL1", SysReg::new(2, 0, 0, 1, 5), 0x1f_e1e7, 0x1e0),
+        ("DBGBVR2_EL1", SysReg::new(2, 0, 0, 2, 4), u64::MAX, 0),
+        ("DBGBCR3_EL1", SysReg::new(2, 0, 0, 3, 5), 0x3f_e1e7, 0x1e0),
+        ("DBGWVR3_EL1", SysReg::new(2, 0, 0, 3, 6), !3, 0),
+        ("DBGWCR3_EL1", SysReg::new(2, 0, 0, 3, 7), 0x1f1f_ffff, 0),
         ("ICC_PMR_EL1", SysReg::new(3, 0, 4, 6, 0), u64::MAX, 0),
     ];
     for (name, reg, ones, zeros) in cases {
