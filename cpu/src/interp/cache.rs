@@ -222,7 +222,7 @@ impl Cpu {
         if let Some(block) = self.cached_block(pc) {
             return Ok(block);
         }
-        // In the order of their priority (D1.3.5.5).
+        // In the order of their priority (D1.3.5).
         if pc & 3 != 0 {
             return Err(Exception::pc_alignment(pc));
         }

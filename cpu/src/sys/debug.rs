@@ -113,7 +113,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// What DBGWVRn_EL1 and DBGWCRn_EL1 select (D2.10.3). BAS is ignored where MASK is not zero, and the MASKs 1 and 2,
+    /// What DBGWVRn_EL1 and DBGWCRn_EL1 select (D2.10). BAS is ignored where MASK is not zero, and the MASKs 1 and 2,
     /// which are reserved, are ignored.
     fn new(number: usize, value: u64, control: u64) -> Option<Self> {
         let mask = match control >> watch_control::MASK_SHIFT & watch_control::MASK {
@@ -192,7 +192,7 @@ const fn type_of(control: u64) -> u64 {
     control >> breakpoint_type::SHIFT & 3
 }
 
-/// Whether a breakpoint or watchpoint is for this exception level (D2.9.4, D2.10.4). HMC and SSC are for states that do
+/// Whether a breakpoint or watchpoint is for this exception level (D2.9, D2.10). HMC and SSC are for states that do
 /// not exist.
 const fn is_for(control: u64, el0: bool) -> bool {
     control & control::OTHER_STATES == 0 && control & if el0 { control::EL0 } else { control::EL1 } != 0

@@ -44,7 +44,7 @@ impl Cpu {
                 self.zero_block(value)
             }
             _ if el0 => Err(Exception::undefined()),
-            // DC IVAC needs write permission (C5.3.14), and watchpoints match it as a store to its line (D2.10.8).
+            // DC IVAC needs write permission (C5.3.14), and watchpoints match it as a store to its line.
             (0, 7, 6, 1) => {
                 self.maintain(value, AccessKind::Write)?;
                 match self.watchpoint_hit(value & !(CACHE_LINE - 1), CACHE_LINE, true, false) {

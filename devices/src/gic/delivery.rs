@@ -281,7 +281,7 @@ impl Core {
         let new = Levels {
             irq: group == Some(Group::One),
             fiq: group == Some(Group::Zero),
-            // While ProcessorSleep is set there is nothing to take, but a PE that waits is to look (11.1).
+            // While ProcessorSleep is set there is nothing to take, but a PE that waits is to look.
             wake: pe.is_asleep && best.is_some(),
         };
         let old = std::mem::replace(&mut pe.levels, new);
