@@ -147,6 +147,8 @@ impl SysRegDevice for NoGic {
     fn sysreg_write(&self, _cpu: usize, _reg: SysReg, _value: u64) -> Option<()> {
         None
     }
+
+    fn sysreg_reset(&self, _cpu: usize) {}
 }
 
 struct NoAlarms;

@@ -13,7 +13,8 @@ pub struct Exception {
     pub class: Class,
 }
 
-/// Exception classes, as ESR_EL1.EC has them for an exception from a lower level; an abort from EL1 is one more.
+/// Exception classes, as ESR_EL1.EC has them for an exception from a lower level; an abort or a debug exception but BRK
+/// from EL1 is one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the architecture's own names")]
@@ -30,7 +31,9 @@ pub enum Class {
     PcAlignment = 0x22,
     DataAbort = 0x24,
     SpAlignment = 0x26,
+    Breakpoint = 0x30,
     SoftwareStep = 0x32,
+    Watchpoint = 0x34,
     Brk = 0x3c,
 }
 
@@ -38,14 +41,21 @@ impl Class {
     /// The class's code when it comes from EL0 (`lower`) or from EL1 itself.
     #[must_use]
     pub const fn code(self, lower: bool) -> u32 {
-        let differs = matches!(self, Self::InstructionAbort | Self::DataAbort | Self::SoftwareStep);
+        let differs = matches!(
+            self,
+            Self::InstructionAbort
+                | Self::DataAbort
+                | Self::Breakpoint
+                | Self::SoftwareStep
+                | Self::Watchpoint
+        );
         self as u32 + if differs && !lower { 1 } else { 0 }
     }
 
     /// Whether FAR_EL1 is written (D17.2.40).
     #[must_use]
     pub const fn has_far(self) -> bool {
-        matches!(self, Self::InstructionAbort | Self::DataAbort | Self::PcAlignment)
+        matches!(self, Self::InstructionAbort | Self::DataAbort | Self::PcAlignment | Self::Watchpoint)
     }
 }
 
@@ -98,9 +108,11 @@ impl FaultStatus {
     }
 }
 
-/// ISS.WnR of a data abort.
+/// ISS.DFSC and IFSC of a debug exception.
+const DEBUG: u32 = 0x22;
+/// ISS.WnR of a data abort and of a watchpoint.
 const WNR: u32 = 1 << 6;
-/// ISS.CM of a data abort.
+/// ISS.CM of a data abort and of a watchpoint.
 const CM: u32 = 1 << 8;
 
 #[cold]
@@ -174,7 +186,25 @@ impl Exception {
     /// Software step. ISS: IFSC = 0x22, ISV = 1, and EX for a load-exclusive that was stepped.
     #[must_use]
     pub const fn software_step(exclusive: bool) -> Self {
-        exception(Class::SoftwareStep, 1 << 24 | (exclusive as u32) << 6 | 0x22, 0)
+        exception(Class::SoftwareStep, 1 << 24 | (exclusive as u32) << 6 | DEBUG, 0)
+    }
+
+    /// A breakpoint that matches an instruction.
+    #[must_use]
+    pub const fn breakpoint() -> Self {
+        exception(Class::Breakpoint, DEBUG, 0)
+    }
+
+    /// A watchpoint that matches the byte at `va` of an access.
+    #[must_use]
+    pub const fn watchpoint(va: u64, write: bool) -> Self {
+        exception(Class::Watchpoint, DEBUG | if write { WNR } else { 0 }, va)
+    }
+
+    /// A watchpoint that matches cache maintenance: always reported as a write.
+    #[must_use]
+    pub const fn maintenance_watchpoint(va: u64) -> Self {
+        exception(Class::Watchpoint, DEBUG | CM | WNR, va)
     }
 
     /// A failed data access.
@@ -221,6 +251,11 @@ mod tests {
             (Exception::instruction_abort(0, FaultStatus::permission(3)), true, 0x8200_000f),
             (Exception::maintenance_abort(0, FaultStatus::translation(1)), true, 0x9200_0145),
             (Exception::software_step(false), true, 0xcb00_0022),
+            (Exception::breakpoint(), true, 0xc200_0022),
+            (Exception::breakpoint(), false, 0xc600_0022),
+            (Exception::watchpoint(0, false), true, 0xd200_0022),
+            (Exception::watchpoint(0, true), false, 0xd600_0062),
+            (Exception::maintenance_watchpoint(0), false, 0xd600_0162),
         ];
         for (exception, lower, esr) in cases {
             assert_eq!(exception.esr(lower), esr, "{exception:?}");

@@ -36,6 +36,8 @@ impl Cpu {
     /// An instruction that takes an exception counts as one, and so does a fetch that fails. A run with a budget is
     /// interpreted, because translated code does not count; without one, counting costs nothing.
     pub fn run(&mut self, budget: Option<u64>) -> Exit {
+        // Registers may have been set from outside.
+        self.debug_registers_changed();
         self.context_changed();
         match budget {
             None => self.run_tiers::<false>(),

@@ -225,6 +225,8 @@ pub mod pending {
     pub const STOP: u32 = 1 << 2;
     /// The request queue is not empty.
     pub const REQUESTS: u32 = 1 << 3;
+    /// The GIC's WakeRequest is high: it ends WFI and is no interrupt.
+    pub const WAKE: u32 = 1 << 4;
     /// PSTATE masks have changed: look at the pending interrupts again.
     pub const RECHECK: u32 = 1 << 5;
 }

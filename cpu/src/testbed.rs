@@ -61,6 +61,10 @@ impl SysRegDevice for TestGic {
     fn sysreg_write(&self, cpu: usize, reg: SysReg, value: u64) -> Option<()> {
         (reg == ICC_PMR_EL1).then(|| self.0.lock().unwrap()[cpu] = value)
     }
+
+    fn sysreg_reset(&self, cpu: usize) {
+        self.0.lock().unwrap()[cpu] = 0;
+    }
 }
 
 /// Whom to call, and when.

@@ -28,7 +28,8 @@ hw::register_map! {
     }
 }
 
-const PERIPH_ID: [u8; 4] = [0x31, 0x10, 0x04, 0x00];
+/// Part 0x031 by Arm, revision 1 (PeriphID2\[7:4\]): the one that software knows from other machines.
+const PERIPH_ID: [u8; 4] = [0x31, 0x10, 0x14, 0x00];
 const PCELL_ID: [u8; 4] = [0x0d, 0xf0, 0x05, 0xb1];
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -111,13 +112,17 @@ impl Pl031 {
         Arc::new(Self { counter, alarms, slot })
     }
 
+    /// Sets the alarm to what `state`, which is locked, says: of two vCPUs that write, the alarm is the second one's.
+    fn set_alarm(&self, state: &State) {
+        self.alarms.set(self.slot, state.deadline_ns);
+    }
+
     /// The machine's reset: the alarm is gone, the date stays.
     pub fn reset(&self) {
         let mut state = self.counter.lock();
         *state = State { offset: state.offset, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
         self.counter.drive(&state);
-        drop(state);
-        self.alarms.set(self.slot, None);
+        self.set_alarm(&state);
     }
 }
 
@@ -172,11 +177,8 @@ impl MmioDevice for Pl031 {
             | Pl031Reg::RTCPCellID => {}
         }
         counter.drive(&state);
-        let deadline_ns = state.deadline_ns;
-        // The alarm service has a lock of its own, which it may hold while it calls us.
-        drop(state);
         if matches!(reg, Pl031Reg::RTCMR | Pl031Reg::RTCLR) {
-            self.alarms.set(self.slot, deadline_ns);
+            self.set_alarm(&state);
         }
         Ok(())
     }
@@ -203,6 +205,8 @@ mod tests {
     struct Alarm {
         target: Mutex<Option<Arc<dyn AlarmTarget>>>,
         deadline_ns: Mutex<Option<u64>>,
+        /// Asked whenever the alarm is set.
+        when_set: Mutex<Option<Box<dyn FnMut() + Send>>>,
     }
 
     impl Alarms for Alarm {
@@ -212,6 +216,9 @@ mod tests {
         }
 
         fn set(&self, _slot: usize, deadline_ns: Option<u64>) {
+            if let Some(when_set) = &mut *self.when_set.lock().unwrap() {
+                when_set();
+            }
             *self.deadline_ns.lock().unwrap() = deadline_ns;
         }
     }
@@ -249,7 +256,7 @@ mod tests {
         let bench = Bench::new(0);
         let id =
             |reg: Pl031Reg| (0..4).fold(0, |id, i| id | bench.read(reg.info().offset + 4 * i) << (8 * i));
-        assert_eq!(id(Pl031Reg::RTCPeriphID) & 0x000f_ffff, 0x0004_1031);
+        assert_eq!(id(Pl031Reg::RTCPeriphID), 0x0014_1031, "revision 1");
         assert_eq!(id(Pl031Reg::RTCPCellID), 0xb105_f00d);
     }
 
@@ -314,6 +321,22 @@ mod tests {
         bench.rtc.reset();
         assert!(!bench.line.level());
         assert_eq!((*bench.alarm.deadline_ns.lock().unwrap(), bench.read(DR)), (None, 100));
+    }
+
+    #[test]
+    fn alarm_is_set_before_another_vcpu_can_write_so_that_the_last_match_has_the_last_word() {
+        let bench = Bench::new(100);
+        let rtc = Arc::clone(&bench.rtc);
+        let times = Arc::new(Mutex::new(0));
+        let seen = Arc::clone(&times);
+        *bench.alarm.when_set.lock().unwrap() = Some(Box::new(move || {
+            assert!(rtc.counter.state.try_lock().is_err(), "the registers are free for another writer");
+            *seen.lock().unwrap() += 1;
+        }));
+        bench.write(MR, 103);
+        bench.write(LR, 7);
+        bench.rtc.reset();
+        assert_eq!(*times.lock().unwrap(), 3);
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub trait SysRegDevice: Send + Sync {
 
     /// MSR by PE `cpu` at EL1, or `None` if there is no such register to write: UNDEFINED.
     fn sysreg_write(&self, cpu: usize, reg: SysReg, value: u64) -> Option<()>;
+
+    /// PE `cpu` is reset, by itself: its registers take their reset values.
+    fn sysreg_reset(&self, cpu: usize);
 }
 
 #[cfg(test)]

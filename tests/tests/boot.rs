@@ -82,6 +82,31 @@ fn stock_kernel_of_the_distribution_boots_to_our_init() {
     .expect_console("warp: exit status 0");
 }
 
+/// The distribution's kernel serves debuggers with hardware breakpoints and watchpoints; ours is built without.
+#[test]
+fn stock_kernel_of_the_distribution_stops_debuggers_at_breakpoints_and_watchpoints() {
+    let Some(kernel) = stock_kernel() else {
+        eprintln!("skipped: this distribution has no arm64 kernel package");
+        return;
+    };
+    Run::new(&[
+        "run",
+        "--cpus",
+        "2",
+        "--timeout",
+        &seconds(240),
+        "--append",
+        "console=ttyAMA0 panic=-1 warp.run=debug-test",
+    ])
+    .args(&["--kernel".as_ref(), kernel.as_os_str()])
+    .args(&["--initrd".as_ref(), guest("initramfs.cpio").as_os_str()])
+    .finish()
+    .expect_status(0)
+    .expect_console("hw-breakpoint: found 4 breakpoint and 4 watchpoint registers.")
+    .expect_console_without("not ok")
+    .expect_console("warp: exit status 0");
+}
+
 #[test]
 fn guest_panic_ends_with_status_3_and_shows_the_last_lines() {
     // Once with a kernel that resets after a panic, once with one that stands still.

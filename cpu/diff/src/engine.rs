@@ -48,6 +48,8 @@ impl SysRegDevice for NoGic {
     fn sysreg_write(&self, _: usize, _: SysReg, _: u64) -> Option<()> {
         None
     }
+
+    fn sysreg_reset(&self, _: usize) {}
 }
 
 struct NoAlarms;

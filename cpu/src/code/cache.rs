@@ -29,8 +29,13 @@ pub(crate) mod context {
     pub(crate) const ILLEGAL: u8 = 1 << 3;
     /// Software step: blocks of one instruction.
     pub(crate) const STEP: u8 = 1 << 4;
-    /// The same, because a budget of instructions is nearly spent.
-    pub(crate) const SINGLE: u8 = 1 << 5;
+    /// There are breakpoints that match. In a block's key: one of them is in its page, so that it is one instruction
+    /// long.
+    pub(crate) const BREAKPOINTS: u8 = 1 << 5;
+    /// Blocks of one instruction, because a budget of instructions is nearly spent.
+    pub(crate) const SINGLE: u8 = 1 << 6;
+    /// Any of the contexts whose blocks are one instruction long.
+    pub(crate) const SHORT: u8 = STEP | BREAKPOINTS | SINGLE;
 }
 
 /// Entries of the jump cache.
@@ -183,7 +188,7 @@ const fn jump_slot(pc: u64) -> usize {
 }
 
 impl Cpu {
-    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN or software step may have changed.
+    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN, software step or the breakpoints that match may have changed.
     pub(crate) fn context_changed(&mut self) {
         let el0 = self.state.pstate.el() == 0;
         let mut context = 0;
@@ -204,6 +209,13 @@ impl Cpu {
         }
         if self.code.single {
             context |= context::SINGLE;
+        }
+        if let Some(others) = self.arm_breakpoints() {
+            context |= context::BREAKPOINTS;
+            if others {
+                // Links and jumps may lead to instructions that now have a breakpoint.
+                self.code.generations = self.code.generations.map(|generation| generation + 1);
+            }
         }
         self.code.context = context;
         self.state.stamp = [self.code.stamp(0), self.code.stamp(1)];
@@ -282,14 +294,24 @@ impl Cpu {
         if let Some(block) = self.cached_block(pc) {
             return Ok(block);
         }
-        if self.code.context & context::ILLEGAL != 0 {
-            return Err(Exception::illegal_state());
-        }
+        // In the order of their priority (D1.3.5).
         if pc & 3 != 0 {
             return Err(Exception::pc_alignment(pc));
         }
         let pa = self.translate_fetch(pc)?;
-        let key = Key { pa: pa.0, pc, context: self.code.context };
+        let mut context = self.code.context;
+        if context & context::BREAKPOINTS != 0 {
+            if self.has_breakpoint(pc) {
+                return Err(Exception::breakpoint());
+            }
+            if !self.has_breakpoint_in_page(pc) {
+                context &= !context::BREAKPOINTS;
+            }
+        }
+        if context & context::ILLEGAL != 0 {
+            return Err(Exception::illegal_state());
+        }
+        let key = Key { pa: pa.0, pc, context };
         let block = match self.code.blocks.get(&key) {
             Some(&block) => block,
             None => self.build(key)?,
@@ -378,7 +400,7 @@ impl Cpu {
     /// many words that takes.
     fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
         insns.clear();
-        let longest = if key.context & (context::STEP | context::SINGLE) == 0 { LONGEST } else { 1 };
+        let longest = if key.context & context::SHORT == 0 { LONGEST } else { 1 };
         let room = ((0x1000 - (key.pa & 0xfff)) / 4).min(longest as u64) as usize;
         let trapped = key.context & context::FP_TRAPPED != 0;
         for (n, &word) in words[..room].iter().enumerate() {

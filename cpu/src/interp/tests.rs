@@ -98,6 +98,26 @@ const REWRITE: [u32; 13] = [
 ];
 
 #[test]
+fn illegal_state_comes_after_the_alignment_of_the_pc_and_after_the_fetch() {
+    // pc, EC, FAR.
+    let cases =
+        [("misaligned", RAM + 2, 0x22, RAM + 2), ("a hole", 0x1000, 0x21, 0x1000), ("code", RAM, 0x0e, 0)];
+    for (name, pc, class, far) in cases {
+        let bench = Bench::new(1);
+        bench.code(RAM, &[NOP]);
+        bench.code(RAM + 0x1200, &OFF);
+        let mut cpu = started(&bench, pc);
+        cpu.state.sys.vbar = RAM + 0x1000;
+        cpu.set_pstate(0x10_03c5);
+
+        cpu.run(None);
+
+        assert_eq!((cpu.state.sys.esr >> 26, cpu.state.sys.far), (class, far), "{name}");
+        assert_eq!((cpu.state.sys.elr, cpu.state.sys.spsr), (pc, 0x10_03c5), "{name}");
+    }
+}
+
+#[test]
 fn code_rewritten_by_the_guest_itself_runs_in_its_new_form() {
     let bench = Bench::new(1);
     bench.code(RAM, &REWRITE);

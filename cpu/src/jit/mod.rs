@@ -258,7 +258,7 @@ impl Cpu {
         if header.code != jit.untranslated() {
             return Some(header.code);
         }
-        if header.context & (context::STEP | context::SINGLE) != 0 {
+        if header.context & context::SHORT != 0 {
             header.heat = u32::MAX;
             return None;
         }

@@ -38,6 +38,7 @@ impl Cpu {
             let place = self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
             let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
             let at = place.host(va).ok_or(unsupported)?;
+            self.check_watchpoints(va, T::BYTES, false, self.at_el0())?;
             // SAFETY: the host address is in a page of RAM and aligned.
             unsafe { host::load_acquire(at) }
         };
@@ -72,6 +73,7 @@ impl Cpu {
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, true);
         let at = place.host(va).ok_or(unsupported)?;
+        self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
         let stored = exchange(at);
         if stored {
             self.stored(place.pa(va), T::BYTES);
@@ -134,13 +136,18 @@ impl Cpu {
         })
     }
 
-    /// A read-modify-write off the fast path. ISS.WnR tells of a write only if a read would have been possible.
+    /// A read-modify-write off the fast path. ISS.WnR tells of a write only if a read would have been possible, or
+    /// unwatched.
     #[cold]
     fn update_slow<T: Scalar>(&mut self, va: u64, update: &dyn Fn(u64) -> T) -> Result<T, Exception> {
         self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
-        let found = update(place.host(va).ok_or(unsupported)?);
+        let at = place.host(va).ok_or(unsupported)?;
+        for write in [false, true] {
+            self.check_watchpoints(va, T::BYTES, write, self.at_el0())?;
+        }
+        let found = update(at);
         self.stored(place.pa(va), T::BYTES);
         Ok(found)
     }
@@ -149,6 +156,7 @@ impl Cpu {
     #[inline(never)]
     pub(super) fn load_acquire_slow<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
+        self.check_watchpoints(va, T::BYTES, false, self.at_el0())?;
         match place.host(va) {
             // SAFETY: the host address is in a page of RAM and aligned.
             Some(at) => Ok(unsafe { host::load_acquire(at) }),
@@ -164,6 +172,7 @@ impl Cpu {
     #[inline(never)]
     pub(super) fn store_release_slow<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
+        self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
         match place.host(va) {
             Some(at) => {
                 // SAFETY: the host address is in a page of RAM and aligned.
@@ -181,6 +190,7 @@ impl Cpu {
     }
 
     /// Finds where an access leads that must be aligned to its size, whatever the memory (B2.5.2, without FEAT_LSE2).
+    /// Watchpoints are the caller's to check: other faults come before them.
     fn locate_aligned(&mut self, va: u64, bytes: u64, kind: AccessKind) -> Result<Place, Exception> {
         let fault = |status| Exception::data_abort(va, status, kind == AccessKind::Write);
         if va & (bytes - 1) != 0 {

@@ -143,6 +143,27 @@ impl Cpu {
         self.store_slow(va, value, self.at_el0())
     }
 
+    /// Loads all of a value at once, whatever its alignment, if the TLB leads straight to it. For instructions that make
+    /// several accesses, each of which would be served so.
+    #[inline(always)]
+    pub(crate) fn load_fast<T: Scalar>(&self, va: u64) -> Option<T> {
+        let entry = self.mem.tlb.current(va);
+        // SAFETY: as in `load`.
+        hits(va, T::BYTES, entry.tag_r).then(|| unsafe { host::load(va.wrapping_add(entry.addend)) })
+    }
+
+    /// Stores all of a value at once, like [`Self::load_fast`]. Tells if it has.
+    #[inline(always)]
+    pub(crate) fn store_fast<T: Scalar>(&mut self, va: u64, value: T) -> bool {
+        let entry = self.mem.tlb.current(va);
+        let hit = hits(va, T::BYTES, entry.tag_w);
+        if hit {
+            // SAFETY: as in `store`.
+            unsafe { host::store(va.wrapping_add(entry.addend), value) };
+        }
+        hit
+    }
+
     /// LDTR: as if from EL0.
     #[inline(always)]
     pub(crate) fn load_unprivileged<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
@@ -275,6 +296,13 @@ impl Cpu {
             self.mapping_changed(false);
             self.context_changed();
         }
+    }
+
+    /// Bytes have come to be watched or are so no longer: what the TLB has of their pages goes.
+    pub(crate) fn memory_watch_changed(&mut self, first: u64, last: u64) {
+        let va = first & !(tlb::PAGE - 1);
+        let pages = (last - va) / tlb::PAGE + 1;
+        self.mem.tlb.invalidate(Invalidation::Pages { va, pages, asid: None });
     }
 
     /// Does what a TLBI instruction says, for this vCPU.

@@ -14,6 +14,9 @@ use crate::sys::regs::SysRegs;
 /// Bits of a physical address: ID_AA64MMFR0_EL1.PARange = 5.
 pub const PA_BITS: u32 = 48;
 
+/// MAIR_EL1.Attr of Normal memory that is Inner and Outer Non-cacheable.
+const NON_CACHEABLE: u8 = 0x44;
+
 /// SCTLR_EL1 bits that this module reads.
 mod sctlr {
     pub(super) const M: u64 = 1 << 0;
@@ -187,8 +190,12 @@ impl Regime {
             not_global: leaf.attributes.ng(),
             size_log2: leaf.size_log2,
             attributes,
-            // Device memory is outer shareable, whatever SH says (D8.6.2).
-            shareability: if attributes & 0xf0 == 0 { 2 } else { leaf.attributes.sh() },
+            // Device memory and memory that no cache holds are outer shareable, whatever SH says (D8.6.2).
+            shareability: if attributes & 0xf0 == 0 || attributes == NON_CACHEABLE {
+                2
+            } else {
+                leaf.attributes.sh()
+            },
         })
     }
 

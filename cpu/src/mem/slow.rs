@@ -62,7 +62,8 @@ impl Cpu {
         };
         let host = self.cluster.host.host(Pa(page.pa), PAGE);
         let writes = kind == AccessKind::Write;
-        let fast = host.filter(|_| !page.device && !self.mem.regime.alignment_checked);
+        let watched = self.is_watched(va & !(PAGE - 1)..=va | (PAGE - 1));
+        let fast = host.filter(|_| !page.device && !self.mem.regime.alignment_checked && !watched);
         let (pages, page_pa) = (&self.cluster.code_pages, Pa(page.pa));
         let writable = writes && fast.is_some() && !pages.is_code(page_pa) && {
             // Noted first, looked at again after: the decoder marks first and then asks who writes.
@@ -75,10 +76,10 @@ impl Cpu {
         Ok(Place { page, host })
     }
 
-    /// Finds where the `len` bytes at `va` lead, both pages if there are two.
+    /// Finds where the `len` bytes at `va` lead, both pages if there are two, for an access that is then made.
     ///
     /// # Errors
-    /// The fault, with the first address that it concerns.
+    /// The fault, with the first address that it concerns, or a watchpoint.
     pub(super) fn locate_span(
         &mut self,
         va: u64,
@@ -108,6 +109,7 @@ impl Cpu {
         } else {
             None
         };
+        self.check_watchpoints(va, len as u64, write, el0)?;
         Ok(Span { first, second })
     }
 
@@ -235,12 +237,15 @@ impl Cpu {
         self.write_bytes(va, &bytes[..2 * size], T::BYTES, el0)
     }
 
-    /// Several consecutive elements of ST1-ST4: checks that all of `[va, va + bytes)` can be written, so that the
-    /// stores that follow cannot fault half-way. Writes nothing.
-    pub(crate) fn probe_store(&mut self, va: u64, bytes: u64) -> Result<(), Exception> {
+    /// Several consecutive elements of ST1-ST4, of `align` bytes each: checks that all of `[va, va + bytes)` can be
+    /// written, so that the stores that follow cannot fault half-way. Writes nothing.
+    pub(crate) fn probe_store(&mut self, va: u64, bytes: u64, align: u64) -> Result<(), Exception> {
+        if super::hits(va, bytes, self.mem.tlb.current(va).tag_w) {
+            return Ok(());
+        }
         // At most four vectors of 16 bytes, thus two pages.
         let len = usize::try_from(bytes).unwrap_or(1);
-        self.locate_span(va, len, 1, AccessKind::Write, self.at_el0())?;
+        self.locate_span(va, len, align, AccessKind::Write, self.at_el0())?;
         Ok(())
     }
 
@@ -268,6 +273,7 @@ impl Cpu {
         if place.page.device {
             return Err(fault(FaultStatus::ALIGNMENT));
         }
+        self.check_watchpoints(block, crate::sys::features::ZVA_BYTES, true, el0)?;
         self.write_place(block, &place, &[0; crate::sys::features::ZVA_BYTES as usize])
     }
 

@@ -179,7 +179,7 @@ fn access_across_pages_faults_at_the_second_page_and_writes_nothing() {
     assert_eq!(abort(m.cpu.store_pair::<u64>(at, 1, 2)), (Class::DataAbort, 0x07 | WNR, USER_VA + 0x1000));
     assert_eq!(m.bench.ram.load_u64(Pa(FRAME + 0xff8)), Ok(0));
     assert_eq!(abort(m.cpu.load::<u32>(at + 6)), (Class::DataAbort, 0x07, USER_VA + 0x1000));
-    assert!(m.cpu.probe_store(at, 32).is_err());
+    assert!(m.cpu.probe_store(at, 32, 1).is_err());
 
     // Pages that are not neighbours in RAM.
     m.user.page(USER_VA + 0x1000, OTHER, pte::USER);

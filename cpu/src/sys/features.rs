@@ -6,12 +6,16 @@
 
 use hw::SysReg;
 
+use super::debug;
 use crate::insn::Feature;
 pub use crate::insn::Features;
 use crate::mem::PA_BITS;
 
 /// Bytes that DC ZVA zeroes: DCZID_EL0.BS = 4.
 pub const ZVA_BYTES: u64 = 64;
+
+/// Bytes of a cache line: CTR_EL0.DminLine and IminLine = 4.
+pub(super) const CACHE_LINE: u64 = 64;
 
 /// DCZID_EL0: log2 of the words of a block.
 pub(super) const DCZID: u64 = 4;
@@ -72,8 +76,13 @@ pub(super) fn id_value(features: Features, reg: SysReg) -> u64 {
                 | field(56, 1) // CSV2
                 | field(60, 1) // CSV3
         }
-        // ID_AA64DFR0_EL1: v8 debug, two breakpoints, two watchpoints, one of them context-aware, the least there is.
-        (5, 0) => field(0, 6) | field(12, 1) | field(20, 1),
+        // ID_AA64DFR0_EL1: v8 debug, BRPs, WRPs and CTX_CMPs, each less one.
+        (5, 0) => {
+            field(0, 6)
+                | field(12, debug::BREAKPOINTS as u64 - 1)
+                | field(20, debug::WATCHPOINTS as u64 - 1)
+                | field(28, debug::CONTEXT_AWARE as u64 - 1)
+        }
         // ID_AA64ISAR0_EL1
         (6, 0) => {
             let aes = has(Feature::Aes) * (1 + has(Feature::Pmull));
@@ -131,7 +140,11 @@ mod tests {
         assert_eq!(id(7, 0) & 0xf, 5, "PARange: 48 bits");
         assert_eq!(id(7, 0) >> 4 & 0xf, 2, "16-bit ASIDs");
         assert_eq!(id(7, 1) & 0xf, 0, "HAFDBS");
-        assert_eq!(id(5, 0) >> 8 & 0xf, 0, "PMUVer");
+        assert_eq!(
+            id(5, 0),
+            0x1030_3006,
+            "four breakpoints, two of them context-aware, four watchpoints, no PMU"
+        );
         for (crm, op2) in [(1, 0), (2, 7), (3, 3), (4, 1), (4, 4), (4, 5), (6, 2), (7, 7)] {
             assert_eq!(id(crm, op2), 0, "S3_0_C0_C{crm}_{op2}");
         }

@@ -7,6 +7,7 @@
 use hw::SysReg;
 use vmsa::AccessKind;
 
+use super::features::CACHE_LINE;
 use crate::exception::FaultStatus;
 use crate::mem::Invalidation;
 use crate::state::Pstate;
@@ -43,8 +44,14 @@ impl Cpu {
                 self.zero_block(value)
             }
             _ if el0 => Err(Exception::undefined()),
-            // DC IVAC needs write permission (C5.3.14).
-            (0, 7, 6, 1) => self.maintain(value, AccessKind::Write),
+            // DC IVAC needs write permission (C5.3.14), and watchpoints match it as a store to its line.
+            (0, 7, 6, 1) => {
+                self.maintain(value, AccessKind::Write)?;
+                match self.watchpoint_hit(value & !(CACHE_LINE - 1), CACHE_LINE, true, false) {
+                    Some(at) => Err(Exception::maintenance_watchpoint(at)),
+                    None => Ok(()),
+                }
+            }
             // IC IALLUIS, IALLU; DC ISW, CSW, CISW.
             (0, 7, 1 | 5, 0) | (0, 7, 6 | 10 | 14, 2) => Ok(()),
             // AT S1E1R, S1E1W, S1E0R, S1E0W, S1E1RP, S1E1WP.

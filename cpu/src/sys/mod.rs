@@ -1,11 +1,12 @@
 //! The system side: registers, exception entry and return, timers, PSCI, what vCPUs ask of one another.
 //!
 //! [`regs`] is the table of system registers, [`features`] what the identification registers say, `maintenance` the
-//! SYS instructions, `wait` WFI and WFE, `psci` the calls by HVC, [`timer`] a generic timer, [`signals`] and
+//! SYS instructions, `debug` breakpoints and watchpoints, `wait` WFI and WFE, `psci` the calls by HVC, [`timer`] a generic timer, [`signals`] and
 //! [`cluster`] what reaches a vCPU from outside. Here: exceptions, and what happens between blocks. Arm ARM
 //! (DDI 0487) D1.10 and D2.12. Signatures are what `exec::system` and `interp` call.
 
 pub mod cluster;
+mod debug;
 pub mod features;
 mod maintenance;
 mod psci;
@@ -24,6 +25,7 @@ use hw::SysReg;
 use crate::exception::Class;
 use crate::state::{Flags, Pstate, SP, pending};
 use crate::{Cpu, Exception};
+use debug::mdscr;
 
 /// Why [`Cpu::run`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +59,17 @@ pub(crate) struct Local {
     random: Random,
     /// Software step: the instruction to be stepped has been let go.
     step_armed: bool,
+    debug: debug::Debug,
 }
 
 impl Local {
     pub(crate) fn new(cpus: usize) -> Self {
-        Self { outstanding: cluster::Outstanding::new(cpus), random: Random::default(), step_armed: false }
+        Self {
+            outstanding: cluster::Outstanding::new(cpus),
+            random: Random::default(),
+            step_armed: false,
+            debug: debug::Debug::default(),
+        }
     }
 }
 
@@ -152,7 +160,7 @@ impl Cpu {
         self.state.pstate.0 = self.state.pstate.0 & !Pstate::DAIF | daif;
         self.state.masks_changed();
         // An interrupt that is pending has its bit set in the pending word, which is looked at after this block.
-        if self.state.sys.mdscr & 1 != 0 {
+        if self.debug_follows_pstate() {
             self.debug_changed();
         }
     }
@@ -182,7 +190,7 @@ impl Cpu {
         if new.has(Pstate::PAN) && !old.has(Pstate::PAN) {
             self.memory_pan_set();
         }
-        if (old.0 ^ bits) & (3 << Pstate::EL_SHIFT | Pstate::IL) != 0 || self.state.sys.mdscr & 1 != 0 {
+        if (old.0 ^ bits) & (3 << Pstate::EL_SHIFT | Pstate::IL) != 0 || self.debug_follows_pstate() {
             self.debug_changed();
         }
     }
@@ -258,21 +266,18 @@ impl Cpu {
         !here && there
     }
 
-    /// Whether software step is active in `pstate` (D2.12.2): MDSCR_EL1.SS, OS lock open, and debug exceptions enabled
-    /// from that exception level: at EL1 only with KDE and unmasked.
+    /// Whether software step is active in `pstate` (D2.12.2): MDSCR_EL1.SS, and debug exceptions enabled from there.
     fn steps_at(&self, pstate: Pstate) -> bool {
-        let sys = &self.state.sys;
-        let kernel_debug = sys.mdscr >> 13 & 1 != 0 && !pstate.has(Pstate::D);
-        sys.mdscr & 1 != 0 && sys.os_lock == 0 && (pstate.el() == 0 || kernel_debug)
+        self.state.sys.mdscr & mdscr::SS != 0 && self.state.sys.debugs(pstate)
     }
 
     /// Whether software step is active: each instruction is followed by a look at the pending word.
     #[must_use]
     pub(crate) fn is_stepping(&self) -> bool {
-        self.state.sys.mdscr & 1 != 0 && self.steps_at(self.state.pstate)
+        self.steps_at(self.state.pstate)
     }
 
-    /// Something that may change how instructions are stepped or trapped has changed.
+    /// Something that may change how instructions are stepped or trapped, or which breakpoints match, has changed.
     fn debug_changed(&mut self) {
         if self.is_stepping() {
             self.cluster.signal(self.index).raise(pending::RECHECK);

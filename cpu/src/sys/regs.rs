@@ -1,12 +1,12 @@
 //! The system registers: one table that says for each its encoding, who may access it, what a write leaves in it, and
 //! what depends on it. What is not in the table, and not in the identification space, is UNDEFINED.
 //!
-//! Arm ARM (DDI 0487) D17 and D19. The GIC's registers (ICC_*) belong to a device behind a seam. Debug registers are
-//! storage: breakpoints and watchpoints match nothing. Deliberately absent: every register of a feature that the
+//! Arm ARM (DDI 0487) D17 and D19. The GIC's registers (ICC_*) belong to a device behind a seam. Deliberately absent: every register of a feature that the
 //! identification registers do not advertise.
 
 use hw::SysReg;
 
+use super::debug::{BREAKPOINT_BAS, BREAKPOINTS, WATCHPOINTS, breakpoint_control, breakpoint_value, mdscr};
 use super::features::{self, id_value, is_id, mpidr};
 use super::timer::{FREQUENCY_HZ, Timer};
 use crate::exception::Exception;
@@ -42,10 +42,7 @@ const SPSR: u64 = 0xf070_03df;
 const TCR: u64 = 0x0000_0077_ffff_ffbf;
 
 /// MDSCR_EL1 bits that software can change: MDE, KDE, TDCC, SS.
-const MDSCR: u64 = 0xb001;
-
-/// How many breakpoints and watchpoints ID_AA64DFR0_EL1 promises.
-const DEBUG_PAIRS: usize = 2;
+const MDSCR: u64 = mdscr::MDE | mdscr::KDE | 1 << 12 | mdscr::SS;
 
 /// The registers that a vCPU keeps for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +76,10 @@ pub struct SysRegs {
     pub osdlr: u64,
     pub dbgclaim: u64,
     pub dbgprcr: u64,
-    pub dbgbvr: [u64; DEBUG_PAIRS],
-    pub dbgbcr: [u64; DEBUG_PAIRS],
-    pub dbgwvr: [u64; DEBUG_PAIRS],
-    pub dbgwcr: [u64; DEBUG_PAIRS],
+    pub dbgbvr: [u64; BREAKPOINTS],
+    pub dbgbcr: [u64; BREAKPOINTS],
+    pub dbgwvr: [u64; WATCHPOINTS],
+    pub dbgwcr: [u64; WATCHPOINTS],
 }
 
 impl Default for SysRegs {
@@ -116,10 +113,10 @@ impl Default for SysRegs {
             osdlr: 0,
             dbgclaim: 0,
             dbgprcr: 0,
-            dbgbvr: [0; DEBUG_PAIRS],
-            dbgbcr: [0; DEBUG_PAIRS],
-            dbgwvr: [0; DEBUG_PAIRS],
-            dbgwcr: [0; DEBUG_PAIRS],
+            dbgbvr: [0; BREAKPOINTS],
+            dbgbcr: [0; BREAKPOINTS],
+            dbgwvr: [0; WATCHPOINTS],
+            dbgwcr: [0; WATCHPOINTS],
         }
     }
 }
@@ -165,8 +162,10 @@ enum Effect {
     None,
     /// Address translation.
     Translation,
-    /// What blocks are made for: traps and debug.
+    /// What blocks are made for: traps, and the process that breakpoints are for.
     Context,
+    /// Step, breakpoints and watchpoints.
+    Debug,
 }
 
 /// How a register is read and written at EL1.
@@ -205,7 +204,7 @@ macro_rules! rows {
     };
 }
 
-use Effect::{Context, None as Nowhere, Translation};
+use Effect::{Context, Debug, None as Nowhere, Translation};
 use Kind::{Constant, ReadOnly, ReadWrite, SpEl0, Stored, WriteOnly};
 use User::{If, Nothing, Read, ReadIf};
 
@@ -253,7 +252,7 @@ rows! {
     PAR_EL1(3, 0, 7, 4, 0) Nothing, Stored(|r| &mut r.par, ALL, 0, Nowhere);
     MAIR_EL1(3, 0, 10, 2, 0) Nothing, Stored(|r| &mut r.mair, ALL, 0, Translation);
     AMAIR_EL1(3, 0, 10, 3, 0) Nothing, ReadWrite(zero, ignore);
-    CONTEXTIDR_EL1(3, 0, 13, 0, 1) Nothing, Stored(|r| &mut r.contextidr, WORD, 0, Nowhere);
+    CONTEXTIDR_EL1(3, 0, 13, 0, 1) Nothing, Stored(|r| &mut r.contextidr, WORD, 0, Context);
     TPIDR_EL1(3, 0, 13, 0, 4) Nothing, Stored(|r| &mut r.tpidr_el1, ALL, 0, Nowhere);
     TPIDR_EL0(3, 3, 13, 0, 2) User::ReadWrite, Stored(|r| &mut r.tpidr_el0, ALL, 0, Nowhere);
     TPIDRRO_EL0(3, 3, 13, 0, 3) Read, Stored(|r| &mut r.tpidrro_el0, ALL, 0, Nowhere);
@@ -277,23 +276,31 @@ rows! {
     // Debug.
     OSDTRRX_EL1(2, 0, 0, 0, 2) Nothing, ReadWrite(zero, ignore);
     MDCCINT_EL1(2, 0, 0, 2, 0) Nothing, Stored(|r| &mut r.mdccint, 0x6000_0000, 0, Nowhere);
-    MDSCR_EL1(2, 0, 0, 2, 2) Nothing, Stored(|r| &mut r.mdscr, MDSCR, 0, Context);
+    MDSCR_EL1(2, 0, 0, 2, 2) Nothing, Stored(|r| &mut r.mdscr, MDSCR, 0, Debug);
     OSDTRTX_EL1(2, 0, 0, 3, 2) Nothing, ReadWrite(zero, ignore);
     OSECCR_EL1(2, 0, 0, 6, 2) Nothing, ReadWrite(zero, ignore);
-    DBGBVR0_EL1(2, 0, 0, 0, 4) Nothing, Stored(|r| &mut r.dbgbvr[0], ALL << 2, 0, Nowhere);
-    DBGBCR0_EL1(2, 0, 0, 0, 5) Nothing, Stored(|r| &mut r.dbgbcr[0], 0xff_e1e7, 0, Nowhere);
-    DBGWVR0_EL1(2, 0, 0, 0, 6) Nothing, Stored(|r| &mut r.dbgwvr[0], ALL << 2, 0, Nowhere);
-    DBGWCR0_EL1(2, 0, 0, 0, 7) Nothing, Stored(|r| &mut r.dbgwcr[0], 0x1f1f_ffff, 0, Nowhere);
-    DBGBVR1_EL1(2, 0, 0, 1, 4) Nothing, Stored(|r| &mut r.dbgbvr[1], ALL << 2, 0, Nowhere);
-    DBGBCR1_EL1(2, 0, 0, 1, 5) Nothing, Stored(|r| &mut r.dbgbcr[1], 0xff_e1e7, 0, Nowhere);
-    DBGWVR1_EL1(2, 0, 0, 1, 6) Nothing, Stored(|r| &mut r.dbgwvr[1], ALL << 2, 0, Nowhere);
-    DBGWCR1_EL1(2, 0, 0, 1, 7) Nothing, Stored(|r| &mut r.dbgwcr[1], 0x1f1f_ffff, 0, Nowhere);
+    DBGBVR0_EL1(2, 0, 0, 0, 4) Nothing, Stored(|r| &mut r.dbgbvr[0], breakpoint_value(0), 0, Debug);
+    DBGBCR0_EL1(2, 0, 0, 0, 5) Nothing, Stored(|r| &mut r.dbgbcr[0], breakpoint_control(0), BREAKPOINT_BAS, Debug);
+    DBGWVR0_EL1(2, 0, 0, 0, 6) Nothing, Stored(|r| &mut r.dbgwvr[0], ALL << 2, 0, Debug);
+    DBGWCR0_EL1(2, 0, 0, 0, 7) Nothing, Stored(|r| &mut r.dbgwcr[0], 0x1f1f_ffff, 0, Debug);
+    DBGBVR1_EL1(2, 0, 0, 1, 4) Nothing, Stored(|r| &mut r.dbgbvr[1], breakpoint_value(1), 0, Debug);
+    DBGBCR1_EL1(2, 0, 0, 1, 5) Nothing, Stored(|r| &mut r.dbgbcr[1], breakpoint_control(1), BREAKPOINT_BAS, Debug);
+    DBGWVR1_EL1(2, 0, 0, 1, 6) Nothing, Stored(|r| &mut r.dbgwvr[1], ALL << 2, 0, Debug);
+    DBGWCR1_EL1(2, 0, 0, 1, 7) Nothing, Stored(|r| &mut r.dbgwcr[1], 0x1f1f_ffff, 0, Debug);
+    DBGBVR2_EL1(2, 0, 0, 2, 4) Nothing, Stored(|r| &mut r.dbgbvr[2], breakpoint_value(2), 0, Debug);
+    DBGBCR2_EL1(2, 0, 0, 2, 5) Nothing, Stored(|r| &mut r.dbgbcr[2], breakpoint_control(2), BREAKPOINT_BAS, Debug);
+    DBGWVR2_EL1(2, 0, 0, 2, 6) Nothing, Stored(|r| &mut r.dbgwvr[2], ALL << 2, 0, Debug);
+    DBGWCR2_EL1(2, 0, 0, 2, 7) Nothing, Stored(|r| &mut r.dbgwcr[2], 0x1f1f_ffff, 0, Debug);
+    DBGBVR3_EL1(2, 0, 0, 3, 4) Nothing, Stored(|r| &mut r.dbgbvr[3], breakpoint_value(3), 0, Debug);
+    DBGBCR3_EL1(2, 0, 0, 3, 5) Nothing, Stored(|r| &mut r.dbgbcr[3], breakpoint_control(3), BREAKPOINT_BAS, Debug);
+    DBGWVR3_EL1(2, 0, 0, 3, 6) Nothing, Stored(|r| &mut r.dbgwvr[3], ALL << 2, 0, Debug);
+    DBGWCR3_EL1(2, 0, 0, 3, 7) Nothing, Stored(|r| &mut r.dbgwcr[3], 0x1f1f_ffff, 0, Debug);
     MDRAR_EL1(2, 0, 1, 0, 0) Nothing, Constant(0);
-    OSLAR_EL1(2, 0, 1, 0, 4) Nothing, WriteOnly(|cpu, v| { cpu.state.sys.os_lock = v & 1; cpu.debug_changed(); });
+    OSLAR_EL1(2, 0, 1, 0, 4) Nothing, WriteOnly(|cpu, v| { cpu.state.sys.os_lock = v & 1; cpu.debug_registers_changed(); });
     // OSLM = 0b10: the lock is implemented.
     OSLSR_EL1(2, 0, 1, 1, 4) Nothing, ReadOnly(|cpu| 1 << 3 | cpu.state.sys.os_lock << 1);
-    OSDLR_EL1(2, 0, 1, 3, 4) Nothing, Stored(|r| &mut r.osdlr, 1, 0, Nowhere);
-    DBGPRCR_EL1(2, 0, 1, 4, 4) Nothing, Stored(|r| &mut r.dbgprcr, 1, 0, Nowhere);
+    OSDLR_EL1(2, 0, 1, 3, 4) Nothing, Stored(|r| &mut r.osdlr, 1, 0, Debug);
+    DBGPRCR_EL1(2, 0, 1, 4, 4) Nothing, Stored(|r| &mut r.dbgprcr, 1, 0, Debug);
     DBGCLAIMSET_EL1(2, 0, 7, 8, 6) Nothing, ReadWrite(|_| 0xff, |cpu, v| cpu.state.sys.dbgclaim |= v & 0xff);
     DBGCLAIMCLR_EL1(2, 0, 7, 9, 6) Nothing, ReadWrite(|cpu| cpu.state.sys.dbgclaim, |cpu, v| cpu.state.sys.dbgclaim &= !(v & 0xff));
     DBGAUTHSTATUS_EL1(2, 0, 7, 14, 6) Nothing, Constant(0);
@@ -413,6 +420,7 @@ impl Cpu {
                 self.memory_regime_changed();
             }
             Effect::Context => self.debug_changed(),
+            Effect::Debug => self.debug_registers_changed(),
         }
     }
 
@@ -460,13 +468,14 @@ impl Cpu {
         &self.cluster.physical_timers[self.index]
     }
 
-    /// The reset state of registers and caches of translation.
+    /// The reset state of registers, caches of translation, timers and the GIC's CPU interface, which is part of the PE.
     pub(crate) fn reset(&mut self) {
+        self.cluster.gic.sysreg_reset(self.index);
         self.state = State::new(self.cluster.signal(self.index).word());
         self.mem = crate::mem::Context::new(&self.state.sys);
         self.virtual_timer().reset();
         self.physical_timer().reset();
-        self.context_changed();
+        self.debug_registers_changed();
         self.mapping_changed(false);
     }
 }

@@ -165,6 +165,12 @@ impl VcpuSignals {
         self.line(cpu, pending::FIQ)
     }
 
+    /// The GIC's WakeRequest to a vCPU; a wire to nowhere for one that does not exist.
+    #[must_use]
+    pub fn wake_line(&self, cpu: usize) -> Arc<dyn IrqLine> {
+        self.line(cpu, pending::WAKE)
+    }
+
     fn line(&self, cpu: usize, bit: u32) -> Arc<dyn IrqLine> {
         match self.all.get(cpu) {
             Some(signal) => Arc::new(PendingBit { signal: Arc::clone(signal), bit }),

@@ -46,7 +46,8 @@ fn registers_of_features_that_are_not_advertised_are_undefined() {
         ("SSBS", SysReg::new(3, 3, 4, 2, 6)),
         ("SP_EL1", SysReg::new(3, 4, 4, 1, 0)),
         ("HCR_EL2", SysReg::new(3, 4, 1, 1, 0)),
-        ("DBGBVR2_EL1", SysReg::new(2, 0, 0, 2, 4)),
+        ("DBGBVR4_EL1", SysReg::new(2, 0, 0, 4, 4)),
+        ("DBGWCR4_EL1", SysReg::new(2, 0, 0, 4, 7)),
         ("SMIDR_EL1", SysReg::new(3, 1, 0, 0, 6)),
     ];
     for (name, reg) in absent {
@@ -87,6 +88,12 @@ fn stored_registers_keep_the_bits_that_exist() {
         ("AMAIR_EL1", SysReg::new(3, 0, 10, 3, 0), 0, 0),
         ("ACTLR_EL1", SysReg::new(3, 0, 1, 0, 1), 0, 0),
         ("CNTKCTL_EL1", CNTKCTL_EL1, 0x3ff, 0),
+        ("DBGBVR0_EL1", SysReg::new(2, 0, 0, 0, 4), !3, 0),
+        ("DBGBCR1_EL1", SysReg::new(2, 0, 0, 1, 5), 0x1f_e1e7, 0x1e0),
+        ("DBGBVR2_EL1", SysReg::new(2, 0, 0, 2, 4), u64::MAX, 0),
+        ("DBGBCR3_EL1", SysReg::new(2, 0, 0, 3, 5), 0x3f_e1e7, 0x1e0),
+        ("DBGWVR3_EL1", SysReg::new(2, 0, 0, 3, 6), !3, 0),
+        ("DBGWCR3_EL1", SysReg::new(2, 0, 0, 3, 7), 0x1f1f_ffff, 0),
         ("ICC_PMR_EL1", SysReg::new(3, 0, 4, 6, 0), u64::MAX, 0),
     ];
     for (name, reg, ones, zeros) in cases {
@@ -329,6 +336,19 @@ fn sleeping_vcpu_wakes_for_an_interrupt_that_is_masked_and_for_events() {
     sleeper.join().unwrap();
 }
 
+#[test]
+fn wake_request_ends_wfi_and_is_no_interrupt() {
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    cpu.set_pstate(0x5); // EL1h, nothing masked
+    cpu.state.pc = RAM;
+    bench.signals.wake_line(0).set(true);
+    assert_eq!(cpu.wait_for_interrupt(), Ok(()));
+    assert_eq!(cpu.serve_pending(), None);
+    assert_eq!((cpu.state.pc, cpu.pstate()), (RAM, 0x4000_0005 & cpu.pstate()), "no exception");
+    assert_eq!(cpu.read_sysreg(SysReg::new(3, 0, 12, 1, 0), 0), Ok(0), "ISR_EL1");
+}
+
 fn hvc(cpu: &mut Cpu, arguments: [u64; 4]) -> i64 {
     cpu.state.x[..4].copy_from_slice(&arguments);
     cpu.hypervisor_call(0).unwrap();
@@ -382,6 +402,26 @@ fn cpu_on_checks_target_and_entry_and_starts_an_off_vcpu_once() {
     assert_eq!(second.pstate(), 0x3c5 | 1 << 30 & second.pstate());
     assert_eq!(hvc(&mut cpu, [CPU_ON, 1, RAM, 0]), -4);
     assert_eq!(bench.cluster.power_state(1), Some(PowerState::On));
+}
+
+#[test]
+fn vcpu_that_was_off_and_is_turned_on_finds_the_gics_cpu_interface_and_its_timers_at_reset() {
+    const PMR: SysReg = SysReg::new(3, 0, 4, 6, 0);
+    let bench = Bench::new(2);
+    let mut cpu = bench.cpu(0);
+    let mut second = bench.cpu(1);
+    for start in 1..3 {
+        assert_eq!(hvc(&mut cpu, [0xc400_0003, 1, RAM, 0]), 0);
+        assert_eq!(second.serve_pending(), None);
+        for (reg, value) in [(PMR, 0xf0), (CNTKCTL_EL1, 3), (CNTV_CTL_EL0, 3)] {
+            assert_eq!(second.read_sysreg(reg, 0), Ok(0), "start {start}: {reg:?}");
+            cpu.write_sysreg(reg, 0, value).unwrap();
+            second.write_sysreg(reg, 0, value).unwrap();
+        }
+        second.state.x[0] = 0x8400_0002; // CPU_OFF
+        second.hypervisor_call(0).unwrap();
+    }
+    assert_eq!(cpu.read_sysreg(PMR, 0), Ok(0xf0), "the other vCPU's");
 }
 
 /// HVC #0.
@@ -487,6 +527,26 @@ fn at_reports_the_translation_or_its_fault_in_par() {
     tables.set(va, 2, pte::TABLE);
     let abort = cpu.system_instruction(SysReg::new(1, 0, 7, 8, 0), 0, va).unwrap_err();
     assert_eq!((abort.class, abort.iss), (Class::DataAbort, 1 << 8 | 1 << 6 | 0x17));
+}
+
+#[test]
+fn at_reports_memory_that_is_not_cached_as_outer_shareable_and_other_memory_as_mapped() {
+    let bench = Bench::new(1);
+    let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
+    let va = 0x40_0000_5000;
+    let mut cpu = bench.cpu(0);
+    mmu_on(&mut cpu, tables.root, 0, 1);
+    // Device-nGnRE; Normal, Non-cacheable inside and outside, or in one of them alone.
+    cpu.write_sysreg(SysReg::new(3, 0, 10, 2, 0), 0, 0xff_4f_f4_44_04).unwrap();
+    // MAIR_EL1's index, SH in the descriptor, SH in PAR_EL1.
+    let cases =
+        [(0, 0, 2), (0, 3, 2), (1, 0, 2), (1, 3, 2), (1, 2, 2), (2, 3, 3), (3, 0, 0), (4, 3, 3), (4, 0, 0)];
+    for (index, mapped, reported) in cases {
+        tables.page(va, RAM + 0x30_0000, index << 2 | mapped << 8);
+        cpu.system_instruction(SysReg::new(1, 0, 7, 8, 0), 0, va).unwrap();
+        let par = cpu.read_sysreg(PAR_EL1, 0).unwrap();
+        assert_eq!(par >> 7 & 3, reported, "index {index}, SH {mapped}: {par:#x}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ mod cntkctl {
 const NTWI: u64 = 1 << 16;
 const NTWE: u64 = 1 << 18;
 
-/// What ends WFI, masked by PSTATE or not. Requests of other vCPUs don't: they count as served while this one sleeps,
+/// What ends WFI and WFE, masked by PSTATE or not; the GIC's WakeRequest ends WFI alone. Requests of other vCPUs don't: they count as served while this one sleeps,
 /// and are looked at before its next instruction.
 const WAKE_UP: u32 = pending::IRQ | pending::FIQ | pending::STOP;
 
@@ -79,8 +79,9 @@ impl Cpu {
             return Err(Exception::wf_trap(false));
         }
         let signal = Arc::clone(self.cluster.signal(self.index));
-        if signal.pending() & WAKE_UP == 0 {
-            signal.sleep_until(|signal| signal.pending() & WAKE_UP != 0);
+        const REASONS: u32 = WAKE_UP | pending::WAKE;
+        if signal.pending() & REASONS == 0 {
+            signal.sleep_until(|signal| signal.pending() & REASONS != 0);
         }
         Ok(())
     }

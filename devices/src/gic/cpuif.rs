@@ -340,4 +340,8 @@ impl SysRegDevice for Gic {
         core.update(cpu);
         Some(())
     }
+
+    fn sysreg_reset(&self, cpu: usize) {
+        lock(&self.core).reset_cpu_interface(cpu);
+    }
 }

@@ -36,6 +36,7 @@ pub struct Counters {
 pub(super) struct Wiring {
     pub(super) irq: Vec<Arc<dyn IrqLine>>,
     pub(super) fiq: Vec<Arc<dyn IrqLine>>,
+    pub(super) wake: Vec<Arc<dyn IrqLine>>,
     pub(super) ram: Arc<Ram>,
 }
 
@@ -85,8 +86,15 @@ pub(super) struct Pe {
     pub(super) icc: CpuInterface,
     /// The best pending interrupt, by `update`.
     pub(super) best: Option<Candidate>,
-    irq_is_high: bool,
-    fiq_is_high: bool,
+    levels: Levels,
+}
+
+/// The levels of a PE's wires.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Levels {
+    irq: bool,
+    fiq: bool,
+    wake: bool,
 }
 
 impl Pe {
@@ -100,8 +108,7 @@ impl Pe {
             lpis: PendingLpis::default(),
             icc: CpuInterface::new(),
             best: None,
-            irq_is_high: false,
-            fiq_is_high: false,
+            levels: Levels::default(),
         }
     }
 }
@@ -163,8 +170,7 @@ impl Core {
         routes.fill(0);
         targets.fill(by_affinity.get(&0).copied());
         for pe in pes {
-            let (irq_is_high, fiq_is_high) = (pe.irq_is_high, pe.fiq_is_high);
-            *pe = Pe { irq_is_high, fiq_is_high, ..Pe::new(pe.affinity, pe.bank.lines()) };
+            *pe = Pe { levels: pe.levels, ..Pe::new(pe.affinity, pe.bank.lines()) };
         }
         configs.forget_all();
         self.update_all();
@@ -271,25 +277,31 @@ impl Core {
         let best = self.best_of(cpu);
         let Some(pe) = self.pes.get_mut(cpu) else { return };
         pe.best = best;
-        let (mut irq, mut fiq) = (false, false);
-        if pe.is_asleep {
-            // WakeRequest: it wakes the PE, which has nothing to acknowledge before it has left sleep.
-            irq = best.is_some();
-        } else if let Some(candidate) = pe.signalled() {
-            match candidate.group {
-                Group::Zero => fiq = true,
-                Group::One => irq = true,
+        let group = pe.signalled().map(|candidate| candidate.group);
+        let new = Levels {
+            irq: group == Some(Group::One),
+            fiq: group == Some(Group::Zero),
+            // While ProcessorSleep is set there is nothing to take, but a PE that waits is to look.
+            wake: pe.is_asleep && best.is_some(),
+        };
+        let old = std::mem::replace(&mut pe.levels, new);
+        let Wiring { irq, fiq, wake, .. } = &self.wiring;
+        for (wires, old, new) in
+            [(irq, old.irq, new.irq), (fiq, old.fiq, new.fiq), (wake, old.wake, new.wake)]
+        {
+            if old != new
+                && let Some(line) = wires.get(cpu)
+            {
+                line.set(new);
             }
         }
-        if std::mem::replace(&mut pe.irq_is_high, irq) != irq
-            && let Some(line) = self.wiring.irq.get(cpu)
-        {
-            line.set(irq);
-        }
-        if std::mem::replace(&mut pe.fiq_is_high, fiq) != fiq
-            && let Some(line) = self.wiring.fiq.get(cpu)
-        {
-            line.set(fiq);
+    }
+
+    /// A PE has been reset: its CPU interface, which is part of it, and nothing else here.
+    pub(super) fn reset_cpu_interface(&mut self, cpu: usize) {
+        if let Some(pe) = self.pes.get_mut(cpu) {
+            pe.icc = CpuInterface::new();
+            self.update(cpu);
         }
     }
 

@@ -62,6 +62,9 @@ pub struct GicConfig {
     pub cpu_irq: Vec<Arc<dyn IrqLine>>,
     /// Each PE's FIQ input.
     pub cpu_fiq: Vec<Arc<dyn IrqLine>>,
+    /// WakeRequest to each PE: high while GICR_WAKER.ProcessorSleep holds an interrupt back. It ends WFI and is no
+    /// interrupt.
+    pub cpu_wake: Vec<Arc<dyn IrqLine>>,
     /// Where the LPI tables, the ITS's tables and its command queue are.
     pub ram: Arc<Ram>,
     /// Physical address of the ITS's window.
@@ -91,15 +94,16 @@ impl Gic {
     /// many SPIs.
     #[must_use]
     pub fn new(config: GicConfig) -> Arc<Self> {
-        let GicConfig { affinities, spis, cpu_irq, cpu_fiq, ram, its_base } = config;
+        let GicConfig { affinities, spis, cpu_irq, cpu_fiq, cpu_wake, ram, its_base } = config;
         let cpus = affinities.len();
         assert!(cpus > 0, "a GIC serves at least one PE");
-        assert!(cpu_irq.len() == cpus && cpu_fiq.len() == cpus, "each PE has one IRQ and one FIQ wire");
+        let wires = [&cpu_irq, &cpu_fiq, &cpu_wake];
+        assert!(wires.iter().all(|wires| wires.len() == cpus), "each PE has one wire of each kind");
         assert!(spis <= MAX_SPIS, "{spis} SPIs; INTIDs end at 1019");
         let different: std::collections::BTreeSet<_> = affinities.iter().collect();
         assert_eq!(different.len(), cpus, "two PEs have the same affinity");
         let spis = spis.next_multiple_of(32).min(MAX_SPIS);
-        let wiring = Wiring { irq: cpu_irq, fiq: cpu_fiq, ram: Arc::clone(&ram) };
+        let wiring = Wiring { irq: cpu_irq, fiq: cpu_fiq, wake: cpu_wake, ram: Arc::clone(&ram) };
         Arc::new(Self {
             its: Mutex::new(Its::new(ram, cpus)),
             core: Mutex::new(Core::new(wiring, affinities, spis)),

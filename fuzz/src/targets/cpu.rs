@@ -72,6 +72,8 @@ impl SysRegDevice for Devices {
     fn sysreg_write(&self, _: usize, _: SysReg, _: u64) -> Option<()> {
         Some(())
     }
+
+    fn sysreg_reset(&self, _: usize) {}
 }
 
 /// `ldr x0, [x1], #8`.

@@ -52,6 +52,7 @@ impl Machine {
             spis: SPIS,
             cpu_irq: wires(),
             cpu_fiq: wires(),
+            cpu_wake: wires(),
             ram: ram.clone(),
             its_base: Pa(ITS),
         });

@@ -87,6 +87,8 @@ impl SysRegDevice for Device {
     fn sysreg_write(&self, _: usize, _: SysReg, _: u64) -> Option<()> {
         None
     }
+
+    fn sysreg_reset(&self, _: usize) {}
 }
 
 /// Different in each register, except what the input says of base and offset.

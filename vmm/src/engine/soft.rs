@@ -35,6 +35,7 @@ impl SoftFoundation {
             spis: map::spi::COUNT,
             cpu_irq: (0..cpus).map(|i| signals.irq_line(i)).collect(),
             cpu_fiq: (0..cpus).map(|i| signals.fiq_line(i)).collect(),
+            cpu_wake: (0..cpus).map(|i| signals.wake_line(i)).collect(),
             ram: Arc::clone(ram),
             its_base: map::ITS.pa(),
         });

@@ -125,6 +125,7 @@ pub(crate) fn documents() -> Vec<Document> {
         spis: 256,
         cpu_irq: vec![line()],
         cpu_fiq: vec![line()],
+        cpu_wake: vec![line()],
         ram: ram.clone(),
         its_base: Pa(0x0808_0000),
     });

@@ -50,6 +50,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("zip-fault", &["zip-fault.c", "zip_test_common.c", "checksum.c", "wd_queue.c", "zip_sqe.c"]),
     ("zip-bench", &["zip-bench.c", "wd_queue.c", "zip_sqe.c"]),
     ("compute-bench", &["compute-bench.c"]),
+    ("debug-test", &["debug-test.c"]),
     (
         "zip-stream",
         &["zip-stream.c", "disks.c", "record.c", "framing.c", "checksum.c", "wd_queue.c", "zip_sqe.c"],

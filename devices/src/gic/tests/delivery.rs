@@ -132,6 +132,7 @@ fn sgi_range_selector_names_aff0_values_above_15() {
         spis: 32,
         cpu_irq: wires(),
         cpu_fiq: vec![Arc::new(hw::UnconnectedLine), Arc::new(hw::UnconnectedLine)],
+        cpu_wake: vec![Arc::new(hw::UnconnectedLine), Arc::new(hw::UnconnectedLine)],
         ram,
         its_base: Pa(ITS_BASE),
     });
@@ -393,11 +394,44 @@ fn sleeping_redistributor_wakes_its_pe_but_delivers_nothing() {
     bench.r_write(0, GICR_WAKER, 2);
     assert_eq!(bench.r_read(0, GICR_WAKER), 6);
     bench.gic.spi(1).set(true);
-    assert!(bench.irq[0].level(), "WakeRequest");
+    let levels = || (bench.wake[0].level(), bench.irq[0].level(), bench.fiq[0].level());
+    assert_eq!(levels(), (true, false, false), "WakeRequest, and no interrupt");
     bench.sys_write(0, IGRPEN1, 1);
+    assert_eq!(levels(), (true, false, false));
     assert_eq!(bench.sys(0, IAR1), SPURIOUS);
     bench.r_write(0, GICR_WAKER, 0);
+    assert_eq!(levels(), (false, true, false));
     assert_eq!(bench.sys(0, IAR1), 33);
+}
+
+#[test]
+fn reset_of_a_pe_resets_its_cpu_interface_and_leaves_redistributor_and_other_pes() {
+    let bench = Bench::linux(2);
+    bench.enable_private(0, 5);
+    bench.enable_private(1, 5);
+    let registers = [PMR, BPR0, BPR1, AP0R0, AP1R0, CTLR, IGRPEN0, IGRPEN1, RPR];
+    let read = |cpu| registers.map(|reg| bench.sys(cpu, reg));
+    let fresh = Bench::new(1);
+    let reset = registers.map(|reg| fresh.sys(0, reg));
+    for cpu in 0..2 {
+        for (reg, value) in [(BPR0, 5), (BPR1, 6), (CTLR, 3), (IGRPEN0, 1)] {
+            bench.sys_write(cpu, reg, value);
+        }
+        bench.sys_write(0, SGI1R, 1 << cpu | 5 << 24);
+        assert_eq!(bench.sys(cpu, IAR1), 5);
+        bench.sys_write(0, SGI1R, 1 << cpu | 5 << 24);
+    }
+    let other = read(1);
+
+    bench.gic.sysreg_reset(0);
+
+    assert_eq!(read(0), reset);
+    assert_eq!(read(1), other);
+    assert!(!bench.irq[0].level(), "the group is off");
+    assert_eq!(bench.r_read(0, SGI_FRAME + GICD_ISACTIVER), 1 << 5, "active stays");
+    assert_eq!(bench.r_read(0, SGI_FRAME + GICD_ISPENDR), 1 << 5, "pending stays");
+    assert_eq!(bench.r_read(0, GICR_WAKER), 0);
+    bench.gic.sysreg_reset(2); // there is none
 }
 
 #[test]

@@ -89,6 +89,7 @@ pub(super) struct Bench {
     pub(super) ram: Arc<Ram>,
     pub(super) irq: Vec<Arc<RecordingLine>>,
     pub(super) fiq: Vec<Arc<RecordingLine>>,
+    pub(super) wake: Vec<Arc<RecordingLine>>,
     dist: Arc<dyn MmioDevice>,
     redist: Arc<dyn MmioDevice>,
     its: Arc<dyn MmioDevice>,
@@ -111,7 +112,7 @@ impl Bench {
     pub(super) fn new(cpus: usize) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
         let lines = || (0..cpus).map(|_| Arc::new(RecordingLine::default())).collect::<Vec<_>>();
-        let (irq, fiq) = (lines(), lines());
+        let (irq, fiq, wake) = (lines(), lines(), lines());
         let wires = |lines: &Vec<Arc<RecordingLine>>| {
             lines.iter().map(|line| Arc::clone(line) as Arc<dyn IrqLine>).collect::<Vec<_>>()
         };
@@ -120,11 +121,12 @@ impl Bench {
             spis: 256,
             cpu_irq: wires(&irq),
             cpu_fiq: wires(&fiq),
+            cpu_wake: wires(&wake),
             ram: Arc::clone(&ram),
             its_base: Pa(ITS_BASE),
         });
         let (dist, redist, its) = (gic.distributor(), gic.redistributors(), gic.its());
-        Self { gic, ram, irq, fiq, dist, redist, its }
+        Self { gic, ram, irq, fiq, wake, dist, redist, its }
     }
 
     /// As Linux's drivers leave it: groups, priorities, CPU interfaces, LPIs and the ITS, with a collection for each
