@@ -17,6 +17,8 @@ pub enum Tier {
     Interpreter,
     /// Everything is translated when it is run first.
     Translated,
+    /// The same, and each block is compared with what the interpreter makes of it; a difference is a panic. Very slow.
+    Lockstep,
 }
 
 impl Tier {
@@ -25,7 +27,7 @@ impl Tier {
         match self {
             Self::Auto => 16,
             Self::Interpreter => u32::MAX,
-            Self::Translated => 0,
+            Self::Translated | Self::Lockstep => 0,
         }
     }
 }
@@ -88,6 +90,9 @@ impl Cpu {
     /// Runs `block` and what follows, until something has to be looked at with `state.pc` exact.
     #[cfg(target_arch = "x86_64")]
     fn run_block(&mut self, mut block: NonNull<Block>, mut looked: bool) {
+        if self.cluster.tier == Tier::Lockstep && self.jit.is_some() {
+            return self.run_lockstep(block);
+        }
         loop {
             let left = if self.jit.is_some() { self.run_translated(block, looked) } else { self.keep(block) };
             let interpreted = match left {

@@ -229,4 +229,6 @@ pub mod pending {
     pub const WAKE: u32 = 1 << 4;
     /// PSTATE masks have changed: look at the pending interrupts again.
     pub const RECHECK: u32 = 1 << 5;
+    /// Leave translated code at the next block border.
+    pub const BORDER: u32 = 1 << 6;
 }

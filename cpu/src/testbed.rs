@@ -14,11 +14,12 @@ pub(crate) const RAM_BYTES: u64 = 0x100_0000;
 /// A device's registers: answers any access. Everything else outside RAM is a hole.
 pub(crate) const DEVICE: u64 = 0x900_0000;
 
-/// What runs the tests' code: CPU_TEST_TIER is `interpreter` or `translated`, or as usual.
+/// What runs the tests' code: CPU_TEST_TIER is `interpreter`, `translated` or `lockstep`, or as usual.
 pub(crate) fn tier() -> Tier {
     match std::env::var("CPU_TEST_TIER").as_deref() {
         Ok("interpreter") => Tier::Interpreter,
         Ok("translated") => Tier::Translated,
+        Ok("lockstep") => Tier::Lockstep,
         _ => Tier::default(),
     }
 }
@@ -98,6 +99,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(cpus: usize) -> Self {
+        Self::with_tier(cpus, tier())
+    }
+
+    /// One whose code is run by `tier`, whatever the environment says.
+    pub(crate) fn with_tier(cpus: usize, tier: Tier) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());
         let clock = Arc::new(ManualClock::default());
@@ -110,7 +116,7 @@ impl Bench {
         let cluster = Cluster::new(ClusterConfig {
             signals: signals.clone(),
             features: Features::default(),
-            tier: tier(),
+            tier,
             ram: Arc::clone(&ram),
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),
@@ -225,6 +231,14 @@ pub(crate) fn mmu_on(cpu: &mut Cpu, ttbr0: u64, ttbr1: u64, asid: u16) {
     sys.mair = 0x00ff;
     sys.sctlr |= 1;
     cpu.memory_regime_changed();
+}
+
+/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM.
+pub(crate) fn mmu_on_flat(cpu: &mut Cpu) {
+    let ram = Arc::clone(cpu.cluster.host.ram());
+    let mut tables = Tables::new(&ram, RAM + 0xf0_0000 + 0x1_0000 * cpu.index as u64);
+    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
+    mmu_on(cpu, tables.root, 0, 1);
 }
 
 /// Moves the vCPU to EL0, everything unmasked.

@@ -396,6 +396,18 @@ impl Cpu {
         Ok(())
     }
 
+    /// Whether an instruction is to have a block to itself, because lockstep cannot run it twice.
+    #[cfg(target_arch = "x86_64")]
+    fn is_alone(&self, insn: &Insn) -> bool {
+        self.cluster.tier == crate::Tier::Lockstep && !crate::lockstep::is_repeatable(insn)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[expect(clippy::unused_self, reason = "as on hosts with translations")]
+    fn is_alone(&self, _insn: &Insn) -> bool {
+        false
+    }
+
     /// Decodes up to the first instruction that ends a block, the end of the page or the longest block. Returns how
     /// many words that takes.
     fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
@@ -405,7 +417,16 @@ impl Cpu {
         let trapped = key.context & context::FP_TRAPPED != 0;
         for (n, &word) in words[..room].iter().enumerate() {
             let insn = decode(word, key.pc.wrapping_add(4 * n as u64), self.code.features, trapped);
+            let alone = self.is_alone(&insn);
+            if alone && n > 0 {
+                insns.push(Insn::fall_through());
+                return n;
+            }
             insns.push(insn);
+            if alone && !ends_block(&insn) {
+                insns.push(Insn::fall_through());
+                return 1;
+            }
             if ends_block(&insn) {
                 return n + 1;
             }

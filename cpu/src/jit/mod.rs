@@ -12,6 +12,7 @@ mod flags;
 mod memory;
 mod registers;
 mod runtime;
+mod single;
 mod stubs;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ use std::ptr::NonNull;
 
 use memory::CodeMemory;
 use stubs::{Stubs, exit};
-use translator::{LinkKind, LinkSite, Translator, insns_of};
+pub(crate) use single::Stopped;
+pub(crate) use translator::insns_of;
+use translator::{LinkKind, LinkSite, Translator};
 use x64::Asm;
 
 use crate::Cpu;
@@ -75,21 +78,23 @@ pub(crate) struct Jit {
     links: Vec<LinkSite>,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// Flags are stored whether anybody reads them or not, to be compared.
+    keeps_all_flags: bool,
 }
 
 impl Jit {
-    /// No translations yet.
+    /// No translations yet. With `keeps_all_flags`, they store the flags whether anybody reads them or not.
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(keeps_all_flags: bool) -> io::Result<Self> {
         let memory = CodeMemory::new(ARENA)?;
         // SAFETY: the writable view is as large, and only this value writes to it.
         let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0 })
+        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0, keeps_all_flags })
     }
 
     /// The code that blocks without a translation lead to.
@@ -125,8 +130,16 @@ impl Jit {
         }
         let links = self.links.len();
         let el0 = block.context & context::EL0 != 0;
-        let made =
-            Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out, el0);
+        let made = Translator::translate(
+            &mut self.asm,
+            &self.stubs,
+            &mut self.links,
+            block,
+            insns,
+            live_out,
+            el0,
+            self.keeps_all_flags,
+        );
         let Ok(made) = made else {
             debug_assert!(false, "a block did not fit into {ROOM} bytes");
             self.links.truncate(links);
@@ -193,13 +206,7 @@ impl Cpu {
             };
             let Some(jit) = &self.jit else { return Left::Block(block) };
             let skipped = if std::mem::take(&mut looked) { jit.head } else { 0 };
-            // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
-            let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
-            let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
-            let left = enter(base, code as u64 + skipped);
-            if let Some(panic) = self.frame.panic.take() {
-                std::panic::resume_unwind(panic);
-            }
+            let left = self.enter_translated(code as u64 + skipped);
             let (target, link) = match left & 0xff {
                 exit::PENDING => return Left::LookAround,
                 exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
@@ -237,6 +244,19 @@ impl Cpu {
                 jit.make_link(number, code, self.state.stamp[crate::code::half(target)]);
             }
         }
+    }
+
+    /// Runs translated code from `code` on, until it leaves; tells how, see [`exit`].
+    fn enter_translated(&mut self, code: u64) -> u64 {
+        let Some(jit) = &self.jit else { return exit::PENDING };
+        // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
+        let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
+        let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+        let left = enter(base, code);
+        if let Some(panic) = self.frame.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+        left
     }
 
     fn raise_at(&mut self, pc: u64, exception: crate::Exception) -> Left {

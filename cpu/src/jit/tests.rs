@@ -1,0 +1,6 @@
+//! Translations against the interpreter.
+
+mod faults;
+mod interrupts;
+mod litmus;
+mod rewriting;

@@ -71,6 +71,8 @@ pub(crate) struct Translator<'a> {
     live_out: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
+    /// All flags must be in memory.
+    keeps_all_flags: bool,
 }
 
 impl<'a> Translator<'a> {
@@ -86,6 +88,7 @@ impl<'a> Translator<'a> {
         insns: &'a [Insn],
         live_out: bool,
         el0: bool,
+        keeps_all_flags: bool,
     ) -> Result<Made, AsmError> {
         let mut t = Translator {
             asm,
@@ -103,6 +106,7 @@ impl<'a> Translator<'a> {
             start: block.pc,
             live_out,
             el0,
+            keeps_all_flags,
         };
         let wanted = t.head();
         let head = t.asm.offset();
@@ -155,7 +159,7 @@ impl<'a> Translator<'a> {
 
     /// Whether the flags that the present instruction sets must be in memory.
     pub(crate) fn keeps_flags(&self) -> bool {
-        flags::are_kept(&self.insns[self.at + 1..], self.live_out)
+        self.keeps_all_flags || flags::are_kept(&self.insns[self.at + 1..], self.live_out)
     }
 
     pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {
@@ -361,9 +365,10 @@ impl<'a> Translator<'a> {
         self.asm.call_to(self.stubs.system);
     }
 
-    /// The registers that a handler has written are newer in memory.
+    /// The registers that a handler has written are newer in memory; the host's flags are lost.
     fn forget_written(&mut self, insn: &Insn) {
         use crate::insn::Slot;
+        self.host_flags = HostFlags::Unknown;
         let Some(row) = insn.op.row() else { return };
         // Functions in Rust may change them all.
         self.vectors.forget_all();

@@ -15,7 +15,7 @@ use crate::{Cpu, Exception};
 
 /// What an exclusive load has seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     va: u64,
     bytes: u64,
     value: u128,
@@ -74,6 +74,7 @@ impl Cpu {
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, true);
         let at = place.host(va).ok_or(unsupported)?;
         self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
+        self.note_write(at, T::BYTES);
         let stored = exchange(at);
         if stored {
             self.stored(place.pa(va), T::BYTES);
@@ -147,6 +148,7 @@ impl Cpu {
         for write in [false, true] {
             self.check_watchpoints(va, T::BYTES, write, self.at_el0())?;
         }
+        self.note_write(at, T::BYTES);
         let found = update(at);
         self.stored(place.pa(va), T::BYTES);
         Ok(found)
@@ -175,6 +177,7 @@ impl Cpu {
         self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
         match place.host(va) {
             Some(at) => {
+                self.note_write(at, T::BYTES);
                 // SAFETY: the host address is in a page of RAM and aligned.
                 unsafe { host::store_release(at, value) };
                 self.stored(place.pa(va), T::BYTES);

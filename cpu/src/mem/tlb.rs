@@ -379,6 +379,19 @@ impl Tlb {
         self.el0_start = &raw const self.entries[self.el0.base as usize];
     }
 
+    /// Makes every look-up miss, until [`Self::show`].
+    pub(crate) fn hide(&mut self) {
+        self.current = Table::EMPTY;
+        self.el0 = Table::EMPTY;
+        self.tables_changed();
+    }
+
+    /// Ends what [`Self::hide`] has begun.
+    pub(crate) fn show(&mut self, at_el0: bool) {
+        self.el0 = self.context.map_or(Table::EMPTY, Table::context);
+        self.set_el0(at_el0);
+    }
+
     /// The process has changed: EL0 has no table until [`Self::choose_context`], and what EL1 had of the old
     /// process is gone.
     pub(crate) fn leave_context(&mut self, at_el0: bool) {

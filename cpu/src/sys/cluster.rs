@@ -192,6 +192,9 @@ pub struct Cluster {
     pub(crate) writers: Writers,
     /// Which pages hold decoded code.
     pub code_pages: crate::code::CodePages,
+    /// Held while a vCPU runs a block in lockstep. A leaf.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) turn: Mutex<()>,
     /// Kept for the hook that RAM holds.
     itself: OnceLock<Weak<Self>>,
 }
@@ -243,6 +246,8 @@ impl Cluster {
             event_streams: signals.iter().map(|signal| EventStream::new(&alarms, signal)).collect(),
             clock,
             signals,
+            #[cfg(target_arch = "x86_64")]
+            turn: Mutex::new(()),
             itself: OnceLock::new(),
         });
         // The first value: nobody else has the cluster yet.

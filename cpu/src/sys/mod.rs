@@ -175,7 +175,7 @@ impl Cpu {
     }
 
     /// Replaces PSTATE but for the flags, with all that hangs on it: stack pointer, memory rights, block context.
-    fn replace_pstate(&mut self, bits: u32) {
+    pub(crate) fn replace_pstate(&mut self, bits: u32) {
         let (old, new) = (self.state.pstate, Pstate(bits));
         let bank = |pstate: Pstate| usize::from(pstate.el() != 0 && pstate.has(Pstate::SP));
         if bank(old) != bank(new) {

@@ -719,14 +719,6 @@ fn exclusive_increments_of_several_vcpus_are_not_lost() {
     assert_eq!(bench.ram.load_u64(Pa(counter + 16)), Ok(3 * EACH));
 }
 
-/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM.
-fn mmu_on_flat(cpu: &mut Cpu) {
-    let ram = Arc::clone(cpu.cluster.host.ram());
-    let mut tables = Tables::new(&ram, RAM + 0xf0_0000 + 0x1_0000 * cpu.index as u64);
-    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
-    mmu_on(cpu, tables.root, 0, 1);
-}
-
 #[test]
 fn release_and_acquire_forbid_the_outcome_of_store_buffering() {
     const ROUNDS: u64 = 20_000;
