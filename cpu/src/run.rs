@@ -125,3 +125,68 @@ impl Cpu {
         Left::Block(block)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::{Bench, RAM};
+
+    const ADD: u32 = 0x9100_0463; // add x3, x3, #1
+
+    fn tiers() -> [Tier; 3] {
+        [Tier::Auto, Tier::Interpreter, Tier::Translated]
+    }
+
+    #[test]
+    fn run_with_a_budget_executes_exactly_as_many_instructions_in_every_tier() {
+        for tier in tiers() {
+            let bench = Bench::with_tier(1, tier);
+            // Blocks of three and two instructions, round and round: add, add, b; add, b.
+            bench.code(RAM, &[ADD, ADD, 0x1400_0001, ADD, 0x17ff_fffc]);
+            let mut cpu = bench.cpu(0);
+            cpu.set_boot_state(RAM, 0);
+            let mut done = 0u64;
+            for budget in (0..40).chain([1000, 1001, 1002]) {
+                assert_eq!(cpu.run(Some(budget)), Exit::BudgetSpent);
+                done += budget;
+                let adds = [0, 1, 2, 2, 3][(done % 5) as usize];
+                assert_eq!(cpu.state.x[3], done / 5 * 3 + adds, "{tier:?} after {done}");
+                assert_eq!(cpu.state.pc, RAM + done % 5 * 4, "{tier:?} after {done}");
+            }
+        }
+    }
+
+    #[test]
+    fn run_with_a_budget_pays_for_each_exception_and_each_fetch_that_fails() {
+        for tier in tiers() {
+            let bench = Bench::with_tier(1, tier);
+            // br x1 to a hole; the vector adds one and branches there again.
+            bench.code(RAM, &[0xd61f_0020]);
+            bench.code(RAM + 0x1200, &[ADD, 0xd61f_0020]);
+            let mut cpu = bench.cpu(0);
+            cpu.set_boot_state(RAM, 0);
+            cpu.state.sys.vbar = RAM + 0x1000;
+            cpu.state.x[1] = 0x1000;
+            for n in 0..30 {
+                // The branch, the fetch that fails, the addition.
+                assert_eq!(cpu.state.x[3], n / 3, "{tier:?} after {n}");
+                assert_eq!(cpu.run(Some(1)), Exit::BudgetSpent);
+            }
+            let before = cpu.state.x[3];
+            assert_eq!(cpu.run(Some(3000)), Exit::BudgetSpent);
+            assert_eq!(cpu.state.x[3] - before, 1000, "{tier:?}");
+        }
+    }
+
+    #[test]
+    fn run_with_a_budget_ends_where_not_even_the_vector_can_be_fetched() {
+        for tier in tiers() {
+            let bench = Bench::with_tier(1, tier);
+            let mut cpu = bench.cpu(0);
+            cpu.set_boot_state(0x1000, 0);
+            cpu.state.sys.vbar = 0x2000;
+            assert_eq!(cpu.run(Some(1000)), Exit::BudgetSpent);
+            assert_eq!(cpu.state.pc, 0x2200);
+        }
+    }
+}

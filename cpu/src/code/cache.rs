@@ -169,12 +169,16 @@ impl Code {
     /// How often a new block at `pa` is interpreted first.
     fn heat_at(&self, pa: u64) -> u32 {
         let rewritten = self.rewritten.get(&(pa & !0xfff)).copied().unwrap_or(0);
-        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(16)) }
+        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS)) }
     }
 }
 
 /// Rewrites of a page after which its blocks are translated later each time.
 const PATIENCE: u32 = 16;
+
+/// How often the heat of such a page's blocks doubles, at most: what runs 10,000 times and more is worth a translation even
+/// if it is rewritten then, and a page that one program has rewritten may later hold another's code.
+const DOUBLINGS: u32 = 10;
 
 /// Which half of the address space `va` is in.
 #[inline(always)]

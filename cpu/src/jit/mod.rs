@@ -35,8 +35,11 @@ use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
 
-/// Bytes for the translations of one vCPU. The host provides them when they are first used.
+/// Bytes for the translations of one vCPU, at most and at least. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
+const SMALLEST_ARENA: usize = 8 << 20;
+/// Bytes for those of all vCPUs, as long as each has the least.
+const ARENAS: usize = 1 << 30;
 
 /// Room that must be left for a block: the longest with the largest emitters takes about half of it.
 const ROOM: usize = 64 << 10;
@@ -83,14 +86,15 @@ pub(crate) struct Jit {
 }
 
 impl Jit {
-    /// No translations yet. With `keeps_all_flags`, they store the flags whether anybody reads them or not.
+    /// No translations yet, for one of `cpus` vCPUs. With `keeps_all_flags`, they store the flags whether anybody reads them or not.
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new(keeps_all_flags: bool) -> io::Result<Self> {
-        let memory = CodeMemory::new(ARENA)?;
+    pub(crate) fn new(cpus: usize, keeps_all_flags: bool) -> io::Result<Self> {
+        let bytes = (ARENAS / cpus).clamp(SMALLEST_ARENA, ARENA).next_multiple_of(4096);
+        let memory = CodeMemory::new(bytes)?;
         // SAFETY: the writable view is as large, and only this value writes to it.
-        let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
+        let mut asm = unsafe { Asm::new(memory.write_start(), bytes, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
@@ -117,7 +121,7 @@ impl Jit {
     }
 
     fn has_room(&self) -> bool {
-        self.used + ROOM <= ARENA
+        self.used + ROOM <= self.memory.bytes()
     }
 
     /// Translates `block`, for which there is room.
@@ -126,7 +130,7 @@ impl Jit {
         // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
         unsafe {
             let place = self.memory.write_start().add(self.used);
-            self.asm.restart(place, ARENA - self.used, origin);
+            self.asm.restart(place, self.memory.bytes() - self.used, origin);
         }
         let links = self.links.len();
         let el0 = block.context & context::EL0 != 0;

@@ -125,11 +125,12 @@ impl<'a> Translator<'a> {
         Ok(Made { len, head, leave })
     }
 
-    /// The look at the pending word. Out of the way: the exit.
+    /// The look at the pending word. Out of the way: the exit, which is also where a translation that has lost its block
+    /// leads. So it looks for the block anew.
     fn head(&mut self) -> Label {
         let wanted = self.asm.label();
         stubs::jump_if_wanted(self.asm, wanted);
-        self.cold.push(Cold::leave(wanted, self.start, self.stubs.pending));
+        self.cold.push(Cold::leave(wanted, self.start, self.stubs.dispatch));
         wanted
     }
 

@@ -224,6 +224,8 @@ pub(crate) struct Tlb {
     current: Table,
     /// EL0's table, which LDTR and STTR use from EL1; empty until a miss has chosen a context.
     el0: Table,
+    /// What `el0` is, while it is hidden.
+    hidden_el0: Option<Table>,
     context: Option<usize>,
     contexts: [Space; CONTEXTS],
     clock: u64,
@@ -254,6 +256,7 @@ impl Tlb {
             el0_start: std::ptr::null(),
             current: Table::EL1,
             el0: Table::EMPTY,
+            hidden_el0: None,
             context: None,
             contexts: [Space::default(); CONTEXTS],
             clock: 0,
@@ -295,7 +298,7 @@ impl Tlb {
     /// The slow path's view of a table entry: its page, if it is the translation of `va`.
     #[must_use]
     pub(crate) fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
-        let entry = if el0 { self.el0(va) } else { self.entry(Table::EL1.slot(va)) };
+        let entry = if el0 { self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va)) } else { self.entry(Table::EL1.slot(va)) };
         let page = va & !(PAGE - 1);
         let direct = entry.info & info::DIRECT != 0;
         let tag = if direct { entry.tag_r } else { entry.addend };
@@ -379,8 +382,9 @@ impl Tlb {
         self.el0_start = &raw const self.entries[self.el0.base as usize];
     }
 
-    /// Makes every look-up miss, until [`Self::show`].
+    /// Makes every look-up of a fast path miss, until [`Self::show`]; [`Self::page`] still finds what is there.
     pub(crate) fn hide(&mut self) {
+        self.hidden_el0 = Some(self.el0);
         self.current = Table::EMPTY;
         self.el0 = Table::EMPTY;
         self.tables_changed();
@@ -388,7 +392,7 @@ impl Tlb {
 
     /// Ends what [`Self::hide`] has begun.
     pub(crate) fn show(&mut self, at_el0: bool) {
-        self.el0 = self.context.map_or(Table::EMPTY, Table::context);
+        self.el0 = self.hidden_el0.take().unwrap_or(self.el0);
         self.set_el0(at_el0);
     }
 

@@ -11,7 +11,7 @@ use super::{Exit, PstateField};
 use crate::exception::{Class, FaultStatus};
 use crate::mem::Order;
 use crate::state::{Pstate, pending};
-use crate::testbed::{Bench, RAM, Tables, mmu_on, pte, to_el0};
+use crate::testbed::{Bench, RAM, Tables, mmu_on, mmu_on_flat, pte, to_el0};
 use crate::{Cpu, Exception};
 
 const SCTLR_EL1: SysReg = SysReg::new(3, 0, 1, 0, 0);
