@@ -224,6 +224,15 @@ impl ReportFile {
         }
     }
 
+    /// The file to write to.
+    #[must_use]
+    pub(crate) fn file(&self) -> &File {
+        match self {
+            Self::New(output) => output.file(),
+            Self::Existing { file, .. } => file,
+        }
+    }
+
     /// Writes it.
     ///
     /// # Errors

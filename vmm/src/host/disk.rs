@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,11 @@ use thiserror::Error;
 
 /// Bytes of a sector, virtio's unit.
 pub const SECTOR: u64 = 512;
+
+/// A drive that is a file of the host, with the descriptor that its thread works with, and no other thread.
+pub trait Drive: BlockBackend + AsFd {}
+
+impl<T: BlockBackend + AsFd> Drive for T {}
 
 /// A drive cannot be used.
 #[derive(Debug, Error)]
@@ -68,6 +74,12 @@ impl FileDisk {
             return Err(DriveError::NotAFile { path: path.into() });
         }
         Ok(Self { file, len: len.next_multiple_of(SECTOR), read_only })
+    }
+}
+
+impl AsFd for FileDisk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
