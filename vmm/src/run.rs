@@ -26,9 +26,9 @@ const PANIC_LINES: usize = 25;
 /// A line for the user.
 pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let mut drives = Vec::new();
+    let mut drives: Vec<Arc<FileDisk>> = Vec::new();
     for spec in &args.drive {
-        drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn Drive>);
+        drives.push(Arc::new(FileDisk::open_beside(spec, &drives)?));
     }
     let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let setup = Setup {
@@ -38,7 +38,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         machine: args.machine.clone(),
         accels: args.accel.clone(),
         devices: args.device.clone(),
-        drives,
+        drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
         outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
         inputs: vec![io::stdin().as_raw_fd(), signals.as_raw_fd()],
         results: report.iter().map(AsRawFd::as_raw_fd).collect(),
