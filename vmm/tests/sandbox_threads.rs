@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use devices::hisi::qm::Workforce;
 use libc::{c_int, c_long, c_void, siginfo_t};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::pty::openpty;
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{Signal, kill};
@@ -97,6 +98,9 @@ const FORBIDDEN: &[(&str, &str, Attempt)] = &[
     ("read a drive from its beginning", "read", || drop((&open().drives[0]).read(&mut [0]))),
     ("read another thread's drive", "pread64", || drop(open().drives[1].read_at(&mut [0], 0))),
     ("write to another thread's drive", "pwrite64", || drop(open().drives[1].write_at(&[0], 0))),
+    ("make a drive longer", "fallocate", || {
+        let _ = fallocate(&open().drives[0], FallocateFlags::empty(), 0, 1 << 20);
+    }),
     ("cut a drive", "ftruncate", || drop(open().drives[0].set_len(0))),
     ("copy a drive", "sendfile", || {
         call(libc::SYS_sendfile, [fd(&open().other), fd(&open().drives[0]), 0]);
@@ -174,6 +178,15 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
     }),
     ("write to a drive", "pwrite64", &[Thread::Disk(0)], || {
         open().drives[0].write_all_at(&[2; 512], 512).unwrap();
+    }),
+    ("give a drive's sectors back", "fallocate", &[Thread::Disk(0)], || {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        // Not every file system can, and says so.
+        let _ = fallocate(&open().drives[0], hole, 0, 4096);
+    }),
+    ("make a drive's sectors zero", "fallocate", &[Thread::Disk(0)], || {
+        let zero = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let _ = fallocate(&open().drives[0], zero, 0, 4096);
     }),
     ("make a drive durable", "fdatasync", &[Thread::Disk(0)], || open().drives[0].sync_data().unwrap()),
 ];

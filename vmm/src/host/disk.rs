@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use devices::virtio::BlockBackend;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::stat::{major, minor};
 use thiserror::Error;
 
 use crate::host::image_format::{self, Format};
@@ -135,12 +138,18 @@ impl<'a> Spec<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity(u64, u64);
 
+/// How a hole is made that reads as zeros and takes no room.
+const HOLE: FallocateFlags = FallocateFlags::FALLOC_FL_PUNCH_HOLE.union(FallocateFlags::FALLOC_FL_KEEP_SIZE);
+/// How bytes become zero where they are, and keep their room.
+const ZERO: FallocateFlags = FallocateFlags::FALLOC_FL_ZERO_RANGE.union(FallocateFlags::FALLOC_FL_KEEP_SIZE);
+
 /// A raw disk in a file. A last partial sector reads as if filled with zeros.
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
     len: u64,
     read_only: bool,
+    can_discard: bool,
     identity: Identity,
 }
 
@@ -205,7 +214,24 @@ impl FileDisk {
                 }
             }
         }
-        Ok(Self { file, len: len.next_multiple_of(SECTOR), read_only, identity })
+        let len = len.next_multiple_of(SECTOR);
+        let can_discard = !read_only
+            && if metadata.file_type().is_block_device() {
+                device_takes_holes(metadata.rdev())
+            } else {
+                // Behind the end, where there is nothing to lose.
+                allocate(&file, HOLE, len, SECTOR).unwrap_or(false)
+            };
+        Ok(Self { file, len, read_only, can_discard, identity })
+    }
+}
+
+impl FileDisk {
+    fn may_write(&self, offset: u64, len: u64) -> io::Result<()> {
+        if self.read_only || offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
     }
 }
 
@@ -229,16 +255,61 @@ impl BlockBackend for FileDisk {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let end = offset.checked_add(data.len() as u64);
-        if self.read_only || end.is_none_or(|end| end > self.len) {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
+        self.may_write(offset, data.len() as u64)?;
         self.file.write_all_at(data, offset)
     }
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn can_discard(&self) -> bool {
+        self.can_discard
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.may_write(offset, len)?;
+        // Where it cannot be done, a piece that the device takes only as part of a larger one, the bytes stay.
+        allocate(&self.file, HOLE, offset, len).map(drop)
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        self.may_write(offset, len)?;
+        if may_discard && allocate(&self.file, HOLE, offset, len)? {
+            return Ok(());
+        }
+        if allocate(&self.file, ZERO, offset, len)? {
+            return Ok(());
+        }
+        self.write_out_zeroes(offset, len)
+    }
+}
+
+/// Makes a hole or zeros, and says whether this file can have them here.
+fn allocate(file: &File, how: FallocateFlags, offset: u64, len: u64) -> io::Result<bool> {
+    if len == 0 {
+        // Which the call refuses.
+        return Ok(true);
+    }
+    let signed = |number: u64| i64::try_from(number).map_err(|_| io::ErrorKind::InvalidInput);
+    let (offset, len) = (signed(offset)?, signed(len)?);
+    loop {
+        match fallocate(file, how, offset, len) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            // File systems without; a device with larger sectors than ours.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether a block device can be told that its sectors are zero, which is how holes are made in it.
+fn device_takes_holes(device: u64) -> bool {
+    let node = format!("/sys/dev/block/{}:{}", major(device), minor(device));
+    // The queue of a partition is that of its disk.
+    let limits = ["queue", "../queue"].map(|queue| format!("{node}/{queue}/write_zeroes_max_bytes"));
+    limits.iter().any(|limit| std::fs::read_to_string(limit).is_ok_and(|bytes| bytes.trim() != "0"))
 }
 
 /// Reads from a file, with zeros beyond its end.
@@ -378,6 +449,76 @@ mod tests {
         let line = line(open(&program, "").unwrap_err());
         assert!(line.contains("cannot be written") && line.contains("add ,ro"), "{line}");
         assert!(open(&program, ",ro").unwrap().is_read_only());
+    }
+
+    /// An image of 1 MiB without a zero, and what the host has for it.
+    fn full_image(dir: &Path) -> (PathBuf, u64) {
+        let path = dir.join("disk");
+        std::fs::write(&path, [7; 1 << 20]).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let blocks = std::fs::metadata(&path).unwrap().blocks();
+        (path, blocks)
+    }
+
+    #[test]
+    fn what_is_discarded_or_made_zero_with_leave_to_discard_takes_no_room_on_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, before) = full_image(dir.path());
+        let disk = open(&path, "").unwrap();
+        if !disk.can_discard() {
+            eprintln!("skipped: the file system makes no holes");
+            return;
+        }
+        disk.discard(0, 512 << 10).unwrap();
+        disk.flush().unwrap();
+        let middle = std::fs::metadata(&path).unwrap();
+        assert!(middle.blocks() <= before - (512 << 10) / 512, "{} of {before}", middle.blocks());
+        disk.write_zeroes(512 << 10, 256 << 10, true).unwrap();
+        disk.flush().unwrap();
+        let after = std::fs::metadata(&path).unwrap();
+        assert!(after.blocks() <= middle.blocks() - (256 << 10) / 512, "{} of {before}", after.blocks());
+        assert_eq!(after.len(), 1 << 20);
+        let mut out = vec![1; 1 << 20];
+        disk.read_at(0, &mut out).unwrap();
+        assert!(out[512 << 10..768 << 10].iter().all(|byte| *byte == 0));
+        assert!(out[768 << 10..].iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn zeros_without_leave_to_discard_keep_their_room_and_pieces_of_blocks_are_exact() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, before) = full_image(dir.path());
+        let disk = open(&path, "").unwrap();
+        for (may_discard, at) in [(false, 0), (true, 512 << 10)] {
+            disk.write_zeroes(at + 512, 100 << 10, may_discard).unwrap();
+            let mut out = vec![1; 128 << 10];
+            disk.read_at(at, &mut out).unwrap();
+            assert!(out[512..][..100 << 10].iter().all(|byte| *byte == 0));
+            assert!(out[..512].iter().chain(&out[512 + (100 << 10)..]).all(|byte| *byte == 7));
+            if !may_discard {
+                disk.flush().unwrap();
+                assert!(std::fs::metadata(&path).unwrap().blocks() >= before);
+            }
+        }
+        disk.write_out_zeroes(700 << 10, 200 << 10).unwrap();
+        let mut out = vec![1; 256 << 10];
+        disk.read_at(680 << 10, &mut out).unwrap();
+        let zeros = out.iter().filter(|byte| **byte == 0).count();
+        assert_eq!((zeros, out[(20 << 10) - 1], out[220 << 10]), (200 << 10, 7, 7));
+        disk.discard(0, 0).unwrap();
+        disk.write_zeroes(0, 0, true).unwrap();
+    }
+
+    #[test]
+    fn disk_that_is_read_only_or_ends_before_is_not_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = full_image(dir.path());
+        let disk = open(&path, ",ro").unwrap();
+        assert!(!disk.can_discard());
+        assert!(disk.discard(0, 512).is_err() && disk.write_zeroes(0, 512, true).is_err());
+        drop(disk);
+        let disk = open(&path, "").unwrap();
+        assert!(disk.discard(1 << 20, 512).is_err() && disk.write_zeroes(u64::MAX, 512, false).is_err());
     }
 
     #[test]

@@ -215,9 +215,20 @@ const NAMES: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
-/// A drive's sectors.
-const DISK: &[Call] =
-    &[Call::any(libc::SYS_pread64), Call::any(libc::SYS_pwrite64), Call::any(libc::SYS_fdatasync)];
+/// A drive's sectors: read, written, made durable, and given back or made zero where they are.
+const DISK: &[Call] = &[
+    Call::any(libc::SYS_pread64),
+    Call::any(libc::SYS_pwrite64),
+    Call::any(libc::SYS_fdatasync),
+    Call::only(
+        libc::SYS_fallocate,
+        &[Arg::is(1, number(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE))],
+    ),
+    Call::only(
+        libc::SYS_fallocate,
+        &[Arg::is(1, number(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE))],
+    ),
+];
 
 /// `clone` as the C library calls it for a thread. musl sets a bit that means nothing today.
 const THREAD_FLAGS: u32 = number(
