@@ -153,8 +153,9 @@ pub struct RunArgs {
     /// Kernel command line
     #[arg(long, short = 'a', value_name = "STRING", default_value = "", hide_default_value = true)]
     pub append: String,
-    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Repeat for more
-    #[arg(long, value_name = "FILE[,ro]")]
+    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Images that look like another format are refused,
+    /// unless they are called raw by FILE,format=raw. Repeat for more
+    #[arg(long, value_name = "FILE[,ro][,format=raw]")]
     pub drive: Vec<String>,
     /// Accelerators, comma-separated
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -9,6 +10,7 @@ use anyhow::Context;
 use devices::pci::AtcTotals;
 use devices::virtio::BlockBackend;
 use hw::Pa;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
@@ -18,6 +20,8 @@ use crate::console::{Console, Outputs};
 use crate::engine::{self, Vcpu};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan};
+use crate::host::disk::Drive;
+use crate::sandbox::calls::Descriptors;
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
@@ -36,9 +40,13 @@ pub struct Setup {
     /// Further devices, in PCI order, after the accelerators.
     pub devices: Vec<Device>,
     /// Disks, in PCI order.
-    pub drives: Vec<Arc<dyn BlockBackend>>,
+    pub drives: Vec<Arc<dyn Drive>>,
     /// Where the console goes.
     pub outputs: Outputs,
+    /// What [`Inputs`] will have the main thread read: signals, standard input.
+    pub inputs: Vec<RawFd>,
+    /// Files that the caller writes, reads back or cuts when the machine has ended.
+    pub results: Vec<RawFd>,
     /// Folders in which the caller puts files in place when the machine has ended.
     pub result_folders: Vec<PathBuf>,
 }
@@ -136,8 +144,18 @@ impl Machine {
 
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
         let on_panic = Arc::clone(&switch);
+        let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
         let sandbox = match setup.machine.sandbox {
-            SandboxChoice::On => Sandbox::new(setup.result_folders, engine::SYSTEM_CALLS)?,
+            SandboxChoice::On => {
+                let descriptors = Descriptors {
+                    events: vec![switch.as_raw_fd(), input_room.as_raw_fd()],
+                    inputs: setup.inputs,
+                    results: setup.results,
+                    logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
+                    drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
+                };
+                Sandbox::new(setup.result_folders, &descriptors, engine::SYSTEM_CALLS)?
+            }
             SandboxChoice::Off => Sandbox::off(),
         };
         let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
@@ -149,8 +167,9 @@ impl Machine {
             ram_bytes: setup.machine.memory,
             accels: setup.accels,
             devices: setup.devices,
-            drives: setup.drives,
+            drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),
             console: Arc::clone(&console),
+            input_room,
             faults,
             sandbox: sandbox.clone(),
         })?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vmm::cli::{Cli, Command, FaultsCommand};
-use vmm::exit::{Failed, Status};
+use vmm::exit::{self, Failed, Status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let status = match result {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("warpvmm: {error:#}");
+            eprintln!("warpvmm: {}", exit::line(&error));
             error.downcast_ref::<Failed>().map_or(Status::Failure, |failed| failed.status)
         }
     };

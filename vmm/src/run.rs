@@ -1,22 +1,21 @@
 //! `warpvmm run`: the serial console is the terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-
-use anyhow::Context;
-use devices::virtio::BlockBackend;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
-use crate::host::disk::FileDisk;
+use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, RawMode};
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
+use anyhow::Context;
 
 /// Lines of the guest's console shown after a panic.
 const PANIC_LINES: usize = 25;
@@ -27,9 +26,9 @@ const PANIC_LINES: usize = 25;
 /// A line for the user.
 pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let mut drives = Vec::new();
+    let mut drives: Vec<Arc<FileDisk>> = Vec::new();
     for spec in &args.drive {
-        drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
+        drives.push(Arc::new(FileDisk::open_beside(spec, &drives)?));
     }
     let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let setup = Setup {
@@ -39,8 +38,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         machine: args.machine.clone(),
         accels: args.accel.clone(),
         devices: args.device.clone(),
-        drives,
+        drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
         outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
+        inputs: vec![io::stdin().as_raw_fd(), signals.as_raw_fd()],
+        results: report.iter().map(AsRawFd::as_raw_fd).collect(),
         result_folders: Vec::new(),
     };
     let machine = Machine::build(setup)?;

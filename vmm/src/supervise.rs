@@ -67,6 +67,12 @@ impl StopSwitch {
     }
 }
 
+impl AsRawFd for StopSwitch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+}
+
 /// Where typed bytes go.
 pub trait ConsoleInput: Send {
     /// Takes as many bytes as there is room for and returns how many.
@@ -170,7 +176,7 @@ struct Limit {
 
 impl MutEventSubscriber for Limit {
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        let _ = self.timer.wait();
+        // It is not read: its first expiry is the end.
         self.switch.stop(Reason::Timeout);
     }
 

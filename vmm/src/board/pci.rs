@@ -185,9 +185,9 @@ impl PciDevices {
 
     /// Starts the disks' threads; accelerators hire theirs themselves.
     pub(crate) fn start_workers(&self) -> io::Result<()> {
-        for disk in &self.disks {
+        for (index, disk) in self.disks.iter().enumerate() {
             let disk = Arc::clone(disk);
-            self.crew.employ(Thread::Disk, "disk", move || {
+            self.crew.employ(Thread::Disk(index), "disk", move || {
                 while disk.wait_for_work() {
                     disk.step();
                 }
