@@ -422,7 +422,8 @@ impl Machine {
         assert_eq!(self.read(0x10_006c) & 1, 1);
     }
 
-    fn event_context(&self, ring: u64, dw6: u32) -> u64 {
+    /// The context of an event ring: depth less one in bits 15:0 of `dw6`, the phase in 16.
+    pub(super) fn event_context(&self, ring: u64, dw6: u32) -> u64 {
         let at = self.alloc(32);
         self.ram.store_u64(Pa(at), (ring & 0xffff_ffff) << 32).unwrap();
         self.ram.store_u32(Pa(at + 8), (ring >> 32) as u32).unwrap();

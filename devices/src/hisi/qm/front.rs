@@ -15,7 +15,7 @@ use super::context::{
 };
 use super::counters::Counters;
 use super::engine::QueueInfo;
-use super::events::{Events, Ring};
+use super::events::{Action, Events, Ring};
 use super::mailbox::{Command, Context, Mailbox, STATUS_REFUSED};
 use super::patience::{Patience, Poll};
 use super::queue::{Place, Queue};
@@ -472,12 +472,13 @@ impl Front {
         }
     }
 
-    /// What the event writer does next; see [`Events::next`].
-    pub(super) fn next_event(&mut self) -> Option<super::events::Action> {
+    /// What the event writer does next, and what its access waits on; see [`Events::next`].
+    pub(super) fn next_event(&mut self) -> Option<(Action, Arc<Waiter>)> {
         let Self { events, queues, .. } = self;
-        events.next(|qn| {
+        let action = events.next(|qn| {
             queues.get_mut(usize::from(qn)).is_some_and(|queue| std::mem::take(&mut queue.wants_event))
-        })
+        })?;
+        Some((action, events.waiter(action)))
     }
 
     /// Latches an error, and shuts the master or asks for the interrupt if it has been told to.
@@ -645,8 +646,9 @@ impl Front {
             }
             Context::Eqc => {
                 let Some(eqc) = Eqc::decode(image) else { return false };
-                // The first command of the function's next start: its old queues are gone.
+                // The first command of the function's next start: its old queues are gone, with all that they were owed.
                 self.kill_all();
+                self.events.give_up();
                 self.events.load(Ring::Eq, eqc);
             }
             Context::Aeqc => {
@@ -789,7 +791,7 @@ impl Front {
         self.is_shutting_down = true;
         self.kill_all();
         self.errand_waiter.cancel();
-        self.events.waiter.cancel();
+        self.events.shut_down();
         self.wake.readers = true;
     }
 }

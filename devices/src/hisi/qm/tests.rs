@@ -1,5 +1,7 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
+mod event_rings;
+
 use std::sync::Arc;
 
 use hw::regmap::check_plain;

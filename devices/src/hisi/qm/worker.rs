@@ -197,11 +197,11 @@ impl<E: Engine> Qm<E> {
     pub(super) fn write_events(&self) -> bool {
         let start = self.with(|front| {
             let is_mine = front.events.is_due() && front.events.start_writing();
-            is_mine.then(|| (Arc::clone(&front.events.waiter), front.next_event()))
+            is_mine.then(|| front.next_event())
         });
-        let Some((mut waiter, mut action)) = start else { return false };
-        while let Some(now) = action {
-            let who = self.untagged(Arc::clone(&waiter));
+        let Some(mut action) = start else { return false };
+        while let Some((now, waiter)) = action {
+            let who = self.untagged(waiter);
             let outcome = match now {
                 Action::Message(vector) => {
                     self.wiring.messages.raise(vector, &who);
@@ -222,7 +222,7 @@ impl<E: Engine> Qm<E> {
                     Some((ring, life, is_ok))
                 }
             };
-            (waiter, action) = self.with(|front| {
+            action = self.with(|front| {
                 if let Some((ring, life, is_ok)) = outcome {
                     match front.events.done(ring, life, is_ok) {
                         Written::Yes if ring == Ring::Eq => {
@@ -235,7 +235,7 @@ impl<E: Engine> Qm<E> {
                         Written::Stale => {}
                     }
                 }
-                (Arc::clone(&front.events.waiter), front.next_event())
+                front.next_event()
             });
         }
         true
