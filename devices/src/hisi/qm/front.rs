@@ -14,6 +14,7 @@ use super::context::{
     AsyncEvent, CONTEXT_BYTES, CQE_BYTES, ContextImage, Cqc, CqeTail, Doorbell, Eqc, Sqc, entry, next,
 };
 use super::counters::Counters;
+use super::crew::Crew;
 use super::engine::QueueInfo;
 use super::events::{Action, Events, Ring};
 use super::mailbox::{Command, Context, Mailbox, STATUS_REFUSED};
@@ -116,15 +117,6 @@ pub(super) struct Wake {
     pub(super) write_back_began: bool,
 }
 
-/// The workers, as numbers.
-#[derive(Debug, Default)]
-pub(super) struct Crew {
-    /// Those that wait for work, and those that are on their way.
-    pub(super) idle: usize,
-    pub(super) hired: usize,
-    pub(super) limit: usize,
-}
-
 #[derive(Debug)]
 pub(super) struct Front {
     pub(super) regs: Bank<QmReg>,
@@ -172,7 +164,7 @@ impl Front {
             queues: (0..FUNCTION_QUEUES).map(|_| Queue::at_reset()).collect(),
             events: Events::at_reset(),
             runnable: VecDeque::new(),
-            crew: Crew { limit, ..Crew::default() },
+            crew: Crew::new(limit),
             in_flight: 0,
             sqc_table: None,
             cqc_table: None,
@@ -367,9 +359,7 @@ impl Front {
     fn call_worker(&mut self) {
         if self.runnable.len() <= self.crew.idle {
             self.wake.workers += 1;
-        } else if self.crew.hired < self.crew.limit {
-            self.crew.hired += 1;
-            self.crew.idle += 1;
+        } else if self.crew.hire() {
             self.hires_due += 1;
             self.wake.control = true;
         }
@@ -777,13 +767,6 @@ impl Front {
             }
             Errand::Hire(_) => {}
         }
-    }
-
-    /// `count` workers could not be had; no more are asked for.
-    pub(super) fn hire_failed(&mut self, count: usize) {
-        self.crew.idle = self.crew.idle.saturating_sub(count);
-        self.crew.hired = self.crew.hired.saturating_sub(count);
-        self.crew.limit = self.crew.hired;
     }
 
     /// The end: workers leave, accesses are given up.

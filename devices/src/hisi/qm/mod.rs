@@ -16,6 +16,7 @@
 
 pub mod context;
 mod counters;
+mod crew;
 mod engine;
 mod events;
 mod faults;
@@ -83,7 +84,7 @@ impl<E: Engine> AlarmTarget for Timer<E> {
 }
 
 impl<E: Engine> Qm<E> {
-    /// A queue manager after reset. Its control worker is the caller's to start ([`Self::run_control`]).
+    /// A queue manager after reset, without workers ([`Self::hire_first`]).
     #[must_use]
     pub fn new(engine: E, wiring: Wiring) -> Arc<Self> {
         Arc::new_cyclic(|this| {

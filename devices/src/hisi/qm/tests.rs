@@ -1,6 +1,7 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
 mod event_rings;
+mod workers;
 
 use std::sync::Arc;
 
