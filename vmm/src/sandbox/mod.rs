@@ -151,7 +151,7 @@ impl Sandbox {
     ) -> io::Result<JoinHandle<()>> {
         let builder = thread::Builder::new().name(name.into());
         if self.0.is_none() {
-            return builder.spawn(work);
+            return builder.spawn(work).map_err(with_limits);
         }
         let sandbox = self.clone();
         let (report, entered) = mpsc::sync_channel(1);
@@ -163,11 +163,21 @@ impl Sandbox {
             if is_inside {
                 work();
             }
-        })?;
+        });
+        let handle = handle.map_err(with_limits)?;
         match entered.recv() {
             Ok(Ok(())) => Ok(handle),
             Ok(Err(error)) => Err(io::Error::other(error)),
             Err(_) => Err(io::Error::other("the thread ended on its way into the sandbox")),
         }
     }
+}
+
+/// The host's refusal of a thread, with what its user can look at.
+fn with_limits(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let limits = "the host gives no further thread (limits are ulimit -u and pids.max of a container)";
+    io::Error::new(error.kind(), limits)
 }

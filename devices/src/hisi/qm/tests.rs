@@ -1,5 +1,10 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
+mod event_rings;
+mod workers;
+
+use std::sync::Arc;
+
 use hw::regmap::check_plain;
 use hw::{Pa, StreamId};
 use proptest::prelude::*;
@@ -593,6 +598,53 @@ fn reader_of_a_busy_mailbox_is_let_go_when_patience_ends() {
         std::thread::yield_now();
     }
     assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
+}
+
+/// A poll is held for one command's time, whatever other processors ask of the device meanwhile.
+#[test]
+fn poll_is_let_go_after_its_time_whatever_else_is_started_meanwhile() {
+    type Meanwhile = fn(&Machine);
+    let write_back: Meanwhile = |machine| machine.write(0x204, 1);
+    let table: Meanwhile = |machine| {
+        machine.post_mailbox(0x5, 0, 0);
+    };
+    // Which write has to wait for a page, which register is polled, what another processor does.
+    for (what, is_load, meanwhile) in [
+        ("context load and write-backs", true, write_back),
+        ("write-back and write-backs", false, write_back),
+        ("write-back and other commands", false, table),
+    ] {
+        let machine = Arc::new(Machine::threaded(1));
+        machine.start(64);
+        let ring = machine.start_queue(3, 0, None);
+        let tables = machine.alloc(4096);
+        assert_eq!(machine.mailbox(0x4, 0, tables), 0);
+        machine.spaces.map(None, tables, Page::Absent);
+        let polled = if is_load {
+            machine.post_mailbox(0x0, 5, tables);
+            0x300
+        } else {
+            machine.write(0x204, 1);
+            0x208
+        };
+        while machine.spaces.stalls() == 0 {
+            std::thread::yield_now();
+        }
+        let (told, is_read) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn({
+            let machine = Arc::clone(&machine);
+            move || told.send(machine.read(polled)).unwrap()
+        });
+        for _ in 0..6 {
+            machine.pass_ns(250_000_000);
+            meanwhile(&machine);
+        }
+        let read = is_read.recv_timeout(std::time::Duration::from_secs(20));
+        machine.spaces.map(None, tables, Page::At(ring.sq));
+        reader.join().unwrap();
+        let is_busy = |word: u32| if is_load { word & 0x2000 != 0 } else { word & 1 == 0 };
+        assert!(read.is_ok_and(is_busy), "{what}");
+    }
 }
 
 #[test]
