@@ -144,7 +144,7 @@ pub struct MachineArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct RunArgs {
-    /// arm64 kernel: Image, Image.gz or EFI zboot
+    /// arm64 kernel: Image, the same compressed (gz, zst, xz, lzma, lz4, bz2), or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
     pub kernel: PathBuf,
     /// Initramfs

@@ -117,7 +117,7 @@ impl Machine {
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
-        let image = Image::parse(read("kernel", &setup.kernel)?)
+        let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
         // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
         let initrd_len = match &setup.initrd {
