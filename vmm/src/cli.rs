@@ -14,7 +14,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Log to standard error: error, warn, info, debug, trace; or per target, as in `smmu=debug,mmio=trace`.
+    /// Log to standard error: error, warn, info, debug, trace; or per part of the machine, as in `smmu=debug,mmio=trace`
     #[arg(long, global = true, value_name = "FILTER", env = "WARPVMM_LOG")]
     pub log: Option<String>,
 }
