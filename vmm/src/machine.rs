@@ -16,7 +16,7 @@ use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::engine::{self, Vcpu};
-use crate::exit::Failed;
+use crate::exit::{Failed, Status};
 use crate::faults::{FaultReport, Plan};
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
@@ -110,12 +110,28 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Failed> {
     std::fs::read(path).map_err(|e| Failed::new(format!("cannot read {what} {path:?}: {e}")))
 }
 
+/// The longest command line of an arm64 kernel: COMMAND_LINE_SIZE of its `asm/setup.h`, less the terminating NUL.
+const MAX_COMMAND_LINE: usize = 2047;
+
+/// Refuses a command line of which the kernel would drop the end without a word.
+fn check_command_line(text: &str) -> Result<(), Failed> {
+    if text.len() <= MAX_COMMAND_LINE {
+        return Ok(());
+    }
+    let message = format!(
+        "--append has {} bytes, and an arm64 kernel takes {MAX_COMMAND_LINE}: it would cut off the rest",
+        text.len()
+    );
+    Err(Failed::with_status(Status::Usage, message))
+}
+
 impl Machine {
     /// Loads the files and puts the board together. Nothing runs yet.
     ///
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        check_command_line(&setup.append)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
         let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
@@ -229,5 +245,18 @@ impl Machine {
         log::info!("at the end: {stats:?}");
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
         Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_longer_than_the_kernels_buffer_is_refused_with_both_lengths() {
+        assert!(check_command_line(&"x".repeat(2047)).is_ok());
+        let refused = check_command_line(&"x".repeat(2048)).unwrap_err();
+        assert_eq!(refused.status, Status::Usage);
+        assert!(refused.message.contains("2048 bytes") && refused.message.contains("2047"), "{refused}");
     }
 }
