@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::size::{parse_duration, parse_memory};
@@ -101,6 +102,14 @@ pub enum Accel {
     ZipPri,
     /// No accelerator at all
     None,
+}
+
+/// An accelerator for a job that needs one.
+fn parse_accelerator() -> impl TypedValueParser<Value = Accel> {
+    EnumValueParser::<Accel>::new().try_map(|accel| match accel {
+        Accel::None => Err("there has to be an accelerator to compress on"),
+        one => Ok(one),
+    })
 }
 
 /// A further device to put into the machine.
@@ -225,7 +234,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub format: Format,
     /// The accelerator, as for `warpvmm run`
-    #[arg(long, value_name = "KIND", default_value = "zip")]
+    #[arg(long, value_name = "KIND", default_value = "zip", value_parser = parse_accelerator())]
     pub accel: Accel,
     /// Replace OUT if it exists
     #[arg(long, short = 'f')]
@@ -265,6 +274,15 @@ mod tests {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
         assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn job_without_an_accelerator_is_a_usage_error() {
+        let with = |accel| Cli::try_parse_from(["warpvmm", "compress", "a", "-o", "b", "--accel", accel]);
+        assert!(with("zip:stall").is_ok() && with("zip:pri").is_ok());
+        let error = with("none").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("has to be an accelerator"), "{error}");
     }
 
     #[test]
