@@ -25,9 +25,10 @@ Exit status:
   0    the guest powered itself off; the job is done
   1    an error of ours or of the host: the message says what to do
   2    wrong command line
-  3    the guest panicked or reset itself
+  3    the guest reset itself: because its kernel panicked, or otherwise
   124  the time limit passed
-  130  interrupted (Ctrl-C)";
+  130  interrupted (Ctrl-C)
+  143  ended by SIGTERM or SIGHUP";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use anyhow::Context;
 use devices::pci::AtcTotals;
@@ -15,7 +16,7 @@ use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
-use crate::engine::{self, Vcpu};
+use crate::engine::{self, Exit, Vcpu};
 use crate::exit::{Failed, Status};
 use crate::faults::{FaultReport, Plan};
 use crate::sandbox::{Sandbox, Thread};
@@ -64,8 +65,8 @@ pub struct Stats {
 pub struct Ended {
     /// Why.
     pub reason: Reason,
-    /// The guest's kernel printed a panic.
-    pub panicked: bool,
+    /// By its console, the guest's kernel has panicked and stands still.
+    pub stands_still: bool,
     /// Numbers.
     pub stats: Stats,
     /// The SMMU's own.
@@ -151,14 +152,11 @@ impl Machine {
         }
 
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
-        let on_panic = Arc::clone(&switch);
         let sandbox = match setup.machine.sandbox {
             SandboxChoice::On => Sandbox::new(setup.result_folders, engine::SYSTEM_CALLS)?,
             SandboxChoice::Off => Sandbox::off(),
         };
-        let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
-        let console = Console::start(setup.outputs, on_panic_end, &sandbox)
-            .context("cannot start the console's thread")?;
+        let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             cpus: setup.machine.cpus,
             engine: setup.machine.engine,
@@ -229,6 +227,7 @@ impl Machine {
             let _ = start.send(());
         }
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
+        let ended_at = Instant::now();
         board.engine().stop();
         for thread in threads {
             // Its panic, if any, is the reason already.
@@ -236,15 +235,16 @@ impl Machine {
         }
         board.stop_workers();
         let console_error = console.close();
-        let panicked = console.panic_seen().started;
+        let panic = console.panic_seen();
         let reason = match reason {
-            Reason::Guest(crate::engine::Exit::SystemReset) if panicked => Reason::Panic,
+            Reason::Guest(Exit::SystemReset) if panic.explains_reset(ended_at) => Reason::Panic,
             other => other,
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
-        Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
+        let stands_still = panic.stands_still;
+        Ok(Ended { reason, stands_still, stats, smmu, faults, console_error, console })
     }
 }
 

@@ -70,7 +70,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     match &ended.reason {
         Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
-            eprintln!("\nwarpvmm: time limit of {:?} passed", args.machine.timeout.unwrap_or_default())
+            let limit = args.machine.timeout.unwrap_or_default();
+            let note =
+                if ended.stands_still { "; by its console, the guest's kernel had panicked" } else { "" };
+            eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
@@ -93,10 +96,11 @@ pub fn status_of(reason: &Reason) -> Status {
     }
 }
 
-/// Says whether the guest panicked or reset, with the last lines of its console.
+/// Says whether the guest panicked or just reset, with the last lines of its console.
 #[must_use]
 pub fn panic_report(ended: &Ended) -> String {
-    let what = if ended.panicked { "the guest panicked" } else { "the guest reset itself" };
+    let what =
+        if ended.reason == Reason::Panic { "the guest panicked and reset" } else { "the guest reset itself" };
     format!("{what}; its console's last lines:\n{}", ended.last_lines(PANIC_LINES))
 }
 

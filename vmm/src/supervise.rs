@@ -21,7 +21,7 @@ use crate::host::terminal::{EscapeKey, Key};
 pub enum Reason {
     /// The guest asked for it.
     Guest(Exit),
-    /// The guest's kernel panicked and stands still.
+    /// The guest's kernel panicked, and asked for a reset therefore.
     Panic,
     /// The time limit passed.
     Timeout,
