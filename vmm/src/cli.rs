@@ -51,7 +51,8 @@ Examples:
   warpvmm run --kernel Image --initrd i.gz --accel zip:ats,zip
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 
-Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them.";
+Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them. What is typed reaches the guest while the program is in
+the terminal's foreground; timeout(1) puts it into the background, unless it is told --foreground.";
 
 const COMPRESS_EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 //! `warpvmm run`: the serial console is the terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use crate::exit::{Failed, Status};
 use crate::faults::finish;
 use crate::host::disk::FileDisk;
 use crate::host::signals::Signals;
-use crate::host::terminal::{self, RawMode};
+use crate::host::terminal::{self, Terminal};
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
@@ -27,6 +27,7 @@ const PANIC_LINES: usize = 25;
 /// A line for the user.
 pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
+    let mut terminal = Terminal::at_stdin().context("cannot watch the terminal")?;
     let mut drives = Vec::new();
     for spec in &args.drive {
         drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
@@ -47,20 +48,19 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     if let Some(note) = machine.engine_note() {
         eprintln!("warpvmm: {note}");
     }
-    let is_terminal = io::stdin().is_terminal();
-    let raw =
-        if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };
     restore_terminal_on_panic();
-    let console = Some(machine.console_input());
+    if let Some(terminal) = &mut terminal {
+        terminal.take().context("cannot set the terminal's mode")?;
+    }
     let inputs = Inputs {
         signals: &signals,
         timeout: args.machine.timeout,
-        console,
-        escape_key: is_terminal,
+        console: Some(machine.console_input()),
+        terminal: terminal.as_mut(),
         tick: None,
     };
     let ended = machine.run(inputs)?;
-    drop(raw);
+    drop(terminal);
     if let Some(report) = report {
         report.write(&ended)?;
     }

@@ -17,7 +17,7 @@ use libc::{c_int, c_long, c_void, siginfo_t};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use seccompiler::{SeccompAction, SeccompFilter};
-use vmm::host::terminal::RawMode;
+use vmm::host::terminal::Terminal;
 use vmm::sandbox::calls::{Arg, Call, EngineCalls};
 use vmm::sandbox::{Sandbox, Thread};
 use vmm::workers::Crew;
@@ -102,7 +102,8 @@ fn copy_of_this_program() {
     let attempt = own_attempt(&name).expect("an attempt");
     let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
     // Left raw: only the end of the process gives the modes back.
-    let _raw = std::env::var_os(RAW).map(|_| RawMode::enter().expect("a terminal"));
+    let mut terminal = Terminal::at_stdin().unwrap().filter(|_| std::env::var_os(RAW).is_some());
+    assert!(terminal.as_mut().is_none_or(|terminal| terminal.take().unwrap()));
     let sandbox = Sandbox::new(folders, ENGINE).unwrap();
     sandbox.spawn(kind, kind.name(), attempt).unwrap().join().unwrap();
     println!("{SURVIVED}");

@@ -89,7 +89,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         signals: &signals,
         timeout: args.machine.timeout,
         console: None,
-        escape_key: false,
+        terminal: None,
         tick: progress.tick(),
     })?;
     progress.finish();
