@@ -12,13 +12,13 @@ pub enum Status {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The guest panicked or reset itself.
+    /// The guest reset itself: because its kernel panicked, or otherwise.
     GuestPanic = 3,
     /// The time limit passed.
     Timeout = 124,
     /// Interrupted by SIGINT.
     Interrupted = 130,
-    /// Ended by SIGTERM.
+    /// Ended by SIGTERM or SIGHUP.
     Terminated = 143,
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use anyhow::Context;
 use devices::pci::AtcTotals;
@@ -17,8 +18,8 @@ use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
-use crate::engine::{self, Vcpu};
-use crate::exit::Failed;
+use crate::engine::{self, Exit, Vcpu};
+use crate::exit::{Failed, Status};
 use crate::faults::{FaultReport, Plan};
 use crate::host::disk::Drive;
 use crate::sandbox::calls::Descriptors;
@@ -72,8 +73,8 @@ pub struct Stats {
 pub struct Ended {
     /// Why.
     pub reason: Reason,
-    /// The guest's kernel printed a panic.
-    pub panicked: bool,
+    /// By its console, the guest's kernel has panicked and stands still.
+    pub stands_still: bool,
     /// Numbers.
     pub stats: Stats,
     /// The SMMU's own.
@@ -118,14 +119,30 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Failed> {
     std::fs::read(path).map_err(|e| Failed::new(format!("cannot read {what} {path:?}: {e}")))
 }
 
+/// The longest command line of an arm64 kernel: COMMAND_LINE_SIZE of its `asm/setup.h`, less the terminating NUL.
+const MAX_COMMAND_LINE: usize = 2047;
+
+/// Refuses a command line of which the kernel would drop the end without a word.
+fn check_command_line(text: &str) -> Result<(), Failed> {
+    if text.len() <= MAX_COMMAND_LINE {
+        return Ok(());
+    }
+    let message = format!(
+        "--append has {} bytes, and an arm64 kernel takes {MAX_COMMAND_LINE}: it would cut off the rest",
+        text.len()
+    );
+    Err(Failed::with_status(Status::Usage, message))
+}
+
 impl Machine {
     /// Loads the files and puts the board together. Nothing runs yet.
     ///
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        check_command_line(&setup.append)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
-        let image = Image::parse(read("kernel", &setup.kernel)?)
+        let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
         // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
         let initrd_len = match &setup.initrd {
@@ -143,7 +160,6 @@ impl Machine {
         }
 
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
-        let on_panic = Arc::clone(&switch);
         let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
         let sandbox = match setup.machine.sandbox {
             SandboxChoice::On => {
@@ -158,9 +174,7 @@ impl Machine {
             }
             SandboxChoice::Off => Sandbox::off(),
         };
-        let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
-        let console = Console::start(setup.outputs, on_panic_end, &sandbox)
-            .context("cannot start the console's thread")?;
+        let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             cpus: setup.machine.cpus,
             engine: setup.machine.engine,
@@ -232,6 +246,7 @@ impl Machine {
             let _ = start.send(());
         }
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
+        let ended_at = Instant::now();
         board.engine().stop();
         for thread in threads {
             // Its panic, if any, is the reason already.
@@ -239,14 +254,28 @@ impl Machine {
         }
         board.stop_workers();
         let console_error = console.close();
-        let panicked = console.panic_seen().started;
+        let panic = console.panic_seen();
         let reason = match reason {
-            Reason::Guest(crate::engine::Exit::SystemReset) if panicked => Reason::Panic,
+            Reason::Guest(Exit::SystemReset) if panic.explains_reset(ended_at) => Reason::Panic,
             other => other,
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
-        Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
+        let stands_still = panic.stands_still;
+        Ok(Ended { reason, stands_still, stats, smmu, faults, console_error, console })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_longer_than_the_kernels_buffer_is_refused_with_both_lengths() {
+        assert!(check_command_line(&"x".repeat(2047)).is_ok());
+        let refused = check_command_line(&"x".repeat(2048)).unwrap_err();
+        assert_eq!(refused.status, Status::Usage);
+        assert!(refused.message.contains("2048 bytes") && refused.message.contains("2047"), "{refused}");
     }
 }

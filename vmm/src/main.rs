@@ -12,6 +12,10 @@ fn main() -> ExitCode {
         eprintln!("warpvmm: {message}");
         return ExitCode::from(Status::Usage as u8);
     }
+    if let Err(error) = vmm::host::signals::report_file_size_limit() {
+        eprintln!("warpvmm: cannot ignore the signal SIGXFSZ: {error}");
+        return ExitCode::from(Status::Failure as u8);
+    }
     let result = match &cli.command {
         Command::Run(args) => vmm::run::run(args),
         Command::Compress(args) => vmm::compress::compress(args),

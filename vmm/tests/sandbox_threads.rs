@@ -27,7 +27,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use seccompiler::{SeccompAction, SeccompFilter};
-use vmm::host::terminal::RawMode;
+use vmm::host::terminal::Terminal;
 use vmm::sandbox::calls::{Arg, Call, Descriptors, EngineCalls};
 use vmm::sandbox::{Sandbox, Thread};
 use vmm::workers::Crew;
@@ -309,7 +309,8 @@ fn copy_of_this_program() {
     let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
     let descriptors = open().descriptors();
     // Left raw: only the end of the process gives the modes back.
-    let _raw = std::env::var_os(RAW).map(|_| RawMode::enter().expect("a terminal"));
+    let mut terminal = Terminal::at_stdin().unwrap().filter(|_| std::env::var_os(RAW).is_some());
+    assert!(terminal.as_mut().is_none_or(|terminal| terminal.take().unwrap()));
     let sandbox = Sandbox::new(folders, &descriptors, ENGINE).unwrap();
     sandbox.spawn(kind, kind.name(), attempt).unwrap().join().unwrap();
     println!("{SURVIVED}");

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::cli::{CompressArgs, Format};
+use crate::cli::{Accel, CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
-use crate::compress::guest_files::GuestFiles;
+use crate::compress::guest_files::{GuestFiles, PRI_HINT};
 use crate::compress::output::{Output, ReportFile};
 use crate::compress::record::{RECORD_BYTES, Record, RecordError};
 use crate::compress::report::Report;
@@ -45,7 +45,7 @@ const CONSOLE_LINES: usize = 15;
 /// A line for the user; the output then does not exist.
 pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref())?;
+    let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref(), args.accel)?;
     let input = open_input(&args.input)?;
     let input_len = input.metadata().context("cannot read the input's length")?.len();
     let output = Output::prepare(&args.output, &args.input, args.force)?;
@@ -94,7 +94,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         signals: &signals,
         timeout: args.machine.timeout,
         console: None,
-        escape_key: false,
+        terminal: None,
         tick: progress.tick(),
     })?;
     progress.finish();
@@ -223,10 +223,13 @@ fn check_record(
             args.output
         ),
         "device" => format!("the accelerator refused: {message}"),
-        "setup" => format!(
-            "the guest found no accelerator to work with: {message}; its console's last lines:\n{}",
-            ended.last_lines(CONSOLE_LINES)
-        ),
+        "setup" => {
+            let hint = if args.accel == Accel::ZipPri { format!("; {PRI_HINT}") } else { String::new() };
+            let lines = ended.last_lines(CONSOLE_LINES);
+            format!(
+                "the guest found no accelerator to work with: {message}{hint}; its console's last lines:\n{lines}"
+            )
+        }
         other => format!("the guest reports {other:?}: {message}"),
     };
     Err(Failed::new(failed).into())

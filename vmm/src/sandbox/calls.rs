@@ -148,7 +148,9 @@ const DESCRIPTORS: &[Call] = &[
     Call::any(libc::SYS_close),
     // Is it still open, before it is closed: in builds with debug assertions.
     Call::only(libc::SYS_fcntl, &[Arg::is(1, number(libc::F_GETFD))]),
-    // Whoever ends the process gives the terminal its modes back; some C libraries look at them first.
+    // Whoever ends the process gives the terminal its modes back, if it is in the foreground; some C libraries look at the
+    // modes first.
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TIOCGPGRP as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS2 as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS as u32)]),
