@@ -76,7 +76,7 @@ pub(crate) enum Invalidations {
     Failed,
 }
 
-/// Endpoints, and what they owe. Its locks are leaves.
+/// Endpoints, and what they owe. Behind its locks is only the alarm list's.
 pub(crate) struct AtsSide {
     endpoints: Mutex<HashMap<u32, Weak<dyn AtsEndpoint>>>,
     pending: Mutex<Pending>,
@@ -114,32 +114,31 @@ impl AtsSide {
         self.endpoints().insert(sid, endpoint);
     }
 
-    /// For CMD_SYNC, by the consumer.
+    /// For CMD_SYNC, by the consumer. Nobody else sets the alarm, and it is set under the lock: it is that of the
+    /// latest deadline.
     pub(crate) fn invalidations(&self) -> Invalidations {
-        let (result, alarm) = {
-            let mut pending = self.pending();
-            if std::mem::take(&mut pending.is_one_lost) {
-                // The others are waited for when software repeats the CMD_SYNC.
-                pending.deadline_ns = None;
-                (Invalidations::Failed, None)
-            } else if std::mem::take(&mut pending.is_overdue) && !pending.is_empty() {
-                // The last completions may have come after the time, but before the queue went on. Those that did not
-                // count as failed; what still comes is not waited for.
-                pending.owed.clear();
-                pending.deadline_ns = None;
-                (Invalidations::Failed, None)
-            } else if pending.is_empty() {
-                if pending.deadline_ns.take().is_none() {
-                    return Invalidations::Complete;
-                }
-                (Invalidations::Complete, None)
-            } else if pending.deadline_ns.is_some() {
-                return Invalidations::Waiting;
-            } else {
-                let deadline = self.clock.now_ns().saturating_add(INVALIDATION_PATIENCE_NS);
-                pending.deadline_ns = Some(deadline);
-                (Invalidations::Waiting, Some(deadline))
+        let mut pending = self.pending();
+        let (result, alarm) = if std::mem::take(&mut pending.is_one_lost) {
+            // The others are waited for when software repeats the CMD_SYNC.
+            pending.deadline_ns = None;
+            (Invalidations::Failed, None)
+        } else if std::mem::take(&mut pending.is_overdue) && !pending.is_empty() {
+            // The last completions may have come after the time, but before the queue went on. Those that did not
+            // count as failed; what still comes is not waited for.
+            pending.owed.clear();
+            pending.deadline_ns = None;
+            (Invalidations::Failed, None)
+        } else if pending.is_empty() {
+            if pending.deadline_ns.take().is_none() {
+                return Invalidations::Complete;
             }
+            (Invalidations::Complete, None)
+        } else if pending.deadline_ns.is_some() {
+            return Invalidations::Waiting;
+        } else {
+            let deadline = self.clock.now_ns().saturating_add(INVALIDATION_PATIENCE_NS);
+            pending.deadline_ns = Some(deadline);
+            (Invalidations::Waiting, Some(deadline))
         };
         self.alarms.set(self.alarm, alarm);
         result

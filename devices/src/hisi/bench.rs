@@ -138,6 +138,8 @@ impl DmaPort for Spaces {
 pub(super) struct ManualAlarms {
     targets: Mutex<Vec<Arc<dyn AlarmTarget>>>,
     deadlines: Mutex<HashMap<usize, u64>>,
+    /// Asked whenever an alarm is set.
+    pub(super) when_set: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Alarms for ManualAlarms {
@@ -148,6 +150,9 @@ impl Alarms for ManualAlarms {
     }
 
     fn set(&self, slot: usize, deadline_ns: Option<u64>) {
+        if let Some(when_set) = &mut *self.when_set.lock().unwrap() {
+            when_set();
+        }
         let mut deadlines = self.deadlines.lock().unwrap();
         match deadline_ns {
             Some(at) => drop(deadlines.insert(slot, at)),
