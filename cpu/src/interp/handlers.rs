@@ -14,7 +14,7 @@ use crate::exec::width::*;
 use crate::insn::{Insn, Op, ROW_COUNT};
 use crate::{Cpu, Exception};
 
-/// Whether an exception was raised; if so, the last argument has been written, and nothing that the guest can see has.
+/// Whether an exception was raised; if so, the last argument has been written.
 pub type Raising = extern "C-unwind" fn(&mut Cpu, &Insn, &mut MaybeUninit<Exception>) -> bool;
 
 /// A handler, by the [`Kind`](crate::insn::Kind) that says how it is called.
