@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn run(bench: &Bench, cpu: &mut Cpu, i: &Insn, before: &Seen) -> (Seen, Outcome) {
-        let bytes: Vec<u8> = MEMORY.map(|at| (at * 7 >> 2) as u8).collect();
+        let bytes: Vec<u8> = MEMORY.map(|at| ((at * 7) >> 2) as u8).collect();
         bench.ram.write(Pa(MEMORY.start), &bytes).unwrap();
         // No exclusive access is pending.
         let clrex = decode(0xd503_3f5f, AT, Features::BASE, false);
