@@ -7,6 +7,8 @@ mod check;
 mod emit;
 #[path = "build/table.rs"]
 mod table;
+#[path = "build/tiers.rs"]
+mod tiers;
 #[path = "build/tree.rs"]
 mod tree;
 
@@ -44,6 +46,10 @@ fn generate() -> Result<(), String> {
         fs::write(Path::new(&out).join(name), text).map_err(|e| format!("cannot write {name}: {e}"))
     };
     write("isa.rs", emit::isa(&rows, &tree::build(&rows)))?;
-    write("calls.rs", emit::calls(&rows))?;
-    write("dispatch.rs", emit::dispatch(&rows))
+    write("handlers.rs", tiers::handlers(&rows))?;
+    write("dispatch.rs", tiers::dispatch(&rows))?;
+    for (index, tier) in table::TIERS.iter().enumerate() {
+        write(&format!("{tier}.rs"), tiers::emitters(&rows, index))?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::table::{FEATURES, Operand, Row};
+use crate::table::{ELEMENTS, FEATURES, Operand, Row, TIERS};
 use crate::tree::{FIRST_SHIFT, SECOND_BITS, SECOND_SHIFT, SPLIT, Tree};
 
 /// `isa.rs`: operations, decoder, packing, disassembly, metadata.
@@ -15,37 +15,7 @@ pub(crate) fn isa(rows: &[Row], tree: &Tree) -> String {
     packing(&mut out, rows);
     text(&mut out, rows);
     metadata(&mut out, rows);
-    out
-}
-
-/// `dispatch.rs`: the arms of the interpreter's loop, one macro call per hot row. The others are behind `CALLS`.
-pub(crate) fn dispatch(rows: &[Row]) -> String {
-    let mut out = String::from("match op {\n");
-    for row in rows.iter().filter(|row| is_in_loop(row)) {
-        let _ = writeln!(out, "Op::{} => {}!(crate::exec::{}),", row.variant(), row.kind, row.handler);
-    }
-    out.push_str("Op::FallThrough => branch!(crate::exec::fall_through),\n_ => call!(),\n}\n");
-    out
-}
-
-/// Branches are always in the loop: they decide where it goes.
-fn is_in_loop(row: &Row) -> bool {
-    row.hot || row.kind == "branch" || row.kind == "indirect"
-}
-
-/// `calls.rs`: the handlers that the loop calls through a pointer, by operation.
-pub(crate) fn calls(rows: &[Row]) -> String {
-    let mut out = format!("static CALLS: [Call; {}] = [\n", rows.len() + 3);
-    for row in rows {
-        if is_in_loop(row) {
-            out.push_str("Call::InLoop,\n");
-        } else {
-            let _ = writeln!(out, "Call::{}(crate::exec::{}),", camel(&row.kind), row.handler);
-        }
-    }
-    out.push_str(
-        "Call::Fallible(crate::exec::undefined),\nCall::Fallible(crate::exec::fp_trapped),\nCall::InLoop,\n];\n",
-    );
+    descriptions(&mut out, rows);
     out
 }
 
@@ -77,7 +47,20 @@ fn features(out: &mut String) {
     for name in FEATURES {
         let _ = writeln!(out, "{},", camel(name));
     }
+    out.push_str("}\nimpl Feature {\n");
+    names(out, "Feature", &FEATURES);
     out.push_str("}\n");
+}
+
+/// The method that gives a variant its name in the table.
+fn names(out: &mut String, of: &str, names: &[&str]) {
+    out.push_str(
+        "/// The name in the table.\n#[must_use]\npub const fn name(self) -> &'static str { match self {\n",
+    );
+    for name in names {
+        let _ = writeln!(out, "{of}::{} => {name:?},", camel(name));
+    }
+    out.push_str("} }\n");
 }
 
 fn classes(out: &mut String, rows: &[Row]) {
@@ -95,11 +78,9 @@ fn classes(out: &mut String, rows: &[Row]) {
     for name in &names {
         let _ = write!(out, "Class::{}, ", camel(name));
     }
-    out.push_str("];\n/// The name in the table.\n#[must_use]\npub const fn name(self) -> &'static str { match self {\n");
-    for name in &names {
-        let _ = writeln!(out, "Class::{} => {name:?},", camel(name));
-    }
-    out.push_str("} }\n}\n");
+    out.push_str("];\n");
+    self::names(out, "Class", &names);
+    out.push_str("}\n");
 }
 
 fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
@@ -163,7 +144,7 @@ fn packing(out: &mut String, rows: &[Row]) {
         let mut body = String::new();
         for (slot, operand) in &row.operands {
             match operand {
-                Operand::Register { role, expr } => {
+                Operand::Register { role, expr, .. } => {
                     let _ = write!(body, "i.{slot} = role::{role}({expr}); ");
                 }
                 Operand::Value(expr) => {
@@ -211,7 +192,7 @@ fn metadata(out: &mut String, rows: &[Row]) {
         let _ = write!(
             out,
             "Row {{ op: Op::{}, name: {:?}, mask: {:#x}, value: {:#x}, class: Class::{}, feature: Feature::{}, kind: Kind::{}, \
-             memory: Memory::{}, fp: {}, reads_flags: {}, writes_flags: {}, fields: &[",
+             memory: Memory::{}, access: {}, ordered: {}, fp: {}, reads_flags: {}, writes_flags: {}, ",
             row.variant(),
             row.name,
             row.mask,
@@ -220,26 +201,63 @@ fn metadata(out: &mut String, rows: &[Row]) {
             camel(&row.feature),
             camel(&row.kind),
             camel(&row.memory),
+            access(row),
+            row.ordered,
             row.fp,
             row.reads_flags,
             row.writes_flags
         );
+        for (tier, emitter) in TIERS.iter().zip(&row.emitters) {
+            let _ = write!(out, "{tier}: {}, ", emitter.is_some());
+        }
+        out.push_str("fields: &[");
         for f in &row.fields {
             let _ = write!(out, "Field {{ name: {:?}, lsb: {}, width: {} }}, ", f.name, f.lsb, f.width);
         }
         out.push_str("], registers: &[");
         for (slot, operand) in &row.operands {
-            if let Operand::Register { role, expr } = operand {
+            if let Operand::Register { role, expr, count } = operand {
                 let field = row.fields.iter().position(|f| f.name == *expr);
                 let _ = write!(
                     out,
-                    "Register {{ slot: Slot::{}, role: Role::{}, field: {field:?} }}, ",
+                    "Register {{ slot: Slot::{}, role: Role::{}, field: {field:?}, count: {count} }}, ",
                     camel(slot),
                     camel(role)
                 );
             }
         }
         out.push_str("] },\n");
+    }
+    out.push_str("];\n");
+}
+
+fn access(row: &Row) -> String {
+    let Some(access) = &row.access else { return "None".into() };
+    let (bytes, extend) = ELEMENTS
+        .iter()
+        .find(|(name, ..)| *name == access.element)
+        .map_or((0, ""), |(_, bytes, extend)| (*bytes, *extend));
+    format!(
+        "Some(Access {{ bytes: {bytes}, extend: Extend::{extend}, addressing: Addressing::{} }})",
+        camel(&access.addressing)
+    )
+}
+
+/// What only documents need: a table of its own, so that it is not in programs that do not read it.
+fn descriptions(out: &mut String, rows: &[Row]) {
+    let _ = writeln!(
+        out,
+        "/// What documents say of the rows, in the order of `Op`.\npub static DESCRIPTIONS: [Description; {}] = [",
+        rows.len()
+    );
+    for row in rows {
+        let _ = writeln!(
+            out,
+            "Description {{ pattern: {:?}, handler: {:?}, in_loop: {} }},",
+            row.pattern,
+            row.handler,
+            row.is_in_loop()
+        );
     }
     out.push_str("];\n");
 }

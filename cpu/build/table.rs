@@ -11,10 +11,19 @@ pub(crate) struct Field {
 /// What an operand slot is filled with.
 #[derive(Clone, Debug)]
 pub(crate) enum Operand {
-    /// A register: its role (`r`, `w`, `rsp`, ...) and the expression of its number.
-    Register { role: String, expr: String },
+    /// Registers: their role (`r`, `w`, `rsp`, ...), the expression of the first one's number and how many there are.
+    Register { role: String, expr: String, count: u32 },
     /// A number computed from fields and `pc`.
     Value(String),
+}
+
+/// How a load or store moves one or two registers.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// A name of [`ELEMENTS`].
+    pub element: String,
+    /// A name of [`ADDRESSING`].
+    pub addressing: String,
 }
 
 /// One instruction.
@@ -23,6 +32,8 @@ pub(crate) struct Row {
     pub file: String,
     pub line: usize,
     pub name: String,
+    /// The pattern as it is written, with single blanks.
+    pub pattern: String,
     pub mask: u32,
     pub value: u32,
     pub fields: Vec<Field>,
@@ -33,11 +44,16 @@ pub(crate) struct Row {
     pub class: String,
     pub feature: String,
     pub memory: String,
+    pub access: Option<Access>,
+    /// Acquires or releases.
+    pub ordered: bool,
     pub reads_flags: bool,
     pub writes_flags: bool,
     pub fp: bool,
     /// In the interpreter's loop itself, not behind a function pointer.
     pub hot: bool,
+    /// For each of [`TIERS`], the path of its emitter below the tier's module, if it has one.
+    pub emitters: [Option<String>; TIERS.len()],
     pub undefined: Vec<String>,
     pub unpredictable: Vec<String>,
     pub syntax: Option<String>,
@@ -61,6 +77,11 @@ impl Row {
         out
     }
 
+    /// Whether the interpreter's loop contains the handler. Branches are always there: they decide where it goes.
+    pub(crate) fn is_in_loop(&self) -> bool {
+        self.hot || self.kind == "branch" || self.kind == "indirect"
+    }
+
     /// How many bits the pattern fixes.
     pub(crate) fn specificity(&self) -> u32 {
         self.mask.count_ones()
@@ -76,6 +97,27 @@ pub(crate) const FEATURES: [&str; 24] = [
 ];
 pub(crate) const MEMORY: [&str; 8] =
     ["none", "load", "store", "exclusive", "atomic", "prefetch", "maintenance", "zero"];
+/// What one register of a load or store moves: name, bytes, and how a load fills the rest of the register.
+pub(crate) const ELEMENTS: [(&str, u32, &str); 14] = [
+    ("U8", 1, "Zero"),
+    ("U16", 2, "Zero"),
+    ("U32", 4, "Zero"),
+    ("U64", 8, "Zero"),
+    ("S8", 1, "Sign64"),
+    ("S16", 2, "Sign64"),
+    ("S32", 4, "Sign64"),
+    ("S8w", 1, "Sign32"),
+    ("S16w", 2, "Sign32"),
+    ("u8", 1, "Zero"),
+    ("u16", 2, "Zero"),
+    ("u32", 4, "Zero"),
+    ("u64", 8, "Zero"),
+    ("u128", 16, "Zero"),
+];
+pub(crate) const ADDRESSING: [&str; 8] =
+    ["offset", "unprivileged", "pre", "post", "reg", "uxtw", "sxtw", "literal"];
+/// The tiers that translate.
+pub(crate) const TIERS: [&str; 2] = ["t1", "t2"];
 
 /// The rows of one file. Errors read `line: message`.
 pub(crate) fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
@@ -194,7 +236,8 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
         return Err(format!("`{name}` is no row name"));
     }
-    let (mask, value, fields) = pattern(columns.next().ok_or("no pattern")?)?;
+    let pattern_text = columns.next().ok_or("no pattern")?;
+    let (mask, value, fields) = pattern(pattern_text)?;
     let kind = columns.next().ok_or("no kind")?;
     let (kind, handler) = match kind.split_once(':') {
         Some((kind, path)) => (kind.trim(), path.trim().to_owned()),
@@ -208,6 +251,7 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         line,
         handler: format!("{}::{handler}", scope.module),
         name,
+        pattern: pattern_text.split_whitespace().collect::<Vec<_>>().join(" "),
         mask,
         value,
         fields,
@@ -216,10 +260,13 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         class: scope.class.clone().ok_or("a row before any `class`")?,
         feature: scope.feature.clone().unwrap_or_else(|| "base".into()),
         memory: "none".into(),
+        access: None,
+        ordered: false,
         reads_flags: false,
         writes_flags: false,
         fp: scope.fp,
         hot: scope.hot,
+        emitters: [const { None }; TIERS.len()],
         undefined: Vec::new(),
         unpredictable: Vec::new(),
         syntax: None,
@@ -229,11 +276,13 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         if !SLOTS.contains(&slot) {
             return Err(format!("`{slot}` is no operand slot"));
         }
-        row.operands.push((slot.to_owned(), operand(expr)));
+        row.operands.push((slot.to_owned(), operand(expr)?));
     }
-    for item in words(columns.next().unwrap_or(""))? {
-        attribute(&mut row, &item)?;
+    let attributes = words(columns.next().unwrap_or(""))?;
+    for item in &attributes {
+        attribute(&mut row, item, &scope.module)?;
     }
+    row.access = access(&attributes)?;
     row.syntax = columns.next().filter(|s| !s.is_empty()).map(str::to_owned);
     if let Some(extra) = columns.next() {
         return Err(format!("a seventh column: `{extra}`"));
@@ -244,38 +293,78 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
     Ok(row)
 }
 
-fn attribute(row: &mut Row, item: &str) -> Result<(), String> {
+fn attribute(row: &mut Row, item: &str, module: &str) -> Result<(), String> {
     if let Some(expr) = inside(item, "undef") {
         row.undefined.push(expr);
-    } else if let Some(expr) = inside(item, "unpred") {
+        return Ok(());
+    }
+    if let Some(expr) = inside(item, "unpred") {
         row.unpredictable.push(expr);
-    } else {
-        match item.split_once('=') {
-            Some(("flags", how @ ("r" | "w" | "rw"))) => {
-                row.reads_flags = how.contains('r');
-                row.writes_flags = how.contains('w');
-            }
-            Some(("feat", name)) => row.feature = name.to_owned(),
-            Some(("mem", name)) if MEMORY.contains(&name) => row.memory = name.to_owned(),
-            None if item == "fp" => row.fp = true,
-            None if item == "nofp" => row.fp = false,
-            _ => return Err(format!("unknown attribute `{item}`")),
+        return Ok(());
+    }
+    let (name, value) = item.split_once('=').map_or((item, None), |(name, value)| (name, Some(value)));
+    if let Some(tier) = TIERS.iter().position(|tier| *tier == name) {
+        row.emitters[tier] = Some(format!("{module}::{}", value.unwrap_or(&row.name)));
+        return Ok(());
+    }
+    match (name, value) {
+        ("flags", Some(how @ ("r" | "w" | "rw"))) => {
+            row.reads_flags = how.contains('r');
+            row.writes_flags = how.contains('w');
         }
+        ("feat", Some(name)) => row.feature = name.to_owned(),
+        ("mem", Some(value)) => {
+            let memory = value.split(':').next().unwrap_or("");
+            if !MEMORY.contains(&memory) {
+                return Err(format!("unknown attribute `{item}`"));
+            }
+            row.memory = memory.to_owned();
+        }
+        // Together with the element of `mem`, in `access`.
+        ("addr", Some(_)) => {}
+        ("ordered", None) => row.ordered = true,
+        ("fp", None) => row.fp = true,
+        ("nofp", None) => row.fp = false,
+        _ => return Err(format!("unknown attribute `{item}`")),
     }
     Ok(())
+}
+
+/// What `mem=KIND:ELEMENT` and `addr=FORM` say, which come together.
+fn access(attributes: &[String]) -> Result<Option<Access>, String> {
+    let value = |name: &str| attributes.iter().find_map(|item| item.strip_prefix(name)?.strip_prefix('='));
+    match (value("mem").and_then(|value| value.split_once(':')), value("addr")) {
+        (None, None) => Ok(None),
+        (Some(("load" | "store", element)), Some(addressing)) => {
+            if !ELEMENTS.iter().any(|(name, ..)| *name == element) {
+                return Err(format!("`{element}` is no element"));
+            }
+            if !ADDRESSING.contains(&addressing) {
+                return Err(format!("`{addressing}` is no addressing form"));
+            }
+            Ok(Some(Access { element: element.to_owned(), addressing: addressing.to_owned() }))
+        }
+        _ => Err("an element of a load or store and an addressing form come together".into()),
+    }
 }
 
 fn inside(item: &str, name: &str) -> Option<String> {
     Some(item.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?.to_owned())
 }
 
-fn operand(expr: &str) -> Operand {
+fn operand(text: &str) -> Result<Operand, String> {
     for role in ROLES {
-        if let Some(inner) = inside(expr, role) {
-            return Operand::Register { role: role.to_owned(), expr: inner };
+        // `role(expr)`, or `role(expr)*count`.
+        let (one, count) = match text.rsplit_once(")*") {
+            Some((start, count)) => (format!("{start})"), count),
+            None => (text.to_owned(), "1"),
+        };
+        if let Some(expr) = inside(&one, role) {
+            let count = count.parse().map_err(|_| format!("`{text}`: no number of registers"))?;
+            return Ok(Operand::Register { role: role.to_owned(), expr, count });
         }
     }
-    Operand::Value(expr.to_owned())
+    Ok(Operand::Value(text.to_owned()))
 }
 
 /// Splits at blanks outside parentheses.

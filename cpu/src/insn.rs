@@ -45,6 +45,19 @@ impl Insn {
         Self { op, rd: 0, rn: 0, rm: 0, ra: 0, a: 0, b: 0, raw, imm: 0 }
     }
 
+    /// The number in a register slot: an index of `State::x` or `State::v`, as the row's [`Register`]s say.
+    #[must_use]
+    pub const fn register(&self, slot: Slot) -> u8 {
+        match slot {
+            Slot::Rd => self.rd,
+            Slot::Rn => self.rn,
+            Slot::Rm => self.rm,
+            Slot::Ra => self.ra,
+            Slot::A => self.a,
+            Slot::B => self.b,
+        }
+    }
+
     /// The end of a block that runs into the next one.
     pub(crate) const fn fall_through() -> Self {
         Self::new(Op::FallThrough, 0)
@@ -179,6 +192,49 @@ pub enum Memory {
     Zero,
 }
 
+/// How a load or store moves one register, or each of the two whose second is in slot `ra`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Bytes in memory of one register.
+    pub bytes: u8,
+    /// What a load makes of the rest of the register.
+    pub extend: Extend,
+    /// Where the address comes from.
+    pub addressing: Addressing,
+}
+
+/// What a load makes of the bits of a register that are not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extend {
+    /// Zeros.
+    Zero,
+    /// Copies of the sign up to bit 31, above that zeros.
+    Sign32,
+    /// Copies of the sign.
+    Sign64,
+}
+
+/// Where a load or store has its address from. The base is in slot `rn`. Arm ARM C1.3.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// Base plus `imm`.
+    Offset,
+    /// The same, with the permissions of EL0 (LDTR and its kin).
+    Unprivileged,
+    /// Base plus `imm`, which is written back.
+    Pre,
+    /// Base; base plus `imm` is written back.
+    Post,
+    /// Base plus the register in slot `rm`, shifted left by `a`.
+    Reg,
+    /// The same with the low 32 bits of that register, zero-extended.
+    Uxtw,
+    /// The same with the low 32 bits of that register, sign-extended.
+    Sxtw,
+    /// `imm`.
+    Literal,
+}
+
 /// Operand slots of [`Insn`] that hold registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -247,6 +303,8 @@ pub struct Register {
     pub role: Role,
     /// Which of the row's fields it comes from, where it is one field as it is.
     pub field: Option<usize>,
+    /// How many registers from this one on, at most. A vector register's successor is modulo 32; that of X30 is XZR.
+    pub count: u8,
 }
 
 /// One row of the table.
@@ -268,16 +326,55 @@ pub struct Row {
     pub kind: Kind,
     /// What it does with memory.
     pub memory: Memory,
+    /// How it moves registers, if it is a load or store of whole registers without further effects.
+    pub access: Option<Access>,
+    /// Whether its access acquires or releases, and so must be aligned (LDAR, STLR, LDAPR).
+    pub ordered: bool,
     /// Whether CPACR_EL1.FPEN can trap it.
     pub fp: bool,
     /// Whether it reads NZCV.
     pub reads_flags: bool,
     /// Whether it writes NZCV.
     pub writes_flags: bool,
+    /// Whether tier T1 has an emitter for it. Where one has none, it calls [`Op::handler`](crate::interp::Handler).
+    pub t1: bool,
+    /// Whether tier T2 has an emitter for it.
+    pub t2: bool,
     /// The fields of the pattern.
     pub fields: &'static [Field],
-    /// Register operands.
+    /// All general and vector registers that it reads or writes.
     pub registers: &'static [Register],
+}
+
+/// What documents say of a row, besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// The pattern as it is in the table, from bit 31 down.
+    pub pattern: &'static str,
+    /// The handler's path below `exec`.
+    pub handler: &'static str,
+    /// Whether the interpreter's loop contains the handler.
+    pub in_loop: bool,
+}
+
+impl Role {
+    /// Whether it is a vector register's.
+    #[must_use]
+    pub const fn is_vector(self) -> bool {
+        matches!(self, Self::Vr | Self::Vw | Self::Vrw)
+    }
+
+    /// Whether the register's old value matters.
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::R | Self::Rsp | Self::Rwsp | Self::Vr | Self::Vrw)
+    }
+
+    /// Whether the register may change.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::W | Self::Wsp | Self::Rwsp | Self::Vw | Self::Vrw)
+    }
 }
 
 impl Row {
@@ -292,6 +389,18 @@ impl Row {
     #[must_use]
     pub fn unpredictable(&self, word: u32) -> bool {
         is_unpredictable(self.op, word)
+    }
+
+    /// What documents say of it.
+    #[must_use]
+    pub fn description(&self) -> &'static Description {
+        &DESCRIPTIONS[self.op as usize]
+    }
+
+    /// The register operand in `slot`.
+    #[must_use]
+    pub fn register(&self, slot: Slot) -> Option<&'static Register> {
+        self.registers.iter().find(|register| register.slot == slot)
     }
 
     /// The field called `name`.

@@ -2,60 +2,34 @@
 //!
 //! For an access outside RAM the CPU tells a hypervisor register, size and direction only if the instruction transfers
 //! one general register without writing its base back (Arm ARM DDI 0487, ESR_EL2.ISS.ISV). Here are the others that
-//! software uses on device memory: pairs, writeback, SIMD&FP registers (C4.1.94, "Loads and Stores"). Deliberately
-//! absent, so that the guest gets an external abort: exclusives and atomics, which no device of this machine takes,
+//! software uses on device memory: pairs, writeback, SIMD&FP registers. What an instruction moves, and where, is what
+//! the instruction table says ([`Row::access`](crate::insn::Row::access)). Deliberately absent, so that the guest gets an
+//! external abort: exclusives, atomics and ordered accesses, which no device of this machine takes, literals,
 //! structures (LD1 and its kin), SVE, and accesses that leave a page.
 
 use std::convert::Infallible;
 
 use hw::{BusError, Pa};
 
-use crate::Bus;
+use crate::insn::{Access, Addressing, Extend, Memory, Slot, decode};
+use crate::state::SP;
+use crate::{Bus, Features};
 
-/// The offset that an address has from its base register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offset {
-    /// A number, in bytes.
-    Immediate(i64),
-    /// A register, extended as `option` says and shifted left.
-    Register { rm: u8, option: u8, shift: u8 },
-}
-
-/// How the base register changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Indexing {
-    /// Not at all.
-    Offset,
-    /// To the address that was used.
-    Pre,
-    /// By the offset, after the address was used without it.
-    Post,
-}
-
-/// How an element reaches its register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    /// Zero-extended.
-    General,
-    /// Sign-extended to this many bits.
-    Signed(u32),
-    /// Zero-extended.
-    Vector,
-}
-
-/// What an instruction transfers.
+/// What an instruction transfers. Register numbers are those of the decoder: the zero register has none below 32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     load: bool,
-    /// Bytes of one register.
-    bytes: usize,
-    target: Target,
+    access: Access,
+    /// Of SIMD&FP registers.
+    vector: bool,
     rt: u8,
     /// The second register of a pair.
     rt2: Option<u8>,
     rn: u8,
-    offset: Offset,
-    indexing: Indexing,
+    /// The index register and by how much it is shifted.
+    rm: u8,
+    shift: u8,
+    imm: u64,
 }
 
 /// The registers of the vCPU that executes the instruction.
@@ -124,102 +98,25 @@ impl RegisterFile for Registers {
     }
 }
 
-const fn field(word: u32, lsb: u32, width: u32) -> u32 {
-    word >> lsb & ((1 << width) - 1)
-}
-
-const fn signed_field(word: u32, lsb: u32, width: u32) -> i64 {
-    ((field(word, lsb, width) << (32 - width)) as i32 >> (32 - width)) as i64
-}
-
-const fn register(word: u32, lsb: u32) -> u8 {
-    field(word, lsb, 5) as u8
-}
-
 impl Transfer {
     /// The transfer that `word` asks for, if it is one of those that are made here.
     #[must_use]
     pub fn decode(word: u32) -> Option<Self> {
-        match (field(word, 27, 3), field(word, 25, 1)) {
-            (0b101, 0) => Self::decode_pair(word),
-            (0b111, 0) => Self::decode_single(word),
-            _ => None,
-        }
-    }
-
-    fn decode_pair(word: u32) -> Option<Self> {
-        let load = field(word, 22, 1) != 0;
-        let indexing = match field(word, 23, 2) {
-            0b01 => Indexing::Post,
-            0b11 => Indexing::Pre,
-            // LDNP and STNP among them: the hint means nothing here.
-            _ => Indexing::Offset,
-        };
-        let is_vector = field(word, 26, 1) != 0;
-        let (bytes, target) = match (is_vector, field(word, 30, 2)) {
-            (false, 0b00) => (4, Target::General),
-            (false, 0b01) if load && field(word, 23, 2) != 0 => (4, Target::Signed(64)),
-            (false, 0b10) => (8, Target::General),
-            (true, opc @ 0..=2) => (4 << opc, Target::Vector),
-            _ => return None,
-        };
+        // No address depends on that of the instruction: literals are not made here.
+        let insn = decode(word, 0, Features::BASE, false);
+        let row = insn.op.row()?;
+        let access = row.access.filter(|access| access.addressing != Addressing::Literal)?;
+        let rt = row.register(Slot::Rd)?;
         Some(Self {
-            load,
-            bytes,
-            target,
-            rt: register(word, 0),
-            rt2: Some(register(word, 10)),
-            rn: register(word, 5),
-            offset: Offset::Immediate(signed_field(word, 15, 7) * bytes as i64),
-            indexing,
-        })
-    }
-
-    fn decode_single(word: u32) -> Option<Self> {
-        let size = field(word, 30, 2);
-        let opc = field(word, 22, 2);
-        let is_vector = field(word, 26, 1) != 0;
-        let (load, log2, target) = match (is_vector, opc) {
-            (false, 0b00) => (false, size, Target::General),
-            (false, 0b01) => (true, size, Target::General),
-            (false, 0b10) if size < 3 => (true, size, Target::Signed(64)),
-            (false, 0b11) if size < 2 => (true, size, Target::Signed(32)),
-            (true, 0b00 | 0b01) => (opc & 1 != 0, size, Target::Vector),
-            (true, 0b10 | 0b11) if size == 0 => (opc & 1 != 0, 4, Target::Vector),
-            _ => return None,
-        };
-        let imm9 = Offset::Immediate(signed_field(word, 12, 9));
-        let (offset, indexing) = match (field(word, 24, 1), field(word, 21, 1), field(word, 10, 2)) {
-            (1, _, _) => {
-                let scaled = i64::from(field(word, 10, 12)) << log2;
-                (Offset::Immediate(scaled), Indexing::Offset)
-            }
-            // Unscaled.
-            (0, 0, 0b00) => (imm9, Indexing::Offset),
-            // Unprivileged: what it may access has been decided already.
-            (0, 0, 0b10) if !is_vector => (imm9, Indexing::Offset),
-            (0, 0, 0b01) => (imm9, Indexing::Post),
-            (0, 0, 0b11) => (imm9, Indexing::Pre),
-            (0, 1, 0b10) => {
-                let option = field(word, 13, 3) as u8;
-                let shift = (field(word, 12, 1) * log2) as u8;
-                // The others are unallocated.
-                if option & 0b010 == 0 {
-                    return None;
-                }
-                (Offset::Register { rm: register(word, 16), option, shift }, Indexing::Offset)
-            }
-            _ => return None,
-        };
-        Some(Self {
-            load,
-            bytes: 1 << log2,
-            target,
-            rt: register(word, 0),
-            rt2: None,
-            rn: register(word, 5),
-            offset,
-            indexing,
+            load: row.memory == Memory::Load,
+            access,
+            vector: rt.role.is_vector(),
+            rt: insn.rd,
+            rt2: row.register(Slot::Ra).map(|_| insn.ra),
+            rn: insn.rn,
+            rm: insn.rm,
+            shift: insn.a,
+            imm: insn.imm,
         })
     }
 
@@ -233,11 +130,12 @@ impl Transfer {
         registers: &mut R,
         bus: &dyn Bus,
     ) -> Result<bool, R::Error> {
-        let len = self.bytes * if self.rt2.is_some() { 2 } else { 1 };
+        let bytes = usize::from(self.access.bytes);
+        let len = bytes * if self.rt2.is_some() { 2 } else { 1 };
         let in_page = (pa.0 & 0xfff) as usize;
-        let base = if self.rn == 31 { registers.sp()? } else { registers.x(self.rn)? };
+        let base = if self.rn == SP { registers.sp()? } else { registers.x(self.rn)? };
         let moved = base.wrapping_add(self.offset(registers)?);
-        let va = if self.indexing == Indexing::Post { base } else { moved };
+        let va = if self.access.addressing == Addressing::Post { base } else { moved };
         // The hardware tells where the fault is: with the start of the access in RAM, that is not its start.
         if va & 0xfff != pa.0 & 0xfff || in_page + len > 0x1000 {
             return Ok(false);
@@ -247,21 +145,21 @@ impl Transfer {
         let made = if self.load {
             let made = on_bus(pa, data.chunks_mut(16), |pa, part| bus.read(pa, part));
             if made {
-                self.put(self.rt, &data[..self.bytes], registers)?;
+                self.put(self.rt, &data[..bytes], registers)?;
                 if let Some(rt2) = self.rt2 {
-                    self.put(rt2, &data[self.bytes..], registers)?;
+                    self.put(rt2, &data[bytes..], registers)?;
                 }
             }
             made
         } else {
-            self.get(self.rt, &mut data[..self.bytes], registers)?;
+            self.get(self.rt, &mut data[..bytes], registers)?;
             if let Some(rt2) = self.rt2 {
-                self.get(rt2, &mut data[self.bytes..], registers)?;
+                self.get(rt2, &mut data[bytes..], registers)?;
             }
             on_bus(pa, data.chunks(16), |pa, part| bus.write(pa, part))
         };
-        if made && self.indexing != Indexing::Offset {
-            if self.rn == 31 {
+        if made && matches!(self.access.addressing, Addressing::Pre | Addressing::Post) {
+            if self.rn == SP {
                 registers.set_sp(moved)?;
             } else {
                 registers.set_x(self.rn, moved)?;
@@ -270,26 +168,20 @@ impl Transfer {
         Ok(made)
     }
 
+    /// What is added to the base, before or after the access.
     fn offset<R: RegisterFile>(&self, registers: &R) -> Result<u64, R::Error> {
-        let (rm, option, shift) = match self.offset {
-            Offset::Immediate(bytes) => return Ok(bytes as u64),
-            Offset::Register { rm, option, shift } => (rm, option, shift),
+        let index = || general(self.rm, registers);
+        let extended = match self.access.addressing {
+            Addressing::Reg => index()?,
+            Addressing::Uxtw => u64::from(index()? as u32),
+            Addressing::Sxtw => i64::from(index()? as i32) as u64,
+            _ => return Ok(self.imm),
         };
-        let value = if rm == 31 { 0 } else { registers.x(rm)? };
-        let extended = match option {
-            0b010 => u64::from(value as u32),
-            0b110 => i64::from(value as i32) as u64,
-            _ => value,
-        };
-        Ok(extended << shift)
+        Ok(extended << self.shift)
     }
 
     fn get<R: RegisterFile>(&self, rt: u8, data: &mut [u8], registers: &R) -> Result<(), R::Error> {
-        let value = match self.target {
-            Target::Vector => registers.v(rt)?,
-            _ if rt == 31 => 0,
-            _ => u128::from(registers.x(rt)?),
-        };
+        let value = if self.vector { registers.v(rt)? } else { u128::from(general(rt, registers)?) };
         let len = data.len();
         data.copy_from_slice(&value.to_le_bytes()[..len]);
         Ok(())
@@ -299,17 +191,26 @@ impl Transfer {
         let mut bytes = [0; 16];
         bytes[..data.len()].copy_from_slice(data);
         let value = u128::from_le_bytes(bytes);
-        let general = match self.target {
-            Target::Vector => return registers.set_v(rt, value),
-            Target::General => value as u64,
-            Target::Signed(bits) => {
-                let unused = 64 - 8 * data.len() as u32;
-                let extended = ((value as u64) << unused) as i64 >> unused;
-                extended as u64 & (u64::MAX >> (64 - bits))
-            }
+        if self.vector {
+            return registers.set_v(rt, value);
+        }
+        let signed = || {
+            let unused = 64 - 8 * data.len() as u32;
+            ((value as u64) << unused) as i64 >> unused
         };
-        if rt == 31 { Ok(()) } else { registers.set_x(rt, general) }
+        let extended = match self.access.extend {
+            Extend::Zero => value as u64,
+            Extend::Sign32 => u64::from(signed() as u32),
+            Extend::Sign64 => signed() as u64,
+        };
+        // The zero register drops it.
+        if rt < SP { registers.set_x(rt, extended) } else { Ok(()) }
     }
+}
+
+/// A general register that is no base: one without a number below 31 is zero.
+fn general<R: RegisterFile>(n: u8, registers: &R) -> Result<u64, R::Error> {
+    if n < SP { registers.x(n) } else { Ok(0) }
 }
 
 /// Gives the bus one part after the other; false at the first that it does not take.
@@ -334,7 +235,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::insn::{Features, op_of};
+    use crate::insn::{ROWS, op_of};
     use crate::testbed::{Bench, DEVICE, RAM};
 
     const REGISTERS: u64 = 0x1000_0300;
@@ -480,6 +381,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_move_registers_are_transfers_unless_literal() {
+        for row in ROWS.iter().filter(|row| row.feature == crate::insn::Feature::Base) {
+            let is_ours = row.access.is_some_and(|access| access.addressing != Addressing::Literal);
+            // Fields of zeros: no UNDEFINED word and no special case of another row.
+            if op_of(row.value, Features::BASE) == row.op {
+                assert_eq!(Transfer::decode(row.value).is_some(), is_ours, "{}", row.name);
+            } else {
+                assert!(!is_ours, "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
     fn access_that_cannot_be_made_changes_no_register() {
         // stp x3, x4, [x1], #16
         let transfer = Transfer::decode(0xa881_1023).unwrap();
@@ -528,10 +442,7 @@ mod tests {
             let Some(transfer) = Transfer::decode(word) else { continue };
             let op = op_of(word, Features::default());
             let Some(row) = op.row() else { panic!("{word:#010x} is no instruction of the engine's") };
-            let rm = match transfer.offset {
-                Offset::Register { rm, .. } => Some(rm),
-                Offset::Immediate(_) => None,
-            };
+            let rm = row.register(Slot::Rm).map(|_| transfer.rm);
             // x0 is lost below; a stack pointer must be aligned; other bases than the one computed here.
             let registers = [Some(transfer.rt), transfer.rt2, Some(transfer.rn), rm];
             let is_general = |n: &Option<u8>| *n == Some(0);
@@ -550,7 +461,8 @@ mod tests {
             let mut file = Registers { x: [0; 31], sp: 0, v: cpu.state.v };
             file.x.copy_from_slice(&cpu.state.x[..31]);
             let offset = transfer.offset(&file).unwrap_or_else(|never| match never {});
-            let base = if transfer.indexing == Indexing::Post { VA } else { VA.wrapping_sub(offset) };
+            let base =
+                if transfer.access.addressing == Addressing::Post { VA } else { VA.wrapping_sub(offset) };
             if transfer.rn == 31 && base & 15 != 0 {
                 continue;
             }

@@ -7,15 +7,17 @@
 mod block;
 mod cache;
 mod code_pages;
+mod handlers;
 #[cfg(test)]
 mod tests;
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 pub(crate) use cache::Code;
 pub use code_pages::CodePages;
+pub use handlers::{Handler, Raising};
 
-use crate::exec::atomic::AtomicOp;
 use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
@@ -92,22 +94,33 @@ impl Cpu {
                     }};
                 }
                 macro_rules! call {
-                    () => {
-                        match CALLS[i.op as usize] {
-                            Call::Plain(handler) => handler(cpu, i),
-                            Call::Fallible(handler) => fallible!(handler),
-                            Call::System(handler) => {
+                    () => {{
+                        let mut raised = MaybeUninit::uninit();
+                        match i.op.handler() {
+                            Handler::Plain(handler) => handler(cpu, i),
+                            Handler::Fallible(handler) => {
+                                if handler(cpu, i, &mut raised) {
+                                    // SAFETY: what the handler returned says that it has written it.
+                                    break End::Raised(unsafe { raised.assume_init() });
+                                }
+                            }
+                            Handler::System(handler) => {
                                 cpu.state.pc = header.end;
-                                fallible!(handler);
+                                if handler(cpu, i, &mut raised) {
+                                    // SAFETY: as above.
+                                    break End::Raised(unsafe { raised.assume_init() });
+                                }
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
                                     None => return,
                                 }
                                 continue 'blocks;
                             }
-                            Call::InLoop => unreachable!("the other arms have these"),
+                            Handler::Branch(_) | Handler::Indirect(_) => {
+                                unreachable!("the other arms have these")
+                            }
                         }
-                    };
+                    }};
                 }
                 let op = i.op;
                 include!(concat!(env!("OUT_DIR"), "/dispatch.rs"));
@@ -147,13 +160,3 @@ enum End {
     /// A branch to an address that is not in the jump cache.
     Unknown(u64),
 }
-
-/// How the loop reaches a handler that it does not contain.
-enum Call {
-    Plain(fn(&mut Cpu, &Insn)),
-    Fallible(fn(&mut Cpu, &Insn) -> Result<(), Exception>),
-    System(fn(&mut Cpu, &Insn) -> Result<(), Exception>),
-    InLoop,
-}
-
-include!(concat!(env!("OUT_DIR"), "/calls.rs"));
