@@ -146,14 +146,12 @@ impl Cpu {
     /// [`crate::interp::CodePages::written`] being told. Returns when every running vCPU has dropped its fast write
     /// path to that page. To be called after the page has been marked in the map of code, before it is read.
     pub(crate) fn protect_code_page(&mut self, pa: Pa) {
-        let writers = self.cluster.writers.of(pa);
-        if writers == 0 {
-            return;
+        let page = Pa(pa.0 & !(PAGE - 1));
+        let writers: Vec<usize> = self.cluster.writers.of(page).collect();
+        if writers.contains(&self.index) {
+            self.protect(page);
         }
-        if writers & super::writers::bit_of(self.index) != 0 {
-            self.protect(pa);
-        }
-        self.protect_elsewhere(pa, writers);
+        self.protect_elsewhere(page, &writers);
     }
 
     /// Gives up this vCPU's fast write path to a page.

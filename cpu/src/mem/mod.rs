@@ -22,7 +22,7 @@ pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
 pub use regime::PA_BITS;
 pub(crate) use tlb::Invalidation;
-pub(crate) use writers::{Writers, bit_of as writer_bit};
+pub(crate) use writers::Writers;
 
 use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};

@@ -19,7 +19,7 @@ use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
 use crate::Cpu;
-use crate::mem::{HostRam, Invalidation, Writers, writer_bit};
+use crate::mem::{HostRam, Invalidation, Writers};
 use crate::state::pending;
 
 /// Everything at physical addresses that are not RAM.
@@ -230,7 +230,7 @@ impl Cluster {
             }),
             features,
             code_pages: crate::interp::CodePages::new(&ram),
-            writers: Writers::new(&ram),
+            writers: Writers::new(&ram, cpus),
             host: HostRam::new(Arc::clone(&ram)),
             bus,
             gic,
@@ -395,13 +395,14 @@ impl Cpu {
         }
     }
 
-    /// Makes those of `writers` (bits as in [`Writers`]) that are other vCPUs give up their fast write path to a page,
-    /// and waits until they have.
-    pub(crate) fn protect_elsewhere(&mut self, page: Pa, writers: u64) {
+    /// Makes those of `writers` that are other vCPUs give up their fast write path to a page, and waits until they
+    /// have.
+    pub(crate) fn protect_elsewhere(&mut self, page: Pa, writers: &[usize]) {
         let cluster = Arc::clone(&self.cluster);
-        let others: Vec<(usize, u64)> = (0..cluster.cpus())
-            .filter(|&cpu| cpu != self.index && writers & writer_bit(cpu) != 0)
-            .map(|cpu| {
+        let others: Vec<(usize, u64)> = writers
+            .iter()
+            .filter(|&&cpu| cpu != self.index)
+            .map(|&cpu| {
                 let ticket = cluster.mailboxes[cpu].post_protection(page);
                 cluster.signal(cpu).note(pending::REQUESTS);
                 (cpu, ticket)

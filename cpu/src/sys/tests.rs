@@ -653,7 +653,7 @@ fn vcpus_that_wait_for_one_another_do_not_deadlock() {
                     .unwrap();
                     cpu.complete_requests();
                     // Code pages and a sleeper in between.
-                    cpu.protect_elsewhere(Pa(RAM + 0x1000 * (round % 9)), u64::MAX);
+                    cpu.protect_elsewhere(Pa(RAM + 0x1000 * (round % 9)), &[0, 1, 2, 3]);
                     if round % 50 == 0 {
                         bench_sleep(&cpu);
                         thread::yield_now();
