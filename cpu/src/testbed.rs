@@ -217,6 +217,15 @@ pub(crate) fn mmu_on(cpu: &mut Cpu, ttbr0: u64, ttbr1: u64, asid: u16) {
     cpu.memory_regime_changed();
 }
 
+/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM that all vCPUs share:
+/// whoever makes them writes the same.
+pub(crate) fn mmu_on_flat(cpu: &mut Cpu) {
+    let ram = Arc::clone(cpu.cluster.host.ram());
+    let mut tables = Tables::new(&ram, RAM + 0xff_0000);
+    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
+    mmu_on(cpu, tables.root, 0, 1);
+}
+
 /// Moves the vCPU to EL0, everything unmasked.
 pub(crate) fn to_el0(cpu: &mut Cpu) {
     cpu.set_pstate(0);

@@ -121,10 +121,10 @@ impl Code {
     }
 }
 
-/// Which half of the address space `va` is in.
+/// Which half of the address space `va` is in: as for translation (D8.2.4) bit 55 tells, whatever is above it.
 #[inline(always)]
 pub(super) const fn half(va: u64) -> usize {
-    (va >> 63) as usize
+    (va >> 55 & 1) as usize
 }
 
 #[inline(always)]

@@ -223,7 +223,7 @@ impl Cpu {
         self.local.step_armed = false;
         self.replace_pstate(EL1H | Pstate::DAIF | pan);
         self.clear_exclusive();
-        self.state.pc = self.state.sys.vbar.wrapping_add(group + offset);
+        self.state.pc = self.mem.branch_target(self.state.sys.vbar.wrapping_add(group + offset));
     }
 
     /// ERET: sets PSTATE, pc, the stack pointer in use and the block context.

@@ -11,7 +11,7 @@ use super::{Exit, PstateField};
 use crate::exception::{Class, FaultStatus};
 use crate::mem::Order;
 use crate::state::{Pstate, pending};
-use crate::testbed::{Bench, RAM, Tables, mmu_on, pte, to_el0};
+use crate::testbed::{Bench, RAM, Tables, mmu_on, mmu_on_flat, pte, to_el0};
 use crate::{Cpu, Exception};
 
 const SCTLR_EL1: SysReg = SysReg::new(3, 0, 1, 0, 0);
@@ -717,14 +717,6 @@ fn exclusive_increments_of_several_vcpus_are_not_lost() {
     assert_eq!(bench.ram.load_u64(Pa(counter)), Ok(3 * EACH));
     assert_eq!(bench.ram.load_u64(Pa(counter + 8)), Ok(3 * EACH));
     assert_eq!(bench.ram.load_u64(Pa(counter + 16)), Ok(3 * EACH));
-}
-
-/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM.
-fn mmu_on_flat(cpu: &mut Cpu) {
-    let ram = Arc::clone(cpu.cluster.host.ram());
-    let mut tables = Tables::new(&ram, RAM + 0xf0_0000 + 0x1_0000 * cpu.index as u64);
-    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
-    mmu_on(cpu, tables.root, 0, 1);
 }
 
 #[test]
