@@ -1,6 +1,6 @@
 //! A machine for tests: RAM, a bus that remembers, a clock that is moved by hand, and tables built as a kernel would.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
@@ -14,9 +14,13 @@ pub(crate) const RAM_BYTES: u64 = 0x100_0000;
 /// A device's registers: answers any access. Everything else outside RAM is a hole.
 pub(crate) const DEVICE: u64 = 0x900_0000;
 
-/// One page of registers that remembers what was written to it, and reads as its own address.
+/// One page of registers that remembers what was written to it, and reads as its own address. A test may have something
+/// done at each read.
 #[derive(Default)]
-pub(crate) struct TestBus(pub(crate) Mutex<Vec<(u64, Vec<u8>)>>);
+pub(crate) struct TestBus(
+    pub(crate) Mutex<Vec<(u64, Vec<u8>)>>,
+    pub(crate) OnceLock<Box<dyn Fn() + Send + Sync>>,
+);
 
 fn in_device(pa: Pa) -> Result<(), BusError> {
     if pa.0 & !0xfff == DEVICE { Ok(()) } else { Err(BusError::NoRegister(pa.0)) }
@@ -26,6 +30,9 @@ impl Bus for TestBus {
     fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError> {
         in_device(pa)?;
         assert!(matches!(data.len(), 1 | 2 | 4 | 8 | 16));
+        if let Some(at_read) = self.1.get() {
+            at_read();
+        }
         hw::mmio::put_value(data, pa.0);
         Ok(())
     }
@@ -115,6 +122,7 @@ impl Bench {
     /// vCPU `index`, awake, as after reset.
     pub(crate) fn cpu(&self, index: usize) -> Cpu {
         let cpu = self.cluster.vcpu(index);
+        self.cluster.assume_on(index);
         self.signals.get(index).unwrap().get_up();
         cpu
     }

@@ -207,6 +207,11 @@ impl Cpu {
         }
     }
 
+    /// Drops all of this vCPU's blocks. None may be running: their memory is used again.
+    pub(crate) fn drop_all_code(&mut self) {
+        self.code.empty();
+    }
+
     /// The block at `pc`, if it is in the jump cache.
     #[inline(always)]
     pub(super) fn cached_block(&self, pc: u64) -> Option<NonNull<Block>> {

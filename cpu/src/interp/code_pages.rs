@@ -72,7 +72,7 @@ impl CodePages {
 
     /// Marks `len` bytes at `pa`, within one page, as decoded. True if the page had no code before: its fast write
     /// paths must end before its bytes are read.
-    pub(super) fn add(&self, pa: Pa, len: u64) -> bool {
+    pub(crate) fn add(&self, pa: Pa, len: u64) -> bool {
         let Some(word) = self.word(pa.0) else { return false };
         let marks = marks(pa.0, pa.0.saturating_add(len));
         let turned = if word.load(Ordering::SeqCst) & marks == marks {

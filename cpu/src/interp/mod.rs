@@ -11,6 +11,7 @@ mod code_pages;
 mod tests;
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 pub(crate) use cache::Code;
 pub use code_pages::CodePages;
@@ -20,12 +21,18 @@ use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Insn, Op};
+use crate::state::pending;
+use crate::sys::signals::Signal;
 use crate::{Cpu, Exception, Exit};
 use block::Block;
 
 impl Cpu {
     /// Runs guest code until there is a reason to leave.
+    ///
+    /// # Panics
+    /// If a device does. The vCPU then counts as one that has left, and the others go on.
     pub fn run(&mut self) -> Exit {
+        let _stay = Stay(Arc::clone(self.cluster.signal(self.index)));
         // Registers may have been set from outside.
         self.debug_registers_changed();
         loop {
@@ -135,6 +142,17 @@ impl Cpu {
                 }
             }
         }
+    }
+}
+
+/// A vCPU's time in [`Cpu::run`]. However it ends, by a panic too, the vCPU executes nothing from then on and
+/// looks around before it does again: others that wait for it must not do so for ever.
+struct Stay(Arc<Signal>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.raise(pending::RECHECK);
+        self.0.fall_asleep();
     }
 }
 

@@ -170,4 +170,10 @@ impl Cpu {
         self.mem.tlb.protect(pa.0);
         self.cluster.writers.remove(pa, self.index);
     }
+
+    /// Gives up all of this vCPU's fast write paths. It still counts as a writer to their pages: whoever decodes code
+    /// from one asks again.
+    pub(crate) fn protect_all(&mut self) {
+        self.mem.tlb.protect_all();
+    }
 }

@@ -476,6 +476,15 @@ impl Tlb {
         }
     }
 
+    /// Forbids fast stores to every page.
+    pub(crate) fn protect_all(&mut self) {
+        for table in self.tables() {
+            for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
+                entry.tag_w = no_tag(index, table.entries());
+            }
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear_all(&mut self) {
         self.clear_el1();

@@ -426,6 +426,7 @@ fn vcpu_that_was_off_and_is_turned_on_finds_the_gics_cpu_interface_and_its_timer
 
 /// HVC #0.
 const HVC: u32 = 0xd400_0002;
+const RET: u32 = 0xd65f_03c0;
 /// B . (to itself).
 const B_SELF: u32 = 0x1400_0000;
 
@@ -669,17 +670,111 @@ fn vcpus_that_wait_for_one_another_do_not_deadlock() {
     }
 }
 
-#[test]
-fn mailbox_of_a_sleeper_stays_small() {
-    let bench = Bench::new(2);
-    let mut cpu = bench.cpu(0);
-    for page in 0..100_000 {
+/// Invalidates, and decodes and rewrites code, on far more pages than are named one by one.
+fn ask_a_lot(cpu: &mut Cpu) {
+    for page in 0..2000u64 {
         cpu.system_instruction(SysReg::new(1, 0, 8, 3, 1), 0, page).unwrap();
+        let pa = Pa(RAM + 0x20_0000 + 0x1000 * page);
+        cpu.protect_elsewhere(pa, &[0, 1]);
+        assert!(cpu.cluster.code_pages.add(pa, 8));
+        cpu.store::<u32>(pa.0, RET).unwrap();
     }
     cpu.complete_requests();
-    let mut second = bench.cluster.vcpu(1);
-    second.serve_requests();
+}
+
+#[test]
+fn mailbox_of_a_sleeper_stays_small_and_then_asks_for_everything() {
+    const CODE: u64 = RAM + 0x4000;
+    let bench = Bench::new(2);
+    let (mut cpu, mut sleeper) = (bench.cpu(0), bench.cpu(1));
+    mmu_on_flat(&mut cpu);
+    let run = |cpu: &mut Cpu| {
+        bench.cluster.resume();
+        cpu.set_boot_state(CODE, 0);
+        mmu_on_flat(cpu);
+        assert_eq!(cpu.run(), Exit::SystemOff);
+        cpu.state.x[3]
+    };
+    let off = [0x5280_0100, 0x72b0_8000, HVC]; // mov w0, #SYSTEM_OFF; hvc #0
+    bench.code(CODE, &[0xd280_0023]); // mov x3, #1
+    bench.code(CODE + 4, &off);
+    bench_sleep(&cpu);
+    assert_eq!(run(&mut sleeper), 1);
+    sleeper.store::<u64>(RAM + 0x5000, 1).unwrap();
+
+    cpu.cluster.signal(0).get_up();
+    ask_a_lot(&mut cpu);
+    cpu.store::<u32>(CODE, 0xd280_0043).unwrap(); // mov x3, #2
+    assert!(bench.cluster.mailbox(1).kept() < 1200);
+
+    sleeper.serve_requests();
+    assert_eq!(bench.cluster.mailbox(1).kept(), 0);
     assert_eq!(bench.signals.get(1).unwrap().pending() & pending::REQUESTS, 0);
+    // It has no fast path to the page any more: a store there is seen by whoever marks it as code.
+    bench.cluster.code_pages.add(Pa(RAM + 0x5000), 8);
+    sleeper.store::<u64>(RAM + 0x5000, 2).unwrap();
+    assert!(!bench.cluster.code_pages.is_code(Pa(RAM + 0x5000)));
+    bench_sleep(&cpu);
+    assert_eq!(run(&mut sleeper), 2);
+}
+
+#[test]
+fn vcpu_that_is_off_gets_no_requests_and_starts_with_nothing_remembered() {
+    const CODE: u64 = RAM + 0x4000;
+    let bench = Bench::new(3);
+    let mut cpu = bench.cpu(0);
+    mmu_on_flat(&mut cpu);
+    bench.code(CODE, &[0xd280_0023, 0x5280_0040, 0x72b0_8000, HVC]); // mov x3, #1; CPU_OFF
+    let mut other = bench.cluster.vcpu(1);
+    let run = |mut other: Cpu| {
+        bench.cluster.turn_on(1, CODE, 0);
+        let runner = thread::spawn(move || {
+            assert_eq!(other.run(), Exit::Stopped);
+            other
+        });
+        while bench.cluster.power_state(1) != Some(PowerState::Off) {
+            thread::yield_now();
+        }
+        bench.cluster.stop_all();
+        let other = runner.join().unwrap();
+        bench.cluster.resume();
+        other
+    };
+    other = run(other);
+    assert_eq!(other.state.x[3], 1);
+    ask_a_lot(&mut cpu);
+    cpu.store::<u32>(CODE, 0xd280_0043).unwrap(); // mov x3, #2
+    assert_eq!(bench.cluster.mailbox(1).kept(), 0, "off again");
+    assert_eq!(bench.cluster.mailbox(2).kept(), 0, "never on");
+    assert_eq!(bench.signals.get(2).unwrap().pending() & pending::REQUESTS, 0);
+    bench_sleep(&cpu);
+    assert_eq!(run(other).state.x[3], 2);
+}
+
+#[test]
+fn dsb_does_not_wait_for_a_vcpu_whose_thread_panics() {
+    let bench = Bench::new(2);
+    bench.code(RAM, &[0xf940_0020]); // ldr x0, [x1]
+    let (mut cpu, mut other) = (bench.cpu(0), bench.cpu(1));
+    let (arrived, arrives) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel();
+    let goes_on = std::sync::Mutex::new(goes_on);
+    let device = move || {
+        arrived.send(()).unwrap();
+        goes_on.lock().unwrap().recv().unwrap();
+        panic!("a device fails");
+    };
+    assert!(bench.bus.1.set(Box::new(device)).is_ok());
+    other.set_boot_state(RAM, 0);
+    other.state.x[1] = crate::testbed::DEVICE;
+    let runner = thread::spawn(move || other.run());
+    arrives.recv().unwrap();
+    cpu.system_instruction(SysReg::new(1, 0, 8, 3, 0), 0, 0).unwrap();
+    go_on.send(()).unwrap();
+
+    cpu.complete_requests();
+
+    assert!(runner.join().is_err());
 }
 
 #[test]
