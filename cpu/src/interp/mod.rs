@@ -12,6 +12,7 @@ mod tests;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 pub(crate) use cache::Code;
 pub use code_pages::CodePages;
@@ -38,6 +39,8 @@ impl Cpu {
         loop {
             // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
             // block is run before the next look.
+            // Exceptions synchronize the context, as ISB does below.
+            fence(Ordering::Acquire);
             let looked = self.state.pending() != 0;
             if looked && let Some(exit) = self.serve_pending() {
                 return exit;
@@ -106,6 +109,9 @@ impl Cpu {
                             Call::System(handler) => {
                                 cpu.state.pc = header.end;
                                 fallible!(handler);
+                                // A context synchronization event (ISB, ERET) comes after loads by which the guest has
+                                // learnt of new code: the look at what is pending must not be older than they.
+                                fence(Ordering::Acquire);
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
                                     None => return,
