@@ -359,12 +359,14 @@ fn hvc(cpu: &mut Cpu, arguments: [u64; 4]) -> i64 {
 fn psci_answers_versions_features_and_unknown_functions() {
     let bench = Bench::new(2);
     let mut cpu = bench.cpu(0);
-    let cases: [([u64; 4], i64); 14] = [
+    let cases: [([u64; 4], i64); 16] = [
         ([0x8400_0000, 0, 0, 0], 0x1_0001),
         ([0x8000_0000, 0, 0, 0], 0x1_0001),
         ([0x8400_000a, 0x8000_0000, 0, 0], 0),
         ([0x8400_000a, 0xc400_0003, 0, 0], 0),
         ([0x8400_000a, 0xc400_000e, 0, 0], -1),
+        ([0x8400_000a, 0x8400_0001, 0, 0], 0),
+        ([0x8400_000a, 0xc400_0001, 0, 0], 0),
         ([0x8400_0006, 0, 0, 0], 2),
         ([0x8000_0001, 0x8000_8000, 0, 0], 1),
         ([0x8000_0001, 0x8000_0002, 0, 0], -1),
@@ -381,6 +383,70 @@ fn psci_answers_versions_features_and_unknown_functions() {
     assert_eq!(cpu.hypervisor_call(1), Err(Exception::undefined()));
     to_el0(&mut cpu);
     assert_eq!(cpu.hypervisor_call(0), Err(Exception::undefined()));
+}
+
+#[test]
+fn cpu_suspend_sleeps_in_a_standby_state_of_the_core_until_an_interrupt_and_refuses_others() {
+    const CPU_SUSPEND: u64 = 0xc400_0001;
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    // A power-down state, a cluster's, a system's; bits that do not exist.
+    for power_state in [1 << 16, 1 << 24, 2 << 24, 3 << 24, 1 << 17, 1 << 23, 1 << 26, 1 << 31] {
+        assert_eq!(hvc(&mut cpu, [CPU_SUSPEND, power_state, RAM, 0]), -2, "{power_state:#x}");
+        assert_eq!(hvc(&mut cpu, [0x8400_0001, power_state, RAM, 0]), -2, "{power_state:#x}");
+    }
+    let sleeper = thread::spawn(move || hvc(&mut cpu, [CPU_SUSPEND, 0x1234, 0, 0]));
+    while !bench.signals.get(0).unwrap().is_asleep() {
+        thread::yield_now();
+    }
+    bench.signals.irq_line(0).set(true);
+    assert_eq!(sleeper.join().unwrap(), 0);
+}
+
+#[test]
+fn wfe_looks_at_the_monitored_location_and_not_at_what_its_address_maps_now() {
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
+    let (va, frame) = (0x40_0000_5000, RAM + 0x30_0000);
+    tables.page(va, frame, 0);
+    mmu_on(&mut cpu, tables.root, 0, 1);
+    assert!(bench.bus.1.set(Box::new(|| panic!("the guest reads no device"))).is_ok());
+    assert_eq!(cpu.load_exclusive::<u64>(va, Order::Relaxed), Ok(0));
+    tables.page(va, crate::testbed::DEVICE, pte::DEVICE);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+
+    assert_eq!(cpu.monitor_broken(), Some(false));
+    bench.ram.store_u64(Pa(frame), 1).unwrap();
+    assert_eq!(cpu.monitor_broken(), Some(true));
+
+    // Nor does an exclusive store reach another location that holds the same value.
+    assert_eq!(cpu.load_exclusive::<u32>(RAM, Order::Relaxed).map_err(|e| e.class), Err(Class::DataAbort));
+    tables.page(va, frame, 0);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+    assert_eq!(cpu.load_exclusive::<u64>(va, Order::Relaxed), Ok(1));
+    bench.ram.store_u64(Pa(frame + 0x1000), 1).unwrap();
+    tables.page(va, frame + 0x1000, 0);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+    assert_eq!(cpu.store_exclusive::<u64>(va, 2, Order::Relaxed), Ok(false));
+    assert_eq!(bench.ram.load_u64(Pa(frame + 0x1000)), Ok(1));
+}
+
+#[test]
+fn counter_read_beyond_a_timers_compare_value_finds_its_interrupt_raised() {
+    for counter in [CNTVCT_EL0, SysReg::new(3, 3, 14, 0, 1)] {
+        let bench = Bench::new(1);
+        let mut cpu = bench.cpu(0);
+        cpu.write_sysreg(CNTV_CVAL_EL0, 0, 200).unwrap();
+        cpu.write_sysreg(CNTV_CTL_EL0, 0, 1).unwrap();
+        // The time has come, and the alarm service has not: only the clock moves.
+        bench.clock.advance_ns(199 * 16);
+        assert_eq!(cpu.read_sysreg(counter, 0), Ok(199));
+        assert!(!bench.virtual_lines[0].level());
+        bench.clock.advance_ns(16);
+        assert_eq!(cpu.read_sysreg(counter, 0), Ok(200));
+        assert!(bench.virtual_lines[0].level());
+    }
 }
 
 #[test]
