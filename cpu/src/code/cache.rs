@@ -182,10 +182,10 @@ impl Code {
 /// Rewrites of a page after which its blocks are translated later each time.
 const PATIENCE: u32 = 16;
 
-/// Which half of the address space `va` is in.
+/// Which half of the address space `va` is in: as for translation (D8.2.4) bit 55 tells, whatever is above it.
 #[inline(always)]
 pub(crate) const fn half(va: u64) -> usize {
-    (va >> 63) as usize
+    (va >> 55 & 1) as usize
 }
 
 #[inline(always)]
@@ -283,6 +283,11 @@ impl Cpu {
             #[cfg(target_arch = "x86_64")]
             self.drop_translations();
         }
+    }
+
+    /// Drops all of this vCPU's blocks. None may be running: their memory is used again.
+    pub(crate) fn drop_all_code(&mut self) {
+        self.empty_code();
     }
 
     /// The block at `pc`, if it is in the jump cache.

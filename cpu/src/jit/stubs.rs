@@ -164,7 +164,9 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     jump_if_wanted(asm, wanted);
     asm.mov(Size::Qword, Gpr::Rax, state_at(offset_of!(State, pc)));
     asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
-    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 63);
+    // Bit 55 tells the half: see `code::half`.
+    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 55);
+    asm.alu_imm(Alu::And, Size::Dword, Gpr::Rdx, 1);
     let stamps = offset_of!(Cpu, state) + offset_of!(State, stamp);
     asm.mov(
         Size::Qword,
