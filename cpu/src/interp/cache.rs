@@ -121,10 +121,10 @@ impl Code {
     }
 }
 
-/// Which half of the address space `va` is in.
+/// Which half of the address space `va` is in: as for translation (D8.2.4) bit 55 tells, whatever is above it.
 #[inline(always)]
 pub(super) const fn half(va: u64) -> usize {
-    (va >> 63) as usize
+    (va >> 55 & 1) as usize
 }
 
 #[inline(always)]
@@ -205,6 +205,11 @@ impl Cpu {
         if dropped {
             self.mapping_changed(false);
         }
+    }
+
+    /// Drops all of this vCPU's blocks. None may be running: their memory is used again.
+    pub(crate) fn drop_all_code(&mut self) {
+        self.code.empty();
     }
 
     /// The block at `pc`, if it is in the jump cache.

@@ -72,17 +72,19 @@ impl CodePages {
 
     /// Marks `len` bytes at `pa`, within one page, as decoded. True if the page had no code before: its fast write
     /// paths must end before its bytes are read.
-    pub(super) fn add(&self, pa: Pa, len: u64) -> bool {
+    pub(crate) fn add(&self, pa: Pa, len: u64) -> bool {
         let Some(word) = self.word(pa.0) else { return false };
         let marks = marks(pa.0, pa.0.saturating_add(len));
         let turned = if word.load(Ordering::SeqCst) & marks == marks {
             false
         } else {
             let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = word.fetch_or(marks, Ordering::SeqCst) == 0;
+            let first = word.load(Ordering::SeqCst) == 0;
             if first {
+                // Before the marks: another decoder that finds them reads the bytes at once, without the lock.
                 self.ram.watch_code_page(pa);
             }
+            word.fetch_or(marks, Ordering::SeqCst);
             first
         };
         fence(Ordering::SeqCst);

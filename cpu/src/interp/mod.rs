@@ -13,6 +13,8 @@ mod tests;
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 pub(crate) use cache::Code;
 pub use code_pages::CodePages;
@@ -22,17 +24,25 @@ use crate::exec::memory::{S8, S8w, S16, S16w, S32, U8, U16, U32, U64};
 #[allow(clippy::wildcard_imports, reason = "the variants that handlers in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Insn, Op};
+use crate::state::pending;
+use crate::sys::signals::Signal;
 use crate::{Cpu, Exception, Exit};
 use block::Block;
 
 impl Cpu {
     /// Runs guest code until there is a reason to leave.
+    ///
+    /// # Panics
+    /// If a device does. The vCPU then counts as one that has left, and the others go on.
     pub fn run(&mut self) -> Exit {
+        let _stay = Stay(Arc::clone(self.cluster.signal(self.index)));
         // Registers may have been set from outside.
         self.debug_registers_changed();
         loop {
             // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
             // block is run before the next look.
+            // Exceptions synchronize the context, as ISB does below.
+            fence(Ordering::Acquire);
             let looked = self.state.pending() != 0;
             if looked && let Some(exit) = self.serve_pending() {
                 return exit;
@@ -110,6 +120,9 @@ impl Cpu {
                                     // SAFETY: as above.
                                     break End::Raised(unsafe { raised.assume_init() });
                                 }
+                                // A context synchronization event (ISB, ERET) comes after loads by which the guest has
+                                // learnt of new code: the look at what is pending must not be older than they.
+                                fence(Ordering::Acquire);
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
                                     None => return,
@@ -148,6 +161,17 @@ impl Cpu {
                 }
             }
         }
+    }
+}
+
+/// A vCPU's time in [`Cpu::run`]. However it ends, by a panic too, the vCPU executes nothing from then on and
+/// looks around before it does again: others that wait for it must not do so for ever.
+struct Stay(Arc<Signal>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.raise(pending::RECHECK);
+        self.0.fall_asleep();
     }
 }
 

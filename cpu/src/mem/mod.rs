@@ -21,8 +21,8 @@ mod writers;
 pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
 pub use regime::PA_BITS;
-pub(crate) use tlb::Invalidation;
-pub(crate) use writers::{Writers, bit_of as writer_bit};
+pub(crate) use tlb::{Invalidation, untagged};
+pub(crate) use writers::Writers;
 
 use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
@@ -286,8 +286,8 @@ impl Cpu {
         let el0 = self.at_el0();
         if old.differs_only_in_process(&self.mem.regime) {
             self.mem.tlb.leave_context(el0);
-            if self.mem.fetch.leave_context() {
-                self.mapping_changed(true);
+            if let Some(lower_only) = self.mem.fetch.leave_context() {
+                self.mapping_changed(lower_only);
             }
         } else {
             self.mem.tlb.clear_all();
