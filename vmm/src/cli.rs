@@ -133,6 +133,10 @@ pub struct MachineArgs {
     /// RAM, with K, M or G; a bare number is MiB
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     pub memory: u64,
+    /// NUMA nodes, over which RAM, vCPUs and accelerators are spread; without it, there are none
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::board::numa::MAX_NODES)))]
+    pub numa: Option<u32>,
     /// What runs the vCPUs
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: EngineChoice,
@@ -314,7 +318,13 @@ mod tests {
 
     #[test]
     fn sizes_out_of_range_are_usage_errors() {
-        for bad in [&["--memory", "1M"][..], &["--cpus", "0"], &["--cpus", "124"], &["--timeout", "0"]] {
+        for bad in [
+            &["--memory", "1M"][..],
+            &["--cpus", "0"],
+            &["--cpus", "124"],
+            &["--timeout", "0"],
+            &["--numa", "9"],
+        ] {
             let args = ["warpvmm", "run", "--kernel", "Image"].iter().chain(bad);
             assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2);
         }
