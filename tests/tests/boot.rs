@@ -53,6 +53,19 @@ fn date_in_the_guest_is_the_hosts() {
     assert!((before - 1..=after + 1).contains(&epoch), "{before} <= {epoch} <= {after}");
 }
 
+/// The default kernel serves no page requests, and says so when the accelerator's driver asks.
+#[test]
+fn what_the_kernel_lacks_for_its_accelerator_is_told_at_the_end() {
+    let lacking =
+        Run::verbose_job("test ! -e /sys/class/uacce/hisi_zip-0").args(&["--accel", "zip:pri"]).finish();
+    let lacking = lacking.expect_status(0).expect_console("warp: exit status 0");
+    let lacking =
+        lacking.expect_stderr("warpvmm: hint: the guest's kernel gives its processes no accelerator");
+    let _ = lacking.expect_stderr("use --accel zip or zip:ats");
+    let content = Run::verbose_job("true").finish().expect_status(0);
+    assert!(!content.stderr.contains("hint"), "{}", content.stderr);
+}
+
 #[test]
 fn two_and_four_cpus_come_online() {
     for cpus in ["2", "4"] {
