@@ -5,7 +5,7 @@
 //! older one, so that each is named by its constant, once.
 //!
 //! A call that works with a descriptor is permitted for those descriptors that its thread works with ([`Descriptors`]),
-//! and a signal for threads of this process: what only the running process knows is added to the tables in [`permits`].
+//! and a signal for threads of this process: what only the running process knows is added to the tables in `permits`.
 
 use std::os::fd::RawFd;
 use std::process;
