@@ -13,6 +13,7 @@ use devices::virtio::BlockBackend;
 use hw::Pa;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::board::numa::Topology;
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
@@ -141,6 +142,8 @@ impl Machine {
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
         check_command_line(&setup.append)?;
+        let MachineArgs { cpus, memory, numa, .. } = setup.machine;
+        let topology = Topology::new(cpus, memory, numa)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
         let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
@@ -176,9 +179,8 @@ impl Machine {
         };
         let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
-            cpus: setup.machine.cpus,
+            topology,
             engine: setup.machine.engine,
-            ram_bytes: setup.machine.memory,
             accels: setup.accels,
             devices: setup.devices,
             drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),
