@@ -71,20 +71,33 @@ impl Registers {
     }
 }
 
-/// What the handlers have made of a block.
+/// What the handlers have made of a block and those behind it.
 struct Expected {
-    registers: Registers,
+    /// After each of them.
+    steps: Vec<Step>,
     writes: Writes,
-    /// The bytes that each of the writes leaves.
+}
+
+/// How things are at a block border.
+struct Step {
+    registers: Registers,
+    /// The bytes that each of the writes so far has left.
     written: Vec<Vec<u8>>,
 }
 
 impl Expected {
+    /// The border at which the vCPU is after the translation: blocks of one try are at different addresses.
+    fn step_at(&self, pc: u64) -> &Step {
+        let last = self.steps.len() - 1;
+        self.steps.iter().find(|step| step.registers.pc == pc).unwrap_or(&self.steps[last])
+    }
+
     fn difference(&self, registers: &Registers, written: &[Vec<u8>]) -> Option<String> {
-        self.registers.difference(registers).or_else(|| {
-            let at = (0..self.written.len()).find(|&n| self.written.get(n) != written.get(n))?;
+        let step = self.step_at(registers.pc);
+        step.registers.difference(registers).or_else(|| {
+            let at = (0..step.written.len()).find(|&n| Some(&step.written[n]) != written.get(n))?;
             let place = self.writes.place(at);
-            Some(format!("memory at host address {place:#x}: {:02x?} and {:02x?}", self.written[at], written.get(at)))
+            Some(format!("memory at host address {place:#x}: {:02x?} and {:02x?}", step.written[at], written.get(at)))
         })
     }
 }
@@ -110,10 +123,10 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// What is left from `pc` on.
-    fn from(self, pc: u64) -> Self {
-        let done = (pc.wrapping_sub(self.pc) / 4) as usize;
-        Self { pc, insns: self.insns.get(done..).unwrap_or_default(), ..self }
+    fn of(block: NonNull<Block>) -> Self {
+        // SAFETY: blocks are found just before, and the arena is not emptied in between.
+        let header = unsafe { block.as_ref() };
+        Self { pc: header.pc, end: header.end, insns: insns_of(block) }
     }
 
     fn text(&self, cpu: &Cpu) -> String {
@@ -134,29 +147,35 @@ impl Cpu {
     /// # Panics
     /// If handlers and translation differ.
     pub(crate) fn run_lockstep(&mut self, block: NonNull<Block>) {
-        let insns = insns_of(block);
+        let piece = Piece::of(block);
         // SAFETY: the caller has found the block just now.
-        let header = unsafe { block.as_ref() };
-        let (pc, end, is_short) = (header.pc, header.end, header.context & context::SHORT != 0);
-        let piece = Piece { pc, end, insns };
-        self.state.pc = pc;
-        if insns.iter().any(|insn| insn.op.kind() == Kind::System) {
+        let is_short = unsafe { block.as_ref() }.context & context::SHORT != 0;
+        self.state.pc = piece.pc;
+        if piece.insns.iter().any(|insn| insn.op.kind() == Kind::System) {
             self.run_handlers(piece);
             return;
         }
         let cluster = Arc::clone(&self.cluster);
         // Blocks of one instruction are not translated, and a step must not be taken twice.
-        let comparable = !is_short && insns.iter().all(is_repeatable);
+        let comparable = !is_short && piece.insns.iter().all(is_repeatable);
         // One that waits for other vCPUs must not make them wait.
-        let _turn = comparable.then(|| cluster.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let turn = comparable.then(|| cluster.turn.lock().unwrap_or_else(PoisonError::into_inner));
         let before = Registers::of(&self.state);
         let monitor = self.mem.monitor();
-        let expected = if comparable { self.try_handlers(piece, &before) } else { None };
+        let expected = if comparable { self.try_handlers(block, &before) } else { None };
         self.mem.set_monitor(monitor);
         let emptied = self.code.emptied;
-        match self.run_one_translated(block) {
-            Stopped::AtBorder => {}
-            Stopped::Inside => self.run_handlers(piece.from(self.state.pc)),
+        let stopped = self.run_one_translated(block);
+        match stopped {
+            Stopped::AtBorder | Stopped::Hot(_) => {}
+            Stopped::Inside => {
+                drop(turn);
+                match self.find_block(self.state.pc) {
+                    Ok(rest) => self.run_handlers(Piece::of(rest)),
+                    Err(exception) => self.take_exception(exception),
+                }
+                return;
+            }
             Stopped::Untranslated => {
                 if self.code.emptied == emptied {
                     self.run_handlers(piece);
@@ -164,37 +183,69 @@ impl Cpu {
                 return;
             }
         }
-        let Some(expected) = expected else { return };
-        let found = Registers::of(&self.state);
-        let written = expected.writes.bytes();
-        let Some(difference) = expected.difference(&found, &written) else { return };
-        // A device may have written to what the block reads: then it is not the same when it is tried again.
-        expected.writes.undo();
-        self.put_back(&before);
-        self.mem.set_monitor(monitor);
-        let again = self.try_handlers(piece, &before);
-        assert!(
-            again.is_none_or(|again| expected.difference(&again.registers, &again.written).is_some()),
-            "interpreter and translation differ: {difference}\nin the block\n{}before it {before:x?}",
-            piece.text(self)
-        );
-        self.run_handlers(piece);
+        if let Some(expected) = expected {
+            let found = Registers::of(&self.state);
+            let written = expected.writes.bytes();
+            if let Some(difference) = expected.difference(&found, &written) {
+                // A device may have written to what is read: then it is not the same when it is tried again.
+                expected.writes.undo();
+                self.put_back(&before);
+                self.mem.set_monitor(monitor);
+                let again = self.try_handlers(block, &before).is_none_or(|again| {
+                    let step = again.step_at(found.pc);
+                    expected.difference(&step.registers, &step.written).is_some()
+                });
+                let text = piece.text(self);
+                assert!(again, "interpreter and translation differ: {difference}\nin the block\n{text}before it {before:x?}");
+                self.mem.set_monitor(monitor);
+                self.run_handlers(piece);
+                return;
+            }
+        }
+        drop(turn);
+        if let Stopped::Hot(number) = stopped {
+            // A region for the next rounds.
+            let _ = self.heat_up(number);
+        }
     }
 
-    /// Runs instructions as the interpreter does, and undoes it. None if they reach a device.
-    fn try_handlers(&mut self, piece: Piece<'_>, before: &Registers) -> Option<Expected> {
-        let (exception, replay) = self.trying(|cpu| cpu.call_handlers(piece));
-        let expected = (!replay.reached_device).then(|| {
-            if let Some(exception) = exception {
-                self.take_exception(exception);
+    /// Runs instructions as the interpreter does, from the block on up to where a region might leave, and undoes it. None
+    /// if that ends at a device before there is anything to compare.
+    fn try_handlers(&mut self, block: NonNull<Block>, before: &Registers) -> Option<Expected> {
+        let mut steps = Vec::new();
+        let mut next = Some(block);
+        let (exception, replay) = self.trying(|cpu| {
+            while let Some(block) = next {
+                let piece = Piece::of(block);
+                let exception = cpu.call_handlers(piece);
+                let Some(replay) = cpu.replay().filter(|replay| !replay.reached_device) else { return None };
+                if exception.is_some() {
+                    return exception;
+                }
+                steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(&cpu.state) });
+                next = cpu.next_of_region(block, piece);
             }
-            let (registers, written) = (Registers::of(&self.state), replay.writes.bytes());
-            (registers, written)
+            None
         });
+        if let Some(exception) = exception {
+            self.take_exception(exception);
+            steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(&self.state) });
+        }
         replay.writes.undo();
         self.put_back(before);
-        let (registers, written) = expected?;
-        Some(Expected { registers, writes: replay.writes, written })
+        (!steps.is_empty()).then_some(Expected { steps, writes: replay.writes })
+    }
+
+    /// The block that a region which contains `block` may go on with at `state.pc`, without a look at the pending word.
+    fn next_of_region(&self, block: NonNull<Block>, piece: Piece<'_>) -> Option<NonNull<Block>> {
+        let jit = self.jit.as_ref()?;
+        // SAFETY: the arena is not emptied during a try.
+        let header = unsafe { block.as_ref() };
+        let pc = self.state.pc;
+        if !jit.has_regions() || pc < piece.end || (pc ^ piece.pc) & !0xfff != 0 {
+            return None;
+        }
+        self.code.block_beside(header, pc).filter(|&next| insns_of(next).iter().all(is_repeatable))
     }
 
     /// Runs instructions as the interpreter does.

@@ -1,9 +1,13 @@
 //! The run loop: looks at what is pending, finds the next block, and gives it to the tier that runs it.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use crate::code::Block;
 use crate::interp::Left;
+use crate::state::pending;
+use crate::sys::signals::Signal;
 use crate::{Cpu, Exit};
 
 /// What runs guest code.
@@ -30,6 +34,14 @@ impl Tier {
             Self::Translated | Self::Lockstep => 0,
         }
     }
+
+    /// How many rounds of a loop are translated block by block before it becomes a region.
+    pub(crate) const fn rounds(self) -> i32 {
+        match self {
+            Self::Auto | Self::Interpreter => 512,
+            Self::Translated | Self::Lockstep => 1,
+        }
+    }
 }
 
 impl Cpu {
@@ -37,7 +49,11 @@ impl Cpu {
     ///
     /// An instruction that takes an exception counts as one, and so does a fetch that fails. A run with a budget is
     /// interpreted, because translated code does not count; without one, counting costs nothing.
+    ///
+    /// # Panics
+    /// If a device does. The vCPU then counts as one that has left, and the others go on.
     pub fn run(&mut self, budget: Option<u64>) -> Exit {
+        let _stay = Stay(Arc::clone(self.cluster.signal(self.index)));
         // Registers may have been set from outside.
         self.debug_registers_changed();
         self.context_changed();
@@ -56,6 +72,8 @@ impl Cpu {
         loop {
             // What is still pending after it has been served, such as a masked interrupt, must not stop the guest: one
             // block is run before the next look.
+            // Exceptions synchronize the context, as ISB does.
+            fence(Ordering::Acquire);
             let looked = self.state.pending() != 0;
             if looked && let Some(exit) = self.serve_pending() {
                 return exit;
@@ -123,6 +141,17 @@ impl Cpu {
         // SAFETY: the block has been found, or come out of the loop, just now; nobody else refers to it.
         unsafe { (*block.as_ptr()).heat = u32::MAX };
         Left::Block(block)
+    }
+}
+
+/// A vCPU's time in [`Cpu::run`]. However it ends, by a panic too, the vCPU executes nothing from then on and
+/// looks around before it does again: others that wait for it must not do so for ever.
+struct Stay(Arc<Signal>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.raise(pending::RECHECK);
+        self.0.fall_asleep();
     }
 }
 

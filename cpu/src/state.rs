@@ -206,7 +206,9 @@ impl State {
         self.pending() & self.interest != 0
     }
 
-    /// What others want of this vCPU: bits of [`pending`].
+    /// What others want of this vCPU: bits of [`pending`]. Relaxed, for it is asked before each block. Where it must not be
+    /// older than something else that the vCPU has seen, a fence stands between: in `Signal::get_up` and after
+    /// instructions that synchronize the context.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! A machine for tests: RAM, a bus that remembers, a clock that is moved by hand, and tables built as a kernel would.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
@@ -24,9 +24,13 @@ pub(crate) fn tier() -> Tier {
     }
 }
 
-/// One page of registers that remembers what was written to it, and reads as its own address.
+/// One page of registers that remembers what was written to it, and reads as its own address. A test may have something
+/// done at each read.
 #[derive(Default)]
-pub(crate) struct TestBus(pub(crate) Mutex<Vec<(u64, Vec<u8>)>>);
+pub(crate) struct TestBus(
+    pub(crate) Mutex<Vec<(u64, Vec<u8>)>>,
+    pub(crate) OnceLock<Box<dyn Fn() + Send + Sync>>,
+);
 
 fn in_device(pa: Pa) -> Result<(), BusError> {
     if pa.0 & !0xfff == DEVICE { Ok(()) } else { Err(BusError::NoRegister(pa.0)) }
@@ -36,6 +40,9 @@ impl Bus for TestBus {
     fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError> {
         in_device(pa)?;
         assert!(matches!(data.len(), 1 | 2 | 4 | 8 | 16));
+        if let Some(at_read) = self.1.get() {
+            at_read();
+        }
         hw::mmio::put_value(data, pa.0);
         Ok(())
     }
@@ -131,6 +138,7 @@ impl Bench {
     /// vCPU `index`, awake, as after reset.
     pub(crate) fn cpu(&self, index: usize) -> Cpu {
         let cpu = self.cluster.vcpu(index);
+        self.cluster.assume_on(index);
         self.signals.get(index).unwrap().get_up();
         cpu
     }
@@ -233,10 +241,11 @@ pub(crate) fn mmu_on(cpu: &mut Cpu, ttbr0: u64, ttbr1: u64, asid: u16) {
     cpu.memory_regime_changed();
 }
 
-/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM.
+/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM that all vCPUs share:
+/// whoever makes them writes the same.
 pub(crate) fn mmu_on_flat(cpu: &mut Cpu) {
     let ram = Arc::clone(cpu.cluster.host.ram());
-    let mut tables = Tables::new(&ram, RAM + 0xf0_0000 + 0x1_0000 * cpu.index as u64);
+    let mut tables = Tables::new(&ram, RAM + 0xff_0000);
     tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
     mmu_on(cpu, tables.root, 0, 1);
 }

@@ -156,6 +156,12 @@ impl Code {
 }
 
 impl Code {
+    /// The block at `pc`, in the page and context of `block`, if there is one.
+    pub(crate) fn block_beside(&self, block: &Block, pc: u64) -> Option<NonNull<Block>> {
+        let key = Key { pa: block.pa & !0xfff | pc & 0xfff, pc, context: block.context };
+        self.blocks.get(&key).copied()
+    }
+
     /// Leaves all blocks to the interpreter.
     pub(crate) fn never_translate(&mut self) {
         self.heat = u32::MAX;
@@ -180,10 +186,10 @@ const PATIENCE: u32 = 16;
 /// if it is rewritten then, and a page that one program has rewritten may later hold another's code.
 const DOUBLINGS: u32 = 10;
 
-/// Which half of the address space `va` is in.
+/// Which half of the address space `va` is in: as for translation (D8.2.4) bit 55 tells, whatever is above it.
 #[inline(always)]
 pub(crate) const fn half(va: u64) -> usize {
-    (va >> 63) as usize
+    (va >> 55 & 1) as usize
 }
 
 #[inline(always)]
@@ -283,6 +289,11 @@ impl Cpu {
         }
     }
 
+    /// Drops all of this vCPU's blocks. None may be running: their memory is used again.
+    pub(crate) fn drop_all_code(&mut self) {
+        self.empty_code();
+    }
+
     /// The block at `pc`, if it is in the jump cache.
     #[inline(always)]
     pub(crate) fn cached_block(&self, pc: u64) -> Option<NonNull<Block>> {
@@ -376,6 +387,8 @@ impl Cpu {
             half: half(key.pc) as u8,
             len: count as u16,
             heat: self.code.heat_at(key.pa),
+            rounds: self.cluster.tier.rounds(),
+            is_region: false,
             code: self.code.untranslated,
             granules: granules(key.pa, 4 * count as u64),
         };
@@ -402,13 +415,13 @@ impl Cpu {
 
     /// Whether an instruction is to have a block to itself, because lockstep cannot run it twice.
     #[cfg(target_arch = "x86_64")]
-    fn is_alone(&self, insn: &Insn) -> bool {
+    pub(crate) fn is_alone(&self, insn: &Insn) -> bool {
         self.cluster.tier == crate::Tier::Lockstep && !crate::lockstep::is_repeatable(insn)
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     #[expect(clippy::unused_self, reason = "as on hosts with translations")]
-    fn is_alone(&self, _insn: &Insn) -> bool {
+    pub(crate) fn is_alone(&self, _insn: &Insn) -> bool {
         false
     }
 

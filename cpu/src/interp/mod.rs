@@ -10,6 +10,7 @@ mod tests;
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
 
 pub use handlers::{Handler, Raising};
 
@@ -110,6 +111,9 @@ impl Cpu {
                                     // SAFETY: as above.
                                     break End::Raised(unsafe { raised.assume_init() });
                                 }
+                                // A context synchronization event (ISB, ERET) comes after loads by which the guest has
+                                // learnt of new code: the look at what is pending must not be older than they.
+                                fence(Ordering::Acquire);
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
                                     None => return Left::LookAround,

@@ -12,6 +12,8 @@ use crate::state::pending;
 pub(crate) enum Stopped {
     /// At its end, or with an exception.
     AtBorder,
+    /// At its end, from where a loop that goes round often enough for [`Cpu::heat_up`] goes on, by its number.
+    Hot(usize),
     /// At an instruction that is left to the interpreter.
     Inside,
     /// There is no translation, and nothing has been run. If that is because the arena was full, the block is gone.
@@ -30,9 +32,13 @@ impl Cpu {
         signal.clear(pending::BORDER);
         match left & 0xff {
             exit::LOOKUP => self.state.pc = self.mem.branch_target(self.state.pc),
-            exit::LINK => {
+            exit::LINK | exit::HOT => {
+                let number = (left >> 8) as usize;
                 if let Some(jit) = &self.jit {
-                    self.state.pc = jit.links[(left >> 8) as usize].target;
+                    self.state.pc = jit.links[number].target;
+                }
+                if left & 0xff == exit::HOT {
+                    return Stopped::Hot(number);
                 }
             }
             exit::INTERPRET => return Stopped::Inside,

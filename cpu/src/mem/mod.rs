@@ -23,8 +23,8 @@ pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
 pub use regime::PA_BITS;
 pub(crate) use replay::{Replay, Writes};
-pub(crate) use tlb::Invalidation;
-pub(crate) use writers::{Writers, bit_of as writer_bit};
+pub(crate) use tlb::{Invalidation, untagged};
+pub(crate) use writers::Writers;
 
 use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
@@ -299,8 +299,8 @@ impl Cpu {
         let el0 = self.at_el0();
         if old.differs_only_in_process(&self.mem.regime) {
             self.mem.tlb.leave_context(el0);
-            if self.mem.fetch.leave_context() {
-                self.mapping_changed(true);
+            if let Some(lower_only) = self.mem.fetch.leave_context() {
+                self.mapping_changed(lower_only);
             }
         } else {
             self.mem.tlb.clear_all();

@@ -46,6 +46,11 @@ impl Writes {
         self.0.iter().map(read).collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The host address of write `index`.
     pub(crate) fn place(&self, index: usize) -> u64 {
         self.0[index].host
@@ -77,6 +82,11 @@ impl Cpu {
             }
             None => Ok(()),
         }
+    }
+
+    /// The try that is going on.
+    pub(crate) fn replay(&self) -> Option<&Replay> {
+        self.mem.replay.as_deref()
     }
 
     /// Does `work` as a try: what it writes to RAM is noted, and nobody is told of code that it overwrites.

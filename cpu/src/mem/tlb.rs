@@ -84,6 +84,13 @@ pub(crate) struct Page {
     pub(crate) shareability: u8,
 }
 
+/// An address as a TLBI instruction names it: bits \[63:56\], which may hold a tag that translation ignores (TCR_EL1.TBI),
+/// as copies of bit 55 (C5.5). Whatever an invalidation is compared with must be in this form. Where the top byte is
+/// not ignored, addresses of any other form have no translation.
+pub(crate) const fn untagged(va: u64) -> u64 {
+    ((va << 8) as i64 >> 8) as u64
+}
+
 /// A tag that no access reaching slot `index` of `entries` can match: its page belongs to another slot, and not to
 /// the next one either, where the last byte of a crossing access lies.
 const fn no_tag(index: usize, entries: usize) -> u64 {
@@ -136,8 +143,9 @@ pub(crate) struct Regions {
 }
 
 impl Regions {
-    /// Adds the block of `1 << size_log2` bytes around `va`.
+    /// Adds the block of `1 << size_log2` bytes around `va`, whose tag does not count.
     pub(crate) fn add(&mut self, va: u64, size_log2: u8) {
+        let va = untagged(va);
         let size = 1u64.checked_shl(u32::from(size_log2)).unwrap_or(0);
         let first = va & !size.wrapping_sub(1);
         let last = first.wrapping_add(size.wrapping_sub(1));
@@ -499,6 +507,15 @@ impl Tlb {
                 if entry.info & (info::VALID | 0x0000_ffff_ffff_f000) == pa & !(PAGE - 1) | info::VALID {
                     entry.tag_w = no_tag(index, table.entries());
                 }
+            }
+        }
+    }
+
+    /// Forbids fast stores to every page.
+    pub(crate) fn protect_all(&mut self) {
+        for table in self.tables() {
+            for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
+                entry.tag_w = no_tag(index, table.entries());
             }
         }
     }
