@@ -97,7 +97,11 @@ impl Expected {
         step.registers.difference(registers).or_else(|| {
             let at = (0..step.written.len()).find(|&n| Some(&step.written[n]) != written.get(n))?;
             let place = self.writes.place(at);
-            Some(format!("memory at host address {place:#x}: {:02x?} and {:02x?}", step.written[at], written.get(at)))
+            Some(format!(
+                "memory at host address {place:#x}: {:02x?} and {:02x?}",
+                step.written[at],
+                written.get(at)
+            ))
         })
     }
 }
@@ -196,7 +200,10 @@ impl Cpu {
                     expected.difference(&step.registers, &step.written).is_some()
                 });
                 let text = piece.text(self);
-                assert!(again, "interpreter and translation differ: {difference}\nin the block\n{text}before it {before:x?}");
+                assert!(
+                    again,
+                    "interpreter and translation differ: {difference}\nin the block\n{text}before it {before:x?}"
+                );
                 self.mem.set_monitor(monitor);
                 self.run_handlers(piece);
                 return;

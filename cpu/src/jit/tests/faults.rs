@@ -43,7 +43,8 @@ fn outcome(tier: Tier, code: &[u32], prepare: impl Fn(&mut Cpu)) -> Outcome {
     cpu.state.sys.cpacr = 3 << 20;
     for n in 0..32 {
         cpu.state.x[n as usize] = 0x0101_0101_0101_0101 * n;
-        cpu.state.v[n as usize] = 0x0123_4567_89ab_cdef_0011_2233_4455_6677 ^ u128::from(n) << 64 | u128::from(n);
+        cpu.state.v[n as usize] =
+            0x0123_4567_89ab_cdef_0011_2233_4455_6677 ^ u128::from(n) << 64 | u128::from(n);
     }
     // SP is a base register, too.
     cpu.state.x[31] = DATA + 0x80;
@@ -79,7 +80,13 @@ fn word(row: &Row) -> u32 {
 /// ADD Xd, Xd, #1 and ADD Vd.16B, Vd.16B, Vd.16B: make registers differ from their values in memory.
 fn fillers(count: u32) -> Vec<u32> {
     (0..count)
-        .map(|n| if n % 2 == 0 { 0x9100_0400 | (8 + n / 2 % 8) * 0x21 } else { 0x4e20_8400 | (8 + n / 2 % 8) * 0x1_0021 })
+        .map(|n| {
+            if n % 2 == 0 {
+                0x9100_0400 | (8 + n / 2 % 8) * 0x21
+            } else {
+                0x4e20_8400 | (8 + n / 2 % 8) * 0x1_0021
+            }
+        })
         .collect()
 }
 
@@ -99,7 +106,11 @@ fn every_memory_instruction_at_every_place_of_a_block_faults_or_not_as_in_the_in
                 let prepare = |cpu: &mut Cpu| (cpu.state.x[1], cpu.state.x[2]) = (base, 8);
                 let expected = outcome(Tier::Interpreter, &code, prepare);
                 let name = row.name;
-                assert_eq!(outcome(Tier::Translated, &code, prepare), expected, "{name} at {base:#x}, place {place}");
+                assert_eq!(
+                    outcome(Tier::Translated, &code, prepare),
+                    expected,
+                    "{name} at {base:#x}, place {place}"
+                );
                 seen += 1;
             }
         }
