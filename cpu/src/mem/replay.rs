@@ -46,11 +46,6 @@ impl Writes {
         self.0.iter().map(read).collect()
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The host address of write `index`.
     pub(crate) fn place(&self, index: usize) -> u64 {
         self.0[index].host
