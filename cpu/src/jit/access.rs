@@ -15,7 +15,7 @@ use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::insn::Extend;
-use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry};
+use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry, Site};
 use crate::state::{SP, State};
 
 /// Code that is emitted behind a block.
@@ -67,8 +67,18 @@ enum What {
     LeaveTo { target: u64, counted: bool },
     /// Goes round a loop of the region.
     Back { label: Label, target: u64 },
+    /// Takes the page of the address in RAX from the TLB to a site.
+    Refill { site: usize, look: Look, hit: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
+}
+
+/// A look into the TLB.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    bytes: u32,
+    store: bool,
+    unprivileged: bool,
 }
 
 /// The registers of an access.
@@ -83,6 +93,13 @@ pub(crate) enum Moves {
     LoadVectors { to: [Xmm; 2] },
     StoreVector { from: Xmm },
     StoreVectors { from: [Xmm; 2] },
+}
+
+impl Look {
+    /// The tag of an entry that counts.
+    const fn tag(&self) -> i32 {
+        if self.store { offset_of!(Entry, tag_w) as i32 } else { offset_of!(Entry, tag_r) as i32 }
+    }
 }
 
 impl Cold {
@@ -126,6 +143,10 @@ pub(crate) const fn size_of(log2: u32) -> Size {
     }
 }
 
+fn site_at(site: usize, offset: usize) -> Mem {
+    cpu_at(offset_of!(Cpu, mem.tlb.sites) + std::mem::size_of::<Site>() * site + offset)
+}
+
 fn transfer_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame) + offset_of!(Frame, transfer) + 8 * index)
 }
@@ -165,6 +186,7 @@ impl Translator<'_> {
                 }
                 What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
                 What::Back { label, target } => self.emit_back(label, target),
+                What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
@@ -247,28 +269,65 @@ impl Translator<'_> {
         }
     }
 
-    /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
-    /// `miss` with RAX unchanged.
-    fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
-        let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
-        let start =
-            if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
-        let tag = if store { offset_of!(Entry, tag_w) } else { offset_of!(Entry, tag_r) };
-        let asm = &mut *self.asm;
-        // Entries are 32 bytes, found by the page's number.
-        asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
-        asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
-        asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+    /// Emits the look for the page of the address in RAX; RAX is then the host address. Changes RCX and RDX. A miss goes
+    /// to `miss` with RAX unchanged.
+    fn look_up(&mut self, look: Look, miss: Label) {
+        let Some(site) = self.new_site() else {
+            self.look_into_tlb(look, miss);
+            self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+            return;
+        };
+        // The host address depends on the address and on nothing that has to be looked up by it.
+        let refill = self.asm.label();
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
+        self.asm.alu(Alu::Cmp, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, limit)));
+        self.asm.jcc(Cond::Ae, refill);
+        let hit = self.asm.label_here();
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
+        self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
+    }
+
+    /// The address of the last byte of an access into RDX.
+    fn last_byte(&mut self, bytes: u32) {
         if bytes == 1 {
-            asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
+            self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
         } else {
-            asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
+            self.asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
         }
-        asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, tag as i32));
-        asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
-        asm.jcc(Cond::A, miss);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+    }
+
+    /// Finds the entry of the TLB for the address in RAX: its address is then in RCX. Changes RDX.
+    fn look_into_tlb(&mut self, look: Look, miss: Label) {
+        let entries = if self.el0 || look.unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
+        let start = if look.unprivileged {
+            offset_of!(Cpu, mem.tlb.el0_start)
+        } else {
+            offset_of!(Cpu, mem.tlb.current_start)
+        };
+        // Entries are 32 bytes, found by the page's number.
+        self.asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
+        self.asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
+        self.asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, look.tag()));
+        self.asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
+        self.asm.jcc(Cond::A, miss);
+    }
+
+    /// Emits the refill of a site, which goes on at `hit`.
+    fn emit_refill(&mut self, site: usize, look: Look, hit: Label, miss: Label) {
+        self.look_into_tlb(look, miss);
+        for (from, to) in
+            [(look.tag(), offset_of!(Site, tag)), (offset_of!(Entry, addend) as i32, offset_of!(Site, addend))]
+        {
+            self.asm.mov(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, from));
+            self.asm.mov_store(Size::Qword, site_at(site, to), Gpr::Rdx);
+        }
+        self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), 0x1000);
+        self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
+        self.asm.jmp(hit);
     }
 
     /// An access to the address in RAX. The registers that it loads are [reserved](Self::reserve); what the caller
@@ -285,7 +344,8 @@ impl Translator<'_> {
             self.asm.test_imm(Size::Byte, Gpr::Rax, bytes as i32 - 1);
             self.asm.jcc(Cond::Ne, entry);
         }
-        self.look_up(bytes, access.is_store(), access.is_unprivileged(), entry);
+        let look = Look { bytes, store: access.is_store(), unprivileged: access.is_unprivileged() };
+        self.look_up(look, entry);
         let (first, second) = (Mem::base(Gpr::Rax, 0), Mem::base(Gpr::Rax, 1 << log2));
         match moves {
             Moves::Load { to, size, extend } => self.extend(to, first, size, extend),

@@ -77,6 +77,8 @@ pub(crate) struct Jit {
     links: Vec<LinkSite>,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// The first site that no region uses.
+    next_site: usize,
 }
 
 impl Jit {
@@ -91,7 +93,7 @@ impl Jit {
         let mut stubs = stubs::emit(&mut asm);
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0 })
+        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0, next_site: 0 })
     }
 
     /// The code that blocks without a translation lead to.
@@ -111,6 +113,7 @@ impl Jit {
         self.used = self.stubs.len;
         self.starts.clear();
         self.links.clear();
+        self.next_site = 0;
     }
 
     fn has_room(&self) -> bool {
@@ -149,9 +152,15 @@ impl Jit {
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
-        self.make(parts[0].pc, |asm, stubs, links| {
-            Translator::translate_region(asm, stubs, links, parts, fixed, el0)
-        })
+        let first = self.next_site;
+        let mut next = first;
+        let code = self.make(parts[0].pc, |asm, stubs, links| {
+            let made = Translator::translate_region(asm, stubs, links, parts, fixed, el0, first)?;
+            next = made.next_site;
+            Ok(made)
+        });
+        self.next_site = next;
+        code
     }
 
     /// Makes all that leads to the translation at `old` go on to the one at `new`.

@@ -15,6 +15,7 @@ use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
 use crate::code::{Block, half};
 use crate::insn::{Insn, Kind, Op, Role};
+use crate::mem::tlb::SITES;
 use crate::state::{DISCARD, SP, State, ZERO};
 
 /// A direct branch from one translation to another, which is made when it is first taken.
@@ -53,6 +54,8 @@ pub(crate) struct Made {
     pub(crate) head: usize,
     /// Where the code is that leaves it before its first instruction.
     pub(crate) leave: usize,
+    /// The site that the next region's accesses begin with.
+    pub(crate) next_site: usize,
 }
 
 /// A block that is being translated.
@@ -82,6 +85,8 @@ pub(crate) struct Translator<'a> {
     pub(crate) el0: bool,
     /// Address of the block's [`Block::rounds`].
     counter: u64,
+    /// The site that the next access of a region takes.
+    next_site: usize,
     /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
     region: Vec<(u64, Label)>,
 }
@@ -122,6 +127,7 @@ impl<'a> Translator<'a> {
             live_out: first.live_out,
             el0,
             counter: first.counter,
+            next_site: SITES,
             region: Vec::new(),
         }
     }
@@ -156,8 +162,10 @@ impl<'a> Translator<'a> {
         parts: &[Part<'a>],
         fixed: &Fixed,
         el0: bool,
+        next_site: usize,
     ) -> Result<Made, AsmError> {
         let mut t = Self::new(asm, stubs, links, &parts[0], el0);
+        t.next_site = next_site;
         t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
         let wanted = t.head();
         let head = t.asm.offset();
@@ -217,7 +225,7 @@ impl<'a> Translator<'a> {
         self.emit_cold();
         let leave = self.asm.label_offset(wanted).unwrap_or(0);
         let len = self.asm.finish()?;
-        Ok(Made { len, head, leave })
+        Ok(Made { len, head, leave, next_site: self.next_site })
     }
 
     /// The look at the pending word. Out of the way: the exit.
@@ -545,6 +553,15 @@ impl<'a> Translator<'a> {
             self.asm.bind(near);
             self.jump_to(taken);
         }
+    }
+
+    /// A site for the present access, if it is in a region and there is one left.
+    pub(super) fn new_site(&mut self) -> Option<usize> {
+        let site = self.next_site;
+        (site < SITES).then(|| {
+            self.next_site += 1;
+            site
+        })
     }
 
     /// Whether a branch to `target` closes a loop that may become worth a region.
