@@ -5,6 +5,7 @@
 //! values of, so that an exception finds the guest's state as it was before the instruction.
 
 use std::mem::offset_of;
+use std::ptr::NonNull;
 
 use super::Frame;
 use super::registers::Registers;
@@ -14,7 +15,7 @@ use super::translator::{LinkKind, Translator};
 use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
-use crate::insn::Extend;
+use crate::insn::{Extend, Insn};
 use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry, Site};
 use crate::state::{SP, State};
 
@@ -26,6 +27,9 @@ pub(crate) struct Cold {
     /// Registers that memory has older values of, by slot of the pool.
     dirty: Dirty<{ POOL.len() }>,
     dirty_vectors: Dirty<VECTORS>,
+    /// Registers that are taken from memory when a handler has been called: those that it writes, and all vectors.
+    held: Dirty<{ POOL.len() }>,
+    held_vectors: Dirty<VECTORS>,
     /// Host registers hold vector registers, which a call must keep.
     keeps_vectors: bool,
     what: What,
@@ -42,8 +46,12 @@ impl<const N: usize> Dirty<N> {
     const NONE: Self = Self { len: 0, pairs: [(0, 0); N] };
 
     fn of(registers: &Registers<N>) -> Self {
+        Self::from(registers.dirty())
+    }
+
+    fn from(pairs: impl Iterator<Item = (usize, u8)>) -> Self {
         let mut dirty = Self::NONE;
-        for (slot, guest) in registers.dirty() {
+        for (slot, guest) in pairs {
             dirty.pairs[usize::from(dirty.len)] = (slot as u8, guest);
             dirty.len += 1;
         }
@@ -71,6 +79,22 @@ enum What {
     Refill { site: usize, look: Look, hit: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
+    /// The handler does the instruction, which is at `pc`.
+    Handler { insn: NonNull<Insn>, pc: u64, back: Label },
+}
+
+/// A case of an instruction that its handler does, out of the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Rare {
+    cold: Cold,
+    back: Label,
+}
+
+impl Rare {
+    /// Where it starts.
+    pub(crate) fn entry(&self) -> Label {
+        self.cold.entry
+    }
 }
 
 /// A look into the TLB.
@@ -104,7 +128,15 @@ impl Look {
 
 impl Cold {
     const fn new(entry: Label, what: What) -> Self {
-        Self { entry, dirty: Dirty::NONE, dirty_vectors: Dirty::NONE, keeps_vectors: false, what }
+        Self {
+            entry,
+            dirty: Dirty::NONE,
+            dirty_vectors: Dirty::NONE,
+            held: Dirty::NONE,
+            held_vectors: Dirty::NONE,
+            keeps_vectors: false,
+            what,
+        }
     }
 
     /// Leaves by `stub`, for the code at `pc`.
@@ -191,6 +223,16 @@ impl Translator<'_> {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
                 }
+                What::Handler { insn, pc, back } => {
+                    self.emit_call(insn, pc);
+                    for (slot, guest) in cold.held.iter() {
+                        self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
+                    }
+                    for (slot, guest) in cold.held_vectors.iter() {
+                        self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+                    }
+                    self.asm.jmp(back);
+                }
             }
         }
     }
@@ -269,6 +311,7 @@ impl Translator<'_> {
         }
     }
 
+<<<<<<< HEAD
     /// Emits the look for the page of the address in RAX; RAX is then the host address. Changes RCX and RDX. A miss goes
     /// to `miss` with RAX unchanged.
     fn look_up(&mut self, look: Look, miss: Label) {
@@ -290,6 +333,21 @@ impl Translator<'_> {
 
     /// The address of the last byte of an access into RDX.
     fn last_byte(&mut self, bytes: u32) {
+=======
+    /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
+    /// `miss` with RAX unchanged.
+    pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
+        let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
+        let start =
+            if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
+        let tag = if store { offset_of!(Entry, tag_w) } else { offset_of!(Entry, tag_r) };
+        let asm = &mut *self.asm;
+        // Entries are 32 bytes, found by the page's number.
+        asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
+        asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
+        asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
+        asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+>>>>>>> simd
         if bytes == 1 {
             self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
         } else {
@@ -386,6 +444,29 @@ impl Translator<'_> {
             keeps_vectors: self.vectors.any(),
             ..Cold::new(entry, what)
         }
+    }
+
+    /// From here until [`Self::rejoin`], code may jump to [`Rare::entry`] to have the handler of the present instruction do
+    /// all of it. All operands have host registers by now, no guest register is changed before the last such jump, and
+    /// no register is given a place in between. The instruction sets no flags.
+    pub(crate) fn rare(&mut self, i: &Insn) -> Rare {
+        debug_assert!(i.op.row().is_some_and(|row| !row.writes_flags));
+        self.store_all_known();
+        let (entry, back) = (self.asm.label(), self.asm.label());
+        Rare { cold: self.cold(entry, What::Handler { insn: i.into(), pc: self.pc(), back }), back }
+    }
+
+    /// The present instruction is done, in either way.
+    pub(crate) fn rejoin(&mut self, mut rare: Rare, i: &Insn) {
+        self.asm.bind(rare.back);
+        let written = i.op.row().into_iter().flat_map(|row| row.registers);
+        let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
+        rare.cold.held = Dirty::from(written.filter_map(|register| {
+            let guest = i.register(register.slot);
+            Some((self.registers.peek(guest)?, guest))
+        }));
+        rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
+        self.cold.push(rare.cold);
     }
 
     /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds. Changes RDX.

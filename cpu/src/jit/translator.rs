@@ -77,6 +77,8 @@ pub(crate) struct Translator<'a> {
     insns: &'a [Insn],
     /// Index of the present instruction.
     at: usize,
+    /// The present instruction's code does what the next one does, too.
+    next_is_done: bool,
     /// Address of the first instruction.
     start: u64,
     /// Whether the flags may be read after the block.
@@ -123,6 +125,7 @@ impl<'a> Translator<'a> {
             links,
             insns: first.insns,
             at: 0,
+            next_is_done: false,
             start: first.pc,
             live_out: first.live_out,
             el0,
@@ -212,6 +215,9 @@ impl<'a> Translator<'a> {
         let insns = self.insns;
         for (at, insn) in insns.iter().enumerate() {
             self.at = at;
+            if std::mem::take(&mut self.next_is_done) {
+                continue;
+            }
             if !insn.op.row().is_some_and(|row| row.reads_flags) {
                 self.host_flags = HostFlags::Unknown;
             }
@@ -237,9 +243,13 @@ impl<'a> Translator<'a> {
     }
 
     fn instruction(&mut self, insn: &Insn) {
-        if super::emit::emit(self, insn) {
-            return;
+        if !super::emit::emit(self, insn) {
+            self.call_handler(insn);
         }
+    }
+
+    /// Translates an instruction as a call of its handler.
+    pub(crate) fn call_handler(&mut self, insn: &Insn) {
         match insn.op.kind() {
             Kind::Plain => self.call_plain(insn),
             Kind::Fallible => self.call_fallible(insn),
@@ -458,17 +468,61 @@ impl<'a> Translator<'a> {
     fn call_plain(&mut self, insn: &Insn) {
         self.write_back();
         self.write_back_fixed();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.call_to(self.stubs.plain);
+        self.emit_call(insn.into(), self.pc());
         self.forget_written(insn);
+    }
+
+    /// The call of the handler of the plain or fallible instruction at `pc`, which is where its block is: it stays there as
+    /// long as translations of it. Memory has all registers.
+    pub(crate) fn emit_call(&mut self, insn: NonNull<Insn>, pc: u64) {
+        self.asm.mov_imm64(Gpr::Rdx, insn.as_ptr() as u64);
+        // SAFETY: the block is being translated.
+        if unsafe { insn.as_ref() }.op.kind() == Kind::Plain {
+            self.asm.call_to(self.stubs.plain);
+        } else {
+            self.asm.mov_imm(Gpr::Rcx, pc & 0xfff);
+            self.asm.call_to(self.stubs.fallible);
+        }
+    }
+
+    /// The next instruction of the block.
+    pub(crate) fn next(&self) -> Option<Insn> {
+        self.insns.get(self.at + 1).copied()
+    }
+
+    /// The code of the present instruction does what the next one does, which cannot fail, too.
+    pub(crate) fn skip_next(&mut self) {
+        self.next_is_done = true;
+    }
+
+    /// Whether vector register `copy` was made equal to `original` shortly before the present instruction, and neither has
+    /// changed since.
+    pub(crate) fn is_copy(&self, copy: u8, original: u8) -> bool {
+        /// Instructions that are looked at.
+        const BACK: usize = 6;
+        for insn in self.insns[..self.at].iter().rev().take(BACK) {
+            if insn.op == Op::OrrV && insn.b == 16 && insn.rd == copy && (insn.rn, insn.rm) == (original, original) {
+                return true;
+            }
+            let Some(row) = insn.op.row() else { return false };
+            let writes = |n: u8| {
+                let written = row.registers.iter().filter(|register| register.role.is_vector());
+                written.filter(|register| register.role.writes()).any(|register| {
+                    let place = n.wrapping_sub(insn.register(register.slot)) & 31;
+                    place < register.count
+                })
+            };
+            if writes(copy) || writes(original) {
+                return false;
+            }
+        }
+        false
     }
 
     fn call_fallible(&mut self, insn: &Insn) {
         self.write_back();
         self.write_back_fixed();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
-        self.asm.call_to(self.stubs.fallible);
+        self.emit_call(insn.into(), self.pc());
         if matches!(insn.op, Op::Undefined | Op::FpTrapped) {
             // It has taken its exception: this is never reached.
             self.asm.ud2();
