@@ -311,10 +311,10 @@ impl Translator<'_> {
         }
     }
 
-<<<<<<< HEAD
     /// Emits the look for the page of the address in RAX; RAX is then the host address. Changes RCX and RDX. A miss goes
     /// to `miss` with RAX unchanged.
-    fn look_up(&mut self, look: Look, miss: Label) {
+    pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
+        let look = Look { bytes, store, unprivileged };
         let Some(site) = self.new_site() else {
             self.look_into_tlb(look, miss);
             self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
@@ -333,21 +333,6 @@ impl Translator<'_> {
 
     /// The address of the last byte of an access into RDX.
     fn last_byte(&mut self, bytes: u32) {
-=======
-    /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
-    /// `miss` with RAX unchanged.
-    pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
-        let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
-        let start =
-            if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
-        let tag = if store { offset_of!(Entry, tag_w) } else { offset_of!(Entry, tag_r) };
-        let asm = &mut *self.asm;
-        // Entries are 32 bytes, found by the page's number.
-        asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
-        asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
-        asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
->>>>>>> simd
         if bytes == 1 {
             self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
         } else {
@@ -402,8 +387,7 @@ impl Translator<'_> {
             self.asm.test_imm(Size::Byte, Gpr::Rax, bytes as i32 - 1);
             self.asm.jcc(Cond::Ne, entry);
         }
-        let look = Look { bytes, store: access.is_store(), unprivileged: access.is_unprivileged() };
-        self.look_up(look, entry);
+        self.look_up(bytes, access.is_store(), access.is_unprivileged(), entry);
         let (first, second) = (Mem::base(Gpr::Rax, 0), Mem::base(Gpr::Rax, 1 << log2));
         match moves {
             Moves::Load { to, size, extend } => self.extend(to, first, size, extend),
