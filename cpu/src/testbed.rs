@@ -109,7 +109,7 @@ impl Bench {
         Self::with_tier(cpus, tier())
     }
 
-    /// One whose code is run by `tier`, whatever the environment says.
+    /// As [`Self::new`], whatever the environment says.
     pub(crate) fn with_tier(cpus: usize, tier: Tier) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());

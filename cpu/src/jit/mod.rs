@@ -85,6 +85,8 @@ pub(crate) struct Jit {
     regions: usize,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// The first site that no region uses.
+    next_site: usize,
 }
 
 impl Jit {
@@ -102,7 +104,7 @@ impl Jit {
         stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), regions: 0, head: 0 })
+        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), regions: 0, head: 0, next_site: 0 })
     }
 
     /// The code that blocks without a translation lead to.
@@ -123,6 +125,7 @@ impl Jit {
         self.starts.clear();
         self.links.clear();
         self.regions = 0;
+        self.next_site = 0;
     }
 
     /// Whether any translation may be that of a region.
@@ -166,9 +169,15 @@ impl Jit {
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
-        self.make(parts[0].pc, |asm, stubs, links| {
-            Translator::translate_region(asm, stubs, links, parts, fixed, el0)
-        })
+        let first = self.next_site;
+        let mut next = first;
+        let code = self.make(parts[0].pc, |asm, stubs, links| {
+            let made = Translator::translate_region(asm, stubs, links, parts, fixed, el0, first)?;
+            next = made.next_site;
+            Ok(made)
+        });
+        self.next_site = next;
+        code
     }
 
     /// Makes all that leads to the translation at `old` go on to the one at `new`.

@@ -6,6 +6,7 @@
 
 use std::mem::offset_of;
 
+use super::emit::constants;
 use super::runtime;
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
@@ -112,6 +113,8 @@ pub(crate) struct Stubs {
     pub(crate) fallible: u64,
     /// Calls that of a system instruction at RDX, place in ECX, and goes on at `state.pc`.
     pub(crate) system: u64,
+    /// The constants of [`emit::constants`](super::emit::constants).
+    pub(crate) constants: u64,
     /// Bytes of all of them.
     pub(crate) len: usize,
     /// For all translations: flags are stored whether anybody reads them or not, to be compared.
@@ -221,6 +224,12 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     call(asm, runtime::system as *const () as u64);
     asm.alu_imm(Alu::Add, Size::Qword, Gpr::Rsp, 8);
     asm.jmp(dispatch);
+
+    asm.align(16);
+    stubs.constants = asm.here();
+    for constant in constants::all() {
+        asm.data(&constant.to_le_bytes());
+    }
 
     stubs
 }

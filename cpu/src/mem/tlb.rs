@@ -222,8 +222,29 @@ pub(crate) enum Invalidation {
     },
 }
 
+/// What one instruction of translated code remembers of its last page: an access of `size` bytes at `va` may go to host
+/// address `va + addend` if `(va + size - 1) ^ tag < limit`. 32 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(crate) struct Site {
+    /// [`Entry::tag_r`] or [`Entry::tag_w`], as the instruction needs.
+    pub(crate) tag: u64,
+    /// [`Entry::addend`].
+    pub(crate) addend: u64,
+    /// A page, or 0 for a site that remembers nothing: then no address passes.
+    pub(crate) limit: u64,
+}
+
+/// Sites of a vCPU.
+pub(crate) const SITES: usize = 1024;
+
 /// All tables of one vCPU.
 pub(crate) struct Tlb {
+    /// Filled by translated code from entries of the tables, and forgotten whenever anything but an addition happens to
+    /// those.
+    pub(crate) sites: [Site; SITES],
+    /// Not 0 if any site may remember something.
+    pub(crate) sites_filled: u32,
     entries: Box<[Entry; ALL_ENTRIES]>,
     /// The first entry of `current` and of `el0`, for translated code.
     pub(crate) current_start: *const Entry,
@@ -259,6 +280,8 @@ impl Tlb {
         let blank = vec![Entry { tag_r: 0, tag_w: 0, addend: 0, info: 0 }; ALL_ENTRIES].into_boxed_slice();
         let entries = blank.try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
         let mut tlb = Self {
+            sites: [Site::default(); SITES],
+            sites_filled: 0,
             entries,
             current_start: std::ptr::null(),
             el0_start: std::ptr::null(),
@@ -404,9 +427,21 @@ impl Tlb {
         self.set_el0(at_el0);
     }
 
+    /// Translations may be gone: no instruction remembers any.
+    #[inline]
+    fn forget_sites(&mut self) {
+        if self.sites_filled != 0 {
+            self.sites_filled = 0;
+            for site in &mut self.sites {
+                site.limit = 0;
+            }
+        }
+    }
+
     /// The process has changed: EL0 has no table until [`Self::choose_context`], and what EL1 had of the old
     /// process is gone.
     pub(crate) fn leave_context(&mut self, at_el0: bool) {
+        self.forget_sites();
         self.el0 = Table::EMPTY;
         self.context = None;
         self.set_el0(at_el0);
@@ -502,6 +537,7 @@ impl Tlb {
 
     /// Forbids fast stores to a physical page, because code has been decoded from it.
     pub(crate) fn protect(&mut self, pa: u64) {
+        self.forget_sites();
         for table in self.tables() {
             for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
                 if entry.info & (info::VALID | 0x0000_ffff_ffff_f000) == pa & !(PAGE - 1) | info::VALID {
@@ -551,6 +587,7 @@ impl Tlb {
     }
 
     fn clear(&mut self, table: Table) {
+        self.forget_sites();
         let entries = table.entries();
         for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
             *entry = invalid(index, entries);
@@ -558,6 +595,7 @@ impl Tlb {
     }
 
     fn clear_slot(&mut self, table: Table, slot: usize) {
+        self.forget_sites();
         self.entries[slot] = invalid(slot - table.base as usize, table.entries());
     }
 }

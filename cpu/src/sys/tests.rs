@@ -475,7 +475,7 @@ fn vcpu_that_was_off_and_is_turned_on_finds_the_gics_cpu_interface_and_its_timer
     const PMR: SysReg = SysReg::new(3, 0, 4, 6, 0);
     let bench = Bench::new(2);
     let mut cpu = bench.cpu(0);
-    let mut second = bench.cpu(1);
+    let mut second = bench.cluster.vcpu(1);
     for start in 1..3 {
         assert_eq!(hvc(&mut cpu, [0xc400_0003, 1, RAM, 0]), 0);
         assert_eq!(second.serve_pending(), None);
