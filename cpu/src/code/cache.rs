@@ -255,6 +255,8 @@ impl Cpu {
         #[cfg(target_arch = "x86_64")]
         if let Some(jit) = &mut self.jit {
             jit.empty();
+            // What one instruction remembers is not for another: it may be a store, or of another exception level.
+            self.mem.tlb.forget_sites();
         }
     }
 

@@ -427,9 +427,9 @@ impl Tlb {
         self.set_el0(at_el0);
     }
 
-    /// Translations may be gone: no instruction remembers any.
+    /// Translations may be gone, or the instructions that remember them: none remembers any.
     #[inline]
-    fn forget_sites(&mut self) {
+    pub(crate) fn forget_sites(&mut self) {
         if self.sites_filled != 0 {
             self.sites_filled = 0;
             for site in &mut self.sites {
@@ -549,6 +549,7 @@ impl Tlb {
 
     /// Forbids fast stores to every page.
     pub(crate) fn protect_all(&mut self) {
+        self.forget_sites();
         for table in self.tables() {
             for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
                 entry.tag_w = no_tag(index, table.entries());
