@@ -196,10 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_views_translate_both_ways_and_not_beyond() {
+    fn addresses_of_the_executable_view_lead_to_the_writable_one_and_not_beyond() {
         let code = CodeMemory::new(1 << 16).unwrap();
         let last = code.exec_start() + code.bytes() as u64 - 1;
-        for exec in [code.exec_start(), code.exec_start() + 77, last] {}
+        for (exec, offset) in [(code.exec_start(), 0), (code.exec_start() + 77, 77), (last, (1 << 16) - 1)] {
+            assert_eq!(code.to_write(exec), Some(code.write_start().wrapping_add(offset)));
+        }
         assert_eq!(code.to_write(last + 1), None);
         assert_eq!(code.to_write(code.exec_start() - 1), None);
     }
