@@ -98,6 +98,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(cpus: usize) -> Self {
+        Self::with_tier(cpus, tier())
+    }
+
+    /// As [`Self::new`], whatever the environment says.
+    pub(crate) fn with_tier(cpus: usize, tier: Tier) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());
         let clock = Arc::new(ManualClock::default());
@@ -110,7 +115,7 @@ impl Bench {
         let cluster = Cluster::new(ClusterConfig {
             signals: signals.clone(),
             features: Features::default(),
-            tier: tier(),
+            tier,
             ram: Arc::clone(&ram),
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),
