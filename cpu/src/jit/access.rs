@@ -7,6 +7,7 @@
 use std::mem::offset_of;
 
 use super::Frame;
+use super::float::Float;
 use super::registers::Registers;
 use super::runtime::Access;
 use super::stubs::{POOL, VECTORS, cpu_at, state_at, v_at, vector, x_at};
@@ -14,7 +15,7 @@ use super::translator::{LinkKind, Translator};
 use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
-use crate::insn::Extend;
+use crate::insn::{Extend, Insn};
 use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry};
 use crate::state::{SP, State};
 
@@ -26,6 +27,9 @@ pub(crate) struct Cold {
     /// Registers that memory has older values of, by slot of the pool.
     dirty: Dirty<{ POOL.len() }>,
     dirty_vectors: Dirty<VECTORS>,
+    /// Registers that are taken from memory when a handler has been called: those that it writes, and all vectors.
+    held: Dirty<{ POOL.len() }>,
+    held_vectors: Dirty<VECTORS>,
     /// Host registers hold vector registers, which a call must keep.
     keeps_vectors: bool,
     what: What,
@@ -42,8 +46,12 @@ impl<const N: usize> Dirty<N> {
     const NONE: Self = Self { len: 0, pairs: [(0, 0); N] };
 
     fn of(registers: &Registers<N>) -> Self {
+        Self::from(registers.dirty())
+    }
+
+    fn from(pairs: impl Iterator<Item = (usize, u8)>) -> Self {
         let mut dirty = Self::NONE;
-        for (slot, guest) in registers.dirty() {
+        for (slot, guest) in pairs {
             dirty.pairs[usize::from(dirty.len)] = (slot as u8, guest);
             dirty.len += 1;
         }
@@ -56,7 +64,7 @@ impl<const N: usize> Dirty<N> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(super) enum What {
     /// Leaves by a stub, with `state.pc` set.
     Leave { pc: u64, stub: u64 },
     /// Leaves to have a link made.
@@ -65,6 +73,24 @@ enum What {
     Data { address: Label, number: usize },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
+    /// The handler does the instruction at this place of the block.
+    Handler { at: usize, back: Label },
+    /// Of floating point.
+    Float(Float),
+}
+
+/// A case of an instruction that its handler does, out of the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Rare {
+    cold: Cold,
+    back: Label,
+}
+
+impl Rare {
+    /// Where it starts.
+    pub(crate) fn entry(&self) -> Label {
+        self.cold.entry
+    }
 }
 
 /// The registers of an access.
@@ -82,8 +108,16 @@ pub(crate) enum Moves {
 }
 
 impl Cold {
-    const fn new(entry: Label, what: What) -> Self {
-        Self { entry, dirty: Dirty::NONE, dirty_vectors: Dirty::NONE, keeps_vectors: false, what }
+    pub(super) const fn new(entry: Label, what: What) -> Self {
+        Self {
+            entry,
+            dirty: Dirty::NONE,
+            dirty_vectors: Dirty::NONE,
+            held: Dirty::NONE,
+            held_vectors: Dirty::NONE,
+            keeps_vectors: false,
+            what,
+        }
     }
 
     /// Leaves by `stub`, for the code at `pc`.
@@ -148,6 +182,17 @@ impl Translator<'_> {
                 }
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
+                    self.asm.jmp(back);
+                }
+                What::Float(float) => self.emit_float(float),
+                What::Handler { at, back } => {
+                    self.emit_call_at(at);
+                    for (slot, guest) in cold.held.iter() {
+                        self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
+                    }
+                    for (slot, guest) in cold.held_vectors.iter() {
+                        self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+                    }
                     self.asm.jmp(back);
                 }
             }
@@ -230,7 +275,7 @@ impl Translator<'_> {
 
     /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
     /// `miss` with RAX unchanged.
-    fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
+    pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
         let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
         let start =
             if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
@@ -307,6 +352,34 @@ impl Translator<'_> {
             keeps_vectors: self.vectors.any(),
             ..Cold::new(entry, what)
         }
+    }
+
+    /// From here until [`Self::rejoin`], code may jump to [`Rare::entry`] to have the handler of the present instruction do
+    /// all of it. All operands have host registers by now, no guest register is changed before the last such jump, and
+    /// no register is given a place in between.
+    pub(crate) fn rare(&mut self, _i: &Insn) -> Rare {
+        self.store_all_known();
+        let (entry, back) = (self.asm.label(), self.asm.label());
+        Rare { cold: self.cold(entry, What::Handler { at: self.at(), back }), back }
+    }
+
+    /// The present instruction is done, in either way.
+    pub(crate) fn rejoin(&mut self, rare: Rare, i: &Insn) {
+        self.asm.bind(rare.back);
+        self.rejoin_elsewhere(rare, i);
+    }
+
+    /// The same, but where to go from the handler is given: it is to be bound.
+    pub(super) fn rejoin_elsewhere(&mut self, mut rare: Rare, i: &Insn) -> Label {
+        let written = i.op.row().into_iter().flat_map(|row| row.registers);
+        let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
+        rare.cold.held = Dirty::from(written.filter_map(|register| {
+            let guest = i.register(register.slot);
+            Some((self.registers.peek(guest)?, guest))
+        }));
+        rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
+        self.cold.push(rare.cold);
+        rare.back
     }
 
     /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds. Changes RDX.

@@ -9,6 +9,7 @@
 mod access;
 mod emit;
 mod flags;
+mod float;
 mod memory;
 mod registers;
 mod runtime;
@@ -46,6 +47,10 @@ pub(crate) struct Frame {
     saved: [u64; 6],
     /// Values of accesses of more than 8 bytes.
     pub(crate) transfer: [u64; 4],
+    /// Where MXCSR is read.
+    mxcsr: u32,
+    /// Not zero while MXCSR's sticky flag is to be trusted: see `float`.
+    collects: u32,
     /// Host registers that hold vector registers of the guest.
     vectors: [u128; stubs::VECTORS],
     /// A panic on its way from a function to the caller of the translated code.
@@ -124,9 +129,7 @@ impl Jit {
             self.asm.restart(place, ARENA - self.used, origin);
         }
         let links = self.links.len();
-        let el0 = block.context & context::EL0 != 0;
-        let made =
-            Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out, el0);
+        let made = Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out);
         let Ok(made) = made else {
             debug_assert!(false, "a block did not fit into {ROOM} bytes");
             self.links.truncate(links);

@@ -81,6 +81,8 @@ struct Start {
     x: [u64; 32],
     v: [u128; 32],
     nzcv: u32,
+    fpcr: u32,
+    fpsr: u32,
     data: Vec<u8>,
 }
 
@@ -90,7 +92,10 @@ impl Start {
         x[usize::from(SP)] = DATA + 0x800 + 16 * random.below(16) + random.below(16) / 15;
         let v = [(); 32].map(|()| random.vector());
         let data = (0..DATA_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
-        Self { x, v, nzcv: (random.next() as u32) & 0xf000_0000, data }
+        // Mostly what programs have; AHP, DN, FZ and RMode otherwise.
+        let fpcr = if random.below(4) == 0 { random.next() as u32 & 0x07c0_0000 } else { 0 };
+        let fpsr = random.next() as u32 & 0x0800_009f;
+        Self { x, v, nzcv: (random.next() as u32) & 0xf000_0000, fpcr, fpsr, data }
     }
 }
 
@@ -146,7 +151,7 @@ impl Machine {
         state.x[..32].copy_from_slice(&start.x);
         state.v = start.v;
         state.flags = Flags::from_nzcv(start.nzcv);
-        state.fpsr = 0;
+        (state.fpcr, state.fpsr) = (start.fpcr, start.fpsr);
         (state.sys.esr, state.sys.far, state.sys.elr) = (0, 0, 0);
         state.pc = at;
         assert_eq!(self.cpu.run(None), Exit::SystemOff);

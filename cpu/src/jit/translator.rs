@@ -13,7 +13,7 @@ use super::registers::Registers;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
-use crate::code::{Block, half};
+use crate::code::{Block, context, half};
 use crate::insn::{Insn, Kind, Op, Role};
 use crate::state::{DISCARD, SP, State, ZERO};
 
@@ -71,6 +71,10 @@ pub(crate) struct Translator<'a> {
     live_out: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
+    /// In a context where FPCR is not the default: floating-point arithmetic is the handlers'.
+    pub(crate) fp_is_controlled: bool,
+    /// FPSR.IXC is set, or MXCSR collects it.
+    pub(crate) collects: bool,
 }
 
 impl<'a> Translator<'a> {
@@ -85,7 +89,6 @@ impl<'a> Translator<'a> {
         block: &Block,
         insns: &'a [Insn],
         live_out: bool,
-        el0: bool,
     ) -> Result<Made, AsmError> {
         let mut t = Translator {
             asm,
@@ -102,7 +105,9 @@ impl<'a> Translator<'a> {
             at: 0,
             start: block.pc,
             live_out,
-            el0,
+            el0: block.context & context::EL0 != 0,
+            fp_is_controlled: block.context & context::FP_CONTROLLED != 0,
+            collects: false,
         };
         let wanted = t.head();
         let head = t.asm.offset();
@@ -130,9 +135,14 @@ impl<'a> Translator<'a> {
     }
 
     fn instruction(&mut self, insn: &Insn) {
-        if super::emit::emit(self, insn) {
-            return;
+        if !super::emit::emit(self, insn) {
+            self.call_handler(insn);
         }
+    }
+
+    /// Translates an instruction as a call of its handler.
+    pub(crate) fn call_handler(&mut self, insn: &Insn) {
+        self.host_flags = HostFlags::Unknown;
         match insn.op.kind() {
             Kind::Plain => self.call_plain(insn),
             Kind::Fallible => self.call_fallible(insn),
@@ -151,6 +161,11 @@ impl<'a> Translator<'a> {
     pub(crate) fn end(&self) -> u64 {
         let own = usize::from(self.insns.last().is_some_and(|last| last.op == Op::FallThrough));
         self.start.wrapping_add(4 * (self.insns.len() - own) as u64)
+    }
+
+    /// What follows the present instruction.
+    pub(crate) fn rest(&self) -> &'a [Insn] {
+        &self.insns[self.at + 1..]
     }
 
     /// Whether the flags that the present instruction sets must be in memory.
@@ -324,6 +339,11 @@ impl<'a> Translator<'a> {
         }
     }
 
+    /// A constant, as an operand.
+    pub(crate) fn constant(&self, constant: super::emit::constants::Constant) -> Mem {
+        Mem::Near(self.stubs.constants + constant.offset())
+    }
+
     fn place_vector(&mut self, n: u8) -> Xmm {
         let (slot, evicted) = self.vectors.allocate(n);
         if let Some(evicted) = evicted {
@@ -336,16 +356,32 @@ impl<'a> Translator<'a> {
 
     fn call_plain(&mut self, insn: &Insn) {
         self.write_back();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.call_to(self.stubs.plain);
+        self.emit_call_at(self.at);
         self.forget_written(insn);
+        // It may have cleared FPSR.
+        self.collects = false;
+    }
+
+    /// The call of the handler of instruction `at`, plain or fallible. Memory has all registers.
+    pub(crate) fn emit_call_at(&mut self, at: usize) {
+        let insn = &self.insns[at];
+        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
+        if insn.op.kind() == Kind::Plain {
+            self.asm.call_to(self.stubs.plain);
+        } else {
+            self.asm.mov_imm(Gpr::Rcx, self.start.wrapping_add(4 * at as u64) & 0xfff);
+            self.asm.call_to(self.stubs.fallible);
+        }
+    }
+
+    /// Index of the present instruction.
+    pub(crate) fn at(&self) -> usize {
+        self.at
     }
 
     fn call_fallible(&mut self, insn: &Insn) {
         self.write_back();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
-        self.asm.call_to(self.stubs.fallible);
+        self.emit_call_at(self.at);
         if matches!(insn.op, Op::Undefined | Op::FpTrapped) {
             // It has taken its exception: this is never reached.
             self.asm.ud2();

@@ -5,6 +5,8 @@
 
 mod atomic;
 mod branch;
+pub(crate) mod constants;
+mod fp;
 mod integer;
 mod memory;
 
