@@ -9,6 +9,7 @@ pub(crate) mod constants;
 mod fp;
 mod integer;
 mod memory;
+mod simd_fp;
 
 #[allow(clippy::wildcard_imports, reason = "the variants that emitters in the table are generic over")]
 use crate::exec::width::*;
