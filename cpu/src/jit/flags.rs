@@ -83,23 +83,30 @@ fn takes_host_flags(op: Op) -> bool {
     op.row().is_some_and(|row| row.t1 && row.reads_flags && tests(row.name))
 }
 
-/// The condition that an instruction tests that [`takes_host_flags`].
-fn tested(insn: &Insn) -> u8 {
+/// The condition that an instruction tests with the host's flags, if it does: one that [`takes_host_flags`], or FCCMP, which
+/// wants them in memory, too.
+fn tested(insn: &Insn) -> Option<u8> {
     const NAMES: [&str; 16] =
         ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al", "nv"];
-    let name = insn.op.row().and_then(|row| row.name.strip_prefix("b_"));
-    name.map_or(insn.a, |name| NAMES.iter().position(|&known| known == name).unwrap_or(14) as u8)
+    let name = insn.op.row()?.name;
+    if name.starts_with("fccmp") {
+        return Some(insn.b);
+    }
+    if !takes_host_flags(insn.op) {
+        return None;
+    }
+    match name.strip_prefix("b_") {
+        Some(name) => NAMES.iter().position(|&known| known == name).map(|cond| cond as u8),
+        None => Some(insn.a),
+    }
 }
 
 /// What readers of a comparison that found no order need: see [`Translator::flags_compared`]. None if they do not agree.
 fn wanted_unordered(rest: &[Insn]) -> Option<bool> {
     let mut wanted = None;
     for insn in rest {
-        let (reads, writes) = effects(insn.op);
-        if !reads || !takes_host_flags(insn.op) {
-            break;
-        }
-        let this = match tested(insn) {
+        let Some(cond) = tested(insn) else { break };
+        let this = match cond {
             6 | 7 | 14 | 15 => None,
             10..=13 => Some(true),
             _ => Some(false),
@@ -108,7 +115,7 @@ fn wanted_unordered(rest: &[Insn]) -> Option<bool> {
             return None;
         }
         wanted = wanted.or(this);
-        if writes {
+        if effects(insn.op).1 {
             break;
         }
     }
