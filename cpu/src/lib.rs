@@ -12,6 +12,8 @@ pub mod insn;
 pub mod interp;
 #[cfg(target_arch = "x86_64")]
 mod jit;
+#[cfg(target_arch = "x86_64")]
+mod lockstep;
 pub mod mem;
 mod run;
 pub mod softfloat;
@@ -68,7 +70,9 @@ impl Cpu {
         let local = sys::Local::new(cluster.cpus());
         let mut code = code::Code::new(cluster.features, cluster.tier.heat());
         #[cfg(target_arch = "x86_64")]
-        let jit = if cluster.tier == Tier::Interpreter { None } else { jit::Jit::new().ok().map(Box::new) };
+        let jit = (cluster.tier != Tier::Interpreter)
+            .then(|| jit::Jit::new(cluster.cpus(), cluster.tier == Tier::Lockstep).ok().map(Box::new))
+            .flatten();
         #[cfg(target_arch = "x86_64")]
         match &jit {
             Some(jit) => code.untranslated = jit.untranslated(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::size::{parse_duration, parse_memory};
@@ -14,7 +15,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Log to standard error: error, warn, info, debug, trace; or per target, as in `smmu=debug,mmio=trace`.
+    /// Log to standard error: error, warn, info, debug, trace; or per part of the machine, as in `smmu=debug,mmio=trace`
     #[arg(long, global = true, value_name = "FILTER", env = "WARPVMM_LOG")]
     pub log: Option<String>,
 }
@@ -24,9 +25,10 @@ Exit status:
   0    the guest powered itself off; the job is done
   1    an error of ours or of the host: the message says what to do
   2    wrong command line
-  3    the guest panicked or reset itself
+  3    the guest reset itself: because its kernel panicked, or otherwise
   124  the time limit passed
-  130  interrupted (Ctrl-C)";
+  130  interrupted (Ctrl-C)
+  143  ended by SIGTERM or SIGHUP";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -49,13 +51,16 @@ Examples:
   warpvmm run --kernel Image --initrd i.gz --accel zip:ats,zip
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 
-Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them.";
+Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them. What is typed reaches the guest while the program is in
+the terminal's foreground; timeout(1) puts it into the background, unless it is told --foreground.";
 
 const COMPRESS_EXAMPLES: &str = "\
 Examples:
   warpvmm compress data.bin -o data.bin.gz
   warpvmm compress data.bin -o data.z --format zlib --json
-  warpvmm compress -d data.bin.gz -o data.bin";
+  warpvmm compress -d data.bin.gz -o data.bin
+  tar c folder | warpvmm compress | ssh host 'cat > folder.tar.gz'
+  warpvmm compress -dc data.bin.gz | sha256sum";
 
 const FAULTS_EXAMPLES: &str = "\
 Examples:
@@ -103,6 +108,14 @@ pub enum Accel {
     None,
 }
 
+/// An accelerator for a job that needs one.
+fn parse_accelerator() -> impl TypedValueParser<Value = Accel> {
+    EnumValueParser::<Accel>::new().try_map(|accel| match accel {
+        Accel::None => Err("there has to be an accelerator to compress on"),
+        one => Ok(one),
+    })
+}
+
 /// A further device to put into the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -120,6 +133,10 @@ pub struct MachineArgs {
     /// RAM, with K, M or G; a bare number is MiB
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     pub memory: u64,
+    /// NUMA nodes, over which RAM, vCPUs and accelerators are spread; without it, there are none
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::board::numa::MAX_NODES)))]
+    pub numa: Option<u32>,
     /// What runs the vCPUs
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: EngineChoice,
@@ -144,7 +161,7 @@ pub struct MachineArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct RunArgs {
-    /// arm64 kernel: Image, Image.gz or EFI zboot
+    /// arm64 kernel: Image, the same compressed (gz, zst, xz, lzma, lz4, bz2), or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
     pub kernel: PathBuf,
     /// Initramfs
@@ -153,8 +170,9 @@ pub struct RunArgs {
     /// Kernel command line
     #[arg(long, short = 'a', value_name = "STRING", default_value = "", hide_default_value = true)]
     pub append: String,
-    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Repeat for more
-    #[arg(long, value_name = "FILE[,ro]")]
+    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Images that look like another format are refused,
+    /// unless they are called raw by FILE,format=raw. Repeat for more
+    #[arg(long, value_name = "FILE[,ro][,format=raw]")]
     pub drive: Vec<String>,
     /// Accelerators, comma-separated
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]
@@ -210,14 +228,19 @@ pub enum FaultsCommand {
 
 /// `warpvmm compress`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+// -c is what it is in gzip.
+#[command(args_override_self = true, mut_arg("cpus", |cpus| cpus.short(None)))]
 pub struct CompressArgs {
-    /// The input
-    #[arg(value_name = "FILE")]
+    /// The input; `-`, as without it, is standard input
+    #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
     pub input: PathBuf,
-    /// The output; it appears under this name only when it is complete
+    /// The output; it appears under this name only when it is complete. `-` is standard output, as without it if the
+    /// input is standard input
     #[arg(long, short = 'o', value_name = "OUT")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
+    /// Write to standard output, as `-o -` does; progress and reports then go to standard error
+    #[arg(long, short = 'c', conflicts_with = "output")]
+    pub stdout: bool,
     /// Decompress
     #[arg(long, short = 'd')]
     pub decompress: bool,
@@ -225,9 +248,9 @@ pub struct CompressArgs {
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub format: Format,
     /// The accelerator, as for `warpvmm run`
-    #[arg(long, value_name = "KIND", default_value = "zip")]
+    #[arg(long, value_name = "KIND", default_value = "zip", value_parser = parse_accelerator())]
     pub accel: Accel,
-    /// Replace OUT if it exists
+    /// Replace OUT if it exists; write compressed data to a terminal
     #[arg(long, short = 'f')]
     pub force: bool,
     /// Guest kernel; by default the one that `cargo xtask guest` built
@@ -236,7 +259,7 @@ pub struct CompressArgs {
     /// Guest initramfs; by default the one that `cargo xtask guest` built
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Print the report as JSON on standard output
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
     /// Also write the report as JSON to this file
@@ -261,6 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn compress_takes_what_gzip_takes_for_standard_streams() {
+        let parse = |words: &[&str]| {
+            let words = ["warpvmm", "compress"].iter().chain(words);
+            let Command::Compress(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("compress")
+            };
+            (args.input, args.output, args.stdout)
+        };
+        assert_eq!(parse(&[]), ("-".into(), None, false));
+        assert_eq!(parse(&["-"]), ("-".into(), None, false));
+        assert_eq!(parse(&["-dc", "x.gz"]), ("x.gz".into(), None, true));
+        assert_eq!(parse(&["x", "-o", "-"]), ("x".into(), Some("-".into()), false));
+        let both = Cli::try_parse_from(["warpvmm", "compress", "x", "-c", "-o", "y"]);
+        assert_eq!(both.unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
     fn last_of_a_repeated_option_counts() {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
@@ -268,8 +308,23 @@ mod tests {
     }
 
     #[test]
+    fn job_without_an_accelerator_is_a_usage_error() {
+        let with = |accel| Cli::try_parse_from(["warpvmm", "compress", "a", "-o", "b", "--accel", accel]);
+        assert!(with("zip:stall").is_ok() && with("zip:pri").is_ok());
+        let error = with("none").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("has to be an accelerator"), "{error}");
+    }
+
+    #[test]
     fn sizes_out_of_range_are_usage_errors() {
-        for bad in [&["--memory", "1M"][..], &["--cpus", "0"], &["--cpus", "124"], &["--timeout", "0"]] {
+        for bad in [
+            &["--memory", "1M"][..],
+            &["--cpus", "0"],
+            &["--cpus", "124"],
+            &["--timeout", "0"],
+            &["--numa", "9"],
+        ] {
             let args = ["warpvmm", "run", "--kernel", "Image"].iter().chain(bad);
             assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2);
         }

@@ -5,6 +5,7 @@
 //! values of, so that an exception finds the guest's state as it was before the instruction.
 
 use std::mem::offset_of;
+use std::ptr::NonNull;
 
 use super::Frame;
 use super::float::Float;
@@ -16,7 +17,7 @@ use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::insn::{Extend, Insn};
-use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry};
+use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry, Site};
 use crate::state::{SP, State};
 
 /// Code that is emitted behind a block.
@@ -71,10 +72,16 @@ pub(super) enum What {
     Link { number: usize, stub: u64 },
     /// The stamp and the address of a link to another page.
     Data { address: Label, number: usize },
+    /// Leaves for another block.
+    LeaveTo { target: u64, counted: bool },
+    /// Goes round a loop of the region.
+    Back { label: Label, target: u64 },
+    /// Takes the page of the address in RAX from the TLB to a site.
+    Refill { site: usize, look: Look, hit: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
-    /// The handler does the instruction at this place of the block.
-    Handler { at: usize, back: Label },
+    /// The handler does the instruction, which is at `pc`.
+    Handler { insn: NonNull<Insn>, pc: u64, back: Label },
     /// Of floating point.
     Float(Float),
 }
@@ -93,6 +100,14 @@ impl Rare {
     }
 }
 
+/// A look into the TLB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    bytes: u32,
+    store: bool,
+    unprivileged: bool,
+}
+
 /// The registers of an access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Moves {
@@ -105,6 +120,13 @@ pub(crate) enum Moves {
     LoadVectors { to: [Xmm; 2] },
     StoreVector { from: Xmm },
     StoreVectors { from: [Xmm; 2] },
+}
+
+impl Look {
+    /// The tag of an entry that counts.
+    const fn tag(&self) -> i32 {
+        if self.store { offset_of!(Entry, tag_w) as i32 } else { offset_of!(Entry, tag_r) as i32 }
+    }
 }
 
 impl Cold {
@@ -130,6 +152,16 @@ impl Cold {
         Self::new(entry, What::Link { number, stub })
     }
 
+    /// Leaves for `target`; `counted` if that is another round of a loop.
+    pub(crate) fn leave_to(entry: Label, target: u64, counted: bool) -> Self {
+        Self::new(entry, What::LeaveTo { target, counted })
+    }
+
+    /// Goes round a loop of the region, to its block at `target`.
+    pub(crate) fn back(entry: Label, label: Label, target: u64) -> Self {
+        Self::new(entry, What::Back { label, target })
+    }
+
     /// The stamp, at `entry`, and the address of link `number`.
     pub(crate) fn data(entry: Label, address: Label, number: usize) -> Self {
         Self::new(entry, What::Data { address, number })
@@ -146,6 +178,10 @@ pub(crate) const fn size_of(log2: u32) -> Size {
     }
 }
 
+fn site_at(site: usize, offset: usize) -> Mem {
+    cpu_at(offset_of!(Cpu, mem.tlb.sites) + std::mem::size_of::<Site>() * site + offset)
+}
+
 fn transfer_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame) + offset_of!(Frame, transfer) + 8 * index)
 }
@@ -153,7 +189,10 @@ fn transfer_at(index: usize) -> Mem {
 impl Translator<'_> {
     /// Emits what is out of the way.
     pub(crate) fn emit_cold(&mut self) {
-        for cold in std::mem::take(&mut self.cold) {
+        // What is emitted here may ask for more.
+        let mut next = 0;
+        while let Some(cold) = self.cold.get(next).cloned() {
+            next += 1;
             if matches!(cold.what, What::Data { .. }) {
                 self.asm.align(8);
             }
@@ -180,13 +219,16 @@ impl Translator<'_> {
                     self.asm.bind(address);
                     self.asm.data(&0u64.to_le_bytes());
                 }
+                What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
+                What::Back { label, target } => self.emit_back(label, target),
+                What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
                 }
                 What::Float(float) => self.emit_float(float),
-                What::Handler { at, back } => {
-                    self.emit_call_at(at);
+                What::Handler { insn, pc, back } => {
+                    self.emit_call(insn, pc);
                     for (slot, guest) in cold.held.iter() {
                         self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
                     }
@@ -273,28 +315,66 @@ impl Translator<'_> {
         }
     }
 
-    /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
-    /// `miss` with RAX unchanged.
+    /// Emits the look for the page of the address in RAX; RAX is then the host address. Changes RCX and RDX. A miss goes
+    /// to `miss` with RAX unchanged.
     pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
-        let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
-        let start =
-            if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
-        let tag = if store { offset_of!(Entry, tag_w) } else { offset_of!(Entry, tag_r) };
-        let asm = &mut *self.asm;
-        // Entries are 32 bytes, found by the page's number.
-        asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
-        asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
-        asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+        let look = Look { bytes, store, unprivileged };
+        let Some(site) = self.new_site() else {
+            self.look_into_tlb(look, miss);
+            self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+            return;
+        };
+        // The host address depends on the address and on nothing that has to be looked up by it.
+        let refill = self.asm.label();
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
+        self.asm.alu(Alu::Cmp, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, limit)));
+        self.asm.jcc(Cond::Ae, refill);
+        let hit = self.asm.label_here();
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
+        self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
+    }
+
+    /// The address of the last byte of an access into RDX.
+    fn last_byte(&mut self, bytes: u32) {
         if bytes == 1 {
-            asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
+            self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
         } else {
-            asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
+            self.asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
         }
-        asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, tag as i32));
-        asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
-        asm.jcc(Cond::A, miss);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+    }
+
+    /// Finds the entry of the TLB for the address in RAX: its address is then in RCX. Changes RDX.
+    fn look_into_tlb(&mut self, look: Look, miss: Label) {
+        let entries = if self.el0 || look.unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
+        let start = if look.unprivileged {
+            offset_of!(Cpu, mem.tlb.el0_start)
+        } else {
+            offset_of!(Cpu, mem.tlb.current_start)
+        };
+        // Entries are 32 bytes, found by the page's number.
+        self.asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
+        self.asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
+        self.asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, look.tag()));
+        self.asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
+        self.asm.jcc(Cond::A, miss);
+    }
+
+    /// Emits the refill of a site, which goes on at `hit`.
+    fn emit_refill(&mut self, site: usize, look: Look, hit: Label, miss: Label) {
+        self.look_into_tlb(look, miss);
+        for (from, to) in
+            [(look.tag(), offset_of!(Site, tag)), (offset_of!(Entry, addend) as i32, offset_of!(Site, addend))]
+        {
+            self.asm.mov(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, from));
+            self.asm.mov_store(Size::Qword, site_at(site, to), Gpr::Rdx);
+        }
+        self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), 0x1000);
+        self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
+        self.asm.jmp(hit);
     }
 
     /// An access to the address in RAX. The registers that it loads are [reserved](Self::reserve); what the caller
@@ -356,20 +436,20 @@ impl Translator<'_> {
 
     /// From here until [`Self::rejoin`], code may jump to [`Rare::entry`] to have the handler of the present instruction do
     /// all of it. All operands have host registers by now, no guest register is changed before the last such jump, and
-    /// no register is given a place in between.
-    pub(crate) fn rare(&mut self, _i: &Insn) -> Rare {
+    /// no register is given a place in between. The host's flags are not kept.
+    pub(crate) fn rare(&mut self, i: &Insn) -> Rare {
         self.store_all_known();
         let (entry, back) = (self.asm.label(), self.asm.label());
-        Rare { cold: self.cold(entry, What::Handler { at: self.at(), back }), back }
+        Rare { cold: self.cold(entry, What::Handler { insn: i.into(), pc: self.pc(), back }), back }
     }
 
     /// The present instruction is done, in either way.
     pub(crate) fn rejoin(&mut self, rare: Rare, i: &Insn) {
-        self.asm.bind(rare.back);
-        self.rejoin_elsewhere(rare, i);
+        let back = self.rejoin_elsewhere(rare, i);
+        self.asm.bind(back);
     }
 
-    /// The same, but where to go from the handler is given: it is to be bound.
+    /// The same, but where the handler's way goes on is given, to be bound somewhere.
     pub(super) fn rejoin_elsewhere(&mut self, mut rare: Rare, i: &Insn) -> Label {
         let written = i.op.row().into_iter().flat_map(|row| row.registers);
         let written = written.filter(|register| !register.role.is_vector() && register.role.writes());

@@ -11,8 +11,10 @@ mod emit;
 mod flags;
 mod float;
 mod memory;
+mod region;
 mod registers;
 mod runtime;
+mod single;
 mod stubs;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,10 @@ use std::ptr::NonNull;
 
 use memory::CodeMemory;
 use stubs::{Stubs, exit};
-use translator::{LinkKind, LinkSite, Translator, insns_of};
+pub(crate) use single::Stopped;
+pub(crate) use translator::insns_of;
+use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
+use x64::AsmError;
 use x64::Asm;
 
 use crate::Cpu;
@@ -33,11 +38,14 @@ use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
 
-/// Bytes for the translations of one vCPU. The host provides them when they are first used.
+/// Bytes for the translations of one vCPU, at most and at least. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
+const SMALLEST_ARENA: usize = 8 << 20;
+/// Bytes for those of all vCPUs, as long as each has the least.
+const ARENAS: usize = 1 << 30;
 
 /// Room that must be left for a block: the longest with the largest emitters takes about half of it.
-const ROOM: usize = 64 << 10;
+const ROOM: usize = 256 << 10;
 
 /// What translated code and the functions that it calls hand each other.
 #[repr(C)]
@@ -78,23 +86,30 @@ pub(crate) struct Jit {
     /// In the order of their offsets.
     starts: Vec<Start>,
     links: Vec<LinkSite>,
+    /// How many translations are of regions.
+    regions: usize,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// The first site that no region uses.
+    next_site: usize,
 }
 
 impl Jit {
-    /// No translations yet.
+    /// No translations yet, for one of `cpus` vCPUs. With `keeps_all_flags`, they store the flags whether anybody reads
+    /// them or not.
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new() -> io::Result<Self> {
-        let memory = CodeMemory::new(ARENA)?;
+    pub(crate) fn new(cpus: usize, keeps_all_flags: bool) -> io::Result<Self> {
+        let bytes = (ARENAS / cpus).clamp(SMALLEST_ARENA, ARENA).next_multiple_of(4096);
+        let memory = CodeMemory::new(bytes)?;
         // SAFETY: the writable view is as large, and only this value writes to it.
-        let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
+        let mut asm = unsafe { Asm::new(memory.write_start(), bytes, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
+        stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0 })
+        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), regions: 0, head: 0, next_site: 0 })
     }
 
     /// The code that blocks without a translation lead to.
@@ -114,49 +129,92 @@ impl Jit {
         self.used = self.stubs.len;
         self.starts.clear();
         self.links.clear();
+        self.regions = 0;
+        self.next_site = 0;
+    }
+
+    /// Whether any translation may be that of a region.
+    pub(crate) fn has_regions(&self) -> bool {
+        self.regions > 0
     }
 
     fn has_room(&self) -> bool {
-        self.used + ROOM <= ARENA
+        self.used + ROOM <= self.memory.bytes()
     }
 
-    /// Translates `block`, for which there is room.
-    fn translate(&mut self, block: &Block, insns: &[Insn], live_out: bool) -> Option<*const u8> {
+    /// Makes a translation, for which there is room, of instructions in the page of `pc`.
+    fn make(
+        &mut self,
+        pc: u64,
+        translate: impl FnOnce(&mut Asm, &Stubs, &mut Vec<LinkSite>) -> Result<Made, AsmError>,
+    ) -> Option<*const u8> {
         let origin = self.memory.exec_start() + self.used as u64;
         // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
         unsafe {
             let place = self.memory.write_start().add(self.used);
-            self.asm.restart(place, ARENA - self.used, origin);
+            self.asm.restart(place, self.memory.bytes() - self.used, origin);
         }
         let links = self.links.len();
-        let made = Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out);
-        let Ok(made) = made else {
-            debug_assert!(false, "a block did not fit into {ROOM} bytes");
+        let Ok(made) = translate(&mut self.asm, &self.stubs, &mut self.links) else {
             self.links.truncate(links);
             return None;
         };
         let leave = self.used + made.leave;
-        self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: block.pc & !0xfff });
+        self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
         self.used += made.len.next_multiple_of(16);
         Some(origin as *const u8)
     }
 
-    /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
-    fn kill(&mut self, code: *const u8) {
+    /// Translates a block.
+    fn translate(&mut self, part: &Part<'_>, context: u8) -> Option<*const u8> {
+        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, context))
+    }
+
+    /// Translates a region.
+    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u8) -> Option<*const u8> {
+        let first = self.next_site;
+        let mut next = first;
+        let code = self.make(parts[0].pc, |asm, stubs, links| {
+            let made = Translator::translate_region(asm, stubs, links, parts, fixed, context, first)?;
+            next = made.next_site;
+            Ok(made)
+        });
+        self.next_site = next;
+        code
+    }
+
+    /// Makes all that leads to the translation at `old` go on to the one at `new`.
+    fn replace(&mut self, old: *const u8, new: *const u8) {
+        self.redirect(old, new as u64);
+    }
+
+    /// Puts a jump at the start of a translation.
+    fn redirect(&mut self, code: *const u8, target: u64) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
-        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
-        let Some(distance) =
-            x64::label::rel32(code as u64 + 1, self.memory.exec_start() + u64::from(self.starts[index].leave))
-        else {
-            return;
-        };
+        let Some(distance) = x64::label::rel32(code as u64 + 1, target) else { return };
         let mut jump = [0xe9, 0, 0, 0, 0];
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         // SAFETY: a translation is longer than five bytes. It does not run now, and nothing leads to the middle of these
         // five but what has run before them.
         unsafe {
             self.memory.write_start().add(offset).copy_from_nonoverlapping(jump.as_ptr(), jump.len());
+        }
+    }
+
+    /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
+    fn kill(&mut self, code: *const u8) {
+        let Some(offset) = self.memory.offset_of(code as u64) else { return };
+        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
+        let leave = self.memory.exec_start() + u64::from(self.starts[index].leave);
+        self.redirect(code, leave);
+    }
+
+    /// Stops counting the rounds of the loop that link `number` tells of.
+    fn stop_counting(&mut self, number: usize) {
+        if let LinkKind::Counter(rounds) = self.links[number].kind {
+            // SAFETY: the address is that of a block's field, and blocks live as long as their translations.
+            unsafe { (rounds as *mut i32).write(i32::MAX) };
         }
     }
 
@@ -175,6 +233,7 @@ impl Jit {
                     place.cast::<u64>().add(1).write(code as u64);
                 }
             }
+            LinkKind::Counter(_) => unreachable!("counters are no links"),
         }
     }
 }
@@ -196,16 +255,20 @@ impl Cpu {
             };
             let Some(jit) = &self.jit else { return Left::Block(block) };
             let skipped = if std::mem::take(&mut looked) { jit.head } else { 0 };
-            // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
-            let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
-            let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
-            let left = enter(base, code as u64 + skipped);
-            if let Some(panic) = self.frame.panic.take() {
-                std::panic::resume_unwind(panic);
-            }
+            let left = self.enter_translated(code as u64 + skipped);
             let (target, link) = match left & 0xff {
                 exit::PENDING => return Left::LookAround,
                 exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
+                exit::HOT => {
+                    let number = (left >> 8) as usize;
+                    match self.heat_up(number) {
+                        Some(next) => {
+                            block = next;
+                            continue;
+                        }
+                        None => return Left::LookAround,
+                    }
+                }
                 exit::LINK => {
                     let number = (left >> 8) as usize;
                     let Some(jit) = &self.jit else { return Left::LookAround };
@@ -242,6 +305,61 @@ impl Cpu {
         }
     }
 
+    /// Runs translated code from `code` on, until it leaves; tells how, see [`exit`].
+    fn enter_translated(&mut self, code: u64) -> u64 {
+        let Some(jit) = &self.jit else { return exit::PENDING };
+        // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
+        let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
+        let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+        let left = enter(base, code);
+        if let Some(panic) = self.frame.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+        left
+    }
+
+    /// Makes a region of the loop that link `number` tells of, if that is possible. Gives its block, or none if `state.pc`
+    /// says where to go on.
+    pub(crate) fn heat_up(&mut self, number: usize) -> Option<NonNull<Block>> {
+        let jit = self.jit.as_mut()?;
+        let target = jit.links[number].target;
+        jit.stop_counting(number);
+        self.state.pc = target;
+        let emptied = self.code.emptied;
+        // A fault, or an arena that was emptied: the run loop meets it again.
+        let head = self.find_block(target).ok().filter(|_| self.code.emptied == emptied)?;
+        // SAFETY: found just now.
+        let known = unsafe { head.as_ref() };
+        let jit = self.jit.as_ref()?;
+        if known.heat != 0 || known.code == jit.untranslated() || known.is_region || !jit.has_room() {
+            return Some(head);
+        }
+        let Some(plan) = self.plan_region(head) else { return Some(head) };
+        let live_out: Vec<bool> = plan
+            .blocks
+            .iter()
+            // SAFETY: blocks of the table, which nobody else refers to now.
+            .map(|&block| self.flags_live_after(unsafe { &mut *block.as_ptr() }, insns_of(block)))
+            .collect();
+        // SAFETY: as above.
+        let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
+        let parts: Vec<Part<'_>> =
+            plan.blocks.iter().zip(live_out).map(|(&block, live_out)| region::part(block, live_out)).collect();
+        let jit = self.jit.as_mut()?;
+        // SAFETY: as above.
+        let context = unsafe { head.as_ref() }.context;
+        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), context) {
+            // SAFETY: as above.
+            let head = unsafe { &mut *head.as_ptr() };
+            jit.replace(head.code, code);
+            jit.regions += 1;
+            head.code = code;
+            head.is_region = true;
+            head.granules |= granules;
+        }
+        Some(head)
+    }
+
     fn raise_at(&mut self, pc: u64, exception: crate::Exception) -> Left {
         self.state.pc = pc;
         self.take_exception(exception);
@@ -274,7 +392,8 @@ impl Cpu {
         // SAFETY: as above; looking at code does not empty the arena.
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
-        match jit.translate(header, insns, live_out) {
+        let context = header.context;
+        match jit.translate(&region::part(block, live_out), context) {
             Some(code) => header.code = code,
             None => {
                 header.heat = u32::MAX;

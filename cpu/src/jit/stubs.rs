@@ -55,6 +55,8 @@ pub(crate) mod exit {
     pub(crate) const INTERPRET: u64 = 2;
     /// A direct branch that is not linked yet: its number is in the bits from 8 on.
     pub(crate) const LINK: u64 = 3;
+    /// A loop is hot: the number of the link that tells of it is in the bits from 8 on.
+    pub(crate) const HOT: u64 = 4;
 }
 
 /// What RBP points to, as an offset in [`Cpu`].
@@ -80,7 +82,7 @@ pub(crate) const fn v_at(n: u8) -> Mem {
     state_at(offset_of!(State, v) + 16 * n as usize)
 }
 
-/// Addresses of the shared code.
+/// What all translations of a vCPU share: addresses of code.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stubs {
     /// `extern "C" fn(base, code) -> exit`.
@@ -93,6 +95,8 @@ pub(crate) struct Stubs {
     pub(crate) interpret: u64,
     /// Leaves with [`exit::LINK`]; the link's number is in EAX.
     pub(crate) link: u64,
+    /// Leaves with [`exit::HOT`]; the link's number is in EAX.
+    pub(crate) hot: u64,
     /// Goes on at `state.pc`, whatever that is.
     pub(crate) dispatch: u64,
     /// Entry of blocks that have no translation: the address is in RAX.
@@ -113,19 +117,21 @@ pub(crate) struct Stubs {
     pub(crate) constants: u64,
     /// Bytes of all of them.
     pub(crate) len: usize,
+    /// For all translations: flags are stored whether anybody reads them or not, to be compared.
+    pub(crate) keeps_all_flags: bool,
 }
 
 /// Emits the shared code.
 pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     let mut stubs = Stubs::default();
 
+    asm.align(16);
     stubs.constants = asm.here();
     for constant in constants::all() {
         asm.data(&constant.to_le_bytes());
     }
     let mxcsr = Mem::Near(stubs.constants + constants::MXCSR.offset());
 
-    asm.align(16);
     // Way in: 6 pushes and the return address are 56 bytes, so 8 more align the stack for calls.
     stubs.enter = asm.here();
     for register in CALLERS {
@@ -151,10 +157,12 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     stubs.interpret = asm.here();
     asm.mov_imm(Gpr::Rax, exit::INTERPRET);
     asm.jmp(leave);
-    stubs.link = asm.here();
-    asm.shift(Shift::Shl, Size::Qword, Gpr::Rax, 8);
-    asm.alu_imm(Alu::Or, Size::Dword, Gpr::Rax, exit::LINK as i32);
-    asm.jmp(leave);
+    for (place, exit) in [(&mut stubs.link, exit::LINK), (&mut stubs.hot, exit::HOT)] {
+        *place = asm.here();
+        asm.shift(Shift::Shl, Size::Qword, Gpr::Rax, 8);
+        asm.alu_imm(Alu::Or, Size::Qword, Gpr::Rax, exit as i32);
+        asm.jmp(leave);
+    }
     stubs.lookup = asm.here();
     stubs.untranslated = asm.here();
     let lookup = asm.label_here();
@@ -170,7 +178,9 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     jump_if_wanted(asm, wanted);
     asm.mov(Size::Qword, Gpr::Rax, state_at(offset_of!(State, pc)));
     asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
-    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 63);
+    // Bit 55 tells the half: see `code::half`.
+    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 55);
+    asm.alu_imm(Alu::And, Size::Dword, Gpr::Rdx, 1);
     let stamps = offset_of!(Cpu, state) + offset_of!(State, stamp);
     asm.mov(
         Size::Qword,

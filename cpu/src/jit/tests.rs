@@ -3,6 +3,12 @@
 //! A row without an emitter is compared too, which tests how its handler is called. Each row is drawn alone and among
 //! others of its class, so that operands share registers in all ways and values stay in host registers for a while.
 
+mod faults;
+mod interrupts;
+mod litmus;
+mod rewriting;
+
+use super::x64::HostFeatures;
 use crate::insn::{Features, Kind, Memory, ROWS, Row, decode, disassemble, op_of};
 use crate::state::{Flags, SP};
 use crate::testbed::{Bench, RAM, RAM_BYTES, Tables, mmu_on, pte};
@@ -32,19 +38,38 @@ impl Random {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A vector: any bits, lanes at the edges of their range, numbers of floating point, or small numbers.
     fn vector(&mut self) -> u128 {
         const BYTES: [u8; 6] = [0, 1, 0x7f, 0x80, 0x81, 0xff];
         const SINGLES: [u32; 12] = [
-            0, 0x8000_0000, 0x3f80_0000, 0xbf80_0000, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x7f80_0001, 1,
-            0x4b00_0001, 0x3f00_0000, 0x7f7f_ffff,
+            0,
+            0x8000_0000,
+            0x3f80_0000,
+            0xbf80_0000,
+            0x7f80_0000,
+            0xff80_0000,
+            0x7fc0_0000,
+            0x7f80_0001,
+            1,
+            0x4b00_0001,
+            0x3f00_0000,
+            0x7f7f_ffff,
         ];
         const DOUBLES: [u64; 12] = [
-            0, 1 << 63, 0x3ff0_0000_0000_0000, 0xbff0_0000_0000_0000, 0x7ff0_0000_0000_0000, 0xfff0_0000_0000_0000,
-            0x7ff8_0000_0000_0000, 0x7ff0_0000_0000_0001, 1, 0x4330_0000_0000_0001, 0x3fe0_0000_0000_0000,
+            0,
+            1 << 63,
+            0x3ff0_0000_0000_0000,
+            0xbff0_0000_0000_0000,
+            0x7ff0_0000_0000_0000,
+            0xfff0_0000_0000_0000,
+            0x7ff8_0000_0000_0000,
+            0x7ff0_0000_0000_0001,
+            1,
+            0x4330_0000_0000_0001,
+            0x3fe0_0000_0000_0000,
             0x7fef_ffff_ffff_ffff,
         ];
         let mut lanes = [0u64; 2];
@@ -52,7 +77,9 @@ impl Random {
         for lane in &mut lanes {
             *lane = match form {
                 0 => u64::from_le_bytes([(); 8].map(|()| BYTES[self.below(6) as usize])),
-                1 => [(); 2].iter().fold(0, |sum, ()| sum << 32 | u64::from(SINGLES[self.below(12) as usize])),
+                1 => {
+                    [(); 2].iter().fold(0, |sum, ()| sum << 32 | u64::from(SINGLES[self.below(12) as usize]))
+                }
                 2 => DOUBLES[self.below(12) as usize],
                 3 => [(); 8].iter().fold(0, |sum, ()| sum << 8 | self.below(80)),
                 _ => self.next(),
@@ -273,6 +300,44 @@ fn compare_rows(seed: u64, rounds: usize, wanted: impl Fn(&Row) -> bool) {
 #[test]
 fn translated_instructions_do_what_the_interpreter_does() {
     compare_rows(0x5eed, 24, |_| true);
+}
+
+/// The emitters of vector instructions have other sequences on hosts without some of the optional instructions.
+#[test]
+fn vector_instructions_do_so_on_a_host_without_vex() {
+    HostFeatures::limit(|host| (host.avx, host.avx2, host.fma) = (false, false, false));
+    compare_rows(0xfade, 24, |row| row.fp);
+}
+
+#[test]
+fn instructions_do_so_on_a_host_without_optional_instructions() {
+    HostFeatures::limit(|host| *host = HostFeatures::default());
+    compare_rows(0xbeef, 8, |_| true);
+}
+
+/// Rounds of AES, whose two instructions become one of the host's.
+#[test]
+fn pairs_of_aes_instructions_do_what_the_interpreter_does() {
+    let mut twins = Twins::new(0xae5);
+    for (round, mix) in [(0x4e28_4800, 0x4e28_6800), (0x4e28_5800, 0x4e28_7800)] {
+        for case in 0..64 {
+            let (d, n, m) = (case % 3, case / 3 % 3, case / 9 % 3);
+            twins.compare(&[round | n << 5 | d, mix | m << 5 | d, round | d << 5 | n, mix | n << 5 | n]);
+        }
+    }
+}
+
+/// Rounds of SHA-256, of which the two instructions on one state are one computation.
+#[test]
+fn pairs_of_sha256_instructions_do_what_the_interpreter_does() {
+    let mut twins = Twins::new(0x256);
+    for case in 0..512 {
+        let [a, b, c, m] = [0, 2, 4, 6].map(|shift| case >> shift & 3);
+        let copy = 0x4ea0_1c00 | a << 16 | a << 5 | c;
+        let add = 0x4ea0_8400 | m << 16 | a << 5 | ((case >> 8) * 7);
+        let (h, h2) = (0x5e00_4000 | m << 16 | b << 5 | a, 0x5e00_5000 | m << 16 | c << 5 | b);
+        twins.compare(&[copy, h, h2, copy, add, h, h2, h2]);
+    }
 }
 
 #[test]

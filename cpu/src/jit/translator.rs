@@ -15,6 +15,7 @@ use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
 use crate::code::{Block, context, half};
 use crate::insn::{Insn, Kind, Op, Role};
+use crate::mem::tlb::SITES;
 use crate::state::{DISCARD, SP, State, ZERO};
 
 /// A direct branch from one translation to another, which is made when it is first taken.
@@ -33,6 +34,15 @@ pub(crate) enum LinkKind {
     Jump(u64),
     /// To another page: a stamp and an address at this address, looked at each time.
     Stamped(u64),
+    /// No link: the [`Block::rounds`](crate::code::Block::rounds) at this address are over.
+    Counter(u64),
+}
+
+/// Registers that stay in host registers for a whole region, and whether any of its blocks writes them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fixed {
+    pub(crate) general: Vec<(u8, bool)>,
+    pub(crate) vectors: Vec<(u8, bool)>,
 }
 
 /// What a translation is made of besides its code.
@@ -44,6 +54,8 @@ pub(crate) struct Made {
     pub(crate) head: usize,
     /// Where the code is that leaves it before its first instruction.
     pub(crate) leave: usize,
+    /// The site that the next region's accesses begin with.
+    pub(crate) next_site: usize,
 }
 
 /// A block that is being translated.
@@ -65,6 +77,8 @@ pub(crate) struct Translator<'a> {
     insns: &'a [Insn],
     /// Index of the present instruction.
     at: usize,
+    /// The present instruction's code does what the next one does, too.
+    next_is_done: bool,
     /// Address of the first instruction.
     start: u64,
     /// Whether the flags may be read after the block.
@@ -73,24 +87,38 @@ pub(crate) struct Translator<'a> {
     pub(crate) el0: bool,
     /// In a context where FPCR is not the default: floating-point arithmetic is the handlers'.
     pub(crate) fp_is_controlled: bool,
-    /// FPSR.IXC is set, or MXCSR collects it.
+    /// FPSR.IXC is set, or MXCSR collects it: see `float`.
     pub(crate) collects: bool,
+    /// All flags must be in memory.
+    keeps_all_flags: bool,
+    /// Address of the block's [`Block::rounds`].
+    counter: u64,
+    /// The site that the next access of a region takes.
+    next_site: usize,
+    /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
+    region: Vec<(u64, Label)>,
+}
+
+/// A block to be translated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) pc: u64,
+    pub(crate) insns: &'a [Insn],
+    /// Whether the flags may be read after the block.
+    pub(crate) live_out: bool,
+    /// Address of the block's [`Block::rounds`].
+    pub(crate) counter: u64,
 }
 
 impl<'a> Translator<'a> {
-    /// Translates `block`, whose instructions are `insns`.
-    ///
-    /// # Errors
-    /// If the code did not fit.
-    pub(crate) fn translate(
+    fn new(
         asm: &'a mut Asm,
         stubs: &'a Stubs,
         links: &'a mut Vec<LinkSite>,
-        block: &Block,
-        insns: &'a [Insn],
-        live_out: bool,
-    ) -> Result<Made, AsmError> {
-        let mut t = Translator {
+        first: &Part<'a>,
+        context: u8,
+    ) -> Self {
+        Self {
             asm,
             stubs,
             registers: Registers::new(),
@@ -101,36 +129,127 @@ impl<'a> Translator<'a> {
             sp_is_aligned: false,
             cold: Vec::new(),
             links,
-            insns,
+            insns: first.insns,
             at: 0,
-            start: block.pc,
-            live_out,
-            el0: block.context & context::EL0 != 0,
-            fp_is_controlled: block.context & context::FP_CONTROLLED != 0,
+            next_is_done: false,
+            start: first.pc,
+            live_out: first.live_out,
+            el0: context & context::EL0 != 0,
+            fp_is_controlled: context & context::FP_CONTROLLED != 0,
             collects: false,
-        };
-        let wanted = t.head();
-        let head = t.asm.offset();
-        for (at, insn) in insns.iter().enumerate() {
-            t.at = at;
-            if !insn.op.row().is_some_and(|row| row.reads_flags) {
-                t.host_flags = HostFlags::Unknown;
-            }
-            t.instruction(insn);
-            t.registers.unlock();
-            t.vectors.unlock();
+            counter: first.counter,
+            next_site: SITES,
+            region: Vec::new(),
+            keeps_all_flags: stubs.keeps_all_flags,
         }
-        t.emit_cold();
-        let leave = t.asm.label_offset(wanted).unwrap_or(0);
-        let len = t.asm.finish()?;
-        Ok(Made { len, head, leave })
     }
 
-    /// The look at the pending word. Out of the way: the exit.
+    /// Translates a block alone.
+    ///
+    /// # Errors
+    /// If the code did not fit.
+    pub(crate) fn translate(
+        asm: &'a mut Asm,
+        stubs: &'a Stubs,
+        links: &'a mut Vec<LinkSite>,
+        part: &Part<'a>,
+        context: u8,
+    ) -> Result<Made, AsmError> {
+        let mut t = Self::new(asm, stubs, links, part, context);
+        let wanted = t.head();
+        let head = t.asm.offset();
+        t.body();
+        t.finish(wanted, head)
+    }
+
+    /// Translates blocks of one page together, of which the first is the one that others enter. The `fixed` general
+    /// and vector registers stay in host registers all the time; `written` are those of them that any block writes.
+    ///
+    /// # Errors
+    /// If the code did not fit.
+    pub(crate) fn translate_region(
+        asm: &'a mut Asm,
+        stubs: &'a Stubs,
+        links: &'a mut Vec<LinkSite>,
+        parts: &[Part<'a>],
+        fixed: &Fixed,
+        context: u8,
+        next_site: usize,
+    ) -> Result<Made, AsmError> {
+        let mut t = Self::new(asm, stubs, links, &parts[0], context);
+        t.next_site = next_site;
+        t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
+        let wanted = t.head();
+        let head = t.asm.offset();
+        t.fix(fixed);
+        for (part, at) in parts.iter().zip(0..) {
+            t.begin(part);
+            let label = t.region[at].1;
+            t.asm.bind(label);
+            t.body();
+        }
+        t.finish(wanted, head)
+    }
+
+    /// Gives registers their places for the whole region.
+    fn fix(&mut self, fixed: &Fixed) {
+        for &(guest, written) in &fixed.general {
+            let Some(slot) = self.registers.fix(guest) else { continue };
+            self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
+            if written {
+                self.registers.set_dirty(slot);
+            }
+        }
+        for &(guest, written) in &fixed.vectors {
+            let Some(slot) = self.vectors.fix(guest) else { continue };
+            self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+            if written {
+                self.vectors.set_dirty(slot);
+            }
+        }
+    }
+
+    /// Begins another block: of registers, only the fixed ones are in host registers.
+    fn begin(&mut self, part: &Part<'a>) {
+        (self.insns, self.start, self.live_out) = (part.insns, part.pc, part.live_out);
+        self.registers.forget_all();
+        self.vectors.forget_all();
+        self.known = [None; 34];
+        self.unstored = 0;
+        self.host_flags = HostFlags::Unknown;
+        self.sp_is_aligned = false;
+        self.collects = false;
+    }
+
+    fn body(&mut self) {
+        let insns = self.insns;
+        for (at, insn) in insns.iter().enumerate() {
+            self.at = at;
+            if std::mem::take(&mut self.next_is_done) {
+                continue;
+            }
+            if !insn.op.row().is_some_and(|row| row.reads_flags) {
+                self.host_flags = HostFlags::Unknown;
+            }
+            self.instruction(insn);
+            self.registers.unlock();
+            self.vectors.unlock();
+        }
+    }
+
+    fn finish(mut self, wanted: Label, head: usize) -> Result<Made, AsmError> {
+        self.emit_cold();
+        let leave = self.asm.label_offset(wanted).unwrap_or(0);
+        let len = self.asm.finish()?;
+        Ok(Made { len, head, leave, next_site: self.next_site })
+    }
+
+    /// The look at the pending word. Out of the way: the exit, which is also where a translation that has lost its block
+    /// leads. So it looks for the block anew.
     fn head(&mut self) -> Label {
         let wanted = self.asm.label();
         stubs::jump_if_wanted(self.asm, wanted);
-        self.cold.push(Cold::leave(wanted, self.start, self.stubs.pending));
+        self.cold.push(Cold::leave(wanted, self.start, self.stubs.dispatch));
         wanted
     }
 
@@ -142,7 +261,6 @@ impl<'a> Translator<'a> {
 
     /// Translates an instruction as a call of its handler.
     pub(crate) fn call_handler(&mut self, insn: &Insn) {
-        self.host_flags = HostFlags::Unknown;
         match insn.op.kind() {
             Kind::Plain => self.call_plain(insn),
             Kind::Fallible => self.call_fallible(insn),
@@ -170,7 +288,7 @@ impl<'a> Translator<'a> {
 
     /// Whether the flags that the present instruction sets must be in memory.
     pub(crate) fn keeps_flags(&self) -> bool {
-        flags::are_kept(&self.insns[self.at + 1..], self.live_out)
+        self.keeps_all_flags || flags::are_kept(&self.insns[self.at + 1..], self.live_out)
     }
 
     pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {
@@ -290,16 +408,30 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Writes all registers back; host registers keep their values. Changes RDX, no flags.
+    /// Writes registers back, but for the fixed ones; host registers keep their values. Changes RDX, no flags.
     pub(crate) fn write_back(&mut self) {
         self.store_all_known();
         for (slot, guest) in self.registers.clone().dirty() {
-            self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
-            self.registers.set_clean(slot);
+            if !self.registers.is_fixed(guest) {
+                self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+                self.registers.set_clean(slot);
+            }
         }
         for (slot, guest) in self.vectors.clone().dirty() {
+            if !self.vectors.is_fixed(guest) {
+                self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
+                self.vectors.set_clean(slot);
+            }
+        }
+    }
+
+    /// Writes the fixed registers back that any block of the region writes. Changes nothing.
+    pub(crate) fn write_back_fixed(&mut self) {
+        for (slot, guest) in self.registers.dirty_fixed() {
+            self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+        }
+        for (slot, guest) in self.vectors.dirty_fixed() {
             self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
-            self.vectors.set_clean(slot);
         }
     }
 
@@ -339,11 +471,6 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// A constant, as an operand.
-    pub(crate) fn constant(&self, constant: super::emit::constants::Constant) -> Mem {
-        Mem::Near(self.stubs.constants + constant.offset())
-    }
-
     fn place_vector(&mut self, n: u8) -> Xmm {
         let (slot, evicted) = self.vectors.allocate(n);
         if let Some(evicted) = evicted {
@@ -356,32 +483,64 @@ impl<'a> Translator<'a> {
 
     fn call_plain(&mut self, insn: &Insn) {
         self.write_back();
-        self.emit_call_at(self.at);
+        self.write_back_fixed();
+        self.emit_call(insn.into(), self.pc());
         self.forget_written(insn);
         // It may have cleared FPSR.
         self.collects = false;
     }
 
-    /// The call of the handler of instruction `at`, plain or fallible. Memory has all registers.
-    pub(crate) fn emit_call_at(&mut self, at: usize) {
-        let insn = &self.insns[at];
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        if insn.op.kind() == Kind::Plain {
+    /// The call of the handler of the plain or fallible instruction at `pc`, which is where its block is: it stays there as
+    /// long as translations of it. Memory has all registers.
+    pub(crate) fn emit_call(&mut self, insn: NonNull<Insn>, pc: u64) {
+        self.asm.mov_imm64(Gpr::Rdx, insn.as_ptr() as u64);
+        // SAFETY: the block is being translated.
+        if unsafe { insn.as_ref() }.op.kind() == Kind::Plain {
             self.asm.call_to(self.stubs.plain);
         } else {
-            self.asm.mov_imm(Gpr::Rcx, self.start.wrapping_add(4 * at as u64) & 0xfff);
+            self.asm.mov_imm(Gpr::Rcx, pc & 0xfff);
             self.asm.call_to(self.stubs.fallible);
         }
     }
 
-    /// Index of the present instruction.
-    pub(crate) fn at(&self) -> usize {
-        self.at
+    /// The next instruction of the block.
+    pub(crate) fn next(&self) -> Option<Insn> {
+        self.insns.get(self.at + 1).copied()
+    }
+
+    /// The code of the present instruction does what the next one does, which cannot fail, too.
+    pub(crate) fn skip_next(&mut self) {
+        self.next_is_done = true;
+    }
+
+    /// Whether vector register `copy` was made equal to `original` shortly before the present instruction, and neither has
+    /// changed since.
+    pub(crate) fn is_copy(&self, copy: u8, original: u8) -> bool {
+        /// Instructions that are looked at.
+        const BACK: usize = 6;
+        for insn in self.insns[..self.at].iter().rev().take(BACK) {
+            if insn.op == Op::OrrV && insn.b == 16 && insn.rd == copy && (insn.rn, insn.rm) == (original, original) {
+                return true;
+            }
+            let Some(row) = insn.op.row() else { return false };
+            let writes = |n: u8| {
+                let written = row.registers.iter().filter(|register| register.role.is_vector());
+                written.filter(|register| register.role.writes()).any(|register| {
+                    let place = n.wrapping_sub(insn.register(register.slot)) & 31;
+                    place < register.count
+                })
+            };
+            if writes(copy) || writes(original) {
+                return false;
+            }
+        }
+        false
     }
 
     fn call_fallible(&mut self, insn: &Insn) {
         self.write_back();
-        self.emit_call_at(self.at);
+        self.write_back_fixed();
+        self.emit_call(insn.into(), self.pc());
         if matches!(insn.op, Op::Undefined | Op::FpTrapped) {
             // It has taken its exception: this is never reached.
             self.asm.ud2();
@@ -392,17 +551,22 @@ impl<'a> Translator<'a> {
 
     fn call_system(&mut self, insn: &Insn) {
         self.write_back();
+        self.write_back_fixed();
         self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
         self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
         self.asm.call_to(self.stubs.system);
     }
 
-    /// The registers that a handler has written are newer in memory.
+    /// The registers that a handler has written are newer in memory; the host's flags are lost.
     fn forget_written(&mut self, insn: &Insn) {
         use crate::insn::Slot;
+        self.host_flags = HostFlags::Unknown;
         let Some(row) = insn.op.row() else { return };
         // Functions in Rust may change them all.
         self.vectors.forget_all();
+        for (slot, guest) in self.vectors.fixed() {
+            self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+        }
         for register in row.registers {
             if !matches!(register.role, Role::W | Role::Wsp | Role::Rwsp) {
                 continue;
@@ -445,7 +609,11 @@ impl<'a> Translator<'a> {
 
     /// A conditional branch: to `taken` if `cond`, else to the next instruction. All registers have been written back.
     pub(crate) fn leave_if(&mut self, cond: Cond, taken: u64) {
-        if self.is_near(taken) {
+        if !self.region.is_empty() || self.counts(taken) {
+            let label = self.edge(taken);
+            self.asm.jcc(cond, label);
+            self.jump_to(self.end());
+        } else if self.is_near(taken) {
             let (number, label) = self.link(taken);
             let offset = self.asm.jcc_patchable(cond, self.asm.here());
             self.asm.retarget(offset, label);
@@ -458,6 +626,72 @@ impl<'a> Translator<'a> {
             self.asm.bind(near);
             self.jump_to(taken);
         }
+    }
+
+    /// A site for the present access, if it is in a region and there is one left.
+    pub(super) fn new_site(&mut self) -> Option<usize> {
+        let site = self.next_site;
+        (site < SITES).then(|| {
+            self.next_site += 1;
+            site
+        })
+    }
+
+    /// Whether a branch to `target` closes a loop that may become worth a region.
+    fn counts(&self, target: u64) -> bool {
+        self.region.is_empty() && self.is_near(target) && target <= self.pc()
+    }
+
+    /// Where to jump to for `target`: to a block of the region, or to code out of the way that leaves it.
+    fn edge(&mut self, target: u64) -> Label {
+        let inside = self.region.iter().find(|(pc, _)| *pc == target).map(|(_, label)| *label);
+        match inside {
+            Some(label) if target > self.pc() => label,
+            Some(label) => {
+                // Every loop looks at the pending word once in a round.
+                let entry = self.asm.label();
+                self.cold.push(Cold::back(entry, label, target));
+                entry
+            }
+            None => {
+                let entry = self.asm.label();
+                self.cold.push(Cold::leave_to(entry, target, self.counts(target)));
+                entry
+            }
+        }
+    }
+
+    /// Emits code out of the way that leaves for `target`.
+    pub(super) fn emit_leave_to(&mut self, target: u64, counted: bool) {
+        if counted {
+            let hot = self.hot(target);
+            self.asm.mov_imm64(Gpr::Rax, self.counter);
+            self.asm.alu_imm(Alu::Sub, Size::Dword, Mem::base(Gpr::Rax, 0), 1);
+            self.asm.jcc(Cond::S, hot);
+        }
+        self.write_back_fixed();
+        self.link_to(target);
+    }
+
+    /// Emits code out of the way that goes round a loop.
+    pub(super) fn emit_back(&mut self, label: Label, target: u64) {
+        let wanted = self.asm.label();
+        stubs::jump_if_wanted(self.asm, wanted);
+        self.asm.jmp(label);
+        self.asm.bind(wanted);
+        self.write_back_fixed();
+        self.asm.mov_imm(Gpr::Rax, target);
+        self.asm.mov_store(Size::Qword, state_at(offset_of!(State, pc)), Gpr::Rax);
+        self.asm.jmp_to(self.stubs.pending);
+    }
+
+    /// A way out that says that the loop at `target` is hot.
+    fn hot(&mut self, target: u64) -> Label {
+        let number = self.links.len();
+        self.links.push(LinkSite { target, kind: LinkKind::Counter(self.counter) });
+        let label = self.asm.label();
+        self.cold.push(Cold::link(label, number, self.stubs.hot));
+        label
     }
 
     /// Whether a link to `target` holds as long as the block does.
@@ -474,6 +708,17 @@ impl<'a> Translator<'a> {
     }
 
     fn jump_to(&mut self, target: u64) {
+        if self.counts(target) || self.region.iter().any(|(pc, _)| *pc == target) {
+            let label = self.edge(target);
+            self.asm.jmp(label);
+            return;
+        }
+        self.write_back_fixed();
+        self.link_to(target);
+    }
+
+    /// Leaves for `target`: by a link, where a stamp speaks of it.
+    fn link_to(&mut self, target: u64) {
         if half(target) != half(self.start) {
             // No stamp of ours speaks of it.
             self.asm.mov_imm(Gpr::Rax, target);
@@ -499,6 +744,7 @@ impl<'a> Translator<'a> {
 
     /// Goes to the address in RAX, which a register held. All registers have been written back.
     pub(crate) fn leave_to_rax(&mut self) {
+        self.write_back_fixed();
         let miss = self.asm.label();
         self.asm.mov(Size::Qword, Gpr::Rdx, stamp_at(half(self.start)));
         stubs::probe(self.asm, miss);

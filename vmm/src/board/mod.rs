@@ -4,6 +4,7 @@
 //! makes its device-tree node, so that the tree and the machine cannot disagree.
 
 pub mod map;
+pub mod numa;
 mod pci;
 mod tree;
 
@@ -17,8 +18,9 @@ use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
+use crate::board::numa::Topology;
 use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
 use crate::cli::{Accel, Device, EngineChoice};
@@ -36,12 +38,10 @@ const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
 
 /// What a board is made from.
 pub struct BoardConfig {
-    /// vCPUs.
-    pub cpus: u32,
-    /// What runs them.
+    /// vCPUs, RAM, and how all is spread over nodes.
+    pub topology: Topology,
+    /// What runs the vCPUs.
     pub engine: EngineChoice,
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
     /// Accelerators in PCI order.
     pub accels: Vec<Accel>,
     /// Further devices in PCI order, after the accelerators.
@@ -50,6 +50,8 @@ pub struct BoardConfig {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
+    /// Becomes readable when there is room for typed bytes again.
+    pub input_room: Arc<EventFd>,
     /// What goes wrong on purpose.
     pub faults: Option<Plan>,
     /// What threads are put into.
@@ -64,9 +66,8 @@ fn output_size(cpu_bits: u32) -> OutputSize {
 
 /// All devices, wired.
 pub struct Board {
-    cpus: u32,
+    topology: Topology,
     ram: Arc<Ram>,
-    ram_bytes: u64,
     engine: Box<dyn Engine>,
     engine_note: Option<String>,
     smmu: Arc<Smmu>,
@@ -84,9 +85,10 @@ impl Board {
     /// # Errors
     /// A line for the user: no memory, no threads.
     pub fn assemble(config: BoardConfig) -> anyhow::Result<Self> {
-        let cpus = config.cpus as usize;
+        let topology = config.topology;
+        let cpus = topology.cpus() as usize;
         let ram = Arc::new(
-            Ram::new(&[(Pa(map::RAM_BASE), config.ram_bytes)])
+            Ram::new(&[(Pa(map::RAM_BASE), topology.ram_bytes())])
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
         let clock = HostClock::new();
@@ -104,11 +106,8 @@ impl Board {
         nodes.push(tree::timer());
 
         nodes.push(tree::clock24mhz());
-        let input_room = EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?;
-        let sink = ConsoleSink {
-            console: Arc::clone(&config.console),
-            input_room: input_room.try_clone().context("cannot make an event descriptor")?,
-        };
+        let sink =
+            ConsoleSink { console: Arc::clone(&config.console), input_room: Arc::clone(&config.input_room) };
         let uart = Pl011::new(Arc::new(sink), engine.spi(map::spi::UART));
         let to_uart = Arc::clone(&uart);
         config.console.on_room(Box::new(move || to_uart.output_room()));
@@ -148,8 +147,15 @@ impl Board {
 
         let port: Arc<dyn DmaPort> = smmu.clone();
         let agent: Arc<dyn AtsPort> = smmu.clone();
+        let root_buses = topology.root_buses();
         let pci = PciDevices::assemble(
-            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives, faults },
+            Plugged {
+                root_buses: &root_buses,
+                accels: &config.accels,
+                devices: &config.devices,
+                drives: config.drives,
+                faults,
+            },
             &ram,
             &port,
             &agent,
@@ -161,16 +167,17 @@ impl Board {
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
         bus.attach(map::PCI_MMIO64, pci.host().memory_window(map::PCI_MMIO64.base))?;
         bus.attach(map::PCI_IO, pci.host().io_window(0))?;
-        nodes.push(tree::pcie(pci.described_functions(), pci.has_ats()));
+        for bus in &root_buses {
+            nodes.push(tree::pcie(bus, pci.described_functions(), pci.has_ats()));
+        }
 
         Ok(Self {
-            cpus: config.cpus,
+            topology,
             ram,
-            ram_bytes: config.ram_bytes,
             engine: engine.complete(Arc::new(bus)),
             engine_note,
             smmu,
-            uart: Arc::new(UartInput { uart, room: input_room }),
+            uart: Arc::new(UartInput { uart, room: config.input_room }),
             pci,
             faults: running,
             nodes,
@@ -222,7 +229,7 @@ impl Board {
     pub fn device_tree(&self, bootargs: &str, initrd: Option<(u64, u64)>) -> anyhow::Result<Vec<u8>> {
         let mut seed = [0; 64];
         fill_random(&mut seed).context("cannot read /dev/urandom")?;
-        tree::root(self.cpus, self.ram_bytes, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
+        tree::root(&self.topology, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
             .flatten()
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
     }
@@ -262,7 +269,7 @@ fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
 /// The UART's way out.
 struct ConsoleSink {
     console: Arc<Console>,
-    input_room: EventFd,
+    input_room: Arc<EventFd>,
 }
 
 impl devices::uart::ConsoleOut for ConsoleSink {
@@ -279,7 +286,7 @@ impl devices::uart::ConsoleOut for ConsoleSink {
 /// The way in.
 struct UartInput {
     uart: Arc<Pl011>,
-    room: EventFd,
+    room: Arc<EventFd>,
 }
 
 impl ConsoleInput for Arc<UartInput> {

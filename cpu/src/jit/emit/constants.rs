@@ -161,9 +161,10 @@ mod tests {
         assert_eq!(at(FIRST.plus(1)), 0xffff);
         assert_eq!(at(SIGN.plus(3)), 1 << 127 | 1 << 63);
         assert_eq!(at(SIXTEENS.plus(7)), each(0, 0x70));
-        assert_eq!(at(NARROW.plus(2)), u128::from_le_bytes([
-            0, 1, 2, 3, 8, 9, 10, 11, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80
-        ]));
+        assert_eq!(
+            at(NARROW.plus(2)),
+            u128::from_le_bytes([0, 1, 2, 3, 8, 9, 10, 11, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80])
+        );
         assert_eq!(all.len(), COUNTS.iter().sum::<usize>());
     }
 }

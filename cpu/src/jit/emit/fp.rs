@@ -4,11 +4,11 @@
 //! XMM0 is where results are made; the sources stay as they are until a result is known to be good.
 
 use crate::insn::Insn;
+use crate::jit::emit::constants;
 use crate::jit::float::{Factor, Zeros};
 use crate::jit::translator::Translator;
 use crate::jit::x64::simd_ops::*;
 use crate::jit::x64::{Alu, Cond, Gpr, HostFeatures, Label, Shift, Size, Xmm};
-use crate::jit::emit::constants;
 use crate::softfloat::Format;
 
 const R: Xmm = Xmm::new(0);

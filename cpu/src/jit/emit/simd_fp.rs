@@ -109,7 +109,13 @@ impl Second {
 
     fn element(t: &mut Translator<'_>, i: &Insn) -> Self {
         let index = i.imm as u8;
-        let shuffle = if i.a == 0 { 0x55 * (index & 3) } else if index & 1 == 0 { 0x44 } else { 0xee };
+        let shuffle = if i.a == 0 {
+            0x55 * (index & 3)
+        } else if index & 1 == 0 {
+            0x44
+        } else {
+            0xee
+        };
         Self { from: t.read_vector(i.rm), lane: Some(shuffle) }
     }
 
