@@ -34,6 +34,9 @@ pub(crate) mod context {
     pub(crate) const BREAKPOINTS: u8 = 1 << 5;
     /// Blocks of one instruction, because a budget of instructions is nearly spent.
     pub(crate) const SINGLE: u8 = 1 << 6;
+    /// FPCR asks for another rounding than to nearest, or flushes denormals: translations leave arithmetic to the
+    /// handlers.
+    pub(crate) const FP_CONTROLLED: u8 = 1 << 7;
     /// Any of the contexts whose blocks are one instruction long.
     pub(crate) const SHORT: u8 = STEP | BREAKPOINTS | SINGLE;
 }
@@ -202,7 +205,8 @@ const fn jump_slot(pc: u64) -> usize {
 }
 
 impl Cpu {
-    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN, software step or the breakpoints that match may have changed.
+    /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN, FPCR, software step or the breakpoints that match may have
+    /// changed.
     pub(crate) fn context_changed(&mut self) {
         let el0 = self.state.pstate.el() == 0;
         let mut context = 0;
@@ -217,6 +221,9 @@ impl Cpu {
         }
         if self.state.pstate.has(Pstate::IL) {
             context |= context::ILLEGAL;
+        }
+        if !crate::softfloat::is_default(self.state.fpcr) {
+            context |= context::FP_CONTROLLED;
         }
         if self.is_stepping() {
             context |= context::STEP;

@@ -145,8 +145,11 @@ pub(crate) fn mrs_fpcr(cpu: &mut Cpu, i: &Insn) {
     cpu.set_x(i.rd, cpu.state.fpcr.into());
 }
 
-pub(crate) fn msr_fpcr(cpu: &mut Cpu, i: &Insn) {
+/// Translations depend on what FPCR asks for: the block ends here.
+pub(crate) fn msr_fpcr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.state.fpcr = (cpu.x(i.rn) & FPCR_BITS) as u32;
+    cpu.context_changed();
+    Ok(())
 }
 
 pub(crate) fn mrs_fpsr(cpu: &mut Cpu, i: &Insn) {

@@ -8,6 +8,7 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::Frame;
+use super::float::Float;
 use super::registers::Registers;
 use super::runtime::Access;
 use super::stubs::{POOL, VECTORS, cpu_at, state_at, v_at, vector, x_at};
@@ -64,7 +65,7 @@ impl<const N: usize> Dirty<N> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+pub(super) enum What {
     /// Leaves by a stub, with `state.pc` set.
     Leave { pc: u64, stub: u64 },
     /// Leaves to have a link made.
@@ -81,6 +82,8 @@ enum What {
     Access { access: Access, moves: Moves, back: Label },
     /// The handler does the instruction, which is at `pc`.
     Handler { insn: NonNull<Insn>, pc: u64, back: Label },
+    /// Of floating point.
+    Float(Float),
 }
 
 /// A case of an instruction that its handler does, out of the way.
@@ -99,7 +102,7 @@ impl Rare {
 
 /// A look into the TLB.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+pub(super) struct Look {
     bytes: u32,
     store: bool,
     unprivileged: bool,
@@ -147,7 +150,7 @@ impl Look {
 }
 
 impl Cold {
-    const fn new(entry: Label, what: What) -> Self {
+    pub(super) const fn new(entry: Label, what: What) -> Self {
         Self {
             entry,
             dirty: Dirty::NONE,
@@ -243,6 +246,7 @@ impl Translator<'_> {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
                 }
+                What::Float(float) => self.emit_float(float),
                 What::Handler { insn, pc, back } => {
                     self.emit_call(insn, pc);
                     for (slot, guest) in cold.held.iter() {
@@ -464,17 +468,21 @@ impl Translator<'_> {
 
     /// From here until [`Self::rejoin`], code may jump to [`Rare::entry`] to have the handler of the present instruction do
     /// all of it. All operands have host registers by now, no guest register is changed before the last such jump, and
-    /// no register is given a place in between. The instruction sets no flags.
+    /// no register is given a place in between. The host's flags are not kept.
     pub(crate) fn rare(&mut self, i: &Insn) -> Rare {
-        debug_assert!(i.op.row().is_some_and(|row| !row.writes_flags));
         self.store_all_known();
         let (entry, back) = (self.asm.label(), self.asm.label());
         Rare { cold: self.cold(entry, What::Handler { insn: i.into(), pc: self.pc(), back }), back }
     }
 
     /// The present instruction is done, in either way.
-    pub(crate) fn rejoin(&mut self, mut rare: Rare, i: &Insn) {
-        self.asm.bind(rare.back);
+    pub(crate) fn rejoin(&mut self, rare: Rare, i: &Insn) {
+        let back = self.rejoin_elsewhere(rare, i);
+        self.asm.bind(back);
+    }
+
+    /// The same, but where the handler's way goes on is given, to be bound somewhere.
+    pub(super) fn rejoin_elsewhere(&mut self, mut rare: Rare, i: &Insn) -> Label {
         let written = i.op.row().into_iter().flat_map(|row| row.registers);
         let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
         rare.cold.held = Dirty::from(written.filter_map(|register| {
@@ -483,6 +491,7 @@ impl Translator<'_> {
         }));
         rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
         self.cold.push(rare.cold);
+        rare.back
     }
 
     /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds. Changes RDX.

@@ -22,6 +22,8 @@ pub(crate) enum HostFlags {
     Borrow,
     /// The same, but C is CF: as after an addition, and after bitwise operations, which clear C and V.
     Carry,
+    /// As UCOMISD leaves them, and [`Translator::flags_compared`] says.
+    Compared,
 }
 
 const fn flags_at(offset: usize) -> Mem {
@@ -79,11 +81,74 @@ pub(crate) fn effects(op: Op) -> (bool, bool) {
 
 /// Whether its emitter tests the host's flags, and leaves them as they are.
 fn takes_host_flags(op: Op) -> bool {
-    let tests = |name: &str| name.starts_with("b_") || name.starts_with("cs") || name.starts_with("ccm");
+    let tests = |name: &str| name.starts_with("b_") || name.starts_with("cs") || name.starts_with("ccm") || name.starts_with("fcs");
     op.row().is_some_and(|row| row.t1 && row.reads_flags && tests(row.name))
 }
 
+/// The condition that an instruction tests with the host's flags, if it does: one that [`takes_host_flags`], or FCCMP, which
+/// wants them in memory, too.
+fn tested(insn: &Insn) -> Option<u8> {
+    const NAMES: [&str; 16] =
+        ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le", "al", "nv"];
+    let name = insn.op.row()?.name;
+    if name.starts_with("fccmp") {
+        return Some(insn.b);
+    }
+    if !takes_host_flags(insn.op) {
+        return None;
+    }
+    match name.strip_prefix("b_") {
+        Some(name) => NAMES.iter().position(|&known| known == name).map(|cond| cond as u8),
+        None => Some(insn.a),
+    }
+}
+
+/// What readers of a comparison that found no order need: see [`Translator::flags_compared`]. None if they do not agree.
+fn wanted_unordered(rest: &[Insn]) -> Option<bool> {
+    let mut wanted = None;
+    for insn in rest {
+        let Some(cond) = tested(insn) else { break };
+        let this = match cond {
+            6 | 7 | 14 | 15 => None,
+            10..=13 => Some(true),
+            _ => Some(false),
+        };
+        if wanted.is_some() && this.is_some() && wanted != this {
+            return None;
+        }
+        wanted = wanted.or(this);
+        if effects(insn.op).1 {
+            break;
+        }
+    }
+    Some(wanted.unwrap_or(false))
+}
+
 impl Translator<'_> {
+    /// The host's flags are those of UCOMISS or UCOMISD of ordered numbers: less is CF, equal is ZF. Tells what they are
+    /// to be if there was no order: GE, LT, GT and LE are right with both of them set, the other conditions with both
+    /// clear. PF, which is V, is set then.
+    pub(crate) fn flags_compared(&mut self) -> bool {
+        let wanted = wanted_unordered(self.rest());
+        if wanted.is_none() || self.keeps_flags() {
+            self.store_compared();
+        }
+        self.host_flags = if wanted.is_some() { HostFlags::Compared } else { HostFlags::Unknown };
+        wanted.unwrap_or(false)
+    }
+
+    /// Stores the flags of a comparison of ordered numbers. Changes RAX and RDX, no flags.
+    pub(crate) fn store_compared(&mut self) {
+        self.asm.mov_imm(Gpr::Rax, 0);
+        self.asm.mov_imm(Gpr::Rdx, u64::MAX);
+        self.asm.mov_store(Size::Qword, Z, Gpr::Rax);
+        self.asm.setcc(Cond::Ne, Z);
+        self.asm.setcc(Cond::Ae, C);
+        self.asm.mov_store(Size::Dword, V, Gpr::Rax);
+        self.asm.cmovcc(Cond::B, Size::Qword, Gpr::Rax, Gpr::Rdx);
+        self.asm.mov_store(Size::Qword, N, Gpr::Rax);
+    }
+
     /// The host's flags are now those of the guest's instruction. `result` is what N and Z were made from.
     pub(crate) fn flags_set(&mut self, form: HostFlags, size: Size, result: Gpr) {
         if self.keeps_flags() {
@@ -122,6 +187,13 @@ impl Translator<'_> {
         assert!(cond < 14, "AL and NV are no conditions");
         let holds = match self.host_flags {
             HostFlags::Unknown => self.condition_from_memory(cond >> 1),
+            HostFlags::Compared => match cond >> 1 {
+                0 => Cond::E,
+                2 => Cond::B,
+                3 => Cond::P,
+                4 | 6 => Cond::A,
+                _ => Cond::Ae,
+            },
             form => {
                 if form == HostFlags::Carry && matches!(cond >> 1, 1 | 4) {
                     self.asm.cmc();

@@ -9,6 +9,7 @@
 mod access;
 mod emit;
 mod flags;
+mod float;
 mod memory;
 mod region;
 mod registers;
@@ -54,6 +55,10 @@ pub(crate) struct Frame {
     saved: [u64; 6],
     /// Values of accesses of more than 8 bytes.
     pub(crate) transfer: [u64; 4],
+    /// Where MXCSR is read.
+    mxcsr: u32,
+    /// Not zero while MXCSR's sticky flag is to be trusted: see `float`.
+    collects: u32,
     /// Host registers that hold vector registers of the guest.
     vectors: [u128; stubs::VECTORS],
     /// A panic on its way from a function to the caller of the translated code.
@@ -172,16 +177,16 @@ impl Jit {
     }
 
     /// Translates a block.
-    fn translate(&mut self, part: &Part<'_>, el0: bool) -> Option<*const u8> {
-        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, el0))
+    fn translate(&mut self, part: &Part<'_>, context: u8) -> Option<*const u8> {
+        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, context))
     }
 
     /// Translates a region.
-    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
+    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u8) -> Option<*const u8> {
         let first = self.next_site;
         let mut next = first;
         let code = self.make(parts[0].pc, |asm, stubs, links| {
-            let made = Translator::translate_region(asm, stubs, links, parts, fixed, el0, first)?;
+            let made = Translator::translate_region(asm, stubs, links, parts, fixed, context, first)?;
             next = made.next_site;
             Ok(made)
         });
@@ -358,8 +363,8 @@ impl Cpu {
             .collect();
         let jit = self.jit.as_mut()?;
         // SAFETY: as above.
-        let el0 = unsafe { head.as_ref() }.context & context::EL0 != 0;
-        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), el0) {
+        let context = unsafe { head.as_ref() }.context;
+        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), context) {
             // SAFETY: as above.
             let head = unsafe { &mut *head.as_ptr() };
             jit.replace(head.code, code);
@@ -403,8 +408,8 @@ impl Cpu {
         // SAFETY: as above; looking at code does not empty the arena.
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
-        let el0 = header.context & context::EL0 != 0;
-        match jit.translate(&region::part(block, live_out), el0) {
+        let context = header.context;
+        match jit.translate(&region::part(block, live_out), context) {
             Some(code) => header.code = code,
             None => {
                 header.heat = u32::MAX;

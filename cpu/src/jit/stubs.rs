@@ -7,7 +7,7 @@
 use std::mem::offset_of;
 
 use super::emit::constants;
-use super::runtime;
+use super::{float, runtime};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
 use crate::Cpu;
@@ -126,6 +126,13 @@ pub(crate) struct Stubs {
 pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     let mut stubs = Stubs::default();
 
+    asm.align(16);
+    stubs.constants = asm.here();
+    for constant in constants::all() {
+        asm.data(&constant.to_le_bytes());
+    }
+    let mxcsr = Mem::Near(stubs.constants + constants::MXCSR.offset());
+
     // Way in: 6 pushes and the return address are 56 bytes, so 8 more align the stack for calls.
     stubs.enter = asm.here();
     for register in CALLERS {
@@ -137,6 +144,8 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
 
     // Ways out.
     let leave = asm.label_here();
+    float::merge(asm);
+    float::stop(asm);
     asm.alu_imm(Alu::Add, Size::Qword, Gpr::Rsp, 8);
     for register in CALLERS.into_iter().rev() {
         asm.pop(register);
@@ -188,7 +197,7 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
         asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rax);
         // Where the translation goes on says which it is.
         asm.mov(Size::Qword, Gpr::R8, Mem::base(Gpr::Rsp, 0));
-        call(asm, runtime::access as *const () as u64);
+        call(asm, runtime::access as *const () as u64, mxcsr);
         restore(asm, vectors);
         return_unless(asm, Gpr::Rdx, dispatch);
     }
@@ -197,7 +206,7 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     stubs.plain = asm.here();
     save(asm, false);
     asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
-    call(asm, runtime::plain as *const () as u64);
+    call(asm, runtime::plain as *const () as u64, mxcsr);
     restore(asm, false);
     return_unless(asm, Gpr::Rax, dispatch);
 
@@ -207,7 +216,7 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
     asm.mov(Size::Dword, Gpr::Rdx, Gpr::Rcx);
     asm.mov(Size::Qword, Gpr::Rcx, Mem::base(Gpr::Rsp, 0));
-    call(asm, runtime::fallible as *const () as u64);
+    call(asm, runtime::fallible as *const () as u64, mxcsr);
     restore(asm, false);
     return_unless(asm, Gpr::Rax, dispatch);
 
@@ -216,15 +225,9 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
     asm.mov(Size::Dword, Gpr::Rdx, Gpr::Rcx);
     asm.mov(Size::Qword, Gpr::Rcx, Mem::base(Gpr::Rsp, 0));
-    call(asm, runtime::system as *const () as u64);
+    call(asm, runtime::system as *const () as u64, mxcsr);
     asm.alu_imm(Alu::Add, Size::Qword, Gpr::Rsp, 8);
     asm.jmp(dispatch);
-
-    asm.align(16);
-    stubs.constants = asm.here();
-    for constant in constants::all() {
-        asm.data(&constant.to_le_bytes());
-    }
 
     stubs
 }
@@ -294,12 +297,14 @@ fn restore(asm: &mut Asm, vectors: bool) {
     }
 }
 
-/// Calls a function in Rust, with the vCPU as its first argument. On entry the stack holds the return address of the
+/// Calls a function in Rust, with the vCPU as its first argument. `mxcsr` is its value by default. On entry the stack holds the return address of the
 /// stub: 8 bytes more align it.
-fn call(asm: &mut Asm, function: u64) {
+fn call(asm: &mut Asm, function: u64, mxcsr: Mem) {
+    float::merge(asm);
     asm.lea(Size::Qword, Gpr::Rdi, Mem::base(Gpr::Rbp, -(BASE as i32)));
     asm.alu_imm(Alu::Sub, Size::Qword, Gpr::Rsp, 8);
     asm.mov_imm(Gpr::Rax, function);
     asm.call_rm(Gpr::Rax);
+    float::resume(asm, mxcsr);
     asm.alu_imm(Alu::Add, Size::Qword, Gpr::Rsp, 8);
 }

@@ -108,6 +108,8 @@ struct Start {
     x: [u64; 32],
     v: [u128; 32],
     nzcv: u32,
+    fpcr: u32,
+    fpsr: u32,
     data: Vec<u8>,
 }
 
@@ -117,7 +119,10 @@ impl Start {
         x[usize::from(SP)] = DATA + 0x800 + 16 * random.below(16) + random.below(16) / 15;
         let v = [(); 32].map(|()| random.vector());
         let data = (0..DATA_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
-        Self { x, v, nzcv: (random.next() as u32) & 0xf000_0000, data }
+        // Mostly what programs have; AHP, DN, FZ and RMode otherwise.
+        let fpcr = if random.below(4) == 0 { random.next() as u32 & 0x07c0_0000 } else { 0 };
+        let fpsr = random.next() as u32 & 0x0800_009f;
+        Self { x, v, nzcv: (random.next() as u32) & 0xf000_0000, fpcr, fpsr, data }
     }
 }
 
@@ -173,7 +178,7 @@ impl Machine {
         state.x[..32].copy_from_slice(&start.x);
         state.v = start.v;
         state.flags = Flags::from_nzcv(start.nzcv);
-        state.fpsr = 0;
+        (state.fpcr, state.fpsr) = (start.fpcr, start.fpsr);
         (state.sys.esr, state.sys.far, state.sys.elr) = (0, 0, 0);
         state.pc = at;
         assert_eq!(self.cpu.run(None), Exit::SystemOff);
@@ -227,10 +232,14 @@ impl Twins {
         let at = RAM + CASE_BYTES * self.cases;
         self.cases += 1;
         let start = Start::random(&mut self.random);
-        let interpreted = self.interpreted.run(at, words, &start);
-        let translated = self.translated.run(at, words, &start);
+        self.compare_from(at, words, &start);
+    }
+
+    fn compare_from(&mut self, at: u64, words: &[u32], start: &Start) {
+        let interpreted = self.interpreted.run(at, words, start);
+        let translated = self.translated.run(at, words, start);
         if interpreted != translated {
-            panic!("{}", difference(at, words, &start, &interpreted, &translated));
+            panic!("{}", difference(at, words, start, &interpreted, &translated));
         }
     }
 }
@@ -328,5 +337,54 @@ fn pairs_of_sha256_instructions_do_what_the_interpreter_does() {
         let add = 0x4ea0_8400 | m << 16 | a << 5 | ((case >> 8) * 7);
         let (h, h2) = (0x5e00_4000 | m << 16 | b << 5 | a, 0x5e00_5000 | m << 16 | c << 5 | b);
         twins.compare(&[copy, h, h2, copy, add, h, h2, h2]);
+    }
+}
+
+#[test]
+fn readers_of_a_floating_point_comparison_see_its_flags_whatever_its_operands() {
+    const VALUES: [u32; 5] = [0x3f80_0000, 0x4000_0000, 0x8000_0000, 0x7fc0_0000, 0x7f80_0001];
+    let mut twins = Twins::new(0xf10a);
+    for cond in 0..16 {
+        for other in [cond, cond ^ 1, (cond + 2) % 16, (cond + 10) % 16] {
+            // CSEL X2, X3, X4; CCMP X5, X6, #5; FCSEL D2, D3, D4; FCCMP S0, S1, #10; B.cond to the next instruction.
+            let readers = |cond: u32| {
+                let at = cond << 12;
+                [0x9a84_0062 | at, 0xfa46_00a5 | at, 0x1e64_0c62 | at, 0x1e21_040a | at, 0x5400_0020 | cond]
+            };
+            for (n, first) in readers(cond).into_iter().enumerate() {
+                let second = readers(other)[(n + other as usize) % 5];
+                for (a, b) in VALUES.into_iter().flat_map(|a| VALUES.map(|b| (a, b))) {
+                    let at = RAM + CASE_BYTES * twins.cases;
+                    twins.cases += 1;
+                    let mut start = Start::random(&mut twins.random);
+                    (start.fpcr, start.v[0], start.v[1]) = (0, a.into(), b.into());
+                    // FCMP S0, S1 and FCMPE S0, #0.0.
+                    let compare = if b == VALUES[0] { 0x1e20_2018 } else { 0x1e21_2000 };
+                    twins.compare_from(at, &[compare, first, second], &start);
+                }
+            }
+        }
+    }
+}
+
+/// A product that is inexact, and a word that says so or not.
+#[test]
+fn inexact_is_recorded_once_it_is_due_and_where_the_guest_looks() {
+    let mut twins = Twins::new(0x1ac);
+    // FMUL D2, D0, D1; FMUL D3, D0, D0; MSR FPSR, X5; MRS X6, FPSR; LDR X7, [X8]; FCVTZU W9, D4; ADD X9, X9, #1.
+    let insns = [0x1e61_0802, 0x1e60_0803, 0xd51b_4425, 0xd53b_4426, 0xf940_0107, 0x1e79_0089, 0x9100_0529];
+    for _ in 0..2000 {
+        let words: Vec<u32> = (0..8).map(|_| insns[twins.random.below(7) as usize]).collect();
+        let at = RAM + CASE_BYTES * twins.cases;
+        twins.cases += 1;
+        let mut start = Start::random(&mut twins.random);
+        (start.fpcr, start.fpsr) = (0, twins.random.next() as u32 & 0x10);
+        start.v[0] = 0x3ff8_0000_0000_0000;
+        start.v[1] = [0x3ff8_0000_0000_0000, 0x3ff0_0000_0000_0001][twins.random.below(2) as usize];
+        // 2^32 and a half does not fit.
+        start.v[4] = 0x41f0_0000_0008_0000;
+        start.x[5] = 0;
+        start.x[8] = DATA + 0x1000 * twins.random.below(2);
+        twins.compare_from(at, &words, &start);
     }
 }

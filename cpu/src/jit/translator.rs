@@ -13,7 +13,7 @@ use super::registers::Registers;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
-use crate::code::{Block, half};
+use crate::code::{Block, context, half};
 use crate::insn::{Insn, Kind, Op, Role};
 use crate::mem::tlb::SITES;
 use crate::state::{DISCARD, SP, State, ZERO};
@@ -85,6 +85,10 @@ pub(crate) struct Translator<'a> {
     live_out: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
+    /// In a context where FPCR is not the default: floating-point arithmetic is the handlers'.
+    pub(crate) fp_is_controlled: bool,
+    /// FPSR.IXC is set, or MXCSR collects it: see `float`.
+    pub(crate) collects: bool,
     /// All flags must be in memory.
     keeps_all_flags: bool,
     /// Address of the block's [`Block::rounds`].
@@ -112,7 +116,7 @@ impl<'a> Translator<'a> {
         stubs: &'a Stubs,
         links: &'a mut Vec<LinkSite>,
         first: &Part<'a>,
-        el0: bool,
+        context: u8,
     ) -> Self {
         Self {
             asm,
@@ -130,7 +134,9 @@ impl<'a> Translator<'a> {
             next_is_done: false,
             start: first.pc,
             live_out: first.live_out,
-            el0,
+            el0: context & context::EL0 != 0,
+            fp_is_controlled: context & context::FP_CONTROLLED != 0,
+            collects: false,
             counter: first.counter,
             next_site: SITES,
             region: Vec::new(),
@@ -147,9 +153,9 @@ impl<'a> Translator<'a> {
         stubs: &'a Stubs,
         links: &'a mut Vec<LinkSite>,
         part: &Part<'a>,
-        el0: bool,
+        context: u8,
     ) -> Result<Made, AsmError> {
-        let mut t = Self::new(asm, stubs, links, part, el0);
+        let mut t = Self::new(asm, stubs, links, part, context);
         let wanted = t.head();
         let head = t.asm.offset();
         t.body();
@@ -167,10 +173,10 @@ impl<'a> Translator<'a> {
         links: &'a mut Vec<LinkSite>,
         parts: &[Part<'a>],
         fixed: &Fixed,
-        el0: bool,
+        context: u8,
         next_site: usize,
     ) -> Result<Made, AsmError> {
-        let mut t = Self::new(asm, stubs, links, &parts[0], el0);
+        let mut t = Self::new(asm, stubs, links, &parts[0], context);
         t.next_site = next_site;
         t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
         let wanted = t.head();
@@ -212,6 +218,7 @@ impl<'a> Translator<'a> {
         self.unstored = 0;
         self.host_flags = HostFlags::Unknown;
         self.sp_is_aligned = false;
+        self.collects = false;
     }
 
     fn body(&mut self) {
@@ -272,6 +279,11 @@ impl<'a> Translator<'a> {
     pub(crate) fn end(&self) -> u64 {
         let own = usize::from(self.insns.last().is_some_and(|last| last.op == Op::FallThrough));
         self.start.wrapping_add(4 * (self.insns.len() - own) as u64)
+    }
+
+    /// What follows the present instruction.
+    pub(crate) fn rest(&self) -> &'a [Insn] {
+        &self.insns[self.at + 1..]
     }
 
     /// Whether the flags that the present instruction sets must be in memory.
@@ -474,6 +486,8 @@ impl<'a> Translator<'a> {
         self.write_back_fixed();
         self.emit_call(insn.into(), self.pc());
         self.forget_written(insn);
+        // It may have cleared FPSR.
+        self.collects = false;
     }
 
     /// The call of the handler of the plain or fallible instruction at `pc`, which is where its block is: it stays there as

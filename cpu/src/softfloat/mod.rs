@@ -105,6 +105,13 @@ impl Rounding {
     }
 }
 
+/// Whether an FPCR asks for what hosts do by default: round to nearest, and keep denormals.
+#[inline]
+#[must_use]
+pub const fn is_default(fpcr: u32) -> bool {
+    fpcr & (control::FZ | 3 << control::RMODE_SHIFT) == 0
+}
+
 /// The two registers that every operation reads and writes: control in, cumulative flags out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Env {
@@ -146,7 +153,7 @@ impl Env {
     /// always takes the exact road), and an inexact result would change nothing.
     #[inline]
     fn host_may_round(&self) -> bool {
-        self.fpcr & (control::FZ | 3 << control::RMODE_SHIFT) == 0 && self.fpsr & flag::IXC != 0
+        is_default(self.fpcr) && self.fpsr & flag::IXC != 0
     }
 }
 

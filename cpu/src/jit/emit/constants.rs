@@ -114,6 +114,21 @@ constants! {
     NARROW[3] = |n| bytes(|byte| if byte < 8 { byte >> n << (n + 1) | byte & ((1 << n) - 1) } else { CLEAR });
     /// The constants of SHA-1's rounds, FIPS 180-4 4.2.1.
     SHA1_K[4] = |n| each(2, [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6][n as usize]);
+    /// MXCSR as programs find it: all exceptions masked, round to nearest, no flags.
+    MXCSR[1] = |_n| 0x1f80;
+    /// Nothing.
+    ZERO[1] = |_n| 0;
+    /// The sign of a scalar, single and double.
+    SCALAR_SIGN[2] = |n| 1 << ((32 << n) - 1);
+    /// The other bits of all lanes, single and double.
+    MAGNITUDE[2] = |n| !each(n + 2, 1 << ((32 << n) - 1));
+    /// The exponents of all lanes, single and double.
+    EXPONENT[2] = |n| each(n + 2, [0x7f80_0000, 0x7ff0_0000 << 32][n as usize]);
+    /// What makes the words of doubled numbers that have a very large or very small exponent the smallest integers,
+    /// single and double.
+    EXTREME_BIAS[2] = |n| each(n + 2, [0x8100_0000, 0x8020_0000 << 32][n as usize]);
+    /// The first word that is larger than those, single and double.
+    EXTREME_LIMIT[2] = |n| each(n + 2, [0x8300_0000, 0x8060_0000 << 32][n as usize]);
     /// For the reduction of CRC-32: x^96 / P, and P, with their bits reversed.
     CRC32_REDUCTION[1] = |_n| u128::from(crc32_quotient()) | 0x1_db71_0641 << 64;
 }

@@ -51,7 +51,7 @@ pub(super) fn extreme(max: bool, signed: bool, size: u8) -> Binary {
 
 impl Translator<'_> {
     /// A constant, as an operand.
-    pub(super) fn constant(&self, constant: Constant) -> Mem {
+    pub(crate) fn constant(&self, constant: Constant) -> Mem {
         Mem::Near(self.stubs.constants + constant.offset())
     }
 
