@@ -47,7 +47,20 @@ fn features(out: &mut String) {
     for name in FEATURES {
         let _ = writeln!(out, "{},", camel(name));
     }
+    out.push_str("}\nimpl Feature {\n");
+    names(out, "Feature", &FEATURES);
     out.push_str("}\n");
+}
+
+/// The method that gives a variant its name in the table.
+fn names(out: &mut String, of: &str, names: &[&str]) {
+    out.push_str(
+        "/// The name in the table.\n#[must_use]\npub const fn name(self) -> &'static str { match self {\n",
+    );
+    for name in names {
+        let _ = writeln!(out, "{of}::{} => {name:?},", camel(name));
+    }
+    out.push_str("} }\n");
 }
 
 fn classes(out: &mut String, rows: &[Row]) {
@@ -65,11 +78,9 @@ fn classes(out: &mut String, rows: &[Row]) {
     for name in &names {
         let _ = write!(out, "Class::{}, ", camel(name));
     }
-    out.push_str("];\n/// The name in the table.\n#[must_use]\npub const fn name(self) -> &'static str { match self {\n");
-    for name in &names {
-        let _ = writeln!(out, "Class::{} => {name:?},", camel(name));
-    }
-    out.push_str("} }\n}\n");
+    out.push_str("];\n");
+    self::names(out, "Class", &names);
+    out.push_str("}\n");
 }
 
 fn decoder(out: &mut String, rows: &[Row], tree: &Tree) {
@@ -242,11 +253,10 @@ fn descriptions(out: &mut String, rows: &[Row]) {
     for row in rows {
         let _ = writeln!(
             out,
-            "Description {{ pattern: {:?}, handler: {:?}, in_loop: {}, syntax: {:?} }},",
+            "Description {{ pattern: {:?}, handler: {:?}, in_loop: {} }},",
             row.pattern,
             row.handler,
-            row.is_in_loop(),
-            row.syntax
+            row.is_in_loop()
         );
     }
     out.push_str("];\n");

@@ -300,6 +300,10 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
     if scope.t1 && row.emitters[0].is_none() {
         row.emitters[0] = Some(row.default_emitter(&scope.module));
     }
+    // Regions are made with the same emitters.
+    if row.emitters[1].is_none() {
+        row.emitters[1] = row.emitters[0].clone();
+    }
     row.syntax = columns.next().filter(|s| !s.is_empty()).map(str::to_owned);
     if let Some(extra) = columns.next() {
         return Err(format!("a seventh column: `{extra}`"));

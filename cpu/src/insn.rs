@@ -355,8 +355,6 @@ pub struct Description {
     pub handler: &'static str,
     /// Whether the interpreter's loop contains the handler.
     pub in_loop: bool,
-    /// The assembler's text, with expressions in braces.
-    pub syntax: Option<&'static str>,
 }
 
 impl Role {

@@ -28,6 +28,14 @@ impl Tier {
             Self::Translated => 0,
         }
     }
+
+    /// How many rounds of a loop are translated block by block before it becomes a region.
+    pub(crate) const fn rounds(self) -> i32 {
+        match self {
+            Self::Auto | Self::Interpreter => 512,
+            Self::Translated => 1,
+        }
+    }
 }
 
 impl Cpu {

@@ -5,7 +5,7 @@
 //! wait stays at the head of the command queue; the last completion, or the end of the SMMU's patience, makes the
 //! queue go on. So no vCPU ever waits for an endpoint. What a translation request gets is in `translation_request`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hw::ats::{AtsEndpoint, InvalidateRequest, InvalidateTag};
@@ -18,16 +18,52 @@ use crate::spec::command::{AtcInvD1, AtsD0};
 /// driver gives a CMD_SYNC (Linux: a second), so that it is told which of them failed.
 pub(crate) const INVALIDATION_PATIENCE_NS: u64 = 250_000_000;
 
+/// Most Invalidate Requests of one endpoint that are waited for: as many as their 5-bit ITag tells apart (PCIe Base,
+/// 10.3.1). An endpoint that owes more has stopped to answer: the oldest then counts as overdue, whatever the time.
+pub(crate) const OWED_MAX: usize = 32;
+
 /// Invalidations that endpoints have not completed.
 #[derive(Debug, Default)]
 struct Pending {
-    /// The stream that each is for.
-    streams: HashMap<InvalidateTag, u32>,
+    /// Those of each stream that has any, the oldest first.
+    owed: HashMap<u32, VecDeque<InvalidateTag>>,
     next_tag: u64,
+    /// One is no longer waited for, because too many came after it: the next CMD_SYNC fails.
+    is_one_lost: bool,
     /// A CMD_SYNC waits at the head of the command queue, until this time.
     deadline_ns: Option<u64>,
     /// The time is over: that CMD_SYNC fails.
     is_overdue: bool,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// One more for `sid`.
+    fn owe(&mut self, sid: u32) -> InvalidateTag {
+        let tag = InvalidateTag(self.next_tag);
+        self.next_tag += 1;
+        let owed = self.owed.entry(sid).or_default();
+        if owed.len() == OWED_MAX {
+            owed.pop_front();
+            self.is_one_lost = true;
+        }
+        owed.push_back(tag);
+        tag
+    }
+
+    /// An endpoint has answered. Whether that was waited for.
+    fn settle(&mut self, sid: u32, tag: InvalidateTag) -> bool {
+        let Some(owed) = self.owed.get_mut(&sid) else { return false };
+        let Some(at) = owed.iter().position(|owed| *owed == tag) else { return false };
+        owed.remove(at);
+        if owed.is_empty() {
+            self.owed.remove(&sid);
+        }
+        true
+    }
 }
 
 /// What CMD_SYNC finds.
@@ -40,7 +76,7 @@ pub(crate) enum Invalidations {
     Failed,
 }
 
-/// Endpoints, and what they owe. Its locks are leaves.
+/// Endpoints, and what they owe. Behind its locks is only the alarm list's.
 pub(crate) struct AtsSide {
     endpoints: Mutex<HashMap<u32, Weak<dyn AtsEndpoint>>>,
     pending: Mutex<Pending>,
@@ -78,28 +114,31 @@ impl AtsSide {
         self.endpoints().insert(sid, endpoint);
     }
 
-    /// For CMD_SYNC, by the consumer.
+    /// For CMD_SYNC, by the consumer. Nobody else sets the alarm, and it is set under the lock: it is that of the
+    /// latest deadline.
     pub(crate) fn invalidations(&self) -> Invalidations {
-        let (result, alarm) = {
-            let mut pending = self.pending();
-            // The last completions may have come after the time, but before the queue went on.
-            if std::mem::take(&mut pending.is_overdue) && !pending.streams.is_empty() {
-                // They count as failed; what still comes is not waited for.
-                pending.streams.clear();
-                pending.deadline_ns = None;
-                (Invalidations::Failed, None)
-            } else if pending.streams.is_empty() {
-                if pending.deadline_ns.take().is_none() {
-                    return Invalidations::Complete;
-                }
-                (Invalidations::Complete, None)
-            } else if pending.deadline_ns.is_some() {
-                return Invalidations::Waiting;
-            } else {
-                let deadline = self.clock.now_ns().saturating_add(INVALIDATION_PATIENCE_NS);
-                pending.deadline_ns = Some(deadline);
-                (Invalidations::Waiting, Some(deadline))
+        let mut pending = self.pending();
+        let (result, alarm) = if std::mem::take(&mut pending.is_one_lost) {
+            // The others are waited for when software repeats the CMD_SYNC.
+            pending.deadline_ns = None;
+            (Invalidations::Failed, None)
+        } else if std::mem::take(&mut pending.is_overdue) && !pending.is_empty() {
+            // The last completions may have come after the time, but before the queue went on. Those that did not
+            // count as failed; what still comes is not waited for.
+            pending.owed.clear();
+            pending.deadline_ns = None;
+            (Invalidations::Failed, None)
+        } else if pending.is_empty() {
+            if pending.deadline_ns.take().is_none() {
+                return Invalidations::Complete;
             }
+            (Invalidations::Complete, None)
+        } else if pending.deadline_ns.is_some() {
+            return Invalidations::Waiting;
+        } else {
+            let deadline = self.clock.now_ns().saturating_add(INVALIDATION_PATIENCE_NS);
+            pending.deadline_ns = Some(deadline);
+            (Invalidations::Waiting, Some(deadline))
         };
         self.alarms.set(self.alarm, alarm);
         result
@@ -126,12 +165,9 @@ impl Smmu {
         };
         let tag = {
             let mut pending = self.ats.pending();
-            let tag = InvalidateTag(pending.next_tag);
-            pending.next_tag += 1;
             // Commands are executed in order: no CMD_SYNC waits, or it has been withdrawn.
             pending.deadline_ns = None;
-            pending.streams.insert(tag, d0.sid());
-            tag
+            pending.owe(d0.sid())
         };
         endpoint.invalidate(&request, tag);
     }
@@ -140,11 +176,7 @@ impl Smmu {
     pub(crate) fn complete_invalidation(&self, sid: u32, tag: InvalidateTag) {
         let goes_on = {
             let mut pending = self.ats.pending();
-            if pending.streams.get(&tag) != Some(&sid) {
-                return;
-            }
-            pending.streams.remove(&tag);
-            pending.streams.is_empty() && pending.deadline_ns.is_some()
+            pending.settle(sid, tag) && pending.is_empty() && pending.deadline_ns.is_some()
         };
         // Never from within `invalidate_atc`, which has the consumer's lock: no CMD_SYNC waits then.
         if goes_on {
@@ -155,8 +187,7 @@ impl Smmu {
     fn patience_is_over(&self) {
         {
             let mut pending = self.ats.pending();
-            if pending.streams.is_empty() || pending.deadline_ns.is_none_or(|at| self.ats.clock.now_ns() < at)
-            {
+            if pending.is_empty() || pending.deadline_ns.is_none_or(|at| self.ats.clock.now_ns() < at) {
                 return;
             }
             pending.is_overdue = true;

@@ -68,7 +68,7 @@ impl Smmu {
             return Err(NotRecorded::Off);
         }
         self.stats.event(event.d0.event());
-        log::trace!("event {event:x?}");
+        log::debug!("event {event:x?}");
         let was_empty = ring.is_empty(prod, cons);
         state.set_word(SmmuReg::SMMU_EVENTQ_PROD, ring.next(prod) | prod & queue_index::OVERFLOW);
         if was_empty {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::size::{parse_duration, parse_memory};
@@ -14,7 +15,7 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Log to standard error: error, warn, info, debug, trace; or per target, as in `smmu=debug,mmio=trace`.
+    /// Log to standard error: error, warn, info, debug, trace; or per part of the machine, as in `smmu=debug,mmio=trace`
     #[arg(long, global = true, value_name = "FILTER", env = "WARPVMM_LOG")]
     pub log: Option<String>,
 }
@@ -24,9 +25,10 @@ Exit status:
   0    the guest powered itself off; the job is done
   1    an error of ours or of the host: the message says what to do
   2    wrong command line
-  3    the guest panicked or reset itself
+  3    the guest reset itself: because its kernel panicked, or otherwise
   124  the time limit passed
-  130  interrupted (Ctrl-C)";
+  130  interrupted (Ctrl-C)
+  143  ended by SIGTERM or SIGHUP";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -49,7 +51,8 @@ Examples:
   warpvmm run --kernel Image --initrd i.gz --accel zip:ats,zip
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 
-Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them.";
+Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them. What is typed reaches the guest while the program is in
+the terminal's foreground; timeout(1) puts it into the background, unless it is told --foreground.";
 
 const COMPRESS_EXAMPLES: &str = "\
 Examples:
@@ -103,6 +106,14 @@ pub enum Accel {
     None,
 }
 
+/// An accelerator for a job that needs one.
+fn parse_accelerator() -> impl TypedValueParser<Value = Accel> {
+    EnumValueParser::<Accel>::new().try_map(|accel| match accel {
+        Accel::None => Err("there has to be an accelerator to compress on"),
+        one => Ok(one),
+    })
+}
+
 /// A further device to put into the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -144,7 +155,7 @@ pub struct MachineArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub struct RunArgs {
-    /// arm64 kernel: Image, Image.gz or EFI zboot
+    /// arm64 kernel: Image, the same compressed (gz, zst, xz, lzma, lz4, bz2), or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
     pub kernel: PathBuf,
     /// Initramfs
@@ -153,8 +164,9 @@ pub struct RunArgs {
     /// Kernel command line
     #[arg(long, short = 'a', value_name = "STRING", default_value = "", hide_default_value = true)]
     pub append: String,
-    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Repeat for more
-    #[arg(long, value_name = "FILE[,ro]")]
+    /// Disk image for a virtio block device, raw; FILE,ro for read-only. Images that look like another format are refused,
+    /// unless they are called raw by FILE,format=raw. Repeat for more
+    #[arg(long, value_name = "FILE[,ro][,format=raw]")]
     pub drive: Vec<String>,
     /// Accelerators, comma-separated
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]
@@ -225,7 +237,7 @@ pub struct CompressArgs {
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub format: Format,
     /// The accelerator, as for `warpvmm run`
-    #[arg(long, value_name = "KIND", default_value = "zip")]
+    #[arg(long, value_name = "KIND", default_value = "zip", value_parser = parse_accelerator())]
     pub accel: Accel,
     /// Replace OUT if it exists
     #[arg(long, short = 'f')]
@@ -265,6 +277,15 @@ mod tests {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
         assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn job_without_an_accelerator_is_a_usage_error() {
+        let with = |accel| Cli::try_parse_from(["warpvmm", "compress", "a", "-o", "b", "--accel", accel]);
+        assert!(with("zip:stall").is_ok() && with("zip:pri").is_ok());
+        let error = with("none").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("has to be an accelerator"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the guest prints: to the terminal and a log file, and read along for signs of a panic.
+//! What the guest prints: to the terminal and a log file, and read along for what it says of a panic.
 //!
 //! The vCPU that writes to the UART only appends to a buffer; a thread of its own does the slow part. The buffer is
 //! bounded: a guest that prints faster than the terminal takes it sees a full FIFO, as on a real line.
@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{Sandbox, Thread};
 
@@ -15,9 +16,16 @@ use crate::sandbox::{Sandbox, Thread};
 const PENDING_LIMIT: usize = 1 << 20;
 /// Bytes of recent output kept for the report of a panic.
 const TAIL_LIMIT: usize = 64 << 10;
-/// How Linux starts a panic message, and what it prints when it has said everything and will stand still.
+/// How Linux starts a panic message, how it says after how many seconds it will reset, and what it prints when it has said
+/// everything and will stand still instead.
 const PANIC_START: &str = "Kernel panic - not syncing";
+const PANIC_DELAY: (&str, &str) = ("Rebooting in ", " seconds..");
 const PANIC_END: &str = "---[ end Kernel panic";
+/// What it prints before a reset that somebody has asked for.
+const RESTART: &str = "reboot: Restarting system";
+/// Time for what a panicking kernel does between its message and the reset, beside the delay that it says: the rest of the
+/// message, saving it, telling others.
+const PANIC_WORK: Duration = Duration::from_secs(60);
 
 /// Someone who reads the console along, line by line.
 pub trait LineWatch: Send {
@@ -25,13 +33,40 @@ pub trait LineWatch: Send {
     fn line(&mut self, line: &str);
 }
 
-/// What the console has told of a panic.
+/// What the console has told of a panic. Anybody in the guest can write such a text: it explains what happens, and
+/// causes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PanicSeen {
-    /// The message has begun.
-    pub started: bool,
-    /// The guest has said everything and stands still.
-    pub ended: bool,
+    /// When the last message began, and how long the kernel wants to wait before it resets.
+    started: Option<(Instant, Duration)>,
+    /// The kernel says that it stands still.
+    pub stands_still: bool,
+}
+
+impl PanicSeen {
+    fn read(&mut self, line: &str, now: Instant) {
+        if line.contains(PANIC_START) && !line.contains(PANIC_END) {
+            self.started = Some((now, Duration::ZERO));
+        } else if line.contains(RESTART) {
+            self.started = None;
+        } else if let Some((_, wait)) = &mut self.started
+            && let Some((_, rest)) = line.split_once(PANIC_DELAY.0)
+            && let Some(seconds) =
+                rest.strip_suffix(PANIC_DELAY.1).and_then(|number| number.parse::<u32>().ok())
+        {
+            *wait = Duration::from_secs(seconds.into());
+        }
+        self.stands_still |= line.contains(PANIC_END);
+    }
+
+    /// Whether a reset at this time is the one of a kernel that has panicked: within its own time after the message.
+    #[must_use]
+    pub fn explains_reset(&self, at: Instant) -> bool {
+        let within = |(start, wait): (Instant, Duration)| {
+            at.saturating_duration_since(start) <= wait.saturating_add(PANIC_WORK)
+        };
+        self.started.is_some_and(within)
+    }
 }
 
 #[derive(Default)]
@@ -51,7 +86,6 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    on_panic_end: Box<dyn Fn() + Send + Sync>,
     /// Called when there is room again after bytes were refused.
     on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -79,19 +113,14 @@ pub struct Outputs {
 }
 
 impl Console {
-    /// Starts the console's thread. `on_panic_end` is called once the guest's kernel has panicked and stands still.
+    /// Starts the console's thread.
     ///
     /// # Errors
     /// If the host gives no thread.
-    pub fn start(
-        outputs: Outputs,
-        on_panic_end: Box<dyn Fn() + Send + Sync>,
-        sandbox: &Sandbox,
-    ) -> io::Result<Arc<Self>> {
+    pub fn start(outputs: Outputs, sandbox: &Sandbox) -> io::Result<Arc<Self>> {
         let Outputs { stdout, log, watch } = outputs;
         let state = Mutex::new(State { watch, ..State::default() });
-        let shared =
-            Arc::new(Shared { state, changed: Condvar::new(), on_panic_end, on_room: OnceLock::new() });
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), on_room: OnceLock::new() });
         let for_thread = Arc::clone(&shared);
         let thread = sandbox.spawn(Thread::Console, "console", move || drain(&for_thread, stdout, log))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
@@ -128,7 +157,7 @@ impl Console {
         self.shared.lock().failed.take()
     }
 
-    /// Whether the guest's kernel has panicked.
+    /// What the console has told of a panic so far.
     #[must_use]
     pub fn panic_seen(&self) -> PanicSeen {
         self.shared.lock().panic
@@ -144,8 +173,8 @@ impl Console {
     }
 }
 
-fn drain(shared: &Shared, stdout: bool, mut log: Option<(File, String)>) {
-    let mut stdout = stdout.then(io::stdout);
+fn drain(shared: &Shared, is_shown: bool, mut log: Option<(File, String)>) {
+    let mut stdout = is_shown.then(io::stdout);
     loop {
         let mut state = shared.lock();
         while state.pending.is_empty() {
@@ -155,14 +184,11 @@ fn drain(shared: &Shared, stdout: bool, mut log: Option<(File, String)>) {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let data = std::mem::take(&mut state.pending);
-        let ended = read_along(&mut state, &data);
+        let stands_still = read_along(&mut state, &data);
         let refused = std::mem::take(&mut state.refused);
         drop(state);
         if refused && let Some(on_room) = shared.on_room.get() {
             on_room();
-        }
-        if ended {
-            (shared.on_panic_end)();
         }
         let mut failure = None;
         if let Some(out) = &mut stdout
@@ -177,18 +203,26 @@ fn drain(shared: &Shared, stdout: bool, mut log: Option<(File, String)>) {
             failure = Some(format!("cannot write the console log {name}: {e}"));
             log = None;
         }
+        if stands_still && is_shown {
+            // Not the end: the text proves nothing, and a kernel that stands still does so for ever.
+            eprintln!(
+                "\nwarpvmm: the guest's kernel says that it has panicked and stands still. The machine goes on; with \
+                 panic=-1 on its command line the kernel would reset it, which ends the run"
+            );
+        }
         if failure.is_some() {
             shared.lock().failed = failure;
         }
     }
 }
 
-/// Keeps the tail, cuts lines, looks for a panic. Returns true when its end has just been seen.
+/// Keeps the tail, cuts lines, looks for a panic. Returns true when the kernel has just said that it stands still, once.
 fn read_along(state: &mut State, data: &[u8]) -> bool {
     state.tail.extend(data);
     let excess = state.tail.len().saturating_sub(TAIL_LIMIT);
     state.tail.drain(..excess);
-    let mut ended = false;
+    let stood_still = state.panic.stands_still;
+    let now = Instant::now();
     for &byte in data {
         if byte != b'\n' {
             // A guest that never ends a line gets it cut.
@@ -200,22 +234,17 @@ fn read_along(state: &mut State, data: &[u8]) -> bool {
         let line = std::mem::take(&mut state.line);
         let line = String::from_utf8_lossy(&line);
         let line = line.trim_end_matches('\r');
-        state.panic.started |= line.contains(PANIC_START);
-        if line.contains(PANIC_END) && !state.panic.ended {
-            state.panic.ended = true;
-            ended = true;
-        }
+        state.panic.read(line, now);
         if let Some(watch) = &mut state.watch {
             watch.line(line);
         }
     }
-    ended
+    state.panic.stands_still && !stood_still
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
@@ -226,21 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn output_reaches_log_and_watch_and_a_panic_is_noticed_once_at_its_end() {
+    fn output_reaches_log_and_watch_line_by_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console");
-        let ends = Arc::new(AtomicUsize::new(0));
         let lines = Lines::default();
-        let count = Arc::clone(&ends);
         let console = Console::start(
             Outputs {
                 stdout: false,
                 log: Some((File::create(&path).unwrap(), "console".into())),
                 watch: Some(Box::new(lines.clone())),
             },
-            Box::new(move || {
-                count.fetch_add(1, Ordering::SeqCst);
-            }),
             &Sandbox::off(),
         )
         .unwrap();
@@ -250,18 +274,45 @@ mod tests {
         console.write(b" syncing: VFS ]---\nlast");
         assert_eq!(console.close(), None);
 
-        assert_eq!(console.panic_seen(), PanicSeen { started: true, ended: true });
-        assert_eq!(ends.load(Ordering::SeqCst), 1);
+        assert!(console.panic_seen().stands_still);
         assert_eq!(lines.0.lock().unwrap()[0], "hello");
         assert!(console.last_lines(2).ends_with("syncing: VFS ]---\nlast"));
         assert!(std::fs::read(&path).unwrap().ends_with(b"last"));
+    }
+
+    fn seen(lines: &[&str], start: Instant) -> PanicSeen {
+        let mut seen = PanicSeen::default();
+        lines.iter().for_each(|line| seen.read(line, start));
+        seen
+    }
+
+    #[test]
+    fn reset_within_the_kernels_own_time_after_its_message_is_a_panics() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let message = "[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs";
+        let at_once = seen(&[message, "[    1.1] CPU: 0 PID: 1"], start);
+        assert!(at_once.explains_reset(start) && !at_once.explains_reset(at(100)));
+        let late = seen(&[message, "[    1.1] Rebooting in 100 seconds.."], start);
+        assert!(late.explains_reset(at(100)) && !late.explains_reset(at(300)));
+        assert!(!late.stands_still);
+    }
+
+    #[test]
+    fn reset_that_was_asked_for_is_none_of_a_panic_whatever_text_came_before() {
+        let start = Instant::now();
+        let echoed =
+            seen(&["Kernel panic - not syncing: fake", "[    9.0] reboot: Restarting system"], start);
+        assert!(!echoed.explains_reset(start));
+        assert!(!seen(&["Rebooting in 5 seconds.."], start).explains_reset(start));
+        assert!(!seen(&["---[ end Kernel panic - not syncing: fake ]---"], start).explains_reset(start));
     }
 
     #[test]
     fn full_log_disk_is_reported_and_does_not_stop_the_guest() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let outputs = Outputs { stdout: false, log: Some((full, "x.log".into())), watch: None };
-        let console = Console::start(outputs, Box::new(|| ()), &Sandbox::off()).unwrap();
+        let console = Console::start(outputs, &Sandbox::off()).unwrap();
         console.write(b"a\n");
         console.write(b"b\n");
         assert!(console.close().unwrap().contains("x.log"));

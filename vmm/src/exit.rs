@@ -12,13 +12,13 @@ pub enum Status {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The guest panicked or reset itself.
+    /// The guest reset itself: because its kernel panicked, or otherwise.
     GuestPanic = 3,
     /// The time limit passed.
     Timeout = 124,
     /// Interrupted by SIGINT.
     Interrupted = 130,
-    /// Ended by SIGTERM.
+    /// Ended by SIGTERM or SIGHUP.
     Terminated = 143,
 }
 
@@ -50,3 +50,41 @@ impl fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+/// An error and its causes as one line. A message that already ends with its cause, as those of some libraries do, is not
+/// followed by it once more.
+#[must_use]
+pub fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open it: {source}")]
+    struct Twice {
+        source: io::Error,
+    }
+
+    #[test]
+    fn line_has_every_cause_once() {
+        let source = || io::Error::from_raw_os_error(libc::EISDIR);
+        let error = Err::<(), _>(Twice { source: source() }).context("no drive").unwrap_err();
+        assert_eq!(line(&error), "no drive: cannot open it: Is a directory (os error 21)");
+        let error = Err::<(), _>(source()).context("no drive").unwrap_err();
+        assert_eq!(line(&error), "no drive: Is a directory (os error 21)");
+    }
+}

@@ -2,22 +2,27 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use anyhow::Context;
 use devices::pci::AtcTotals;
 use devices::virtio::BlockBackend;
 use hw::Pa;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
-use crate::engine::{self, Vcpu};
-use crate::exit::Failed;
+use crate::engine::{self, Exit, Vcpu};
+use crate::exit::{Failed, Status};
 use crate::faults::{FaultReport, Plan};
+use crate::host::disk::Drive;
+use crate::sandbox::calls::Descriptors;
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
@@ -36,9 +41,13 @@ pub struct Setup {
     /// Further devices, in PCI order, after the accelerators.
     pub devices: Vec<Device>,
     /// Disks, in PCI order.
-    pub drives: Vec<Arc<dyn BlockBackend>>,
+    pub drives: Vec<Arc<dyn Drive>>,
     /// Where the console goes.
     pub outputs: Outputs,
+    /// What [`Inputs`] will have the main thread read: signals, standard input.
+    pub inputs: Vec<RawFd>,
+    /// Files that the caller writes, reads back or cuts when the machine has ended.
+    pub results: Vec<RawFd>,
     /// Folders in which the caller puts files in place when the machine has ended.
     pub result_folders: Vec<PathBuf>,
 }
@@ -64,8 +73,8 @@ pub struct Stats {
 pub struct Ended {
     /// Why.
     pub reason: Reason,
-    /// The guest's kernel printed a panic.
-    pub panicked: bool,
+    /// By its console, the guest's kernel has panicked and stands still.
+    pub stands_still: bool,
     /// Numbers.
     pub stats: Stats,
     /// The SMMU's own.
@@ -110,14 +119,30 @@ fn read(what: &str, path: &Path) -> Result<Vec<u8>, Failed> {
     std::fs::read(path).map_err(|e| Failed::new(format!("cannot read {what} {path:?}: {e}")))
 }
 
+/// The longest command line of an arm64 kernel: COMMAND_LINE_SIZE of its `asm/setup.h`, less the terminating NUL.
+const MAX_COMMAND_LINE: usize = 2047;
+
+/// Refuses a command line of which the kernel would drop the end without a word.
+fn check_command_line(text: &str) -> Result<(), Failed> {
+    if text.len() <= MAX_COMMAND_LINE {
+        return Ok(());
+    }
+    let message = format!(
+        "--append has {} bytes, and an arm64 kernel takes {MAX_COMMAND_LINE}: it would cut off the rest",
+        text.len()
+    );
+    Err(Failed::with_status(Status::Usage, message))
+}
+
 impl Machine {
     /// Loads the files and puts the board together. Nothing runs yet.
     ///
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        check_command_line(&setup.append)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
-        let image = Image::parse(read("kernel", &setup.kernel)?)
+        let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
         // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
         let initrd_len = match &setup.initrd {
@@ -135,22 +160,30 @@ impl Machine {
         }
 
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
-        let on_panic = Arc::clone(&switch);
+        let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
         let sandbox = match setup.machine.sandbox {
-            SandboxChoice::On => Sandbox::new(setup.result_folders, engine::SYSTEM_CALLS)?,
+            SandboxChoice::On => {
+                let descriptors = Descriptors {
+                    events: vec![switch.as_raw_fd(), input_room.as_raw_fd()],
+                    inputs: setup.inputs,
+                    results: setup.results,
+                    logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
+                    drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
+                };
+                Sandbox::new(setup.result_folders, &descriptors, engine::SYSTEM_CALLS)?
+            }
             SandboxChoice::Off => Sandbox::off(),
         };
-        let on_panic_end = Box::new(move || on_panic.stop(Reason::Panic));
-        let console = Console::start(setup.outputs, on_panic_end, &sandbox)
-            .context("cannot start the console's thread")?;
+        let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             cpus: setup.machine.cpus,
             engine: setup.machine.engine,
             ram_bytes: setup.machine.memory,
             accels: setup.accels,
             devices: setup.devices,
-            drives: setup.drives,
+            drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),
             console: Arc::clone(&console),
+            input_room,
             faults,
             sandbox: sandbox.clone(),
         })?;
@@ -213,6 +246,7 @@ impl Machine {
             let _ = start.send(());
         }
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
+        let ended_at = Instant::now();
         board.engine().stop();
         for thread in threads {
             // Its panic, if any, is the reason already.
@@ -220,14 +254,28 @@ impl Machine {
         }
         board.stop_workers();
         let console_error = console.close();
-        let panicked = console.panic_seen().started;
+        let panic = console.panic_seen();
         let reason = match reason {
-            Reason::Guest(crate::engine::Exit::SystemReset) if panicked => Reason::Panic,
+            Reason::Guest(Exit::SystemReset) if panic.explains_reset(ended_at) => Reason::Panic,
             other => other,
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
-        Ok(Ended { reason, panicked, stats, smmu, faults, console_error, console })
+        let stands_still = panic.stands_still;
+        Ok(Ended { reason, stands_still, stats, smmu, faults, console_error, console })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_longer_than_the_kernels_buffer_is_refused_with_both_lengths() {
+        assert!(check_command_line(&"x".repeat(2047)).is_ok());
+        let refused = check_command_line(&"x".repeat(2048)).unwrap_err();
+        assert_eq!(refused.status, Status::Usage);
+        assert!(refused.message.contains("2048 bytes") && refused.message.contains("2047"), "{refused}");
     }
 }

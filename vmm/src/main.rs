@@ -4,13 +4,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vmm::cli::{Cli, Command, FaultsCommand};
-use vmm::exit::{Failed, Status};
+use vmm::exit::{self, Failed, Status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(message) = vmm::host::logger::start(cli.log.as_deref()) {
         eprintln!("warpvmm: {message}");
         return ExitCode::from(Status::Usage as u8);
+    }
+    if let Err(error) = vmm::host::signals::report_file_size_limit() {
+        eprintln!("warpvmm: cannot ignore the signal SIGXFSZ: {error}");
+        return ExitCode::from(Status::Failure as u8);
     }
     let result = match &cli.command {
         Command::Run(args) => vmm::run::run(args),
@@ -23,7 +27,7 @@ fn main() -> ExitCode {
     let status = match result {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("warpvmm: {error:#}");
+            eprintln!("warpvmm: {}", exit::line(&error));
             error.downcast_ref::<Failed>().map_or(Status::Failure, |failed| failed.status)
         }
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use devices::pci::AtcTotals;
@@ -102,6 +103,12 @@ impl From<&AtcTotals> for AtcReport {
 pub(crate) struct ReportFile {
     path: PathBuf,
     file: File,
+}
+
+impl AsRawFd for ReportFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
 }
 
 impl ReportFile {

@@ -1,22 +1,21 @@
 //! `warpvmm run`: the serial console is the terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-
-use anyhow::Context;
-use devices::virtio::BlockBackend;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
-use crate::host::disk::FileDisk;
+use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
-use crate::host::terminal::{self, RawMode};
+use crate::host::terminal::{self, Terminal};
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
+use anyhow::Context;
 
 /// Lines of the guest's console shown after a panic.
 const PANIC_LINES: usize = 25;
@@ -27,11 +26,13 @@ const PANIC_LINES: usize = 25;
 /// A line for the user.
 pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let mut drives = Vec::new();
+    let mut terminal = Terminal::at_stdin().context("cannot watch the terminal")?;
+    let mut drives: Vec<Arc<FileDisk>> = Vec::new();
     for spec in &args.drive {
-        drives.push(Arc::new(FileDisk::open(spec)?) as Arc<dyn BlockBackend>);
+        drives.push(Arc::new(FileDisk::open_beside(spec, &drives)?));
     }
     let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
+    let watched = terminal.iter().flat_map(Terminal::events);
     let setup = Setup {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
@@ -39,28 +40,29 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         machine: args.machine.clone(),
         accels: args.accel.clone(),
         devices: args.device.clone(),
-        drives,
+        drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
         outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
+        inputs: [io::stdin().as_raw_fd(), signals.as_raw_fd()].into_iter().chain(watched).collect(),
+        results: report.iter().map(AsRawFd::as_raw_fd).collect(),
         result_folders: Vec::new(),
     };
     let machine = Machine::build(setup)?;
     if let Some(note) = machine.engine_note() {
         eprintln!("warpvmm: {note}");
     }
-    let is_terminal = io::stdin().is_terminal();
-    let raw =
-        if is_terminal { Some(RawMode::enter().context("cannot set the terminal's mode")?) } else { None };
     restore_terminal_on_panic();
-    let console = Some(machine.console_input());
+    if let Some(terminal) = &mut terminal {
+        terminal.take().context("cannot set the terminal's mode")?;
+    }
     let inputs = Inputs {
         signals: &signals,
         timeout: args.machine.timeout,
-        console,
-        escape_key: is_terminal,
+        console: Some(machine.console_input()),
+        terminal: terminal.as_mut(),
         tick: None,
     };
     let ended = machine.run(inputs)?;
-    drop(raw);
+    drop(terminal);
     if let Some(report) = report {
         report.write(&ended)?;
     }
@@ -70,7 +72,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     match &ended.reason {
         Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
-            eprintln!("\nwarpvmm: time limit of {:?} passed", args.machine.timeout.unwrap_or_default())
+            let limit = args.machine.timeout.unwrap_or_default();
+            let note =
+                if ended.stands_still { "; by its console, the guest's kernel had panicked" } else { "" };
+            eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
@@ -93,10 +98,11 @@ pub fn status_of(reason: &Reason) -> Status {
     }
 }
 
-/// Says whether the guest panicked or reset, with the last lines of its console.
+/// Says whether the guest panicked or just reset, with the last lines of its console.
 #[must_use]
 pub fn panic_report(ended: &Ended) -> String {
-    let what = if ended.panicked { "the guest panicked" } else { "the guest reset itself" };
+    let what =
+        if ended.reason == Reason::Panic { "the guest panicked and reset" } else { "the guest reset itself" };
     format!("{what}; its console's last lines:\n{}", ended.last_lines(PANIC_LINES))
 }
 

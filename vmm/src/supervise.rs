@@ -1,12 +1,13 @@
-//! Watches over a running machine until there is a reason to end it: the guest's wish, a panic, a time limit, a
-//! signal, a key. One epoll loop on the main thread.
+//! Watches over a running machine until there is a reason to end it: the guest's wish, a time limit, a signal, a key. One
+//! epoll loop on the main thread, which also passes standard input on. `docs/console.md`
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use nix::errno::Errno;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
@@ -14,14 +15,14 @@ use vmm_sys_util::timerfd::TimerFd;
 use crate::engine::Exit;
 use crate::exit::Status;
 use crate::host::signals::Signals;
-use crate::host::terminal::{EscapeKey, Key};
+use crate::host::terminal::{EscapeKey, Key, Terminal};
 
 /// Why the machine ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The guest asked for it.
     Guest(Exit),
-    /// The guest's kernel panicked and stands still.
+    /// The guest's kernel panicked, and asked for a reset therefore.
     Panic,
     /// The time limit passed.
     Timeout,
@@ -67,6 +68,12 @@ impl StopSwitch {
     }
 }
 
+impl AsRawFd for StopSwitch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+}
+
 /// Where typed bytes go.
 pub trait ConsoleInput: Send {
     /// Takes as many bytes as there is room for and returns how many.
@@ -84,8 +91,8 @@ pub struct Inputs<'a> {
     pub timeout: Option<Duration>,
     /// Standard input for the guest's console.
     pub console: Option<Box<dyn ConsoleInput>>,
-    /// Standard input is a terminal, so that the escape key counts.
-    pub escape_key: bool,
+    /// Standard input is this terminal, so that the escape key counts.
+    pub terminal: Option<&'a mut Terminal>,
     /// Called several times a second while the machine runs.
     pub tick: Option<Box<dyn FnMut() + 'a>>,
 }
@@ -109,8 +116,12 @@ pub fn supervise(switch: &Arc<StopSwitch>, inputs: Inputs<'_>) -> io::Result<Rea
     if let Some(console) = inputs.console {
         events.add_subscriber(Box::new(Stdin {
             console,
-            keys: inputs.escape_key.then(EscapeKey::default),
-            waiting: Vec::new(),
+            terminal: inputs.terminal,
+            keys: EscapeKey::default(),
+            source: Source::Polled,
+            is_listening: false,
+            typed: Vec::new(),
+            taken: 0,
             switch: Arc::clone(switch),
         }));
     }
@@ -170,7 +181,7 @@ struct Limit {
 
 impl MutEventSubscriber for Limit {
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        let _ = self.timer.wait();
+        // It is not read: its first expiry is the end.
         self.switch.stop(Reason::Timeout);
     }
 
@@ -180,41 +191,71 @@ impl MutEventSubscriber for Limit {
 }
 
 const STDIN: RawFd = 0;
+/// Bytes read at once. No more than these are ever kept.
+const CHUNK: usize = 4096;
 
-struct Stdin {
+/// How standard input can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// When epoll says so.
+    Polled,
+    /// At any time: epoll refuses regular files, /dev/null and their like, whose reads don't wait.
+    AtAnyTime,
+    /// It has come to its end.
+    Ended,
+}
+
+/// Standard input on its way to the guest: read in chunks, the next one when the UART has taken the last, so that whoever
+/// writes is held up by the guest and nothing is stored here. Without a buffer of the library's, which epoll would not see.
+struct Stdin<'a> {
     console: Box<dyn ConsoleInput>,
-    keys: Option<EscapeKey>,
-    /// Typed, but the UART has no room yet. Standard input is not read meanwhile.
-    waiting: Vec<u8>,
+    terminal: Option<&'a mut Terminal>,
+    keys: EscapeKey,
+    source: Source,
+    /// Standard input is in the epoll set.
+    is_listening: bool,
+    /// What was read last, and how much of it the UART has taken.
+    typed: Vec<u8>,
+    taken: usize,
     switch: Arc<StopSwitch>,
 }
 
-impl Stdin {
+impl Stdin<'_> {
     fn offer(&mut self) {
-        let taken = self.console.receive(&self.waiting);
-        self.waiting.drain(..taken);
+        if !self.is_empty() {
+            self.taken += self.console.receive(&self.typed[self.taken..]);
+        }
     }
 
-    fn read(&mut self, ops: &mut EventOps<'_>) {
-        let mut typed = [0; 4096];
-        let count = match io::stdin().lock().read(&mut typed) {
+    fn is_empty(&self) -> bool {
+        self.taken >= self.typed.len()
+    }
+
+    /// Reads once. To be called with nothing left of the last read.
+    fn read(&mut self) {
+        self.typed.clear();
+        self.taken = 0;
+        let mut chunk = [0; CHUNK];
+        let count = match nix::unistd::read(io::stdin(), &mut chunk) {
             Ok(count) => count,
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => return,
+            Err(Errno::EINTR | Errno::EAGAIN) => return,
+            // The terminal has just been given to another process group.
+            Err(Errno::EIO) if self.has_lost_terminal() => return,
             Err(_) => 0,
         };
         if count == 0 {
             // End of input is not the end of the machine: the guest goes on with a silent line.
-            let _ = ops.remove(Events::new_raw(STDIN, EventSet::IN));
+            self.source = Source::Ended;
             return;
         }
-        let typed = &typed[..count];
-        let Some(keys) = &mut self.keys else {
-            self.waiting.extend_from_slice(typed);
+        let chunk = &chunk[..count];
+        if self.terminal.is_none() {
+            self.typed.extend_from_slice(chunk);
             return;
-        };
-        for key in keys.feed(typed) {
+        }
+        for key in self.keys.feed(chunk) {
             match key {
-                Key::Guest(bytes) => self.waiting.extend(bytes),
+                Key::Guest(bytes) => self.typed.extend(bytes),
                 Key::Quit => self.switch.stop(Reason::Quit),
                 Key::Help => {
                     eprint!("\r\nCtrl-A X: leave   Ctrl-A Ctrl-A: send Ctrl-A   Ctrl-A H: this list\r\n")
@@ -222,38 +263,62 @@ impl Stdin {
             }
         }
     }
+
+    fn has_lost_terminal(&mut self) -> bool {
+        self.terminal.as_mut().is_some_and(|terminal| matches!(terminal.take(), Ok(false)))
+    }
+
+    /// Goes on as far as possible without waiting, and listens for what it then waits for.
+    fn go_on(&mut self, ops: &mut EventOps<'_>) {
+        self.offer();
+        if self.source == Source::AtAnyTime && self.is_empty() {
+            self.read();
+            self.offer();
+            if self.source == Source::AtAnyTime && self.is_empty() {
+                // Comes back after the other events have had their turn.
+                let _ = self.console.room().write(1);
+            }
+        }
+        let is_ours = self.terminal.as_ref().is_none_or(|terminal| terminal.is_ours());
+        let listens = self.source == Source::Polled && self.is_empty() && is_ours;
+        if listens != self.is_listening {
+            self.is_listening = listens;
+            if listens {
+                listen(ops, STDIN, &self.switch);
+            } else {
+                // One that has been closed meanwhile is no longer in the set.
+                let _ = ops.remove(Events::new_raw(STDIN, EventSet::IN));
+            }
+        }
+    }
 }
 
-impl MutEventSubscriber for Stdin {
+impl MutEventSubscriber for Stdin<'_> {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
-        let stdin = Events::new_raw(STDIN, EventSet::IN);
-        if events.fd() == STDIN {
-            self.read(ops);
-            self.offer();
-            if !self.waiting.is_empty() {
-                let _ = ops.remove(stdin);
+        let fd = events.fd();
+        if fd == STDIN {
+            if self.is_empty() {
+                self.read();
             }
-            return;
+        } else if fd == self.console.room().as_raw_fd() {
+            let _ = self.console.room().read();
+        } else if let Some(terminal) = &mut self.terminal {
+            // A terminal that has gone away is found out by reading it.
+            let _ = terminal.take();
         }
-        let _ = self.console.room().read();
-        if !self.waiting.is_empty() {
-            self.offer();
-            if self.waiting.is_empty() {
-                let _ = ops.add(stdin);
-            }
-        }
+        self.go_on(ops);
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
         listen(ops, self.console.room().as_raw_fd(), &self.switch);
-        // epoll refuses regular files and /dev/null: such an input is read to its end at once.
-        if ops.add(Events::new_raw(STDIN, EventSet::IN)).is_err() {
-            let mut all = Vec::new();
-            if io::stdin().lock().read_to_end(&mut all).is_ok() {
-                self.waiting = all;
-                self.offer();
-            }
+        for fd in self.terminal.iter().flat_map(|terminal| terminal.events()) {
+            listen(ops, fd, &self.switch);
         }
+        self.is_listening = ops.add(Events::new_raw(STDIN, EventSet::IN)).is_ok();
+        if !self.is_listening {
+            self.source = Source::AtAnyTime;
+        }
+        self.go_on(ops);
     }
 }
 
@@ -267,8 +332,7 @@ mod tests {
         let signals = Signals::block().unwrap();
         switch.stop(Reason::Guest(Exit::SystemOff));
         switch.stop(Reason::Panic);
-        let inputs =
-            Inputs { signals: &signals, timeout: None, console: None, escape_key: false, tick: None };
+        let inputs = Inputs { signals: &signals, timeout: None, console: None, terminal: None, tick: None };
         assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Guest(Exit::SystemOff));
     }
 
@@ -281,7 +345,7 @@ mod tests {
             signals: &signals,
             timeout: Some(Duration::from_millis(250)),
             console: None,
-            escape_key: false,
+            terminal: None,
             tick: Some(Box::new(|| ticks += 1)),
         };
         assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Timeout);

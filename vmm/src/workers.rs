@@ -16,7 +16,7 @@ type Work = Box<dyn FnOnce() + Send>;
 /// A worker to hire, and where to say whether there is one.
 struct Order {
     work: Work,
-    hired: mpsc::SyncSender<bool>,
+    hired: mpsc::SyncSender<io::Result<()>>,
 }
 
 /// The thread that starts the others.
@@ -45,11 +45,11 @@ impl Crew {
         let (for_foreman, for_workers) = (Arc::clone(&threads), sandbox.clone());
         let thread = sandbox.spawn(Thread::Crew, "crew", move || {
             for order in ordered {
-                let thread = for_workers.spawn(Thread::Accel, "accel", order.work);
-                let is_hired = thread.is_ok();
-                for_foreman.lock().unwrap_or_else(PoisonError::into_inner).extend(thread);
+                let hired = for_workers.spawn(Thread::Accel, "accel", order.work).map(|thread| {
+                    for_foreman.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+                });
                 // The device waits for the answer.
-                let _ = order.hired.send(is_hired);
+                let _ = order.hired.send(hired);
             }
         })?;
         let foreman = Mutex::new(Some(Foreman { orders, thread }));
@@ -83,17 +83,16 @@ impl Crew {
 }
 
 impl Workforce for Crew {
-    fn hire(&self, work: Work) -> bool {
+    fn hire(&self, work: Work) -> io::Result<()> {
+        let is_ending = || io::Error::other("the machine is ending");
         let (hired, answer) = mpsc::sync_channel(1);
         {
             let foreman = self.foreman.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(foreman) = &*foreman else { return false };
-            if foreman.orders.send(Order { work, hired }).is_err() {
-                return false;
-            }
+            let foreman = foreman.as_ref().ok_or_else(is_ending)?;
+            foreman.orders.send(Order { work, hired }).map_err(|_| is_ending())?;
         }
         // The foreman takes no lock that the caller may hold, and a worker answers before it begins.
-        answer.recv().unwrap_or(false)
+        answer.recv().map_err(|_| is_ending())?
     }
 }
 
@@ -107,10 +106,10 @@ mod tests {
         let (tx, rx) = mpsc::channel();
         for i in 0..4 {
             let tx = tx.clone();
-            assert!(crew.hire(Box::new(move || tx.send(i).unwrap())));
+            crew.hire(Box::new(move || tx.send(i).unwrap())).unwrap();
         }
         crew.join();
         assert_eq!(rx.try_iter().count(), 4);
-        assert!(!crew.hire(Box::new(|| ())));
+        assert!(crew.hire(Box::new(|| ())).is_err());
     }
 }

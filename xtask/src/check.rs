@@ -15,7 +15,7 @@ pub(crate) struct CheckOptions {
     /// Write the generated documents and format the code instead of complaining
     #[arg(long)]
     fix: bool,
-    /// Only this check: format, lints, documentation, licences, registers
+    /// Only this check: format, lints, documentation, licences, registers, instructions
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 }
@@ -28,6 +28,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("documentation", documentation),
     ("licences", licences_document),
     ("registers", register_documents),
+    ("instructions", instruction_document),
 ];
 
 pub(crate) fn check(project: &Project, options: &CheckOptions) -> Result<()> {
@@ -77,20 +78,32 @@ fn documentation(project: &Project, _fix: bool) -> Result<()> {
 
 /// Checks that `docs/registers` says what the sources say.
 fn register_documents(project: &Project, fix: bool) -> Result<()> {
-    let what = if fix { "write" } else { "check" };
-    let words = ["run", "--quiet", "--package", "register-tables", "--", what];
+    documents_of(project, "register-tables", fix)
+}
+
+/// Checks that `docs/instructions.md` says what the instruction table says.
+fn instruction_document(project: &Project, fix: bool) -> Result<()> {
+    documents_of(project, "instruction-table", fix)
+}
+
+/// Writes or checks what this package generates. It depends on the emulator's crates, so it is a program of its own.
+fn documents_of(project: &Project, package: &str, write: bool) -> Result<()> {
+    let what = if write { "write" } else { "check" };
+    let words = ["run", "--quiet", "--package", package, "--", what];
     process::visible(cargo(project, &words).arg(project.root()))
 }
 
 /// Writes every generated document.
 pub(crate) fn docs(project: &Project) -> Result<()> {
     register_documents(project, true)?;
+    instruction_document(project, true)?;
     licences_document(project, true)
 }
 
 /// Checks every generated document.
 pub(crate) fn generated_documents(project: &Project) -> Result<()> {
     register_documents(project, false)?;
+    instruction_document(project, false)?;
     licences_document(project, false)
 }
 

@@ -20,6 +20,7 @@ const ALLOWED: &[&str] = &[
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// The document, from the output of `cargo metadata`; an error names the packages with other licences.

@@ -7,6 +7,7 @@
 
 use cpu::Features;
 use cpu::insn::{Class, Kind, Memory, Role, Row, Slot, decode, op_of};
+use cpu_diff::{Coverage, coverage};
 
 use crate::case::{Case, SCRATCH};
 use crate::machine_code::{EPILOGUE, IMAGE_BASE};
@@ -20,10 +21,7 @@ const NOP: u32 = 0xd503_201f;
 pub(crate) fn rows_of(class: Class, features: Features) -> Vec<&'static Row> {
     cpu::insn::ROWS
         .iter()
-        .filter(|row| row.class == class && features.has(row.feature))
-        .filter(|row| {
-            !matches!(row.kind, Kind::System) && !matches!(row.class, Class::System | Class::Exception)
-        })
+        .filter(|row| row.class == class && coverage(row, features) == Coverage::Compared)
         .collect()
 }
 
@@ -39,8 +37,7 @@ pub(crate) enum Need {
 }
 
 fn base_of(row: &Row, word: u32) -> Option<u8> {
-    let register =
-        row.registers.iter().find(|r| r.slot == Slot::Rn && matches!(r.role, Role::Rsp | Role::Rwsp))?;
+    let register = row.register(Slot::Rn).filter(|r| matches!(r.role, Role::Rsp | Role::Rwsp))?;
     let field = &row.fields[register.field?];
     Some((word >> field.lsb & 31) as u8)
 }
@@ -49,7 +46,7 @@ fn base_of(row: &Row, word: u32) -> Option<u8> {
 fn names_general(row: &Row, word: u32, number: u8) -> usize {
     row.registers
         .iter()
-        .filter(|r| !matches!(r.role, Role::Vr | Role::Vw | Role::Vrw))
+        .filter(|r| !r.role.is_vector())
         .filter_map(|r| r.field)
         .filter(|&field| {
             let field = &row.fields[field];

@@ -200,7 +200,7 @@ fn make(
         let mut target = layout.scratch(index) + 64 * (1 + random.below(SCRATCH / 64 - 3) as u64);
         let row = cpu::insn::op_of(cases[index].words[0], job.features).row().context("a row")?;
         if base != 31 && matches!(row.memory, Memory::Load | Memory::Store) && !row.name.contains("ld1") {
-            target += if ordered(row.name) { 0 } else { random.below(64) as u64 };
+            target += if row.ordered { 0 } else { random.below(64) as u64 };
         }
         match offset {
             Some(offset) if base != 31 || offset.is_multiple_of(16) => {
@@ -218,13 +218,6 @@ fn make(
         }
     }
     Ok((cases, dropped))
-}
-
-/// Whether a row's accesses must be aligned.
-fn ordered(name: &str) -> bool {
-    ["ldar", "stlr", "ldapr", "ldlar", "stllr", "ldx", "ldax", "stx", "stlx"]
-        .iter()
-        .any(|p| name.starts_with(p))
 }
 
 fn layout_of(cases: &[Case]) -> Layout {
@@ -302,12 +295,11 @@ fn print_difference(job: &Job<'_>, name: &str, seed: u64, case: &Case) -> anyhow
         for register in row.registers {
             let Some(field) = register.field else { continue };
             let field = &row.fields[field];
-            let n = (word >> field.lsb & ((1 << field.width) - 1)) as usize;
-            match register.role {
-                cpu::insn::Role::Vr | cpu::insn::Role::Vrw | cpu::insn::Role::Vw => {
-                    println!("  in  v{n} = {:#034x}", case.v[n % 32]);
-                }
-                _ => println!("  in  x{n} = {:#x}", case.x.get(n).copied().unwrap_or(case.sp)),
+            let n = field.of(word) as usize;
+            if register.role.is_vector() {
+                println!("  in  v{n} = {:#034x}", case.v[n % 32]);
+            } else {
+                println!("  in  x{n} = {:#x}", case.x.get(n).copied().unwrap_or(case.sp));
             }
         }
     }

@@ -47,6 +47,10 @@ pub(crate) struct Block {
     /// Executions by the interpreter before the loop asks what to do about the block. 0: ask at once, because the block
     /// is translated.
     pub heat: u32,
+    /// Rounds of the loop that this block's branch closes until it is worth a region; below zero when it was looked at.
+    pub rounds: i32,
+    /// The translation is that of a region that begins with this block.
+    pub is_region: bool,
     /// The translation, or what stands for none: an address to jump to, with the guest's registers in memory.
     pub code: *const u8,
 }

@@ -156,6 +156,12 @@ impl Code {
 }
 
 impl Code {
+    /// The block at `pc`, in the page and context of `block`, if there is one.
+    pub(crate) fn block_beside(&self, block: &Block, pc: u64) -> Option<NonNull<Block>> {
+        let key = Key { pa: block.pa & !0xfff | pc & 0xfff, pc, context: block.context };
+        self.blocks.get(&key).copied()
+    }
+
     /// Leaves all blocks to the interpreter.
     pub(crate) fn never_translate(&mut self) {
         self.heat = u32::MAX;
@@ -372,6 +378,8 @@ impl Cpu {
             half: half(key.pc) as u8,
             len: count as u16,
             heat: self.code.heat_at(key.pa),
+            rounds: self.cluster.tier.rounds(),
+            is_region: false,
             code: self.code.untranslated,
             granules: granules(key.pa, 4 * count as u64),
         };

@@ -63,6 +63,10 @@ enum What {
     Link { number: usize, stub: u64 },
     /// The stamp and the address of a link to another page.
     Data { address: Label, number: usize },
+    /// Leaves for another block.
+    LeaveTo { target: u64, counted: bool },
+    /// Goes round a loop of the region.
+    Back { label: Label, target: u64 },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
 }
@@ -96,6 +100,16 @@ impl Cold {
         Self::new(entry, What::Link { number, stub })
     }
 
+    /// Leaves for `target`; `counted` if that is another round of a loop.
+    pub(crate) fn leave_to(entry: Label, target: u64, counted: bool) -> Self {
+        Self::new(entry, What::LeaveTo { target, counted })
+    }
+
+    /// Goes round a loop of the region, to its block at `target`.
+    pub(crate) fn back(entry: Label, label: Label, target: u64) -> Self {
+        Self::new(entry, What::Back { label, target })
+    }
+
     /// The stamp, at `entry`, and the address of link `number`.
     pub(crate) fn data(entry: Label, address: Label, number: usize) -> Self {
         Self::new(entry, What::Data { address, number })
@@ -119,7 +133,10 @@ fn transfer_at(index: usize) -> Mem {
 impl Translator<'_> {
     /// Emits what is out of the way.
     pub(crate) fn emit_cold(&mut self) {
-        for cold in std::mem::take(&mut self.cold) {
+        // What is emitted here may ask for more.
+        let mut next = 0;
+        while let Some(cold) = self.cold.get(next).cloned() {
+            next += 1;
             if matches!(cold.what, What::Data { .. }) {
                 self.asm.align(8);
             }
@@ -146,6 +163,8 @@ impl Translator<'_> {
                     self.asm.bind(address);
                     self.asm.data(&0u64.to_le_bytes());
                 }
+                What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
+                What::Back { label, target } => self.emit_back(label, target),
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);

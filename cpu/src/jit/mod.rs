@@ -10,6 +10,7 @@ mod access;
 mod emit;
 mod flags;
 mod memory;
+mod region;
 mod registers;
 mod runtime;
 mod stubs;
@@ -24,7 +25,8 @@ use std::ptr::NonNull;
 
 use memory::CodeMemory;
 use stubs::{Stubs, exit};
-use translator::{LinkKind, LinkSite, Translator, insns_of};
+use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator, insns_of};
+use x64::AsmError;
 use x64::Asm;
 
 use crate::Cpu;
@@ -36,7 +38,7 @@ use crate::interp::Left;
 const ARENA: usize = 32 << 20;
 
 /// Room that must be left for a block: the longest with the largest emitters takes about half of it.
-const ROOM: usize = 64 << 10;
+const ROOM: usize = 256 << 10;
 
 /// What translated code and the functions that it calls hand each other.
 #[repr(C)]
@@ -115,8 +117,12 @@ impl Jit {
         self.used + ROOM <= ARENA
     }
 
-    /// Translates `block`, for which there is room.
-    fn translate(&mut self, block: &Block, insns: &[Insn], live_out: bool) -> Option<*const u8> {
+    /// Makes a translation, for which there is room, of instructions in the page of `pc`.
+    fn make(
+        &mut self,
+        pc: u64,
+        translate: impl FnOnce(&mut Asm, &Stubs, &mut Vec<LinkSite>) -> Result<Made, AsmError>,
+    ) -> Option<*const u8> {
         let origin = self.memory.exec_start() + self.used as u64;
         // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
         unsafe {
@@ -124,36 +130,61 @@ impl Jit {
             self.asm.restart(place, ARENA - self.used, origin);
         }
         let links = self.links.len();
-        let el0 = block.context & context::EL0 != 0;
-        let made =
-            Translator::translate(&mut self.asm, &self.stubs, &mut self.links, block, insns, live_out, el0);
-        let Ok(made) = made else {
-            debug_assert!(false, "a block did not fit into {ROOM} bytes");
+        let Ok(made) = translate(&mut self.asm, &self.stubs, &mut self.links) else {
+            debug_assert!(false, "a translation did not fit into {ROOM} bytes");
             self.links.truncate(links);
             return None;
         };
         let leave = self.used + made.leave;
-        self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: block.pc & !0xfff });
+        self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
         self.used += made.len.next_multiple_of(16);
         Some(origin as *const u8)
     }
 
-    /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
-    fn kill(&mut self, code: *const u8) {
+    /// Translates a block.
+    fn translate(&mut self, part: &Part<'_>, el0: bool) -> Option<*const u8> {
+        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, el0))
+    }
+
+    /// Translates a region.
+    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
+        self.make(parts[0].pc, |asm, stubs, links| {
+            Translator::translate_region(asm, stubs, links, parts, fixed, el0)
+        })
+    }
+
+    /// Makes all that leads to the translation at `old` go on to the one at `new`.
+    fn replace(&mut self, old: *const u8, new: *const u8) {
+        self.redirect(old, new as u64);
+    }
+
+    /// Puts a jump at the start of a translation.
+    fn redirect(&mut self, code: *const u8, target: u64) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
-        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
-        let Some(distance) =
-            x64::label::rel32(code as u64 + 1, self.memory.exec_start() + u64::from(self.starts[index].leave))
-        else {
-            return;
-        };
+        let Some(distance) = x64::label::rel32(code as u64 + 1, target) else { return };
         let mut jump = [0xe9, 0, 0, 0, 0];
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         // SAFETY: a translation is longer than five bytes. It does not run now, and nothing leads to the middle of these
         // five but what has run before them.
         unsafe {
             self.memory.write_start().add(offset).copy_from_nonoverlapping(jump.as_ptr(), jump.len());
+        }
+    }
+
+    /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
+    fn kill(&mut self, code: *const u8) {
+        let Some(offset) = self.memory.offset_of(code as u64) else { return };
+        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
+        let leave = self.memory.exec_start() + u64::from(self.starts[index].leave);
+        self.redirect(code, leave);
+    }
+
+    /// Stops counting the rounds of the loop that link `number` tells of.
+    fn stop_counting(&mut self, number: usize) {
+        if let LinkKind::Counter(rounds) = self.links[number].kind {
+            // SAFETY: the address is that of a block's field, and blocks live as long as their translations.
+            unsafe { (rounds as *mut i32).write(i32::MAX) };
         }
     }
 
@@ -172,6 +203,7 @@ impl Jit {
                     place.cast::<u64>().add(1).write(code as u64);
                 }
             }
+            LinkKind::Counter(_) => unreachable!("counters are no links"),
         }
     }
 }
@@ -203,6 +235,16 @@ impl Cpu {
             let (target, link) = match left & 0xff {
                 exit::PENDING => return Left::LookAround,
                 exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
+                exit::HOT => {
+                    let number = (left >> 8) as usize;
+                    match self.heat_up(number) {
+                        Some(next) => {
+                            block = next;
+                            continue;
+                        }
+                        None => return Left::LookAround,
+                    }
+                }
                 exit::LINK => {
                     let number = (left >> 8) as usize;
                     let Some(jit) = &self.jit else { return Left::LookAround };
@@ -239,6 +281,47 @@ impl Cpu {
         }
     }
 
+    /// Makes a region of the loop that link `number` tells of, if that is possible. Gives its block, or none if `state.pc`
+    /// says where to go on.
+    fn heat_up(&mut self, number: usize) -> Option<NonNull<Block>> {
+        let jit = self.jit.as_mut()?;
+        let target = jit.links[number].target;
+        jit.stop_counting(number);
+        self.state.pc = target;
+        let emptied = self.code.emptied;
+        // A fault, or an arena that was emptied: the run loop meets it again.
+        let head = self.find_block(target).ok().filter(|_| self.code.emptied == emptied)?;
+        // SAFETY: found just now.
+        let known = unsafe { head.as_ref() };
+        let jit = self.jit.as_ref()?;
+        if known.heat != 0 || known.code == jit.untranslated() || known.is_region || !jit.has_room() {
+            return Some(head);
+        }
+        let Some(plan) = self.plan_region(head) else { return Some(head) };
+        let live_out: Vec<bool> = plan
+            .blocks
+            .iter()
+            // SAFETY: blocks of the table, which nobody else refers to now.
+            .map(|&block| self.flags_live_after(unsafe { &mut *block.as_ptr() }, insns_of(block)))
+            .collect();
+        // SAFETY: as above.
+        let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
+        let parts: Vec<Part<'_>> =
+            plan.blocks.iter().zip(live_out).map(|(&block, live_out)| region::part(block, live_out)).collect();
+        let jit = self.jit.as_mut()?;
+        // SAFETY: as above.
+        let el0 = unsafe { head.as_ref() }.context & context::EL0 != 0;
+        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), el0) {
+            // SAFETY: as above.
+            let head = unsafe { &mut *head.as_ptr() };
+            jit.replace(head.code, code);
+            head.code = code;
+            head.is_region = true;
+            head.granules |= granules;
+        }
+        Some(head)
+    }
+
     fn raise_at(&mut self, pc: u64, exception: crate::Exception) -> Left {
         self.state.pc = pc;
         self.take_exception(exception);
@@ -271,7 +354,8 @@ impl Cpu {
         // SAFETY: as above; looking at code does not empty the arena.
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
-        match jit.translate(header, insns, live_out) {
+        let el0 = header.context & context::EL0 != 0;
+        match jit.translate(&region::part(block, live_out), el0) {
             Some(code) => header.code = code,
             None => {
                 header.heat = u32::MAX;

@@ -107,8 +107,15 @@ impl<const N: usize> Registers<N> {
     }
 
     /// The fixed slots, with their registers.
-    pub(crate) fn fixed(&self) -> impl Iterator<Item = (usize, u8)> + use<'_, N> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.fixed).map(|(n, slot)| (n, slot.guest))
+    pub(crate) fn fixed(&self) -> impl Iterator<Item = (usize, u8)> + use<N> {
+        let slots = self.slots;
+        (0..N).filter(move |&n| slots[n].fixed).map(move |n| (n, slots[n].guest))
+    }
+
+    /// The fixed slots whose registers are written anywhere in the region.
+    pub(crate) fn dirty_fixed(&self) -> impl Iterator<Item = (usize, u8)> + use<N> {
+        let slots = self.slots;
+        (0..N).filter(move |&n| slots[n].fixed && slots[n].dirty).map(move |n| (n, slots[n].guest))
     }
 
     /// Whether `guest` is fixed.

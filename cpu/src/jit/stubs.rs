@@ -54,6 +54,8 @@ pub(crate) mod exit {
     pub(crate) const INTERPRET: u64 = 2;
     /// A direct branch that is not linked yet: its number is in the bits from 8 on.
     pub(crate) const LINK: u64 = 3;
+    /// A loop is hot: the number of the link that tells of it is in the bits from 8 on.
+    pub(crate) const HOT: u64 = 4;
 }
 
 /// What RBP points to, as an offset in [`Cpu`].
@@ -92,6 +94,8 @@ pub(crate) struct Stubs {
     pub(crate) interpret: u64,
     /// Leaves with [`exit::LINK`]; the link's number is in EAX.
     pub(crate) link: u64,
+    /// Leaves with [`exit::HOT`]; the link's number is in EAX.
+    pub(crate) hot: u64,
     /// Goes on at `state.pc`, whatever that is.
     pub(crate) dispatch: u64,
     /// Entry of blocks that have no translation: the address is in RAX.
@@ -139,10 +143,12 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     stubs.interpret = asm.here();
     asm.mov_imm(Gpr::Rax, exit::INTERPRET);
     asm.jmp(leave);
-    stubs.link = asm.here();
-    asm.shift(Shift::Shl, Size::Qword, Gpr::Rax, 8);
-    asm.alu_imm(Alu::Or, Size::Dword, Gpr::Rax, exit::LINK as i32);
-    asm.jmp(leave);
+    for (place, exit) in [(&mut stubs.link, exit::LINK), (&mut stubs.hot, exit::HOT)] {
+        *place = asm.here();
+        asm.shift(Shift::Shl, Size::Qword, Gpr::Rax, 8);
+        asm.alu_imm(Alu::Or, Size::Qword, Gpr::Rax, exit as i32);
+        asm.jmp(leave);
+    }
     stubs.lookup = asm.here();
     stubs.untranslated = asm.here();
     let lookup = asm.label_here();

@@ -33,6 +33,15 @@ pub(crate) enum LinkKind {
     Jump(u64),
     /// To another page: a stamp and an address at this address, looked at each time.
     Stamped(u64),
+    /// No link: the [`Block::rounds`](crate::code::Block::rounds) at this address are over.
+    Counter(u64),
+}
+
+/// Registers that stay in host registers for a whole region, and whether any of its blocks writes them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fixed {
+    pub(crate) general: Vec<(u8, bool)>,
+    pub(crate) vectors: Vec<(u8, bool)>,
 }
 
 /// What a translation is made of besides its code.
@@ -71,23 +80,32 @@ pub(crate) struct Translator<'a> {
     live_out: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
+    /// Address of the block's [`Block::rounds`].
+    counter: u64,
+    /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
+    region: Vec<(u64, Label)>,
+}
+
+/// A block to be translated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) pc: u64,
+    pub(crate) insns: &'a [Insn],
+    /// Whether the flags may be read after the block.
+    pub(crate) live_out: bool,
+    /// Address of the block's [`Block::rounds`].
+    pub(crate) counter: u64,
 }
 
 impl<'a> Translator<'a> {
-    /// Translates `block`, whose instructions are `insns`.
-    ///
-    /// # Errors
-    /// If the code did not fit.
-    pub(crate) fn translate(
+    fn new(
         asm: &'a mut Asm,
         stubs: &'a Stubs,
         links: &'a mut Vec<LinkSite>,
-        block: &Block,
-        insns: &'a [Insn],
-        live_out: bool,
+        first: &Part<'a>,
         el0: bool,
-    ) -> Result<Made, AsmError> {
-        let mut t = Translator {
+    ) -> Self {
+        Self {
             asm,
             stubs,
             registers: Registers::new(),
@@ -98,26 +116,107 @@ impl<'a> Translator<'a> {
             sp_is_aligned: false,
             cold: Vec::new(),
             links,
-            insns,
+            insns: first.insns,
             at: 0,
-            start: block.pc,
-            live_out,
+            start: first.pc,
+            live_out: first.live_out,
             el0,
-        };
+            counter: first.counter,
+            region: Vec::new(),
+        }
+    }
+
+    /// Translates a block alone.
+    ///
+    /// # Errors
+    /// If the code did not fit.
+    pub(crate) fn translate(
+        asm: &'a mut Asm,
+        stubs: &'a Stubs,
+        links: &'a mut Vec<LinkSite>,
+        part: &Part<'a>,
+        el0: bool,
+    ) -> Result<Made, AsmError> {
+        let mut t = Self::new(asm, stubs, links, part, el0);
         let wanted = t.head();
         let head = t.asm.offset();
-        for (at, insn) in insns.iter().enumerate() {
-            t.at = at;
-            if !insn.op.row().is_some_and(|row| row.reads_flags) {
-                t.host_flags = HostFlags::Unknown;
-            }
-            t.instruction(insn);
-            t.registers.unlock();
-            t.vectors.unlock();
+        t.body();
+        t.finish(wanted, head)
+    }
+
+    /// Translates blocks of one page together, of which the first is the one that others enter. The `fixed` general
+    /// and vector registers stay in host registers all the time; `written` are those of them that any block writes.
+    ///
+    /// # Errors
+    /// If the code did not fit.
+    pub(crate) fn translate_region(
+        asm: &'a mut Asm,
+        stubs: &'a Stubs,
+        links: &'a mut Vec<LinkSite>,
+        parts: &[Part<'a>],
+        fixed: &Fixed,
+        el0: bool,
+    ) -> Result<Made, AsmError> {
+        let mut t = Self::new(asm, stubs, links, &parts[0], el0);
+        t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
+        let wanted = t.head();
+        let head = t.asm.offset();
+        t.fix(fixed);
+        for (part, at) in parts.iter().zip(0..) {
+            t.begin(part);
+            let label = t.region[at].1;
+            t.asm.bind(label);
+            t.body();
         }
-        t.emit_cold();
-        let leave = t.asm.label_offset(wanted).unwrap_or(0);
-        let len = t.asm.finish()?;
+        t.finish(wanted, head)
+    }
+
+    /// Gives registers their places for the whole region.
+    fn fix(&mut self, fixed: &Fixed) {
+        for &(guest, written) in &fixed.general {
+            let Some(slot) = self.registers.fix(guest) else { continue };
+            self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
+            if written {
+                self.registers.set_dirty(slot);
+            }
+        }
+        for &(guest, written) in &fixed.vectors {
+            let Some(slot) = self.vectors.fix(guest) else { continue };
+            self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+            if written {
+                self.vectors.set_dirty(slot);
+            }
+        }
+    }
+
+    /// Begins another block: of registers, only the fixed ones are in host registers.
+    fn begin(&mut self, part: &Part<'a>) {
+        (self.insns, self.start, self.live_out) = (part.insns, part.pc, part.live_out);
+        self.registers.forget_all();
+        self.vectors.forget_all();
+        self.known = [None; 34];
+        self.unstored = 0;
+        self.host_flags = HostFlags::Unknown;
+        self.sp_is_aligned = false;
+    }
+
+    fn body(&mut self) {
+        let insns = self.insns;
+        for (at, insn) in insns.iter().enumerate() {
+            self.at = at;
+            if !insn.op.row().is_some_and(|row| row.reads_flags) {
+                self.host_flags = HostFlags::Unknown;
+            }
+            self.instruction(insn);
+            self.registers.unlock();
+            self.vectors.unlock();
+        }
+    }
+
+    fn finish(mut self, wanted: Label, head: usize) -> Result<Made, AsmError> {
+        self.emit_cold();
+        let leave = self.asm.label_offset(wanted).unwrap_or(0);
+        let len = self.asm.finish()?;
         Ok(Made { len, head, leave })
     }
 
@@ -275,16 +374,30 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// Writes all registers back; host registers keep their values. Changes RDX, no flags.
+    /// Writes registers back, but for the fixed ones; host registers keep their values. Changes RDX, no flags.
     pub(crate) fn write_back(&mut self) {
         self.store_all_known();
         for (slot, guest) in self.registers.clone().dirty() {
-            self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
-            self.registers.set_clean(slot);
+            if !self.registers.is_fixed(guest) {
+                self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+                self.registers.set_clean(slot);
+            }
         }
         for (slot, guest) in self.vectors.clone().dirty() {
+            if !self.vectors.is_fixed(guest) {
+                self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
+                self.vectors.set_clean(slot);
+            }
+        }
+    }
+
+    /// Writes the fixed registers back that any block of the region writes. Changes nothing.
+    pub(crate) fn write_back_fixed(&mut self) {
+        for (slot, guest) in self.registers.dirty_fixed() {
+            self.asm.mov_store(Size::Qword, x_at(guest), POOL[slot]);
+        }
+        for (slot, guest) in self.vectors.dirty_fixed() {
             self.asm.sse_store(MOVUPS_STORE, v_at(guest), vector(slot));
-            self.vectors.set_clean(slot);
         }
     }
 
@@ -336,6 +449,7 @@ impl<'a> Translator<'a> {
 
     fn call_plain(&mut self, insn: &Insn) {
         self.write_back();
+        self.write_back_fixed();
         self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
         self.asm.call_to(self.stubs.plain);
         self.forget_written(insn);
@@ -343,6 +457,7 @@ impl<'a> Translator<'a> {
 
     fn call_fallible(&mut self, insn: &Insn) {
         self.write_back();
+        self.write_back_fixed();
         self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
         self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
         self.asm.call_to(self.stubs.fallible);
@@ -356,6 +471,7 @@ impl<'a> Translator<'a> {
 
     fn call_system(&mut self, insn: &Insn) {
         self.write_back();
+        self.write_back_fixed();
         self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
         self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
         self.asm.call_to(self.stubs.system);
@@ -367,6 +483,9 @@ impl<'a> Translator<'a> {
         let Some(row) = insn.op.row() else { return };
         // Functions in Rust may change them all.
         self.vectors.forget_all();
+        for (slot, guest) in self.vectors.fixed() {
+            self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+        }
         for register in row.registers {
             if !matches!(register.role, Role::W | Role::Wsp | Role::Rwsp) {
                 continue;
@@ -409,7 +528,11 @@ impl<'a> Translator<'a> {
 
     /// A conditional branch: to `taken` if `cond`, else to the next instruction. All registers have been written back.
     pub(crate) fn leave_if(&mut self, cond: Cond, taken: u64) {
-        if self.is_near(taken) {
+        if !self.region.is_empty() || self.counts(taken) {
+            let label = self.edge(taken);
+            self.asm.jcc(cond, label);
+            self.jump_to(self.end());
+        } else if self.is_near(taken) {
             let (number, label) = self.link(taken);
             let offset = self.asm.jcc_patchable(cond, self.asm.here());
             self.asm.retarget(offset, label);
@@ -422,6 +545,63 @@ impl<'a> Translator<'a> {
             self.asm.bind(near);
             self.jump_to(taken);
         }
+    }
+
+    /// Whether a branch to `target` closes a loop that may become worth a region.
+    fn counts(&self, target: u64) -> bool {
+        self.region.is_empty() && self.is_near(target) && target <= self.pc()
+    }
+
+    /// Where to jump to for `target`: to a block of the region, or to code out of the way that leaves it.
+    fn edge(&mut self, target: u64) -> Label {
+        let inside = self.region.iter().find(|(pc, _)| *pc == target).map(|(_, label)| *label);
+        match inside {
+            Some(label) if target > self.pc() => label,
+            Some(label) => {
+                // Every loop looks at the pending word once in a round.
+                let entry = self.asm.label();
+                self.cold.push(Cold::back(entry, label, target));
+                entry
+            }
+            None => {
+                let entry = self.asm.label();
+                self.cold.push(Cold::leave_to(entry, target, self.counts(target)));
+                entry
+            }
+        }
+    }
+
+    /// Emits code out of the way that leaves for `target`.
+    pub(super) fn emit_leave_to(&mut self, target: u64, counted: bool) {
+        if counted {
+            let hot = self.hot(target);
+            self.asm.mov_imm64(Gpr::Rax, self.counter);
+            self.asm.alu_imm(Alu::Sub, Size::Dword, Mem::base(Gpr::Rax, 0), 1);
+            self.asm.jcc(Cond::S, hot);
+        }
+        self.write_back_fixed();
+        self.link_to(target);
+    }
+
+    /// Emits code out of the way that goes round a loop.
+    pub(super) fn emit_back(&mut self, label: Label, target: u64) {
+        let wanted = self.asm.label();
+        stubs::jump_if_wanted(self.asm, wanted);
+        self.asm.jmp(label);
+        self.asm.bind(wanted);
+        self.write_back_fixed();
+        self.asm.mov_imm(Gpr::Rax, target);
+        self.asm.mov_store(Size::Qword, state_at(offset_of!(State, pc)), Gpr::Rax);
+        self.asm.jmp_to(self.stubs.pending);
+    }
+
+    /// A way out that says that the loop at `target` is hot.
+    fn hot(&mut self, target: u64) -> Label {
+        let number = self.links.len();
+        self.links.push(LinkSite { target, kind: LinkKind::Counter(self.counter) });
+        let label = self.asm.label();
+        self.cold.push(Cold::link(label, number, self.stubs.hot));
+        label
     }
 
     /// Whether a link to `target` holds as long as the block does.
@@ -438,6 +618,17 @@ impl<'a> Translator<'a> {
     }
 
     fn jump_to(&mut self, target: u64) {
+        if self.counts(target) || self.region.iter().any(|(pc, _)| *pc == target) {
+            let label = self.edge(target);
+            self.asm.jmp(label);
+            return;
+        }
+        self.write_back_fixed();
+        self.link_to(target);
+    }
+
+    /// Leaves for `target`: by a link, where a stamp speaks of it.
+    fn link_to(&mut self, target: u64) {
         if half(target) != half(self.start) {
             // No stamp of ours speaks of it.
             self.asm.mov_imm(Gpr::Rax, target);
@@ -463,6 +654,7 @@ impl<'a> Translator<'a> {
 
     /// Goes to the address in RAX, which a register held. All registers have been written back.
     pub(crate) fn leave_to_rax(&mut self) {
+        self.write_back_fixed();
         let miss = self.asm.label();
         self.asm.mov(Size::Qword, Gpr::Rdx, stamp_at(half(self.start)));
         stubs::probe(self.asm, miss);

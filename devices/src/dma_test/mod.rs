@@ -1,7 +1,7 @@
 //! The DMA test device: a PCI function that makes the accesses that software asks for, one by one.
 //!
 //! Described for those who write tests in `docs/dma-test.md`. Eight channels work independently, each on a thread of
-//! its own, so that an access that stalls holds nothing but its channel. It has no address translation cache: software
+//! its own, so that an access that stalls holds nothing but its channel, as long as the host has threads to give. It has no address translation cache: software
 //! plays the cache, by Translation Requests and translated accesses. Deliberately absent: rings of commands, and
 //! everything that a real engine does beyond moving bytes.
 
@@ -10,6 +10,7 @@ pub mod regs;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
@@ -49,7 +50,7 @@ pub struct DmaTestWiring {
     pub dma: Arc<dyn DmaPort>,
     /// The translation agent, if there is one.
     pub ats: Option<Arc<dyn AtsPort>>,
-    /// Threads: one for each channel and one for messages, hired when needed.
+    /// Threads: one for messages, hired at once, and one for each channel, hired when needed.
     pub workforce: Arc<dyn Workforce>,
 }
 
@@ -91,11 +92,10 @@ impl Channel {
     }
 }
 
-/// Sends messages that were masked.
+/// Sends messages that were masked, and carries out the commands of channels for which the host has no thread.
 #[derive(Default)]
 struct Messenger {
     is_due: bool,
-    is_hired: bool,
     waiter: Arc<Waiter>,
 }
 
@@ -150,6 +150,12 @@ impl Front {
         self.set_status(channel, Status::new().with_busy(true));
     }
 
+    /// A command of a channel for which there is no thread.
+    fn take_orphan(&mut self) -> Option<(usize, Job)> {
+        let mut orphans = self.channels.iter_mut().enumerate().filter(|(_, channel)| !channel.is_hired);
+        orphans.find_map(|(index, channel)| Some((index, channel.queued.take()?)))
+    }
+
     /// Shows what came of a command; whether its message is due.
     fn finish(&mut self, channel: usize, job: &Job, outcome: &Outcome) -> bool {
         if self.channels[channel].age != job.age {
@@ -189,8 +195,10 @@ impl Front {
 
 impl DmaTest {
     /// The device after power-on.
-    #[must_use]
-    pub fn new(wiring: DmaTestWiring) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// If there is no thread for its messages.
+    pub fn new(wiring: DmaTestWiring) -> io::Result<Arc<Self>> {
         let DmaTestWiring { stream, dma, ats, workforce } = wiring;
         let config = ConfigSpace::builder(IDENTITY)
             .bar(0, Bar::memory64(BAR0_BYTES))
@@ -225,7 +233,8 @@ impl DmaTest {
         if let Some(ats) = &device.ats {
             ats.attach(stream, as_waker);
         }
-        device
+        device.hire(Self::run_messenger)?;
+        Ok(device)
     }
 
     /// Gives everything up and ends the workers.
@@ -309,21 +318,30 @@ impl DmaTest {
     fn run_messenger(&self) {
         loop {
             let mut front = self.lock();
-            while !front.messenger.is_due {
+            let orphan = loop {
                 if front.is_shutting_down {
                     return;
                 }
+                let orphan = front.take_orphan();
+                if front.messenger.is_due || orphan.is_some() {
+                    break orphan;
+                }
                 front = self.work[MESSENGER].wait(front).unwrap_or_else(PoisonError::into_inner);
+            };
+            if front.messenger.is_due {
+                self.send_due(front);
+            } else {
+                drop(front);
             }
-            if front.is_shutting_down {
-                return;
+            if let Some((channel, job)) = orphan {
+                self.perform(channel, &job);
             }
-            self.send_due(front);
         }
     }
 
-    fn hire(&self, work: impl FnOnce(&Self) + Send + 'static) -> bool {
-        self.me.upgrade().is_some_and(|me| self.workforce.hire(Box::new(move || work(&me))))
+    fn hire(&self, work: impl FnOnce(&Self) + Send + 'static) -> io::Result<()> {
+        let Some(me) = self.me.upgrade() else { return Ok(()) };
+        self.workforce.hire(Box::new(move || work(&me)))
     }
 
     fn command(&self, channel: usize, command: Command) {
@@ -339,9 +357,11 @@ impl DmaTest {
         front.bank.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
         front.start(channel, command);
         if !front.channels[channel].is_hired {
-            front.channels[channel].is_hired = self.hire(move |me| me.run_channel(channel));
+            let hired = self.hire(move |me| me.run_channel(channel));
+            front.channels[channel].is_hired = hired.is_ok();
         }
-        self.work[channel].notify_all();
+        let worker = if front.channels[channel].is_hired { channel } else { MESSENGER };
+        self.work[worker].notify_all();
     }
 
     fn reset(&self) {
@@ -397,16 +417,7 @@ impl PendingWaker for Unmasked {
         let Some(device) = self.0.upgrade() else { return };
         let mut front = device.lock();
         front.messenger.is_due = true;
-        if !front.messenger.is_hired && !front.is_shutting_down {
-            front.messenger.is_hired = device.hire(Self::run);
-        }
         device.work[MESSENGER].notify_all();
-    }
-}
-
-impl Unmasked {
-    fn run(device: &DmaTest) {
-        device.run_messenger();
     }
 }
 

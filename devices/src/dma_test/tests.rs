@@ -1,5 +1,6 @@
 //! The device as its driver sees it, with a machine around it that has RAM, a doorbell and, for some, an agent.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -147,14 +148,17 @@ impl AtsPort for Agent {
     }
 }
 
-/// Real threads.
-#[derive(Default)]
-struct Threads(Mutex<Vec<std::thread::JoinHandle<()>>>);
+/// Real threads, and a host that gives only so many.
+struct Threads(Mutex<Vec<std::thread::JoinHandle<()>>>, usize);
 
 impl Workforce for Threads {
-    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> bool {
-        self.0.lock().unwrap().push(std::thread::spawn(worker));
-        true
+    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        let mut threads = self.0.lock().unwrap();
+        if threads.len() == self.1 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        threads.push(std::thread::spawn(worker));
+        Ok(())
     }
 }
 
@@ -174,10 +178,19 @@ impl Bench {
     }
 
     fn threaded() -> Self {
-        Self::with(Some(Arc::default()), true)
+        Self::hiring(usize::MAX).unwrap()
+    }
+
+    /// On a host that gives so many threads.
+    fn hiring(most: usize) -> io::Result<Self> {
+        Self::try_with(Some(Arc::new(Threads(Mutex::default(), most))), true)
     }
 
     fn with(threads: Option<Arc<Threads>>, has_agent: bool) -> Self {
+        Self::try_with(threads, has_agent).unwrap()
+    }
+
+    fn try_with(threads: Option<Arc<Threads>>, has_agent: bool) -> io::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 0x10_0000)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let direct = DirectPort::new(ram.clone(), msi.clone());
@@ -192,7 +205,7 @@ impl Bench {
             dma: port.clone(),
             ats: has_agent.then(|| agent.clone() as Arc<dyn AtsPort>),
             workforce,
-        });
+        })?;
         let bench = Self { device, ram, msi, port, agent, threads };
         bench.config(4, &[6, 0]);
         let pasid = bench.extended(0x1b);
@@ -201,7 +214,7 @@ impl Bench {
             bench.config(bench.extended(0x0f) + 6, &[0, 0x80]);
             bench.config(bench.extended(0x13) + 4, &[1, 0]);
         }
-        bench
+        Ok(bench)
     }
 
     fn config(&self, offset: u64, data: &[u8]) {
@@ -441,6 +454,21 @@ fn stalled_channel_holds_nobody_else_and_goes_on_when_it_is_answered() {
     bench.port.is_mapped.store(true, Ordering::SeqCst);
     bench.device.lock().channels[0].waiter.notify();
     bench.until(|| bench.r32(CH_STATUS) == DONE);
+}
+
+#[test]
+fn channels_without_a_thread_of_their_own_are_served_by_the_one_for_messages() {
+    assert!(Bench::hiring(0).is_err(), "without that one there is no device");
+    for most in [1, 3] {
+        let bench = Bench::hiring(most).unwrap();
+        bench.enable_messages();
+        for channel in (0..CHANNELS as u64).map(|channel| channel * 0x100) {
+            bench.w64(CH_ADDRESS + channel, RAM);
+            bench.w32(CH_LENGTH + channel, 8);
+            bench.w32(CH_COMMAND + channel, u32::from(opcode::WRITE) | MESSAGE);
+        }
+        bench.until(|| (0..CHANNELS as u64).all(|channel| bench.r32(CH_STATUS + channel * 0x100) == DONE));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! accesses that the Linux driver makes.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -137,6 +138,8 @@ impl DmaPort for Spaces {
 pub(super) struct ManualAlarms {
     targets: Mutex<Vec<Arc<dyn AlarmTarget>>>,
     deadlines: Mutex<HashMap<usize, u64>>,
+    /// Asked whenever an alarm is set.
+    pub(super) when_set: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 impl Alarms for ManualAlarms {
@@ -147,6 +150,9 @@ impl Alarms for ManualAlarms {
     }
 
     fn set(&self, slot: usize, deadline_ns: Option<u64>) {
+        if let Some(when_set) = &mut *self.when_set.lock().unwrap() {
+            when_set();
+        }
         let mut deadlines = self.deadlines.lock().unwrap();
         match deadline_ns {
             Some(at) => drop(deadlines.insert(slot, at)),
@@ -171,20 +177,36 @@ impl ManualAlarms {
     }
 }
 
-/// Real threads.
-#[derive(Default)]
-pub(super) struct Threads(Mutex<Vec<JoinHandle<()>>>);
+/// Real threads, and a host that gives only so many.
+pub(super) struct Threads {
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    most: usize,
+}
 
 impl Workforce for Threads {
-    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> bool {
-        self.0.lock().unwrap().push(std::thread::spawn(worker));
-        true
+    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        let mut threads = self.threads.lock().unwrap();
+        if threads.len() == self.most {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        threads.push(std::thread::spawn(worker));
+        Ok(())
     }
 }
 
 impl Threads {
+    fn at_most(most: usize) -> Arc<Self> {
+        Arc::new(Self { threads: Mutex::default(), most })
+    }
+
     pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.threads.lock().unwrap().len()
+    }
+
+    fn join(&self) {
+        for thread in self.threads.lock().unwrap().drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking(), "a worker panicked");
+        }
     }
 }
 
@@ -205,9 +227,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.zip.shut_down();
         if let Some(threads) = &self.threads {
-            for thread in threads.0.lock().unwrap().drain(..) {
-                assert!(thread.join().is_ok() || std::thread::panicking(), "a worker panicked");
-            }
+            threads.join();
         }
     }
 }
@@ -247,7 +267,14 @@ impl Machine {
     /// With threads, `workers` at most for tasks.
     pub(super) fn threaded(workers: usize) -> Self {
         // A second of manual time never passes by itself: a busy mailbox holds its reader until it is done.
-        Self::with(Some(Arc::default()), Limits { workers, mailbox_patience_ns: 1_000_000_000 }, None)
+        Self::hiring(usize::MAX, workers).unwrap()
+    }
+
+    /// With threads, on a host that gives `most` of them.
+    pub(super) fn hiring(most: usize, workers: usize) -> io::Result<Self> {
+        let limits = Limits { workers, mailbox_patience_ns: 1_000_000_000 };
+        let threads = Threads::at_most(most);
+        Self::try_with(Some(threads.clone()), limits, None).inspect_err(|_| threads.join())
     }
 
     /// A machine without threads in which this goes wrong.
@@ -258,10 +285,18 @@ impl Machine {
     /// The same with threads, for what waits.
     pub(super) fn threaded_with_faults(plan: Arc<dyn FaultPlan>) -> Self {
         let limits = Limits { workers: 4, mailbox_patience_ns: 1_000_000_000 };
-        Self::with(Some(Arc::default()), limits, Some(plan))
+        Self::with(Some(Threads::at_most(usize::MAX)), limits, Some(plan))
     }
 
     fn with(threads: Option<Arc<Threads>>, limits: Limits, plan: Option<Arc<dyn FaultPlan>>) -> Self {
+        Self::try_with(threads, limits, plan).unwrap()
+    }
+
+    fn try_with(
+        threads: Option<Arc<Threads>>,
+        limits: Limits,
+        plan: Option<Arc<dyn FaultPlan>>,
+    ) -> io::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let spaces = Arc::new(Spaces {
@@ -288,12 +323,12 @@ impl Machine {
             workforce,
             limits,
             faults,
-        });
+        })?;
         let bench = Mutex::new(zip.qm().bench());
         let next = AtomicU64::new(RAM_BASE + PAGE);
         let machine = Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench };
         machine.enable_function();
-        machine
+        Ok(machine)
     }
 
     /// What the PCI core and the driver's probe set: memory, bus master, four MSI vectors, PASID.
@@ -422,7 +457,8 @@ impl Machine {
         assert_eq!(self.read(0x10_006c) & 1, 1);
     }
 
-    fn event_context(&self, ring: u64, dw6: u32) -> u64 {
+    /// The context of an event ring: depth less one in bits 15:0 of `dw6`, the phase in 16.
+    pub(super) fn event_context(&self, ring: u64, dw6: u32) -> u64 {
         let at = self.alloc(32);
         self.ram.store_u64(Pa(at), (ring & 0xffff_ffff) << 32).unwrap();
         self.ram.store_u32(Pa(at + 8), (ring >> 32) as u32).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Zeros for [`BlockBackend::write_zeroes`], in pieces.
+/// Zeros for [`BlockBackend::write_out_zeroes`], in pieces.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A store of bytes with a length that does not change. Called on the device's worker; may wait for the host.
@@ -36,7 +36,14 @@ pub trait BlockBackend: Send + Sync {
     /// The host's; the guest sees an I/O error.
     fn flush(&self) -> io::Result<()>;
 
-    /// The guest does not need `len` bytes at `offset` any more; what they read afterwards is undefined.
+    /// Whether the host can have the room of bytes back, which does not change. If not, the guest is not offered to
+    /// discard any.
+    fn can_discard(&self) -> bool {
+        false
+    }
+
+    /// The guest does not need `len` bytes at `offset` any more; what they read afterwards is undefined. The range is
+    /// inside the length.
     ///
     /// # Errors
     /// The host's; the guest sees an I/O error.
@@ -45,11 +52,22 @@ pub trait BlockBackend: Send + Sync {
         Ok(())
     }
 
-    /// Makes `len` bytes at `offset` zero. The range is inside the length.
+    /// Makes `len` bytes at `offset` zero; with `may_discard` the host may have their room back. The range is inside the
+    /// length.
     ///
     /// # Errors
     /// The host's; the guest sees an I/O error.
-    fn write_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
+    fn write_zeroes(&self, offset: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        // There is no room to give back where nothing else is known of the store.
+        let _ = may_discard;
+        self.write_out_zeroes(offset, len)
+    }
+
+    /// The same by writing them, which every store can.
+    ///
+    /// # Errors
+    /// The host's.
+    fn write_out_zeroes(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut done = 0;
         while done < len {
             let piece = (len - done).min(ZEROES.len() as u64);

@@ -45,6 +45,11 @@ mod kind {
     pub(super) const WRITE_ZEROES: u32 = 13;
 }
 
+/// Flag of a range that is made zero: its sectors may be deallocated (5.2.6).
+const WRITE_ZEROES_UNMAP: u32 = 1 << 0;
+/// Bytes of `struct virtio_blk_discard_write_zeroes` (5.2.6).
+const RANGE_BYTES: usize = 16;
+
 /// Request status (5.2.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,6 +57,13 @@ enum Status {
     Ok = 0,
     IoErr = 1,
     Unsupp = 2,
+}
+
+/// One range of a discard or write-zeroes request, checked.
+struct Range {
+    offset: u64,
+    bytes: u64,
+    flags: u32,
 }
 
 /// Why a request was not done.
@@ -94,7 +106,7 @@ impl Block {
         for (to, from) in serial.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        let config = configuration(capacity);
+        let config = configuration(capacity, backend.can_discard());
         let buffer = Mutex::new(vec![0; PIECE].into_boxed_slice());
         Self { backend, capacity, id: serial, config, buffer, has_warned: AtomicBool::new(false) }
     }
@@ -142,14 +154,18 @@ impl Block {
                 writable.scatter(io, &self.id[..len])?;
                 Ok(len as u64)
             }
-            kind::DISCARD => self.each_range(readable, io, MAX_DISCARD_SECTORS, 0, |offset, len| {
-                self.backend.discard(offset, len)
-            }),
-            // Flag 0: the backend may also free the sectors. Zeros are written either way.
+            kind::DISCARD if self.features() & feature::DISCARD != 0 => {
+                for range in self.ranges(readable, io, MAX_DISCARD_SECTORS, 0)? {
+                    self.answer(self.backend.discard(range.offset, range.bytes))?;
+                }
+                self.write_through(io)
+            }
             kind::WRITE_ZEROES => {
-                self.each_range(readable, io, MAX_WRITE_ZEROES_SECTORS, 1, |offset, len| {
-                    self.backend.write_zeroes(offset, len)
-                })
+                for range in self.ranges(readable, io, MAX_WRITE_ZEROES_SECTORS, WRITE_ZEROES_UNMAP)? {
+                    let may_discard = range.flags & WRITE_ZEROES_UNMAP != 0;
+                    self.answer(self.backend.write_zeroes(range.offset, range.bytes, may_discard))?;
+                }
+                self.write_through(io)
             }
             _ => Err(Failure::Status(Status::Unsupp)),
         }
@@ -180,57 +196,66 @@ impl Block {
             self.answer(self.backend.write_at(offset, piece))?;
             offset += len as u64;
         }
+        self.write_through(io)
+    }
+
+    /// The end of a request that has changed the disk: a driver that cannot flush relies on completed writes (5.2.6.2).
+    fn write_through(&self, io: &Io<'_>) -> Result<u64, Failure> {
         if io.features & feature::FLUSH == 0 {
-            // A driver that cannot flush relies on completed writes (5.2.6.2).
             self.answer(self.backend.flush())?;
         }
         Ok(0)
     }
 
-    /// Applies `action` to each range of a discard or write-zeroes request.
-    fn each_range(
+    /// The ranges of a discard or write-zeroes request: all of them are checked before one is touched.
+    fn ranges(
         &self,
-        ranges: &mut Buffers,
+        readable: &mut Buffers,
         io: &Io<'_>,
         max_sectors: u32,
         allowed_flags: u32,
-        action: impl Fn(u64, u64) -> std::io::Result<()>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Vec<Range>, Failure> {
         self.may_write()?;
-        if !ranges.len().is_multiple_of(16) || ranges.len() / 16 > MAX_RANGES.into() {
+        let bytes = readable.len();
+        if !bytes.is_multiple_of(RANGE_BYTES as u64) || bytes / RANGE_BYTES as u64 > MAX_RANGES.into() {
             return Err(Failure::Status(Status::IoErr));
         }
-        while !ranges.is_empty() {
-            let mut range = [0; 16];
-            ranges.gather(io, &mut range)?;
+        let mut ranges = Vec::new();
+        while !readable.is_empty() {
+            let mut range = [0; RANGE_BYTES];
+            readable.gather(io, &mut range)?;
             let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, flags @ ..] = range;
             let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
             let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
-            if u32::from_le_bytes(flags) & !allowed_flags != 0 {
+            let flags = u32::from_le_bytes(flags);
+            if flags & !allowed_flags != 0 {
+                // 5.2.6.2, for unknown flags and for unmap with discard.
                 return Err(Failure::Status(Status::Unsupp));
             }
             if sectors > max_sectors {
                 return Err(Failure::Status(Status::IoErr));
             }
             let bytes = u64::from(sectors) * SECTOR;
-            self.answer(action(self.range(sector, bytes)?, bytes))?;
+            ranges.push(Range { offset: self.range(sector, bytes)?, bytes, flags });
         }
-        Ok(0)
+        Ok(ranges)
     }
 }
 
-fn configuration(capacity: u64) -> [u8; CONFIG_BYTES] {
+fn configuration(capacity: u64, can_discard: bool) -> [u8; CONFIG_BYTES] {
     let mut config = [0; CONFIG_BYTES];
     let mut put = |offset: usize, bytes: &[u8]| config[offset..offset + bytes.len()].copy_from_slice(bytes);
     put(0, &capacity.to_le_bytes());
     put(12, &SEG_MAX.to_le_bytes());
     put(20, &(SECTOR as u32).to_le_bytes()); // blk_size
-    put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
-    put(40, &MAX_RANGES.to_le_bytes()); // max_discard_seg
-    put(44, &1u32.to_le_bytes()); // discard_sector_alignment
+    if can_discard {
+        put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
+        put(40, &MAX_RANGES.to_le_bytes()); // max_discard_seg
+        put(44, &1u32.to_le_bytes()); // discard_sector_alignment
+    }
     put(48, &MAX_WRITE_ZEROES_SECTORS.to_le_bytes());
     put(52, &MAX_RANGES.to_le_bytes()); // max_write_zeroes_seg
-    put(56, &[1]); // write_zeroes_may_unmap
+    put(56, &[can_discard.into()]); // write_zeroes_may_unmap
     config
 }
 
@@ -244,8 +269,11 @@ impl VirtioDevice for Block {
     }
 
     fn features(&self) -> u64 {
-        let writes =
-            if self.backend.is_read_only() { feature::RO } else { feature::DISCARD | feature::WRITE_ZEROES };
+        let writes = match (self.backend.is_read_only(), self.backend.can_discard()) {
+            (true, _) => feature::RO,
+            (false, true) => feature::DISCARD | feature::WRITE_ZEROES,
+            (false, false) => feature::WRITE_ZEROES,
+        };
         feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH | writes
     }
 

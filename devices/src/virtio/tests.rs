@@ -53,8 +53,12 @@ const NEEDS_RESET: u64 = 0x40;
 struct Disk {
     bytes: Mutex<Vec<u8>>,
     read_only: bool,
+    /// It can give room back.
+    is_sparse: bool,
     fails: AtomicBool,
     log: Mutex<Vec<&'static str>>,
+    /// Offset and length of what was discarded, or made zero with leave to discard.
+    holes: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Disk {
@@ -63,8 +67,10 @@ impl Disk {
         Self {
             bytes: Mutex::new(bytes),
             read_only: false,
+            is_sparse: true,
             fails: AtomicBool::new(false),
             log: Mutex::default(),
+            holes: Mutex::default(),
         }
     }
 
@@ -97,6 +103,25 @@ impl BlockBackend for Disk {
 
     fn flush(&self) -> io::Result<()> {
         self.enter("flush")
+    }
+
+    fn can_discard(&self) -> bool {
+        self.is_sparse
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.enter("discard")?;
+        self.holes.lock().unwrap().push((offset, len));
+        Ok(())
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, may_discard: bool) -> io::Result<()> {
+        self.enter("zeroes")?;
+        if may_discard {
+            self.holes.lock().unwrap().push((offset, len));
+        }
+        self.bytes.lock().unwrap()[offset as usize..][..len as usize].fill(0);
+        Ok(())
     }
 }
 
@@ -553,28 +578,82 @@ fn read_only_disk_says_so_and_refuses_writes() {
     assert_eq!(bench.request(0, 0, Some((DATA, 512, WRITE))), Some((0, 513)));
 }
 
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
+impl Bench {
+    /// A discard or write-zeroes request of these ranges: sector, sectors, flags. Its status.
+    fn on_ranges(&self, kind: u32, ranges: &[(u64, u32, u32)]) -> u8 {
+        let mut bytes = Vec::new();
+        for (sector, sectors, flags) in ranges {
+            bytes.extend(sector.to_le_bytes());
+            bytes.extend(sectors.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
+        }
+        self.poke(DATA, &bytes);
+        self.request(kind, 0, Some((DATA, bytes.len() as u32, 0))).unwrap().0
+    }
+
+    fn holes(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut *self.disk.holes.lock().unwrap())
+    }
+}
+
 #[test]
-fn discard_and_write_zeroes_check_every_range() {
+fn discard_and_write_zeroes_check_every_range_before_they_touch_one() {
     let bench = Bench::ready();
-    let range = |sector: u64, sectors: u32, flags: u32| {
-        let mut bytes = sector.to_le_bytes().to_vec();
-        bytes.extend(sectors.to_le_bytes());
-        bytes.extend(flags.to_le_bytes());
-        bench.poke(DATA, &bytes);
-    };
-    range(2, 3, 1);
-    assert_eq!(bench.request(13, 0, Some((DATA, 16, 0))), Some((0, 1)));
+    assert_eq!(bench.on_ranges(WRITE_ZEROES, &[(2, 3, 1)]), 0);
     let disk = bench.disk.bytes.lock().unwrap()[512..6 * 512].to_vec();
     assert_eq!(disk[512..2048], [0; 1536]);
     assert!(disk[..512].iter().any(|b| *b != 0) && disk[2048..].iter().any(|b| *b != 0));
-    assert_eq!(bench.request(11, 0, Some((DATA, 16, 0))).unwrap().0, 2, "no flags for discard");
-    range(60, 5, 0);
-    assert_eq!(bench.request(13, 0, Some((DATA, 16, 0))).unwrap().0, 1);
-    range(0, u32::MAX, 0);
-    assert_eq!(bench.request(11, 0, Some((DATA, 16, 0))).unwrap().0, 1);
-    assert_eq!(bench.request(11, 0, Some((DATA, 15, 0))).unwrap().0, 1);
-    range(0, 8, 0);
-    assert_eq!(bench.request(11, 0, Some((DATA, 16, 0))).unwrap().0, 0);
+    assert_eq!(bench.holes(), [(1024, 1536)]);
+    let good = (0, 8, 0);
+    for (kind, bad, status) in [
+        (DISCARD, (2, 3, 1), 2), // no flags for discard
+        (WRITE_ZEROES, (2, 3, 2), 2),
+        (WRITE_ZEROES, (60, 5, 0), 1),
+        (DISCARD, (60, 5, 0), 1),
+        (DISCARD, (u64::MAX, 1, 0), 1),
+        (DISCARD, (0, u32::MAX, 0), 1),
+        (WRITE_ZEROES, (0, 0x8001, 0), 1),
+    ] {
+        assert_eq!(bench.on_ranges(kind, &[good, bad]), status, "{kind} {bad:?}");
+    }
+    assert_eq!(bench.request(DISCARD, 0, Some((DATA, 15, 0))).unwrap().0, 1);
+    assert_eq!(bench.on_ranges(DISCARD, &[good; 17]), 1, "more ranges than are offered");
+    assert_eq!(bench.holes(), []);
+    assert_eq!(bench.on_ranges(DISCARD, &[good, (16, 2, 0)]), 0);
+    assert_eq!(bench.holes(), [(0, 4096), (8192, 1024)]);
+}
+
+#[test]
+fn zeroes_give_room_back_only_with_the_unmap_flag() {
+    let bench = Bench::ready();
+    assert_eq!(bench.on_ranges(WRITE_ZEROES, &[(0, 1, 0), (2, 1, 1), (4, 1, 0)]), 0);
+    assert_eq!(bench.holes(), [(1024, 512)]);
+    let disk = bench.disk.bytes.lock().unwrap();
+    assert!([0, 2, 4].iter().all(|sector| disk[sector * 512..][..512] == [0; 512]));
+}
+
+#[test]
+fn disk_that_gives_no_room_back_does_not_offer_it() {
+    let bench = Bench::with(Disk { is_sparse: false, ..Disk::new(8) });
+    bench.start(0);
+    assert_eq!(bench.offered() & (1 << 13 | 1 << 14), 1 << 14);
+    // max_discard_sectors, and write_zeroes_may_unmap.
+    assert_eq!((bench.read(0x2024, 4), bench.read(0x2038, 1)), (0, 0));
+    assert_eq!(bench.on_ranges(DISCARD, &[(0, 1, 0)]), 2);
+    assert_eq!(bench.on_ranges(WRITE_ZEROES, &[(0, 1, 1)]), 0);
+    let bench = Bench::new();
+    assert_eq!((bench.read(0x2024, 4), bench.read(0x2038, 1)), (1 << 22, 1));
+}
+
+#[test]
+fn zeroes_and_discards_are_flushed_at_once_for_a_driver_that_cannot_flush() {
+    let bench = Bench::ready_without(1 << 9);
+    assert_eq!(bench.on_ranges(WRITE_ZEROES, &[(0, 1, 0)]), 0);
+    assert_eq!(bench.on_ranges(DISCARD, &[(0, 1, 0)]), 0);
+    assert_eq!(*bench.disk.log.lock().unwrap(), ["zeroes", "flush", "discard", "flush"]);
 }
 
 #[test]

@@ -107,7 +107,8 @@ pub fn dma_test(data: &[u8]) {
         dma: Arc::new(DirectPort::new(ram.clone(), msi.clone())),
         ats: Some(Arc::new(Agent(ram.clone()))),
         workforce: Arc::new(NoWorkforce),
-    });
+    })
+    .expect("nobody is hired");
     bring_up(&device);
     let registers = offsets::<DmaTestReg>();
     let configuration: Vec<u64> = (0..0x100).step_by(4).chain((0x100..0x140).step_by(2)).collect();

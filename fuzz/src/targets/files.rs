@@ -9,7 +9,7 @@ use crate::input::Input;
 
 /// The kernel image, and where it and an initramfs would go.
 pub fn image(data: &[u8]) {
-    if let Ok(image) = Image::parse(data.to_vec()) {
+    if let Ok(image) = Image::parse(data.to_vec(), 64 << 20) {
         for initrd in [None, Some(0), Some(data.len() as u64), Some(u64::MAX)] {
             for ram_bytes in [0, 64 << 20, 1 << 40] {
                 let _ = place(&image, initrd, ram_bytes);

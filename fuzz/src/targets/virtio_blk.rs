@@ -58,6 +58,10 @@ impl BlockBackend for Disk {
         Err(io::ErrorKind::Other.into())
     }
 
+    fn can_discard(&self) -> bool {
+        true
+    }
+
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).expect("the range is inside the disk");
         self.with(offset, len, |bytes| bytes.fill(0))

@@ -54,7 +54,8 @@ impl Machine {
             workforce: Arc::new(NoWorkforce),
             limits: Limits { workers: 0, mailbox_patience_ns: 0 },
             faults: hw::Faults::default(),
-        });
+        })
+        .expect("nobody is hired");
         let bench = zip.qm().bench();
         Self { zip, bench, ram, msi, clock, alarms, tails: [0; STARTED as usize] }
     }

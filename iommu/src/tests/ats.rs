@@ -3,7 +3,7 @@
 use hw::ats::{AtsPort, AtsRefusal, AtsTranslation, Stamp, TranslatedFault, TranslationRequest};
 
 use super::*;
-use crate::ats::INVALIDATION_PATIENCE_NS;
+use crate::ats::{INVALIDATION_PATIENCE_NS, OWED_MAX};
 
 const VA: u64 = 0x7f00_0000_1000;
 
@@ -365,6 +365,38 @@ fn invalidation_that_is_not_answered_ends_in_an_error_at_the_sync() {
     let tag = endpoint.invalidations.lock().unwrap()[0].1;
     m.smmu.invalidate_completed(StreamId(SID), tag);
     m.sync();
+}
+
+/// A guest may send any number of CMD_ATC_INV without a CMD_SYNC to an endpoint that never answers.
+#[test]
+fn of_more_unanswered_invalidations_than_there_are_tags_the_oldest_is_overdue_at_the_sync() {
+    for (count, is_lost) in [(OWED_MAX, false), (OWED_MAX + 1, true), (3 * OWED_MAX, true)] {
+        let m = Bench::new();
+        let endpoint = m.endpoint();
+        endpoint.is_prompt.store(false, Ordering::Relaxed);
+        for _ in 0..count {
+            m.command(0x0000_0010_0000_0040, 0x34);
+        }
+        let at = m.r32(CMDQ_CONS);
+        m.command(0x0fc0_2046, 0);
+        assert_eq!(m.active_errors(), u32::from(is_lost), "{count} unanswered");
+        let error = if is_lost { 3 << 24 } else { 0 };
+        assert_eq!(m.r32(CMDQ_CONS), error | at, "{count} unanswered");
+
+        // What is not overdue is waited for, also when software repeats the CMD_SYNC; what is, is not.
+        if is_lost {
+            m.w32(GERRORN, m.r32(GERROR));
+        }
+        let tags: Vec<_> = endpoint.invalidations.lock().unwrap().iter().map(|(_, tag)| *tag).collect();
+        let (last, rest) = tags[count - OWED_MAX..].split_last().unwrap();
+        rest.iter().for_each(|tag| m.smmu.invalidate_completed(StreamId(SID), *tag));
+        assert_eq!(m.r32(CMDQ_CONS) & 0xff_ffff, at, "{count} unanswered");
+        m.smmu.invalidate_completed(StreamId(SID), *last);
+        assert_ne!(m.r32(CMDQ_CONS) & 0xff_ffff, at, "{count} unanswered");
+        assert_eq!(m.active_errors(), 0);
+        m.smmu.invalidate_completed(StreamId(SID), tags[0]);
+        m.sync();
+    }
 }
 
 #[test]

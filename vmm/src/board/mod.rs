@@ -17,7 +17,7 @@ use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
@@ -50,6 +50,8 @@ pub struct BoardConfig {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
+    /// Becomes readable when there is room for typed bytes again.
+    pub input_room: Arc<EventFd>,
     /// What goes wrong on purpose.
     pub faults: Option<Plan>,
     /// What threads are put into.
@@ -104,11 +106,8 @@ impl Board {
         nodes.push(tree::timer());
 
         nodes.push(tree::clock24mhz());
-        let input_room = EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?;
-        let sink = ConsoleSink {
-            console: Arc::clone(&config.console),
-            input_room: input_room.try_clone().context("cannot make an event descriptor")?,
-        };
+        let sink =
+            ConsoleSink { console: Arc::clone(&config.console), input_room: Arc::clone(&config.input_room) };
         let uart = Pl011::new(Arc::new(sink), engine.spi(map::spi::UART));
         let to_uart = Arc::clone(&uart);
         config.console.on_room(Box::new(move || to_uart.output_room()));
@@ -170,7 +169,7 @@ impl Board {
             engine: engine.complete(Arc::new(bus)),
             engine_note,
             smmu,
-            uart: Arc::new(UartInput { uart, room: input_room }),
+            uart: Arc::new(UartInput { uart, room: config.input_room }),
             pci,
             faults: running,
             nodes,
@@ -262,7 +261,7 @@ fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
 /// The UART's way out.
 struct ConsoleSink {
     console: Arc<Console>,
-    input_room: EventFd,
+    input_room: Arc<EventFd>,
 }
 
 impl devices::uart::ConsoleOut for ConsoleSink {
@@ -279,7 +278,7 @@ impl devices::uart::ConsoleOut for ConsoleSink {
 /// The way in.
 struct UartInput {
     uart: Arc<Pl011>,
-    room: EventFd,
+    room: Arc<EventFd>,
 }
 
 impl ConsoleInput for Arc<UartInput> {

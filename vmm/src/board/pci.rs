@@ -114,7 +114,8 @@ impl PciDevices {
                         workforce: crew.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                         faults: faults.clone(),
-                    });
+                    })
+                    .context("cannot start an accelerator's threads")?;
                     host.attach(0, devfn, zip.clone()).context("the slot is free")?;
                     let can_stall = *accel != Accel::ZipPri;
                     described.push(Described { name: "accelerator", devfn, can_stall });
@@ -131,7 +132,8 @@ impl PciDevices {
                         dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
-                    });
+                    })
+                    .context("cannot start a test device's thread")?;
                     host.attach(0, devfn, dma_test.clone()).context("the slot is free")?;
                     described.push(Described { name: "dma-test", devfn, can_stall: true });
                     dma_tests.push(dma_test);
@@ -183,11 +185,11 @@ impl PciDevices {
         sum
     }
 
-    /// Starts the disks' threads; accelerators hire theirs themselves.
+    /// Starts the disks' threads; the other devices hire theirs themselves.
     pub(crate) fn start_workers(&self) -> io::Result<()> {
-        for disk in &self.disks {
+        for (index, disk) in self.disks.iter().enumerate() {
             let disk = Arc::clone(disk);
-            self.crew.employ(Thread::Disk, "disk", move || {
+            self.crew.employ(Thread::Disk(index), "disk", move || {
                 while disk.wait_for_work() {
                     disk.step();
                 }

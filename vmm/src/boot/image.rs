@@ -1,17 +1,15 @@
 //! Kernel files: what they are, and the raw arm64 `Image` inside.
 //!
-//! Takes `Image`, `Image.gz` and EFI zboot images (`vmlinuz.efi`) with a gzip payload. Anything else is refused with
-//! a line that says what it is.
-
-use std::io::Read;
+//! Takes `Image`, the same compressed, and EFI zboot images (`vmlinuz.efi`). Anything else is refused with a line that says
+//! what it is.
 
 use thiserror::Error;
+
+use crate::boot::unpack::Packing;
 
 /// Offset and value of the arm64 header's magic.
 const MAGIC: (usize, [u8; 4]) = (56, *b"ARM\x64");
 const HEADER_BYTES: usize = 64;
-/// No real kernel is larger; bounds what a hostile gzip file can make us allocate.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// Why a file is no kernel for this machine.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -20,13 +18,24 @@ pub enum ImageError {
     #[error("has only {0} bytes: truncated?")]
     Short(usize),
     /// Compressed data end early or are damaged.
-    #[error("is gzip-compressed, but unpacking fails: {0}; truncated?")]
-    Gzip(String),
-    /// Unpacks to more than any kernel.
-    #[error("unpacks to more than {MAX_BYTES} bytes: not a kernel")]
-    Huge,
-    /// EFI zboot with a payload that we cannot unpack.
-    #[error("is an EFI zboot image compressed with {0}; take the raw arch/arm64/boot/Image instead")]
+    #[error("is compressed with {packing}, but unpacking fails: {why}; truncated?")]
+    Damaged {
+        /// The format.
+        packing: &'static str,
+        /// What its decoder says.
+        why: String,
+    },
+    /// Unpacks to more than the machine's memory.
+    #[error("unpacks to more than the {limit} bytes of the machine's memory; try a larger --memory")]
+    Huge {
+        /// What would fit.
+        limit: u64,
+    },
+    /// A format that is known, and not unpacked.
+    #[error("is compressed with {0}, which is not unpacked here; take the raw arch/arm64/boot/Image instead")]
+    Packed(&'static str),
+    /// EFI zboot with a payload in a format that we don't know.
+    #[error("is an EFI zboot image compressed with {0:?}; take the raw arch/arm64/boot/Image instead")]
     ZbootCompression(String),
     /// EFI zboot whose payload lies outside the file.
     #[error("is an EFI zboot image, but its payload lies beyond its end: truncated?")]
@@ -74,25 +83,20 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
-    let mut out = Vec::new();
-    let mut reader = flate2::read::GzDecoder::new(bytes).take(MAX_BYTES + 1);
-    reader.read_to_end(&mut out).map_err(|e| ImageError::Gzip(e.to_string()))?;
-    if out.len() as u64 > MAX_BYTES { Err(ImageError::Huge) } else { Ok(out) }
+/// Whether this is the start of an arm64 `Image`.
+pub(super) fn has_magic(bytes: &[u8]) -> bool {
+    bytes.get(MAGIC.0..MAGIC.0 + 4) == Some(&MAGIC.1)
 }
 
 /// The payload of an EFI zboot image: offset and size at 8 and 12, compression name at 24.
-fn unpack_zboot(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
+fn unpack_zboot(bytes: &[u8], limit: u64) -> Result<Vec<u8>, ImageError> {
     let name = bytes.get(24..56).unwrap_or_default();
     let name = String::from_utf8_lossy(name.split(|&b| b == 0).next().unwrap_or_default()).into_owned();
     let payload = u32_at(bytes, 8)
         .zip(u32_at(bytes, 12))
         .and_then(|(offset, size)| bytes.get(offset as usize..(offset as usize).checked_add(size as usize)?))
         .ok_or(ImageError::ZbootTruncated)?;
-    match name.as_str() {
-        "gzip" => gunzip(payload),
-        _ => Err(ImageError::ZbootCompression(name)),
-    }
+    Packing::of_zboot(&name).ok_or(ImageError::ZbootCompression(name))?.unpack(payload, limit)
 }
 
 /// The end of the last section's data, from the PE header that kernels with an EFI stub carry.
@@ -114,25 +118,27 @@ fn pe_file_size(bytes: &[u8]) -> Option<u64> {
 }
 
 impl Image {
-    /// Unpacks and checks the contents of a kernel file.
+    /// Unpacks and checks the contents of a kernel file, for a machine with this much memory.
     ///
     /// # Errors
     /// [`ImageError`], worded to follow the file's name.
-    pub fn parse(file: Vec<u8>) -> Result<Self, ImageError> {
+    pub fn parse(file: Vec<u8>, ram_bytes: u64) -> Result<Self, ImageError> {
         if file.len() < HEADER_BYTES {
             return Err(ImageError::Short(file.len()));
         }
-        let bytes = if file.starts_with(&[0x1f, 0x8b]) {
-            gunzip(&file)?
-        } else if file[..2] == *b"MZ" && file[4..8] == *b"zimg" {
-            unpack_zboot(&file)?
+        let bytes = if file[..2] == *b"MZ" && file[4..8] == *b"zimg" {
+            unpack_zboot(&file, ram_bytes)?
+        } else if has_magic(&file) {
+            file
+        } else if let Some(packing) = Packing::of_file(&file) {
+            packing.unpack(&file, ram_bytes)?
         } else {
             file
         };
         if bytes.len() < HEADER_BYTES {
             return Err(ImageError::Short(bytes.len()));
         }
-        if bytes[MAGIC.0..MAGIC.0 + 4] != MAGIC.1 {
+        if !has_magic(&bytes) {
             return Err(if bytes.starts_with(b"\x7fELF") {
                 ImageError::Elf
             } else if bytes.get(0x202..0x206) == Some(b"HdrS") {
@@ -168,6 +174,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    fn parse(file: Vec<u8>) -> Result<Image, ImageError> {
+        Image::parse(file, 64 << 20)
+    }
+
     fn raw(flags: u64) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         bytes[16..24].copy_from_slice(&0x10_0000u64.to_le_bytes());
@@ -184,7 +194,7 @@ mod tests {
 
     #[test]
     fn raw_image_is_taken_with_size_and_page_size_from_its_header() {
-        let image = Image::parse(raw(0b1010)).unwrap();
+        let image = parse(raw(0b1010)).unwrap();
         assert_eq!((image.text_offset, image.image_size, image.page_shift), (0, 0x10_0000, Some(12)));
         assert_eq!(image.bytes.len(), 4096);
     }
@@ -192,10 +202,13 @@ mod tests {
     #[test]
     fn gzip_image_is_unpacked_and_a_truncated_one_is_named() {
         let packed = gzip(&raw(0));
-        assert_eq!(Image::parse(packed.clone()).unwrap(), Image::parse(raw(0)).unwrap());
+        assert_eq!(parse(packed.clone()).unwrap(), parse(raw(0)).unwrap());
         let noise: Vec<u8> = (0..8192u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
-        let packed = gzip(&noise);
-        assert!(matches!(Image::parse(packed[..packed.len() / 2].to_vec()), Err(ImageError::Gzip(_))));
+        let packed = gzip(&[raw(0), noise].concat());
+        assert!(matches!(
+            parse(packed[..packed.len() / 2].to_vec()),
+            Err(ImageError::Damaged { packing: "gzip", .. })
+        ));
     }
 
     #[test]
@@ -208,23 +221,23 @@ mod tests {
         file[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         file[24..28].copy_from_slice(b"gzip");
         file.extend(&payload);
-        assert_eq!(Image::parse(file.clone()).unwrap(), Image::parse(raw(0)).unwrap());
-        assert_eq!(Image::parse(file[..100].to_vec()), Err(ImageError::ZbootTruncated));
-        file[24..28].copy_from_slice(b"zstd");
-        assert_eq!(Image::parse(file), Err(ImageError::ZbootCompression("zstd".into())));
+        assert_eq!(parse(file.clone()).unwrap(), parse(raw(0)).unwrap());
+        assert_eq!(parse(file[..100].to_vec()), Err(ImageError::ZbootTruncated));
+        file[24..28].copy_from_slice(b"zip\0");
+        assert_eq!(parse(file), Err(ImageError::ZbootCompression("zip".into())));
     }
 
     #[test]
     fn other_files_are_refused_by_what_they_are() {
-        assert_eq!(Image::parse(vec![0; 10]), Err(ImageError::Short(10)));
-        assert_eq!(Image::parse(vec![0; 4096]), Err(ImageError::Unknown));
-        assert_eq!(Image::parse(raw(1)), Err(ImageError::BigEndian));
+        assert_eq!(parse(vec![0; 10]), Err(ImageError::Short(10)));
+        assert_eq!(parse(vec![0; 4096]), Err(ImageError::Unknown));
+        assert_eq!(parse(raw(1)), Err(ImageError::BigEndian));
         let mut elf = vec![0; 4096];
         elf[..4].copy_from_slice(b"\x7fELF");
-        assert_eq!(Image::parse(elf), Err(ImageError::Elf));
+        assert_eq!(parse(elf), Err(ImageError::Elf));
         let mut bzimage = vec![0; 4096];
         bzimage[0x202..0x206].copy_from_slice(b"HdrS");
-        assert_eq!(Image::parse(bzimage), Err(ImageError::X86));
+        assert_eq!(parse(bzimage), Err(ImageError::X86));
     }
 
     #[test]
@@ -236,6 +249,6 @@ mod tests {
         let table = 64 + 24;
         bytes[table + 16..table + 20].copy_from_slice(&0x2000u32.to_le_bytes());
         bytes[table + 20..table + 24].copy_from_slice(&0x100u32.to_le_bytes());
-        assert_eq!(Image::parse(bytes), Err(ImageError::Truncated { need: 0x2100, have: 4096 }));
+        assert_eq!(parse(bytes), Err(ImageError::Truncated { need: 0x2100, have: 4096 }));
     }
 }

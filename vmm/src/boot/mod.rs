@@ -5,3 +5,4 @@
 pub mod fdt;
 pub mod image;
 pub mod load;
+mod unpack;

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,12 @@ impl InputDisk {
     #[must_use]
     pub(crate) fn new(file: File, len: u64, furthest: Arc<AtomicU64>) -> Self {
         Self { file, len, furthest }
+    }
+}
+
+impl AsFd for InputDisk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -105,6 +112,12 @@ impl OutputDisk {
     #[must_use]
     pub(crate) fn record_offset(&self) -> u64 {
         self.capacity - RECORD_BYTES
+    }
+}
+
+impl AsFd for OutputDisk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -12,29 +12,29 @@ mod verify;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context;
-use devices::virtio::BlockBackend;
-
-use crate::cli::{CompressArgs, Format};
+use crate::cli::{Accel, CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
-use crate::compress::guest_files::GuestFiles;
+use crate::compress::guest_files::{GuestFiles, PRI_HINT};
 use crate::compress::output::{Output, ReportFile};
 use crate::compress::record::{RECORD_BYTES, Record, RecordError};
 use crate::compress::report::Report;
 use crate::console::Outputs;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
+use crate::host::disk::Drive;
 use crate::host::signals::Signals;
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::run::{panic_report, status_of};
 use crate::size::human_bytes;
 use crate::supervise::{Inputs, Reason};
+use anyhow::Context;
 
 /// Lines of the guest's console shown when the job did not end well.
 const CONSOLE_LINES: usize = 15;
@@ -45,7 +45,7 @@ const CONSOLE_LINES: usize = 15;
 /// A line for the user; the output then does not exist.
 pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref())?;
+    let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref(), args.accel)?;
     let input = open_input(&args.input)?;
     let input_len = input.metadata().context("cannot read the input's length")?.len();
     let output = Output::prepare(&args.output, &args.input, args.force)?;
@@ -58,6 +58,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     };
     let report_folder = report_file.as_ref().and_then(ReportFile::folder);
     let result_folders = [Some(output.folder()), report_folder].into_iter().flatten().map(Path::to_path_buf);
+    // The input is read once more, to be compared with.
+    let files = [Some(&input), Some(output.file()), report_file.as_ref().map(ReportFile::file)];
+    let results = files.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
     let progress = Progress::new(args, input_len);
 
     let first_error = Arc::new(Mutex::new(None));
@@ -76,8 +79,10 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         machine: args.machine.clone(),
         accels: vec![args.accel],
         devices: Vec::new(),
-        drives: vec![Arc::new(in_disk) as Arc<dyn BlockBackend>, Arc::new(out_disk)],
+        drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
+        inputs: vec![signals.as_raw_fd()],
+        results,
         result_folders: result_folders.collect(),
     };
     let start = Instant::now();
@@ -89,7 +94,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         signals: &signals,
         timeout: args.machine.timeout,
         console: None,
-        escape_key: false,
+        terminal: None,
         tick: progress.tick(),
     })?;
     progress.finish();
@@ -218,10 +223,13 @@ fn check_record(
             args.output
         ),
         "device" => format!("the accelerator refused: {message}"),
-        "setup" => format!(
-            "the guest found no accelerator to work with: {message}; its console's last lines:\n{}",
-            ended.last_lines(CONSOLE_LINES)
-        ),
+        "setup" => {
+            let hint = if args.accel == Accel::ZipPri { format!("; {PRI_HINT}") } else { String::new() };
+            let lines = ended.last_lines(CONSOLE_LINES);
+            format!(
+                "the guest found no accelerator to work with: {message}{hint}; its console's last lines:\n{lines}"
+            )
+        }
         other => format!("the guest reports {other:?}: {message}"),
     };
     Err(Failed::new(failed).into())

@@ -69,7 +69,10 @@ impl Temporary {
         if let Some(file) = Self::nameless(dir) {
             return Ok(Self::Nameless(file));
         }
-        Ok(Self::Named(tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempfile_in(dir)?))
+        // By our own hand, so that an error says nothing of a name that nobody has asked for.
+        let create =
+            |path: &Path| File::options().read(true).write(true).create_new(true).mode(0o600).open(path);
+        Ok(Self::Named(tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(dir, create)?))
     }
 
     /// Without a name, where the file system has such files and `/proc` is there to name it by later. It has the
@@ -224,6 +227,15 @@ impl ReportFile {
         }
     }
 
+    /// The file to write to.
+    #[must_use]
+    pub(crate) fn file(&self) -> &File {
+        match self {
+            Self::New(output) => output.file(),
+            Self::Existing { file, .. } => file,
+        }
+    }
+
     /// Writes it.
     ///
     /// # Errors
@@ -364,6 +376,9 @@ mod tests {
         assert!(matches!(Output::prepare(&input, &input, true), Err(OutputError::SameFile(_))));
         assert!(matches!(Output::prepare(dir.path(), &input, true), Err(OutputError::NotAFile(_))));
         let missing = dir.path().join("no/such/out");
-        assert!(matches!(Output::prepare(&missing, &input, false), Err(OutputError::Folder { .. })));
+        let error = Output::prepare(&missing, &input, false).unwrap_err();
+        assert!(matches!(error, OutputError::Folder { .. }));
+        let line = crate::exit::line(&error.into());
+        assert!(!line.contains(PREFIX) && line.matches("os error").count() == 1, "{line}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod image_format;
 pub mod logger;
 pub mod signals;
 pub mod terminal;

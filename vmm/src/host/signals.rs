@@ -1,14 +1,16 @@
-//! Signals that end the program, taken as events instead of handlers.
+//! Signals that end the program, taken as events instead of handlers, and those that must not.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::exit::Status;
 
 /// SIGINT, SIGTERM and SIGHUP, blocked in every thread and read from a descriptor.
+///
+/// Those that whoever started the program has it ignore stay ignored: `nohup` and a shell's `&` mean it.
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -17,15 +19,21 @@ pub struct Signals {
 impl Signals {
     /// Blocks the signals in this thread and in all that it will start. To be called before the first thread.
     ///
+    /// Also blocked, so that the terminal never stops a process in its background: a stopped process ends on no signal but
+    /// SIGKILL. What it writes to a terminal then appears there (`stty tostop` has no effect), and what it reads is an error.
+    ///
     /// # Errors
     /// The host's.
     pub fn block() -> io::Result<Self> {
-        let mut set = SigSet::empty();
+        let mut taken = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            set.add(signal);
+            if !is_ignored(signal)? {
+                taken.add(signal);
+            }
         }
-        set.thread_block()?;
-        Ok(Self { fd: SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)? })
+        taken.thread_block()?;
+        SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
+        Ok(Self { fd: SignalFd::with_flags(&taken, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)? })
     }
 
     /// The status that an arrived signal asks to exit with.
@@ -43,4 +51,26 @@ impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
+}
+
+fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: the structure is of integers, and a function that may be absent: zeros are a value of it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action the call only writes the present one.
+    let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &mut action) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
+/// From here on a write beyond the limit on the size of files (`ulimit -f`) is an error, EFBIG, like a full disk, and is
+/// reported like one. Without this the process would be killed on the spot, and leave a terminal in raw mode.
+///
+/// # Errors
+/// The host's.
+pub fn report_file_size_limit() -> io::Result<()> {
+    // SAFETY: to ignore a signal installs no handler.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
 }

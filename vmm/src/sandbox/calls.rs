@@ -3,6 +3,12 @@
 //! A call that is in no table of a thread ends the process. `docs/sandbox.md` says how to find out what a change needs,
 //! and what to think of before it is added here. Numbers differ between architectures and some calls exist only on the
 //! older one, so that each is named by its constant, once.
+//!
+//! A call that works with a descriptor is permitted for those descriptors that its thread works with ([`Descriptors`]),
+//! and a signal for threads of this process: what only the running process knows is added to the tables in [`permits`].
+
+use std::os::fd::RawFd;
+use std::process;
 
 use libc::{c_int, c_long};
 
@@ -65,13 +71,54 @@ pub struct EngineCalls {
     pub every: &'static [Call],
 }
 
+/// What the threads work with, by its number, which is what a filter can see of it. All of it is opened before the first
+/// thread enters the sandbox and closed when its work is done; nothing else gets its number meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptors {
+    /// Events that wake the main thread, which reads them. Every thread may write to them.
+    pub events: Vec<RawFd>,
+    /// What the main thread reads besides: signals, standard input.
+    pub inputs: Vec<RawFd>,
+    /// What the main thread writes to, reads back and cuts when the machine has ended.
+    pub results: Vec<RawFd>,
+    /// Where the console's thread writes to besides standard output.
+    pub logs: Vec<RawFd>,
+    /// The drives, each for its own thread: [`Thread::Disk`] has its index.
+    pub drives: Vec<RawFd>,
+}
+
+/// A call of a table, with one more condition that only the running process knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permit {
+    pub(super) call: Call,
+    also: Option<Arg>,
+}
+
+impl Permit {
+    /// What must hold of the arguments.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &Arg> {
+        self.call.only.iter().chain(&self.also)
+    }
+}
+
 const fn number(flag: c_int) -> u32 {
     flag as u32
 }
 
-/// Memory that the allocator asks for: never executable.
+/// Memory that the allocator asks for: its own, never a descriptor's and never executable. (mremap moves and resizes what
+/// is mapped, and leaves its protection as it is.)
 const MEMORY: &[Call] = &[
-    Call::only(libc::SYS_mmap, &[Arg::without(2, number(libc::PROT_EXEC))]),
+    Call::only(
+        libc::SYS_mmap,
+        &[
+            Arg::without(2, number(libc::PROT_EXEC)),
+            Arg {
+                index: 3,
+                mask: number(libc::MAP_TYPE | libc::MAP_ANONYMOUS),
+                value: number(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS),
+            },
+        ],
+    ),
     Call::only(libc::SYS_mprotect, &[Arg::without(2, number(libc::PROT_EXEC))]),
     Call::any(libc::SYS_munmap),
     Call::any(libc::SYS_mremap),
@@ -93,21 +140,25 @@ const WAITING: &[Call] = &[
     Call::any(libc::SYS_getrandom),
 ];
 
-/// Log lines, event descriptors, and the end of descriptors that were opened before.
+/// To descriptors that are written from one end to the other: log lines, events, console and report.
+const WRITES: &[Call] = &[Call::any(libc::SYS_write), Call::any(libc::SYS_writev)];
+
+/// The end of descriptors that were opened before, and the terminal.
 const DESCRIPTORS: &[Call] = &[
-    Call::any(libc::SYS_write),
-    Call::any(libc::SYS_writev),
     Call::any(libc::SYS_close),
     // Is it still open, before it is closed: in builds with debug assertions.
     Call::only(libc::SYS_fcntl, &[Arg::is(1, number(libc::F_GETFD))]),
-    // Whoever ends the process gives the terminal its modes back; some C libraries look at them first.
+    // Whoever ends the process gives the terminal its modes back, if it is in the foreground; some C libraries look at the
+    // modes first.
+    Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TIOCGPGRP as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCGETS2 as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS as u32)]),
     Call::only(libc::SYS_ioctl, &[Arg::is(0, 0), Arg::is(1, libc::TCSETS2 as u32)]),
 ];
 
-/// The end of a thread and of the process, orderly or by a panic, a stack overflow or an abort.
+/// The end of a thread and of the process, orderly or by a panic, a stack overflow or an abort. Signals reach threads of
+/// this process only: [`permits`].
 const ENDING: &[Call] = &[
     Call::any(libc::SYS_exit),
     Call::any(libc::SYS_exit_group),
@@ -123,9 +174,11 @@ const ENDING: &[Call] = &[
     Call::only(libc::SYS_tgkill, &[Arg::is(2, number(libc::SIGABRT))]),
 ];
 
+/// From events, signals and standard input.
+const READS: &[Call] = &[Call::any(libc::SYS_read)];
+
 /// What the supervisor waits on: descriptors of its own making.
 const SUPERVISING: &[Call] = &[
-    Call::any(libc::SYS_read),
     Call::any(libc::SYS_epoll_create1),
     Call::any(libc::SYS_epoll_ctl),
     Call::any(libc::SYS_epoll_pwait),
@@ -139,14 +192,18 @@ const SUPERVISING: &[Call] = &[
     Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
 ];
 
-/// A job's outputs: read back, cut to their length, put in place under their names. Which names, Landlock decides.
-const OUTPUTS: &[Call] = &[
+/// What a run leaves behind: read back, cut to its length.
+const RESULTS: &[Call] = &[
     Call::any(libc::SYS_pread64),
     Call::any(libc::SYS_pwrite64),
     Call::any(libc::SYS_lseek),
     Call::any(libc::SYS_ftruncate),
     Call::any(libc::SYS_fsync),
     Call::any(libc::SYS_fchmod),
+];
+
+/// A job's outputs are put in place under their names. Which names, Landlock decides.
+const NAMES: &[Call] = &[
     Call::any(libc::SYS_umask),
     Call::any(libc::SYS_renameat),
     Call::any(libc::SYS_renameat2),
@@ -160,8 +217,20 @@ const OUTPUTS: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
-const DISK: &[Call] =
-    &[Call::any(libc::SYS_pread64), Call::any(libc::SYS_pwrite64), Call::any(libc::SYS_fdatasync)];
+/// A drive's sectors: read, written, made durable, and given back or made zero where they are.
+const DISK: &[Call] = &[
+    Call::any(libc::SYS_pread64),
+    Call::any(libc::SYS_pwrite64),
+    Call::any(libc::SYS_fdatasync),
+    Call::only(
+        libc::SYS_fallocate,
+        &[Arg::is(1, number(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE))],
+    ),
+    Call::only(
+        libc::SYS_fallocate,
+        &[Arg::is(1, number(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE))],
+    ),
+];
 
 /// `clone` as the C library calls it for a thread. musl sets a bit that means nothing today.
 const THREAD_FLAGS: u32 = number(
@@ -212,21 +281,66 @@ pub(super) const NO_SUCH_CALL: &[Call] = &[Call::any(libc::SYS_clone3)];
 
 const COMMON: [&[Call]; 5] = [MEMORY, WAITING, DESCRIPTORS, ENDING, NO_SUCH_ACCESS];
 
-/// The tables of a thread. `outputs`: the job has outputs to put in place.
-pub(super) fn tables(thread: Thread, outputs: bool, engine: EngineCalls) -> Vec<&'static [Call]> {
-    let mut tables = COMMON.to_vec();
-    tables.push(engine.every);
+/// What a thread may do. `outputs`: the job has outputs to put in place.
+pub(super) fn permits(
+    thread: Thread,
+    outputs: bool,
+    descriptors: &Descriptors,
+    engine: EngineCalls,
+) -> Vec<Permit> {
+    let Descriptors { events, inputs, results, logs, drives } = descriptors;
+    let mut permits = Permits::default();
+    COMMON.into_iter().for_each(|table| permits.add(table));
+    permits.add(engine.every);
+    permits.add_on(WRITES, &[libc::STDERR_FILENO]);
+    permits.add_on(WRITES, events);
     match thread {
         Thread::Main => {
-            tables.push(SUPERVISING);
+            permits.add(SUPERVISING);
+            permits.add_on(READS, events);
+            permits.add_on(READS, inputs);
+            permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
+            permits.add_on(WRITES, results);
+            permits.add_on(RESULTS, results);
             if outputs {
-                tables.push(OUTPUTS);
+                permits.add(NAMES);
             }
         }
-        Thread::Vcpu => tables.push(engine.vcpu),
-        Thread::Disk => tables.push(DISK),
-        Thread::Crew => tables.extend([HIRING, NO_SUCH_CALL]),
-        Thread::Alarms | Thread::Console | Thread::Accel => {}
+        Thread::Vcpu => permits.add(engine.vcpu),
+        Thread::Console => {
+            permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
+            permits.add_on(WRITES, logs);
+        }
+        Thread::Disk(index) => permits.add_on(DISK, drives.get(index).map_or(&[], std::slice::from_ref)),
+        Thread::Crew => {
+            permits.add(HIRING);
+            permits.add(NO_SUCH_CALL);
+        }
+        Thread::Alarms | Thread::Accel => {}
     }
-    tables
+    permits.0
+}
+
+#[derive(Default)]
+struct Permits(Vec<Permit>);
+
+impl Permits {
+    /// The calls of a table. A signal may go to threads of this process and to no others, whoever sends it.
+    fn add(&mut self, table: &[Call]) {
+        let own = |call: &Call| (call.number == libc::SYS_tgkill).then(|| Arg::is(0, process::id()));
+        self.0.extend(table.iter().map(|call| Permit { call: *call, also: own(call) }));
+    }
+
+    /// The calls of a table on these descriptors: their first argument.
+    fn add_on(&mut self, table: &[Call], descriptors: &[RawFd]) {
+        for descriptor in descriptors {
+            let also = Some(Arg::is(0, number(*descriptor)));
+            self.0.extend(table.iter().map(|call| Permit { call: *call, also }));
+        }
+    }
+}
+
+/// Those of a table that is the same in every process.
+pub(super) fn fixed(table: &[Call]) -> Vec<Permit> {
+    table.iter().map(|call| Permit { call: *call, also: None }).collect()
 }

@@ -1,4 +1,4 @@
-//! What a thread may still do by the names of files, and by TCP: Landlock's rules.
+//! What a thread may still do by the names of files, by TCP, and to other processes: Landlock's rules.
 //!
 //! Everything that is read or written was opened before. What is left are names: a job's output gets its name when it
 //! is complete, in a folder that the user has given.
@@ -7,13 +7,29 @@ use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus,
+    RulesetStatus, Scope,
 };
 
 use super::SandboxError;
 
 /// The newest version of Landlock whose rights are handled here. On older kernels there are fewer.
 const NEWEST: ABI = ABI::V7;
+
+/// Keeps the calling thread, and those that it starts from now on, from signalling other processes and from connecting to
+/// the abstract sockets of others.
+///
+/// All threads have this from one domain. Were it part of each thread's own, Linux 6.12 to 6.14 would refuse signals between
+/// them too, with which vCPUs are kicked.
+pub(super) fn leave_other_processes() -> Result<(), SandboxError> {
+    let failed = |e: landlock::RulesetError| SandboxError::Files(e.to_string());
+    let rules =
+        Ruleset::default().scope(Scope::from_all(NEWEST)).and_then(Ruleset::create).map_err(failed)?;
+    let status = rules.restrict_self().map_err(failed)?.ruleset;
+    if status == RulesetStatus::NotEnforced {
+        log::info!("sandbox: no scopes in this kernel's Landlock, only filters of system calls");
+    }
+    Ok(())
+}
 
 /// Takes every right from the calling thread but that to put files in place in `folders`. Says how much of that the
 /// kernel does.

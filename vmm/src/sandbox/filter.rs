@@ -13,7 +13,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use super::calls::{self, Call, EngineCalls};
+use super::calls::{self, Descriptors, EngineCalls, Permit};
 use super::{SandboxError, Thread};
 
 /// The programs of a thread, in the order in which it takes them: the one that permits is the last, because it does not
@@ -22,14 +22,20 @@ use super::{SandboxError, Thread};
 pub(super) struct Filter(Vec<BpfProgram>);
 
 impl Filter {
-    pub(super) fn new(thread: Thread, outputs: bool, engine: EngineCalls) -> Result<Self, SandboxError> {
-        let refusal =
-            |calls, errno: c_int| program(&[calls], SeccompAction::Errno(errno as u32), SeccompAction::Allow);
-        let tables = calls::tables(thread, outputs, engine);
+    pub(super) fn new(
+        thread: Thread,
+        outputs: bool,
+        descriptors: &Descriptors,
+        engine: EngineCalls,
+    ) -> Result<Self, SandboxError> {
+        let refusal = |calls, errno: c_int| {
+            program(&calls::fixed(calls), SeccompAction::Errno(errno as u32), SeccompAction::Allow)
+        };
+        let permits = calls::permits(thread, outputs, descriptors, engine);
         Ok(Self(vec![
             refusal(calls::NO_SUCH_ACCESS, libc::EACCES)?,
             refusal(calls::NO_SUCH_CALL, libc::ENOSYS)?,
-            program(&tables, SeccompAction::Allow, SeccompAction::Trap)?,
+            program(&permits, SeccompAction::Allow, SeccompAction::Trap)?,
         ]))
     }
 
@@ -43,16 +49,16 @@ impl Filter {
 }
 
 fn program(
-    tables: &[&[Call]],
+    permits: &[Permit],
     in_table: SeccompAction,
     others: SeccompAction,
 ) -> Result<BpfProgram, SandboxError> {
     let failed = |e: BackendError| SandboxError::Filter(e.into());
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for call in tables.iter().copied().flatten() {
-        let rules = rules.entry(call.number).or_default();
-        if !call.only.is_empty() {
-            rules.push(rule(call).map_err(failed)?);
+    for permit in permits {
+        let rules = rules.entry(permit.call.number).or_default();
+        if permit.conditions().next().is_some() {
+            rules.push(rule(permit).map_err(failed)?);
         }
     }
     let arch = ARCH.try_into().map_err(failed)?;
@@ -60,8 +66,8 @@ fn program(
     filter.try_into().map_err(failed)
 }
 
-fn rule(call: &Call) -> Result<SeccompRule, BackendError> {
-    let conditions = call.only.iter().map(|arg| {
+fn rule(permit: &Permit) -> Result<SeccompRule, BackendError> {
+    let conditions = permit.conditions().map(|arg| {
         let equal = SeccompCmpOp::MaskedEq(u64::from(arg.mask));
         SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, equal, u64::from(arg.value))
     });
@@ -73,10 +79,21 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// More than a machine can have.
+    fn many_descriptors() -> Descriptors {
+        Descriptors {
+            events: (10..14).collect(),
+            inputs: (20..24).collect(),
+            results: (30..34).collect(),
+            logs: (40..44).collect(),
+            drives: (50..90).collect(),
+        }
+    }
+
     #[test]
     fn every_threads_tables_become_programs_that_the_kernel_takes_in_length() {
         for thread in Thread::ALL {
-            for program in Filter::new(thread, true, EngineCalls::default()).unwrap().0 {
+            for program in Filter::new(thread, true, &many_descriptors(), EngineCalls::default()).unwrap().0 {
                 // BPF_MAXINSNS
                 assert!(program.len() <= 4096);
             }
@@ -86,10 +103,10 @@ mod tests {
     #[test]
     fn call_without_conditions_is_in_no_table_a_second_time_with_some() {
         for thread in Thread::ALL {
-            let tables = calls::tables(thread, true, EngineCalls::default());
-            let all = || tables.iter().copied().flatten();
-            let free: BTreeSet<_> = all().filter(|c| c.only.is_empty()).map(|c| c.number).collect();
-            assert!(!all().any(|c| !c.only.is_empty() && free.contains(&c.number)), "{thread:?}");
+            let permits = calls::permits(thread, true, &many_descriptors(), EngineCalls::default());
+            let is_free = |permit: &Permit| permit.conditions().next().is_none();
+            let free: BTreeSet<_> = permits.iter().filter(|p| is_free(p)).map(|p| p.call.number).collect();
+            assert!(!permits.iter().any(|p| !is_free(p) && free.contains(&p.call.number)), "{thread:?}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The sandbox: after set-up, each thread can do what its work needs and no more. `docs/sandbox.md`
 //!
 //! A guest that finds a hole in a device model or in the CPU engine has our process, and is then still here: filters of
-//! system calls (seccomp), one for each kind of thread ([`calls`]); no way to names of files but those of the outputs
-//! (Landlock); no new privileges. Deliberately absent: namespaces and users, which whoever starts the program gives it.
+//! system calls (seccomp), one for each kind of thread and one for each drive's ([`calls`]); no way to names of files but
+//! those of the outputs, and none to other processes (Landlock); no new privileges. Deliberately absent: namespaces and
+//! users, which whoever starts the program gives it.
 
 pub mod calls;
 mod files;
@@ -18,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use landlock::RulesetStatus;
 use thiserror::Error;
 
-use crate::sandbox::calls::EngineCalls;
+use crate::sandbox::calls::{Descriptors, EngineCalls};
 use crate::sandbox::filter::Filter;
 
 /// What a thread is for, which decides what it may do.
@@ -36,14 +37,14 @@ pub enum Thread {
     Crew,
     /// Works for an accelerator or a DMA test device.
     Accel,
-    /// Serves a drive.
-    Disk,
+    /// Serves the drive of this index.
+    Disk(usize),
 }
 
 impl Thread {
-    /// All kinds.
+    /// All kinds, with the first drive's for all drives'.
     pub const ALL: [Self; 7] =
-        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Crew, Self::Accel, Self::Disk];
+        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Crew, Self::Accel, Self::Disk(0)];
 
     /// Its name in messages.
     #[must_use]
@@ -55,7 +56,7 @@ impl Thread {
             Self::Console => "console",
             Self::Crew => "crew",
             Self::Accel => "accel",
-            Self::Disk => "disk",
+            Self::Disk(_) => "disk",
         }
     }
 }
@@ -90,17 +91,26 @@ impl Sandbox {
         Self(None)
     }
 
-    /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end;
-    /// `engine` is what the engine needs beyond what all threads may do.
+    /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end,
+    /// `descriptors` what the threads work with; `engine` is what the engine needs beyond what all threads may do.
     ///
-    /// From here on a forbidden call ends the process with a message; the calling thread is not in the sandbox yet.
+    /// From here on a forbidden call ends the process with a message, and neither the calling thread nor those that it
+    /// starts reach other processes. The calling thread is not in the sandbox yet.
     ///
     /// # Errors
     /// [`SandboxError`]
-    pub fn new(outputs: Vec<PathBuf>, engine: EngineCalls) -> Result<Self, SandboxError> {
+    pub fn new(
+        outputs: Vec<PathBuf>,
+        descriptors: &Descriptors,
+        engine: EngineCalls,
+    ) -> Result<Self, SandboxError> {
         let has_outputs = !outputs.is_empty();
-        let filters = Thread::ALL.into_iter().map(|t| Ok((t, Filter::new(t, has_outputs, engine)?)));
+        let others = Thread::ALL.into_iter().filter(|thread| !matches!(thread, Thread::Disk(_)));
+        // A drive that is not there has a thread that can do nothing with it; its kind exists.
+        let disks = (0..descriptors.drives.len().max(1)).map(Thread::Disk);
+        let filters = others.chain(disks).map(|t| Ok((t, Filter::new(t, has_outputs, descriptors, engine)?)));
         let filters = filters.collect::<Result<_, SandboxError>>()?;
+        files::leave_other_processes()?;
         report::start().map_err(SandboxError::Signal)?;
         Ok(Self(Some(Arc::new(Rules { filters, outputs }))))
     }
@@ -141,7 +151,7 @@ impl Sandbox {
     ) -> io::Result<JoinHandle<()>> {
         let builder = thread::Builder::new().name(name.into());
         if self.0.is_none() {
-            return builder.spawn(work);
+            return builder.spawn(work).map_err(with_limits);
         }
         let sandbox = self.clone();
         let (report, entered) = mpsc::sync_channel(1);
@@ -153,11 +163,21 @@ impl Sandbox {
             if is_inside {
                 work();
             }
-        })?;
+        });
+        let handle = handle.map_err(with_limits)?;
         match entered.recv() {
             Ok(Ok(())) => Ok(handle),
             Ok(Err(error)) => Err(io::Error::other(error)),
             Err(_) => Err(io::Error::other("the thread ended on its way into the sandbox")),
         }
     }
+}
+
+/// The host's refusal of a thread, with what its user can look at.
+fn with_limits(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let limits = "the host gives no further thread (limits are ulimit -u and pids.max of a container)";
+    io::Error::new(error.kind(), limits)
 }

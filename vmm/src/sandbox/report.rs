@@ -98,7 +98,8 @@ macro_rules! names {
 fn call_name(number: c_long) -> &'static str {
     names! { number;
         SYS_read SYS_write SYS_openat SYS_close SYS_lseek SYS_mmap SYS_mprotect SYS_ioctl SYS_pread64 SYS_pwrite64
-        SYS_readv SYS_writev SYS_dup SYS_dup3 SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_ftruncate SYS_fallocate
+        SYS_readv SYS_writev SYS_preadv SYS_pwritev SYS_preadv2 SYS_pwritev2 SYS_sendfile SYS_splice SYS_vmsplice
+        SYS_tee SYS_copy_file_range SYS_mremap SYS_pkey_mprotect SYS_remap_file_pages SYS_personality SYS_dup SYS_dup3 SYS_fcntl SYS_flock SYS_fsync SYS_fdatasync SYS_ftruncate SYS_fallocate
         SYS_statx SYS_fstat SYS_newfstatat SYS_getdents64 SYS_chdir SYS_fchmod SYS_fchmodat SYS_fchownat SYS_umask
         SYS_renameat SYS_renameat2 SYS_linkat SYS_symlinkat SYS_unlinkat SYS_mkdirat SYS_mknodat SYS_mount SYS_umount2
         SYS_pivot_root SYS_chroot SYS_openat2 SYS_open_by_handle_at SYS_memfd_create SYS_io_setup SYS_io_uring_setup
@@ -106,7 +107,8 @@ fn call_name(number: c_long) -> &'static str {
         SYS_recvmsg SYS_getsockopt SYS_setsockopt SYS_shutdown SYS_pipe2 SYS_eventfd2 SYS_signalfd4 SYS_timerfd_create
         SYS_timerfd_settime SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_ppoll SYS_pselect6 SYS_inotify_init1
         SYS_clone SYS_clone3 SYS_execve SYS_execveat SYS_wait4 SYS_waitid SYS_kill SYS_tkill SYS_tgkill
-        SYS_rt_sigaction SYS_rt_sigtimedwait SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_pidfd_open
+        SYS_rt_sigaction SYS_rt_sigtimedwait SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo
+        SYS_pidfd_send_signal SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev SYS_pidfd_open
         SYS_pidfd_getfd SYS_setuid SYS_setgid SYS_setresuid SYS_setresgid SYS_capset SYS_prctl SYS_prlimit64
         SYS_unshare SYS_setns SYS_seccomp SYS_bpf SYS_perf_event_open SYS_userfaultfd SYS_keyctl SYS_add_key
         SYS_init_module SYS_finit_module SYS_kexec_load SYS_reboot SYS_mlock SYS_mlockall SYS_msync SYS_membarrier

@@ -135,7 +135,8 @@ pub(crate) fn documents() -> Vec<Document> {
         dma: dma.clone(),
         ats: None,
         workforce: Arc::new(NoWorkforce),
-    });
+    })
+    .expect("nobody is hired");
     let zip = Zip::new(ZipWiring {
         stream: StreamId(8),
         dma,
@@ -145,7 +146,8 @@ pub(crate) fn documents() -> Vec<Document> {
         workforce: Arc::new(NoWorkforce),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
         faults: hw::Faults::default(),
-    });
+    })
+    .expect("nobody is hired");
     let bar2 = || bar(zip.clone(), 2);
 
     const GIC: &[&str] = &["devices/src/gic"];

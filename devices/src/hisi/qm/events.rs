@@ -31,16 +31,36 @@ pub(super) mod vector {
 }
 
 /// One ring and its interrupt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct EventRing {
     pub(super) context: Option<Eqc>,
     /// On until a message has been sent.
     enabled: bool,
     /// The mask register's bit, inverted, so that the default is masked.
     unmasked: bool,
+    /// Changes when the ring is replaced.
+    life: u64,
+    /// Of an entry on its way.
+    waiter: Arc<Waiter>,
 }
 
 impl EventRing {
+    fn at_reset() -> Self {
+        Self { context: None, enabled: false, unmasked: false, life: 0, waiter: Waiter::new() }
+    }
+
+    /// Gives up an entry on its way.
+    fn give_up(&mut self) {
+        self.life += 1;
+        self.waiter.cancel();
+        self.waiter = Waiter::new();
+    }
+
+    fn reset(&mut self) {
+        self.give_up();
+        (self.context, self.enabled, self.unmasked) = (None, false, false);
+    }
+
     /// Whether there are entries that software has not read.
     pub(super) fn has_entries(&self) -> bool {
         self.context.as_ref().is_some_and(|eqc| !eqc.is_empty())
@@ -80,7 +100,7 @@ pub(super) enum Written {
 pub(super) struct Events {
     pub(super) eq: EventRing,
     pub(super) aeq: EventRing,
-    /// Queues that have an event due; each at most once, by the queue's own flag.
+    /// Queues that have an event due; each at most once.
     pending: VecDeque<u16>,
     /// Asynchronous events due; each at most once.
     trouble: VecDeque<(AsyncEvent, u16)>,
@@ -90,34 +110,42 @@ pub(super) struct Events {
     masked_due: bool,
     /// Somebody is writing.
     writing: bool,
-    /// Changes when the rings are replaced.
-    life: u64,
-    pub(super) waiter: Arc<Waiter>,
+    /// Of messages.
+    waiter: Arc<Waiter>,
 }
 
 impl Events {
     pub(super) fn at_reset() -> Self {
         Self {
-            eq: EventRing::default(),
-            aeq: EventRing::default(),
+            eq: EventRing::at_reset(),
+            aeq: EventRing::at_reset(),
             pending: VecDeque::new(),
             trouble: VecDeque::new(),
             overflow_told: false,
             abnormal_due: false,
             masked_due: false,
             writing: false,
-            life: 0,
             waiter: Waiter::new(),
         }
     }
 
-    /// Gives up entries: those that are due, and one on its way.
+    /// Gives up entries of both rings, those that are due and those on their way, and messages. For when no queue is
+    /// live any more: what a live queue is owed would be lost for good, since it does not ask twice.
     pub(super) fn give_up(&mut self) {
         self.pending.clear();
         self.trouble.clear();
-        self.life += 1;
+        self.overflow_told = false;
+        self.eq.give_up();
+        self.aeq.give_up();
         self.waiter.cancel();
         self.waiter = Waiter::new();
+    }
+
+    /// The end: nothing is waited for any more.
+    pub(super) fn shut_down(&mut self) {
+        for waiter in [&self.eq.waiter, &self.aeq.waiter, &self.waiter] {
+            waiter.cancel();
+        }
     }
 
     /// Forgets everything; an entry on its way is given up.
@@ -128,16 +156,15 @@ impl Events {
             aeq,
             pending: _,
             trouble: _,
-            overflow_told,
+            overflow_told: _,
             abnormal_due,
             masked_due,
             writing: _,
-            life: _,
             waiter: _,
         } = self;
-        *eq = EventRing::default();
-        *aeq = EventRing::default();
-        (*overflow_told, *abnormal_due, *masked_due) = (false, false, false);
+        eq.reset();
+        aeq.reset();
+        (*abnormal_due, *masked_due) = (false, false);
     }
 
     fn ring(&mut self, ring: Ring) -> &mut EventRing {
@@ -147,13 +174,10 @@ impl Events {
         }
     }
 
-    /// A context has been loaded.
+    /// A context has been loaded. What is due goes into the new ring, also an entry that was on its way to the old one.
     pub(super) fn load(&mut self, ring: Ring, context: Eqc) {
-        self.give_up();
-        if ring == Ring::Eq {
-            self.overflow_told = false;
-        }
         let slot = self.ring(ring);
+        slot.give_up();
         slot.context = Some(context);
         slot.enabled = true;
     }
@@ -179,9 +203,11 @@ impl Events {
         self.is_due()
     }
 
-    /// Completion queue `qn` wants an event. The caller sees to it that it asks once.
+    /// Completion queue `qn` wants an event. One that was posted and is no longer wanted serves as well.
     pub(super) fn post(&mut self, qn: u16) {
-        self.pending.push_back(qn);
+        if !self.pending.contains(&qn) {
+            self.pending.push_back(qn);
+        }
     }
 
     /// Something went wrong with queue `qn`. Told once for as long as it has not been written.
@@ -216,6 +242,15 @@ impl Events {
             || has_overflowed
             || ring(&self.eq, !self.pending.is_empty())
             || ring(&self.aeq, !self.trouble.is_empty())
+    }
+
+    /// What the access of an action waits on.
+    pub(super) fn waiter(&self, action: Action) -> Arc<Waiter> {
+        Arc::clone(match action {
+            Action::Write { ring: Ring::Eq, .. } => &self.eq.waiter,
+            Action::Write { ring: Ring::Aeq, .. } => &self.aeq.waiter,
+            Action::Message(_) | Action::SendDue => &self.waiter,
+        })
     }
 
     pub(super) const fn is_writing(&self) -> bool {
@@ -254,7 +289,7 @@ impl Events {
         let &(event, qn) = self.trouble.front()?;
         let value = Aeqe::new().with_qn(qn).with_kind(event.code()).with_phase(context.phase);
         let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
-        Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.life })
+        Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.aeq.life })
     }
 
     fn choose_event(&mut self, take: &mut impl FnMut(u16) -> bool) -> Option<Action> {
@@ -266,25 +301,26 @@ impl Events {
                 }
                 return None;
             }
+            // The event is taken before its entry is written: software may have read the entry, and the queue want
+            // its next event, before this ring has advanced.
+            self.pending.pop_front();
             if !take(qn) {
-                self.pending.pop_front();
                 continue;
             }
             let value = Eqe::new().with_qn(qn).with_phase(context.phase);
             let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
-            return Some(Action::Write { ring: Ring::Eq, at, entry: value.into(), life: self.life });
+            return Some(Action::Write { ring: Ring::Eq, at, entry: value.into(), life: self.eq.life });
         }
         None
     }
 
     /// An entry has been written, or could not be. An entry that faults is lost: the ring does not advance.
     pub(super) fn done(&mut self, ring: Ring, life: u64, is_ok: bool) -> Written {
-        if life != self.life {
+        if life != self.ring(ring).life {
             return Written::Stale;
         }
-        match ring {
-            Ring::Eq => drop(self.pending.pop_front()),
-            Ring::Aeq => drop(self.trouble.pop_front()),
+        if ring == Ring::Aeq {
+            self.trouble.pop_front();
         }
         if !is_ok {
             return Written::Faulted;
@@ -327,7 +363,7 @@ mod tests {
     }
 
     fn write(index: u64, entry: u32, events: &Events) -> Action {
-        Action::Write { ring: Ring::Eq, at: Iova(0x1000 + 4 * index), entry, life: events.life }
+        Action::Write { ring: Ring::Eq, at: Iova(0x1000 + 4 * index), entry, life: events.eq.life }
     }
 
     #[test]
@@ -369,7 +405,8 @@ mod tests {
         events.post(5);
         let actions = pump(&mut events);
         let overflow = 1 << 17 | 1 << 16;
-        let told = Action::Write { ring: Ring::Aeq, at: Iova(0x1000), entry: overflow, life: events.life };
+        let told =
+            Action::Write { ring: Ring::Aeq, at: Iova(0x1000), entry: overflow, life: events.aeq.life };
         assert!(actions.contains(&told), "{actions:?}");
         assert_eq!(pump(&mut events), []);
         events.doorbell(Ring::Eq, 1);
@@ -408,6 +445,55 @@ mod tests {
         assert_eq!(events.done(ring, life, true), Written::Stale);
         assert_eq!(events.next(|_| true), None);
         assert!(!events.is_writing());
+    }
+
+    /// The context of a ring of 8 entries elsewhere.
+    fn elsewhere() -> Eqc {
+        let mut image = [0; 32];
+        image[4..8].copy_from_slice(&0x2000_u32.to_le_bytes());
+        (image[24], image[26]) = (7, 1);
+        Eqc::decode(&image).unwrap()
+    }
+
+    #[test]
+    fn entry_on_its_way_to_one_ring_counts_though_the_other_is_replaced() {
+        let mut events = events(8);
+        events.post(3);
+        assert!(events.start_writing());
+        let Some(Action::Write { ring, life, .. }) = events.next(|_| true) else { panic!("no write") };
+        events.load(Ring::Aeq, elsewhere());
+        assert_eq!(events.done(ring, life, true), Written::Yes);
+        assert_eq!(events.next(|_| true), Some(Action::Message(vector::EQ)));
+    }
+
+    #[test]
+    fn entry_on_its_way_to_a_ring_that_is_replaced_goes_into_the_new_one() {
+        let mut events = events(8);
+        events.post_trouble(AsyncEvent::CqOverflow, 3);
+        assert!(events.start_writing());
+        let Some(Action::Write { ring, life, .. }) = events.next(|_| true) else { panic!("no write") };
+        events.load(Ring::Aeq, elsewhere());
+        assert_eq!(events.done(ring, life, true), Written::Stale);
+        let life = events.aeq.life;
+        let again = Action::Write { ring: Ring::Aeq, at: Iova(0x2000), entry: 1 << 16 | 3, life };
+        assert_eq!(events.next(|_| true), Some(again));
+    }
+
+    /// A queue may ask, be started anew, and ask again, while the ring has no room.
+    #[test]
+    fn queue_that_asks_again_is_due_once_unless_its_entry_is_on_its_way() {
+        let mut events = events(2);
+        events.post(3);
+        pump(&mut events);
+        (0..1000).for_each(|_| events.post(5));
+        assert_eq!(events.pending.len(), 1);
+        events.doorbell(Ring::Eq, 1);
+        assert!(events.start_writing());
+        while !matches!(events.next(|_| true), Some(Action::Write { ring: Ring::Eq, .. })) {
+            let _ = events.done(Ring::Aeq, events.aeq.life, true);
+        }
+        events.post(5);
+        assert_eq!(events.pending.len(), 1, "software may have read the first entry already");
     }
 
     #[test]

@@ -14,9 +14,11 @@ use super::context::{
     AsyncEvent, CONTEXT_BYTES, CQE_BYTES, ContextImage, Cqc, CqeTail, Doorbell, Eqc, Sqc, entry, next,
 };
 use super::counters::Counters;
+use super::crew::Crew;
 use super::engine::QueueInfo;
-use super::events::{Events, Ring};
+use super::events::{Action, Events, Ring};
 use super::mailbox::{Command, Context, Mailbox, STATUS_REFUSED};
+use super::patience::{Patience, Poll};
 use super::queue::{Place, Queue};
 use super::regs::QmReg;
 use super::vft::Vft;
@@ -109,17 +111,10 @@ pub(super) struct Wake {
     pub(super) control: bool,
     /// Readers of a busy mailbox.
     pub(super) readers: bool,
-    /// An asynchronous command has begun: it may take so long and no longer.
-    pub(super) start_timer: bool,
-}
-
-/// The workers, as numbers.
-#[derive(Debug, Default)]
-pub(super) struct Crew {
-    /// Those that wait for work, and those that are on their way.
-    pub(super) idle: usize,
-    pub(super) hired: usize,
-    pub(super) limit: usize,
+    /// A mailbox command has begun that is not done yet: it may take so long and no longer.
+    pub(super) command_began: bool,
+    /// So has a write-back.
+    pub(super) write_back_began: bool,
 }
 
 #[derive(Debug)]
@@ -145,21 +140,14 @@ pub(super) struct Front {
     mailbox_errand: Option<(Command, u64)>,
     write_back_due: bool,
     is_write_back_asked: bool,
+    /// Write-backs so far; tells what a poll waits for from what began later.
+    write_backs: u64,
     hires_due: usize,
     /// Of errands; replaced at reset.
     errand_waiter: Arc<Waiter>,
     /// Counts resets, so that an errand of an older life has no effect.
     life: u64,
-    /// Readers of a busy mailbox wait no longer.
-    pub(super) patience_over: bool,
-    /// When the timer of the command under way means something, in nanoseconds.
-    pub(super) deadline_ns: u64,
-    /// Until when polls for the end of a stop may be answered at once, in nanoseconds.
-    pub(super) polled_ns: u64,
-    /// When the tasks of a queue that is being stopped have had all their time, in nanoseconds.
-    pub(super) cut_ns: u64,
-    /// The time to finish tasks is over; the next deadline is that of the readers' patience.
-    pub(super) is_cut: bool,
+    pub(super) patience: Patience,
     pub(super) wake: Wake,
     pub(super) is_shutting_down: bool,
     log2_sqe: u8,
@@ -176,7 +164,7 @@ impl Front {
             queues: (0..FUNCTION_QUEUES).map(|_| Queue::at_reset()).collect(),
             events: Events::at_reset(),
             runnable: VecDeque::new(),
-            crew: Crew { limit, ..Crew::default() },
+            crew: Crew::new(limit),
             in_flight: 0,
             sqc_table: None,
             cqc_table: None,
@@ -185,14 +173,11 @@ impl Front {
             mailbox_errand: None,
             write_back_due: false,
             is_write_back_asked: false,
+            write_backs: 0,
             hires_due: 0,
             errand_waiter: Waiter::new(),
             life: 0,
-            patience_over: false,
-            deadline_ns: 0,
-            polled_ns: 0,
-            cut_ns: 0,
-            is_cut: false,
+            patience: Patience::default(),
             wake: Wake::default(),
             is_shutting_down: false,
             log2_sqe,
@@ -220,14 +205,11 @@ impl Front {
             mailbox_errand,
             write_back_due,
             is_write_back_asked,
+            write_backs: _,
             hires_due: _,
             errand_waiter,
             life,
-            patience_over: _,
-            deadline_ns: _,
-            polled_ns: _,
-            cut_ns: _,
-            is_cut: _,
+            patience: _,
             wake,
             is_shutting_down: _,
             log2_sqe: _,
@@ -377,9 +359,7 @@ impl Front {
     fn call_worker(&mut self) {
         if self.runnable.len() <= self.crew.idle {
             self.wake.workers += 1;
-        } else if self.crew.hired < self.crew.limit {
-            self.crew.hired += 1;
-            self.crew.idle += 1;
+        } else if self.crew.hire() {
             self.hires_due += 1;
             self.wake.control = true;
         }
@@ -482,12 +462,13 @@ impl Front {
         }
     }
 
-    /// What the event writer does next; see [`Events::next`].
-    pub(super) fn next_event(&mut self) -> Option<super::events::Action> {
+    /// What the event writer does next, and what its access waits on; see [`Events::next`].
+    pub(super) fn next_event(&mut self) -> Option<(Action, Arc<Waiter>)> {
         let Self { events, queues, .. } = self;
-        events.next(|qn| {
+        let action = events.next(|qn| {
             queues.get_mut(usize::from(qn)).is_some_and(|queue| std::mem::take(&mut queue.wants_event))
-        })
+        })?;
+        Some((action, events.waiter(action)))
     }
 
     /// Latches an error, and shuts the master or asks for the interrupt if it has been told to.
@@ -527,12 +508,11 @@ impl Front {
     /// Begins a command. Those without DMA and without a wait are done at once.
     pub(super) fn start_command(&mut self, command: Command) {
         self.counters.mailbox();
-        self.patience_over = false;
         match command {
             Command::Load(..) | Command::Dump(..) => {
                 self.mailbox_errand = Some((command, self.mailbox.life));
                 self.wake.control = true;
-                self.wake.start_timer = true;
+                self.wake.command_began = true;
             }
             Command::SetSqcTable(at) => {
                 self.sqc_table = Some(at);
@@ -560,7 +540,7 @@ impl Front {
     fn start_drain(&mut self, drain: Drain) {
         self.drain = Some(drain);
         self.check_drain();
-        self.wake.start_timer = self.drain.is_some();
+        self.wake.command_began = self.drain.is_some();
     }
 
     /// Whether queues are being stopped.
@@ -570,7 +550,7 @@ impl Front {
 
     /// Whether polls for the end of a stop are answered at once: a task waits for a page, and there is time to serve it.
     pub(super) fn is_polled(&self, now_ns: u64) -> bool {
-        now_ns < self.polled_ns && self.draining().iter().any(|queue| queue.waiter.is_waiting())
+        now_ns < self.patience.polled_ns && self.draining().iter().any(|queue| queue.waiter.is_waiting())
     }
 
     /// The queues that are being stopped.
@@ -600,9 +580,28 @@ impl Front {
         self.check_drain();
     }
 
-    /// Whether somebody may be waiting for a command, or for a write-back.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.mailbox.is_started() || self.is_writing_back()
+    /// What a read at this offset of BAR2 asks whether it is done, if it does.
+    pub(super) fn poll(&self, offset: u64) -> Option<Poll> {
+        match offset {
+            super::offset::MAILBOX => Some(Poll::Command(self.mailbox.life)),
+            super::offset::CACHE_WB_DONE => Some(Poll::WriteBack(self.write_backs)),
+            _ => None,
+        }
+    }
+
+    /// Whether whoever has asked this is to be held further. What has begun since then is not what was asked for: a
+    /// poll is held for one command at most.
+    pub(super) fn holds(&self, poll: Poll, now_ns: u64) -> bool {
+        let is_under_way = match poll {
+            Poll::Command(life) => self.mailbox.is_started() && self.mailbox.life == life,
+            Poll::WriteBack(count) => self.is_writing_back() && self.write_backs == count,
+        };
+        is_under_way && self.patience.lasts(poll, now_ns) && !self.is_polled(now_ns) && !self.is_shutting_down
+    }
+
+    /// When to look again at what takes long.
+    pub(super) fn next_look_ns(&self, now_ns: u64) -> Option<u64> {
+        self.patience.next_ns(now_ns, self.is_draining(), self.mailbox.is_started(), self.is_writing_back())
     }
 
     /// Completes a stop once its queues have nothing more to do.
@@ -637,8 +636,9 @@ impl Front {
             }
             Context::Eqc => {
                 let Some(eqc) = Eqc::decode(image) else { return false };
-                // The first command of the function's next start: its old queues are gone.
+                // The first command of the function's next start: its old queues are gone, with all that they were owed.
                 self.kill_all();
+                self.events.give_up();
                 self.events.load(Ring::Eq, eqc);
             }
             Context::Aeqc => {
@@ -666,12 +666,16 @@ impl Front {
         let is_needed = !self.is_shut
             && (self.sqc_table.is_some() || self.cqc_table.is_some())
             && self.queues.iter().any(Queue::is_live);
+        // Asked for again while one is under way, it takes as long as it does: its time does not begin anew.
+        if is_needed && !self.is_writing_back() {
+            self.write_backs += 1;
+            self.wake.write_back_began = true;
+        }
         self.regs.set(QmReg::CACHE_WB_DONE, u32::from(!is_needed));
         self.write_back_due = is_needed;
         self.is_write_back_asked = true;
-        self.patience_over = false;
         self.wake.control |= is_needed;
-        self.wake.start_timer |= is_needed;
+        self.wake.readers |= !is_needed;
     }
 
     /// Whether a write-back has been asked for and is not done.
@@ -756,7 +760,7 @@ impl Front {
             }
             Errand::WriteBack { life, .. } => {
                 self.in_flight = self.in_flight.saturating_sub(1);
-                if *life == self.life {
+                if *life == self.life && !self.write_back_due {
                     self.regs.set(QmReg::CACHE_WB_DONE, 1);
                     self.wake.readers = true;
                 }
@@ -765,20 +769,12 @@ impl Front {
         }
     }
 
-    /// `count` workers could not be had; no more are asked for.
-    pub(super) fn hire_failed(&mut self, count: usize) {
-        self.crew.idle = self.crew.idle.saturating_sub(count);
-        self.crew.hired = self.crew.hired.saturating_sub(count);
-        self.crew.limit = self.crew.hired;
-    }
-
     /// The end: workers leave, accesses are given up.
     pub(super) fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.kill_all();
         self.errand_waiter.cancel();
-        self.events.waiter.cancel();
-        self.patience_over = true;
+        self.events.shut_down();
         self.wake.readers = true;
     }
 }

@@ -16,11 +16,13 @@
 
 pub mod context;
 mod counters;
+mod crew;
 mod engine;
 mod events;
 mod faults;
 mod front;
 pub mod mailbox;
+mod patience;
 mod queue;
 mod registers;
 pub mod regs;
@@ -44,16 +46,6 @@ use front::{Front, Wake};
 const DOORBELL_PAGE_SHIFT: u32 = 16;
 /// Bytes of BAR4: a doorbell page for each queue that a function can have.
 pub const DOORBELL_BAR_BYTES: u64 = (front::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
-
-/// For how long a driver that polls for the end of a stop is answered at once while a task waits for a page, in
-/// nanoseconds: the page may be served by the very processor that polls. Less than the driver's patience of 1 ms.
-const STOP_POLLED_NS: u64 = 800_000;
-/// How often it is seen whether the tasks that a held poll waits for have begun to wait themselves.
-const STOP_LOOK_NS: u64 = 50_000;
-/// How long a stop may take, in nanoseconds, as long as polls are held. Hardware finishes tasks within the driver's
-/// patience; here a busy host may not run a worker, or the processor that serves a page, for many times that. Who is told
-/// of the end too early takes what has not been written back for a success, and frees what a page fault still uses.
-const STOP_WORK_NS: u64 = 100_000_000;
 
 /// Offsets in BAR2.
 mod offset {
@@ -92,7 +84,7 @@ impl<E: Engine> AlarmTarget for Timer<E> {
 }
 
 impl<E: Engine> Qm<E> {
-    /// A queue manager after reset. Its control worker is the caller's to start ([`Self::run_control`]).
+    /// A queue manager after reset, without workers ([`Self::hire_first`]).
     #[must_use]
     pub fn new(engine: E, wiring: Wiring) -> Arc<Self> {
         Arc::new_cyclic(|this| {
@@ -121,19 +113,18 @@ impl<E: Engine> Qm<E> {
         let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut front);
         let wake = std::mem::take(&mut front.wake);
-        let deadline = wake.start_timer.then(|| {
-            front.is_cut = false;
-            let now = self.wiring.clock.now_ns();
-            let work = STOP_WORK_NS.min(self.wiring.limits.mailbox_patience_ns);
-            front.polled_ns = now.saturating_add(STOP_POLLED_NS);
-            front.cut_ns = now.saturating_add(work).max(front.polled_ns);
-            front.deadline_ns = now.saturating_add(STOP_LOOK_NS);
-            front.deadline_ns
-        });
-        drop(front);
-        if deadline.is_some() {
-            self.wiring.alarms.set(self.timer, deadline);
+        if wake.command_began || wake.write_back_began {
+            let (now, most) = (self.wiring.clock.now_ns(), self.wiring.limits.mailbox_patience_ns);
+            if wake.command_began {
+                let is_stop = front.is_draining();
+                front.patience.command_began(now, most, is_stop);
+            }
+            if wake.write_back_began {
+                front.patience.write_back_began(now, most);
+            }
+            self.set_timer(&front, now);
         }
+        drop(front);
         self.wake(wake);
         result
     }
@@ -150,36 +141,22 @@ impl<E: Engine> Qm<E> {
         }
     }
 
-    /// First held readers are let go whenever a task has begun to wait, then the tasks of a queue that is being stopped run
-    /// out of time, then the readers.
+    /// With the lock held, so that the alarm is always that of the latest state.
+    fn set_timer(&self, front: &Front, now_ns: u64) {
+        self.wiring.alarms.set(self.timer, front.next_look_ns(now_ns));
+    }
+
+    /// Held readers look whether they are to be held any longer, and the tasks of a queue that is being stopped may have
+    /// run out of time.
     fn time_is_up(&self) {
-        let again = self.with(|front| {
+        self.with(|front| {
             let now = self.wiring.clock.now_ns();
-            if now < front.deadline_ns {
-                // The alarm of an earlier command.
-                return Some(front.deadline_ns);
+            if front.is_draining() && front.patience.is_stop_over(now) {
+                front.cut_drain();
             }
-            if !front.is_awaited() {
-                return None;
-            }
-            if now < front.cut_ns && front.is_draining() {
-                front.wake.readers = front.is_polled(now);
-                let look = now.saturating_add(STOP_LOOK_NS).min(front.polled_ns);
-                front.deadline_ns = if now < front.polled_ns { look } else { front.cut_ns };
-                return Some(front.deadline_ns);
-            }
-            if std::mem::replace(&mut front.is_cut, true) {
-                front.patience_over = true;
-                front.wake.readers = true;
-                return None;
-            }
-            front.cut_drain();
-            front.deadline_ns = front.deadline_ns.saturating_add(self.wiring.limits.mailbox_patience_ns);
-            Some(front.deadline_ns)
+            front.wake.readers = true;
+            self.set_timer(front, now);
         });
-        if again.is_some() {
-            self.wiring.alarms.set(self.timer, again);
-        }
     }
 
     /// A read at `offset` of BAR2, of any size and alignment. Offsets without a register read as zero.
@@ -188,17 +165,10 @@ impl<E: Engine> Qm<E> {
     /// None; the type is that of the bus.
     pub fn read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
         let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_awaited = |front: &Front| match offset {
-            offset::MAILBOX => front.mailbox.is_started(),
-            offset::CACHE_WB_DONE => front.is_writing_back(),
-            _ => false,
-        };
-        while self.wiring.limits.mailbox_patience_ns != 0
-            && is_awaited(&front)
-            && !front.patience_over
-            && !front.is_polled(self.wiring.clock.now_ns())
-        {
-            front = self.done.wait(front).unwrap_or_else(PoisonError::into_inner);
+        if let Some(poll) = front.poll(offset) {
+            while front.holds(poll, self.wiring.clock.now_ns()) {
+                front = self.done.wait(front).unwrap_or_else(PoisonError::into_inner);
+            }
         }
         read_words(offset, data, |at| {
             if offset::CAPABILITIES.contains(&at) {

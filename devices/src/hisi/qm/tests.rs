@@ -1,5 +1,11 @@
 //! The queue manager from the driver's side, with the ZIP engine behind it, and what a hostile guest might do to it.
 
+mod event_rings;
+mod held_polls;
+mod workers;
+
+use std::sync::Arc;
+
 use hw::regmap::check_plain;
 use hw::{Pa, StreamId};
 use proptest::prelude::*;
@@ -549,50 +555,6 @@ fn stop_qp_that_takes_too_long_drops_the_rest() {
     machine.run();
     assert_eq!(machine.poll(&mut ring), None);
     assert_eq!(machine.mailbox(0x4006, 0, 0), 0, "the mailbox serves the next command");
-}
-
-/// A worker that the host does not run is not the guest's doing: the driver, which is held at its poll, would be told
-/// that all is over and take a request that was not even begun for a success.
-#[test]
-fn stop_waits_for_work_that_does_not_wait_as_long_as_the_poll_is_held() {
-    for (ns, is_finished) in [(99_999_999, true), (100_000_000, false)] {
-        let machine = Machine::patient();
-        machine.start(64);
-        let mut ring = machine.start_queue(6, 0, None);
-        for _ in 0..100 {
-            machine.put(&mut ring, &nothing());
-        }
-        machine.ring_sq(&ring);
-        machine.post_mailbox(0x9, 0, 0);
-        machine.pass_ns(ns);
-        machine.run();
-        let expected = if is_finished { Some(0) } else { None };
-        assert_eq!(machine.poll(&mut ring), expected, "after {ns} ns");
-        assert!(!machine.mailbox_is_busy());
-    }
-}
-
-#[test]
-fn reader_of_a_busy_mailbox_is_let_go_when_patience_ends() {
-    let machine = Machine::threaded(1);
-    machine.start(64);
-    let context = machine.sqc(machine.alloc(1 << 20), 5, 0, None);
-    machine.spaces.map(None, context, Page::Absent);
-    machine.post_mailbox(0x0, 5, context);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| machine.mailbox_is_busy());
-        while machine.spaces.stalls() == 0 {
-            std::thread::yield_now();
-        }
-        machine.pass_ns(100_000_000);
-        machine.pass_ns(1_000_000_000);
-        assert!(reader.join().unwrap(), "the command is still stalled");
-    });
-    machine.spaces.map(None, context, Page::At(context));
-    while machine.mailbox_is_busy() {
-        std::thread::yield_now();
-    }
-    assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
 }
 
 #[test]

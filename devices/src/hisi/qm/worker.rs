@@ -2,9 +2,11 @@
 //!
 //! There is one *control worker*, which makes the accesses of mailbox commands and sends the messages that registers
 //! ask for; it never executes a task, so that a stopped queue can be reported whatever the tasks wait for. And there
-//! are workers for tasks, hired when a queue becomes runnable and none is free: a task that waits for a page occupies
-//! its worker, and a fixed small number of workers would let a few such tasks stop all queues. Idle workers sleep.
+//! are workers for tasks, the first hired with it and others when a queue becomes runnable and none is free: a task that
+//! waits for a page occupies its worker, and a fixed small number of workers would let a few such tasks stop all queues.
+//! When the host has no further thread, queues wait for those workers that there are. Idle workers sleep.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
@@ -43,8 +45,25 @@ impl<E: Engine> Qm<E> {
         true
     }
 
+    /// Hires the workers without which nothing would ever be done: the one for control, and, unless the owner steps the
+    /// queue manager, one for tasks. What is hired later only makes more of them.
+    ///
+    /// # Errors
+    /// If there is no thread. The queue manager is then of no use.
+    pub fn hire_first(self: &Arc<Self>) -> io::Result<()> {
+        let hire = |work: fn(&Self)| {
+            let qm = Arc::clone(self);
+            self.wiring.workforce.hire(Box::new(move || work(&qm)))
+        };
+        let hire_all = || {
+            hire(Self::run_control)?;
+            if self.with(|front| front.crew.hire()) { hire(Self::run_tasks) } else { Ok(()) }
+        };
+        hire_all().inspect_err(|_| self.shut_down())
+    }
+
     /// The control worker's life: returns after [`Self::shut_down`].
-    pub fn run_control(&self) {
+    fn run_control(&self) {
         loop {
             while self.step_control() {}
             let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,9 +203,9 @@ impl<E: Engine> Qm<E> {
     fn hire(&self, count: usize) {
         for done in 0..count {
             let Some(qm) = self.this.upgrade() else { return };
-            if !self.wiring.workforce.hire(Box::new(move || qm.run_tasks())) {
-                log::warn!("no further worker for an accelerator's queues");
-                self.with(|front| front.hire_failed(count - done));
+            if let Err(error) = self.wiring.workforce.hire(Box::new(move || qm.run_tasks())) {
+                log::warn!("no further worker for an accelerator's queues: {error}");
+                self.with(|front| front.crew.hire_failed(count - done));
                 return;
             }
         }
@@ -197,11 +216,11 @@ impl<E: Engine> Qm<E> {
     pub(super) fn write_events(&self) -> bool {
         let start = self.with(|front| {
             let is_mine = front.events.is_due() && front.events.start_writing();
-            is_mine.then(|| (Arc::clone(&front.events.waiter), front.next_event()))
+            is_mine.then(|| front.next_event())
         });
-        let Some((mut waiter, mut action)) = start else { return false };
-        while let Some(now) = action {
-            let who = self.untagged(Arc::clone(&waiter));
+        let Some(mut action) = start else { return false };
+        while let Some((now, waiter)) = action {
+            let who = self.untagged(waiter);
             let outcome = match now {
                 Action::Message(vector) => {
                     self.wiring.messages.raise(vector, &who);
@@ -222,7 +241,7 @@ impl<E: Engine> Qm<E> {
                     Some((ring, life, is_ok))
                 }
             };
-            (waiter, action) = self.with(|front| {
+            action = self.with(|front| {
                 if let Some((ring, life, is_ok)) = outcome {
                     match front.events.done(ring, life, is_ok) {
                         Written::Yes if ring == Ring::Eq => {
@@ -235,7 +254,7 @@ impl<E: Engine> Qm<E> {
                         Written::Stale => {}
                     }
                 }
-                (Arc::clone(&front.events.waiter), front.next_event())
+                front.next_event()
             });
         }
         true

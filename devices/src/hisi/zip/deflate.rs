@@ -88,6 +88,9 @@ pub(super) fn run(
     level: u32,
     dma: &EngineDma<'_>,
 ) -> Result<Report, Cancelled> {
+    if request.is_ignored() {
+        return Ok(Report::nothing_done(request.words));
+    }
     let settings = Settings { level, window_bits: request.window_bits };
     let result = match (request.direction, request.mode) {
         (Direction::Compress, _) => compress(scratch, request, settings, dma),
@@ -147,7 +150,7 @@ fn compress(
         } else {
             request.words
         };
-        return Ok(Report { status: Status::Success, is_last_block: false, consumed: 0, produced: 0, words });
+        return Ok(Report::nothing_done(words));
     }
     let mut digest =
         if is_new { Digest::new(request.format) } else { Digest::resume(request.format, checksum, isize) };
@@ -208,7 +211,8 @@ fn compress(
         words.ctx[2] = history.len() as u32;
     }
     let produced = sink.produced;
-    Ok(Report { status: Status::Success, is_last_block: false, consumed, produced, words })
+    let status = Status::compressed(consumed, produced);
+    Ok(Report { status, is_last_block: false, consumed, produced, words })
 }
 
 /// Feeds one chunk to the compressor and writes what comes out.
@@ -302,12 +306,11 @@ fn decompress(scratch: &mut Scratch, request: &Request, dma: &EngineDma<'_>) -> 
     if more < second.len() {
         return Err(Stop::Failed(Status::BadData));
     }
-    if *trailer != digest.trailer()[..trailer.len()] {
-        return Err(Stop::Failed(Status::ChecksumMismatch));
-    }
+    let is_equal = *trailer == digest.trailer()[..trailer.len()];
+    let status = if is_equal { Status::Success } else { Status::ChecksumMismatch };
     let consumed = given.wrapping_sub((filled - at) as u32);
     let words = StreamWords { ctx: [0; 3], isize: digest.len, checksum: digest.word() };
-    Ok(Report { status: Status::Success, is_last_block: false, consumed, produced: sink.produced, words })
+    Ok(Report { status, is_last_block: false, consumed, produced: sink.produced, words })
 }
 
 /// Makes a buffer as large as a request can use, within bounds.

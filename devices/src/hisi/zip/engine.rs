@@ -8,7 +8,7 @@ use hw::regmap::RegisterMap;
 
 use super::deflate::{self, Scratch};
 use super::regs::ZipReg;
-use super::sqe::{Report, Request, Status, set_status};
+use super::sqe::{Report, Request, set_status};
 use super::stats::{Sample, Stats, Totals};
 use crate::bank::Bank;
 use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
@@ -141,7 +141,7 @@ impl Engine for ZipEngine {
         };
         report.encode(sqe);
         let sample = Sample {
-            is_ok: matches!(report.status, Status::Success | Status::StreamEnd),
+            is_ok: report.status.is_success(),
             consumed: report.consumed,
             produced: report.produced,
             ns: self.clock.now_ns().saturating_sub(start),

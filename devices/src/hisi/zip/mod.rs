@@ -18,6 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::{Arc, Weak};
 
 use hw::ats::AtsPort;
@@ -52,7 +53,7 @@ pub struct ZipWiring {
     pub clock: Arc<dyn Clock>,
     /// Alarms in guest time.
     pub alarms: Arc<dyn hw::Alarms>,
-    /// Threads: one for control, hired at once, and those for tasks, hired when needed.
+    /// Threads: one for control and one for tasks, hired at once, and further ones for tasks, hired when needed.
     pub workforce: Arc<dyn Workforce>,
     /// How many threads, among others.
     pub limits: Limits,
@@ -93,9 +94,11 @@ impl PendingWaker for Unmasked {
 }
 
 impl Zip {
-    /// The accelerator after power-on, its control worker hired.
-    #[must_use]
-    pub fn new(wiring: ZipWiring) -> Arc<Self> {
+    /// The accelerator after power-on, its first workers hired.
+    ///
+    /// # Errors
+    /// If there are no threads for them.
+    pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
         let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults } = wiring;
         let identity = Identity {
             vendor: 0x19e5,
@@ -136,11 +139,10 @@ impl Zip {
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
         let engine = ZipEngine::new(Arc::clone(&clock));
         let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits, faults };
-        let qm = Qm::new(engine, wiring.clone());
+        let qm = Qm::new(engine, wiring);
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
-        let control = Arc::clone(&qm);
-        wiring.workforce.hire(Box::new(move || control.run_control()));
-        Arc::new(Self { config, atc, qm })
+        qm.hire_first()?;
+        Ok(Arc::new(Self { config, atc, qm }))
     }
 
     /// The queue manager, for owners that give it no threads and step it.

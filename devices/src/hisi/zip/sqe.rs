@@ -27,12 +27,26 @@ pub(super) enum Status {
     DestinationFault = 0x05,
     /// The stream context could not be read or written, or holds no stream.
     ContextFault = 0x06,
+    /// Compression has made more of the data than they were; all is as with [`Self::Success`].
+    NegativeCompression = 0x0d,
     /// The output does not fit.
     DestinationTooSmall = 0x0e,
-    /// The checksum or the length of the trailer is not that of the data.
+    /// The checksum or the length of the trailer is not that of the data, which are written and counted.
     ChecksumMismatch = 0x10,
     /// The stream has ended; stateful decompression only.
     StreamEnd = 0x13,
+}
+
+impl Status {
+    /// Whether the request did what it asked for.
+    pub(super) const fn is_success(self) -> bool {
+        matches!(self, Self::Success | Self::NegativeCompression | Self::StreamEnd)
+    }
+
+    /// The status of a compression that is complete.
+    pub(super) const fn compressed(consumed: u32, produced: u32) -> Self {
+        if produced > consumed { Self::NegativeCompression } else { Self::Success }
+    }
 }
 
 /// Dword 7.
@@ -130,7 +144,24 @@ pub(super) struct Report {
     pub(super) words: StreamWords,
 }
 
+/// Room for output up to which a stateful request without input is none.
+const IGNORED_ROOM: u32 = 0x10;
+
+impl Request {
+    /// Whether the device passes this request over. Software sends it while it has output of its own to deliver, and
+    /// takes what it finds in the stream's words for the stream's.
+    pub(super) const fn is_ignored(&self) -> bool {
+        matches!(self.mode, Mode::Stateful { .. }) && self.input.len == 0 && self.output.len <= IGNORED_ROOM
+    }
+}
+
 impl Report {
+    /// A success without consequences.
+    #[must_use]
+    pub(super) const fn nothing_done(words: StreamWords) -> Self {
+        Self { status: Status::Success, is_last_block: false, consumed: 0, produced: 0, words }
+    }
+
     /// Nothing done, for this reason.
     #[must_use]
     pub(super) fn failure(status: Status) -> Self {

@@ -1,0 +1,165 @@
+//! Regions (tier T2): the blocks of a loop, translated together with guest registers fixed in host registers.
+//!
+//! A loop's rounds are counted where it jumps back. When there were many, the blocks that lie on a way round, within one
+//! page, become one translation: branches among them are plain jumps, and the registers that they use most stay where
+//! they are. Everything else (calls, returns, other pages, code that has never run) leaves the region. What changes
+//! the code of any of its blocks ends the whole.
+
+use std::ptr::NonNull;
+
+use super::stubs::{POOL, VECTORS};
+use super::translator::{Fixed, Part, insns_of};
+use crate::Cpu;
+use crate::code::{Block, context};
+use crate::insn::{Insn, Kind, Role, Slot};
+use crate::state::{DISCARD, ZERO};
+
+/// Blocks of a region, at most.
+const BLOCKS: usize = 48;
+/// Instructions of a region, at most.
+const INSNS: usize = 512;
+/// Host registers that an instruction may need for operands that are not fixed.
+const SPARE: usize = 4;
+/// The same for vector registers.
+const SPARE_VECTORS: usize = 5;
+
+/// The register operands of an instruction: number, whether it is a vector register, whether it is written.
+fn operands(insn: &Insn) -> impl Iterator<Item = (u8, bool, bool)> + use<> {
+    let insn = *insn;
+    let registers = insn.op.row().map_or(&[][..], |row| row.registers);
+    registers.iter().flat_map(move |register| {
+        let first = match register.slot {
+            Slot::Rd => insn.rd,
+            Slot::Rn => insn.rn,
+            Slot::Rm => insn.rm,
+            Slot::Ra => insn.ra,
+            Slot::A => insn.a,
+            Slot::B => insn.b,
+        };
+        let vector = matches!(register.role, Role::Vr | Role::Vw | Role::Vrw);
+        let written =
+            matches!(register.role, Role::W | Role::Wsp | Role::Rwsp | Role::Vw | Role::Vrw);
+        (0..register.count as u8).map(move |n| {
+            let number = if vector { (first + n) & 31 } else { first + n };
+            (number, vector, written)
+        })
+    })
+}
+
+/// Where a block's direct branches go.
+fn successors(block: &Block, insns: &[Insn]) -> [Option<u64>; 2] {
+    let Some(last) = insns.last() else { return [None; 2] };
+    match (last.op.kind(), last.op.row().map(|row| row.name)) {
+        (Kind::Branch, None) => [Some(block.end), None],
+        (Kind::Branch, Some("b")) => [Some(last.imm), None],
+        (Kind::Branch, Some("bl")) => [None; 2],
+        (Kind::Branch, Some(_)) => [Some(last.imm), Some(block.end)],
+        _ => [None; 2],
+    }
+}
+
+/// The blocks of a region, the entered one first, and the address range of each loop.
+pub(super) struct Plan {
+    pub(super) blocks: Vec<NonNull<Block>>,
+    /// From the target of a jump back to its origin.
+    loops: Vec<(u64, u64)>,
+}
+
+impl Cpu {
+    /// The blocks on a way round from `head` to itself, if there is one.
+    pub(super) fn plan_region(&self, head: NonNull<Block>) -> Option<Plan> {
+        // SAFETY: here and below, blocks of the table are in the arena, which is not emptied meanwhile.
+        let first = unsafe { head.as_ref() };
+        if first.context & context::SHORT != 0 {
+            return None;
+        }
+        let mut found: Vec<(NonNull<Block>, [Option<u64>; 2])> = Vec::new();
+        let mut wanted = vec![first.pc];
+        let mut insns = 0;
+        while let Some(pc) = wanted.pop() {
+            if (pc ^ first.pc) & !0xfff != 0 || found.iter().any(|(block, _)| unsafe { block.as_ref() }.pc == pc) {
+                continue;
+            }
+            let Some(block) = self.code.block_beside(first, pc) else { continue };
+            let own = insns_of(block);
+            if found.len() == BLOCKS || insns + own.len() > INSNS {
+                continue;
+            }
+            insns += own.len();
+            let next = successors(unsafe { block.as_ref() }, own);
+            found.push((block, next));
+            wanted.extend(next.into_iter().flatten());
+        }
+        // Those from which there is a way to the head, by going backwards from it.
+        let pc_of = |block: NonNull<Block>| unsafe { block.as_ref() }.pc;
+        let mut useful = vec![first.pc];
+        let mut next = 0;
+        while let Some(&target) = useful.get(next) {
+            next += 1;
+            for &(block, ref successors) in &found {
+                if successors.contains(&Some(target)) && !useful.contains(&pc_of(block)) {
+                    useful.push(pc_of(block));
+                }
+            }
+        }
+        found.retain(|(block, _)| useful.contains(&pc_of(*block)));
+        let mut loops = Vec::new();
+        for &(block, ref successors) in &found {
+            let block = unsafe { block.as_ref() };
+            loops.extend(successors.iter().flatten().filter(|&&to| to <= block.pc && useful.contains(&to)).map(|&to| (to, block.pc)));
+        }
+        if !loops.iter().any(|&(to, _)| to == first.pc) {
+            return None;
+        }
+        // In the order of their addresses, but the head first: it is entered from above.
+        let mut blocks: Vec<NonNull<Block>> = found.into_iter().map(|(block, _)| block).collect();
+        blocks.sort_by_key(|&block| (pc_of(block) != first.pc, pc_of(block)));
+        Some(Plan { blocks, loops })
+    }
+}
+
+impl Plan {
+    /// The registers that are worth a place for the whole region: those used most, uses in inner loops counting more.
+    pub(super) fn fixed(&self) -> Fixed {
+        let mut general = [(0u64, false); 34];
+        let mut vectors = [(0u64, false); 32];
+        for &block in &self.blocks {
+            // SAFETY: as in `plan_region`.
+            let pc = unsafe { block.as_ref() }.pc;
+            let depth = self.loops.iter().filter(|&&(from, to)| from <= pc && pc <= to).count();
+            let weight = 1 << (3 * depth.min(8));
+            for insn in insns_of(block) {
+                for (number, vector, written) in operands(insn) {
+                    let entry = if vector {
+                        &mut vectors[usize::from(number)]
+                    } else if number == ZERO || number == DISCARD {
+                        continue;
+                    } else {
+                        &mut general[usize::from(number)]
+                    };
+                    entry.0 += weight;
+                    entry.1 |= written;
+                }
+            }
+        }
+        Fixed {
+            general: heaviest(&general, POOL.len() - SPARE),
+            vectors: heaviest(&vectors, VECTORS - SPARE_VECTORS),
+        }
+    }
+}
+
+fn heaviest(uses: &[(u64, bool)], count: usize) -> Vec<(u8, bool)> {
+    let mut used: Vec<(u64, u8, bool)> =
+        uses.iter().zip(0..).filter(|((weight, _), _)| *weight > 0).map(|(&(w, written), n)| (w, n, written)).collect();
+    used.sort_by_key(|&(weight, number, _)| (std::cmp::Reverse(weight), number));
+    used.truncate(count);
+    used.into_iter().map(|(_, number, written)| (number, written)).collect()
+}
+
+/// A block as the translator takes it.
+pub(super) fn part<'a>(block: NonNull<Block>, live_out: bool) -> Part<'a> {
+    // SAFETY: the caller has found the block just now.
+    let (pc, counter) = unsafe { ((*block.as_ptr()).pc, &raw mut (*block.as_ptr()).rounds) };
+    Part { pc, insns: insns_of(block), live_out, counter: counter as u64 }
+}
