@@ -44,6 +44,9 @@ pub(crate) struct BenchOptions {
     /// Only these parts of the benchmark `engine`
     #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
     part: Vec<engine::Part>,
+    /// Measure this warpvmm instead of building one
+    #[arg(long, value_name = "FILE")]
+    emulator: Option<PathBuf>,
     /// A kernel with checks of its own (KASAN, lockdep), for the benchmark `engine`
     #[arg(long, value_name = "IMAGE")]
     debug_kernel: Option<PathBuf>,
@@ -78,7 +81,10 @@ pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOpti
     }
     packages::require(&[packages::GUEST, packages::BENCH], !setup.no_install)?;
     let guest = guest::build(project, setup)?;
-    let emulator = run::emulator(project)?;
+    let emulator = match &options.emulator {
+        Some(file) => file.clone(),
+        None => run::emulator(project)?,
+    };
     let bench = Bench { project, setup, options, guest, emulator };
 
     let mut known = false;
