@@ -13,6 +13,7 @@ pub mod interp;
 #[cfg(target_arch = "x86_64")]
 mod jit;
 pub mod mem;
+mod observe;
 mod run;
 pub mod softfloat;
 pub mod state;
@@ -26,11 +27,15 @@ use std::sync::Arc;
 pub use exception::Exception;
 pub use insn::Features;
 pub use mem::{PA_BITS, fetch_as};
+pub use observe::{CodeKind, CodeMap, Exits, MappedCode, Observation, Statistics, Times};
 pub use run::Tier;
 pub use state::State;
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};
 pub use sys::signals::VcpuSignals;
+
+/// Whether guest code is translated on this kind of host, as far as the host allows it.
+pub const TRANSLATES: bool = cfg!(target_arch = "x86_64");
 
 /// One vCPU. It stays on one thread while it runs; others reach it through [`Cluster`].
 pub struct Cpu {
@@ -48,6 +53,10 @@ pub struct Cpu {
     pub(crate) frame: jit::Frame,
     /// Instructions that may still be run, where that is counted.
     pub(crate) budget: u64,
+    /// What has been counted, but for what others keep.
+    pub(crate) counts: Statistics,
+    /// Where the time goes.
+    pub(crate) watch: observe::Stopwatch,
     /// What the system side keeps, apart from registers.
     pub(crate) local: sys::Local,
     /// What all vCPUs share.
@@ -68,7 +77,16 @@ impl Cpu {
         let local = sys::Local::new(cluster.cpus());
         let mut code = code::Code::new(cluster.features, cluster.tier.heat());
         #[cfg(target_arch = "x86_64")]
-        let jit = if cluster.tier == Tier::Interpreter { None } else { jit::Jit::new().ok().map(Box::new) };
+        let jit = match cluster.tier {
+            Tier::Interpreter => None,
+            Tier::Auto | Tier::Translated => match jit::Jit::new(cluster.observation.code_map.clone()) {
+                Ok(jit) => Some(Box::new(jit)),
+                Err(error) => {
+                    cluster.no_translation(error);
+                    None
+                }
+            },
+        };
         #[cfg(target_arch = "x86_64")]
         match &jit {
             Some(jit) => code.untranslated = jit.untranslated(),
@@ -83,6 +101,8 @@ impl Cpu {
             #[cfg(target_arch = "x86_64")]
             frame: jit::Frame::default(),
             budget: 0,
+            counts: Statistics::default(),
+            watch: observe::Stopwatch::new(cluster.observation.timed),
             local,
             cluster,
             index,

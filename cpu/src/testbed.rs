@@ -6,7 +6,7 @@ use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
 };
 
-use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Tier, VcpuSignals};
+use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Observation, Tier, VcpuSignals};
 
 /// Where RAM starts, and its size.
 pub(crate) const RAM: u64 = 0x4000_0000;
@@ -98,6 +98,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(cpus: usize) -> Self {
+        Self::observed(cpus, tier(), Observation::default())
+    }
+
+    pub(crate) fn observed(cpus: usize, tier: Tier, observation: Observation) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());
         let clock = Arc::new(ManualClock::default());
@@ -110,7 +114,8 @@ impl Bench {
         let cluster = Cluster::new(ClusterConfig {
             signals: signals.clone(),
             features: Features::default(),
-            tier: tier(),
+            tier,
+            observation,
             ram: Arc::clone(&ram),
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),

@@ -22,6 +22,7 @@ mod x64;
 use std::any::Any;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use memory::CodeMemory;
 use stubs::{Stubs, exit};
@@ -29,10 +30,11 @@ use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator, insns_of};
 use x64::AsmError;
 use x64::Asm;
 
-use crate::Cpu;
+use crate::{CodeKind, CodeMap, Cpu, MappedCode};
 use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
+use crate::observe::Activity;
 
 /// Bytes for the translations of one vCPU. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
@@ -77,6 +79,12 @@ pub(crate) struct Jit {
     links: Vec<LinkSite>,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// Who hears of each translation.
+    code_map: Option<Arc<dyn CodeMap>>,
+    /// Blocks that were translated, regions, and the bytes of all of them.
+    pub(crate) translations: u64,
+    pub(crate) regions: u64,
+    pub(crate) code_bytes: u64,
 }
 
 impl Jit {
@@ -84,14 +92,35 @@ impl Jit {
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(code_map: Option<Arc<dyn CodeMap>>) -> io::Result<Self> {
         let memory = CodeMemory::new(ARENA)?;
         // SAFETY: the writable view is as large, and only this value writes to it.
         let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), head: 0 })
+        let jit = Self {
+            memory,
+            asm,
+            stubs,
+            used,
+            starts: Vec::new(),
+            links: Vec::new(),
+            head: 0,
+            code_map,
+            translations: 0,
+            regions: 0,
+            code_bytes: 0,
+        };
+        jit.map(0, used, CodeKind::Stubs);
+        Ok(jit)
+    }
+
+    /// Tells where code is that has been made.
+    fn map(&self, offset: usize, len: usize, kind: CodeKind) {
+        if let Some(map) = &self.code_map {
+            map.added(&MappedCode { start: self.memory.exec_start() + offset as u64, len: len as u64, kind });
+        }
     }
 
     /// The code that blocks without a translation lead to.
@@ -121,6 +150,7 @@ impl Jit {
     fn make(
         &mut self,
         pc: u64,
+        kind: CodeKind,
         translate: impl FnOnce(&mut Asm, &Stubs, &mut Vec<LinkSite>) -> Result<Made, AsmError>,
     ) -> Option<*const u8> {
         let origin = self.memory.exec_start() + self.used as u64;
@@ -138,18 +168,24 @@ impl Jit {
         let leave = self.used + made.leave;
         self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
+        self.code_bytes += made.len as u64;
+        self.map(self.used, made.len, kind);
         self.used += made.len.next_multiple_of(16);
         Some(origin as *const u8)
     }
 
     /// Translates a block.
     fn translate(&mut self, part: &Part<'_>, el0: bool) -> Option<*const u8> {
-        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, el0))
+        self.translations += 1;
+        self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, links| {
+            Translator::translate(asm, stubs, links, part, el0)
+        })
     }
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
-        self.make(parts[0].pc, |asm, stubs, links| {
+        self.regions += 1;
+        self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, links| {
             Translator::translate_region(asm, stubs, links, parts, fixed, el0)
         })
     }
@@ -228,14 +264,23 @@ impl Cpu {
             // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
             let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
             let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+            self.watch.switch(Activity::Translated);
             let left = enter(base, code as u64 + skipped);
+            self.watch.switch(Activity::Between);
             if let Some(panic) = self.frame.panic.take() {
                 std::panic::resume_unwind(panic);
             }
             let (target, link) = match left & 0xff {
-                exit::PENDING => return Left::LookAround,
-                exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
+                exit::PENDING => {
+                    self.counts.exits.pending += 1;
+                    return Left::LookAround;
+                }
+                exit::LOOKUP => {
+                    self.counts.exits.lookup += 1;
+                    (self.mem.branch_target(self.state.pc), None)
+                }
                 exit::HOT => {
+                    self.counts.exits.hot += 1;
                     let number = (left >> 8) as usize;
                     match self.heat_up(number) {
                         Some(next) => {
@@ -246,11 +291,13 @@ impl Cpu {
                     }
                 }
                 exit::LINK => {
+                    self.counts.exits.link += 1;
                     let number = (left >> 8) as usize;
                     let Some(jit) = &self.jit else { return Left::LookAround };
                     (jit.links[number].target, Some(number))
                 }
                 _ => {
+                    self.counts.exits.interpret += 1;
                     return match self.find_block(self.state.pc) {
                         Ok(block) => Left::Block(block),
                         Err(exception) => self.raise_at(self.state.pc, exception),
@@ -308,10 +355,13 @@ impl Cpu {
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
         let parts: Vec<Part<'_>> =
             plan.blocks.iter().zip(live_out).map(|(&block, live_out)| region::part(block, live_out)).collect();
-        let jit = self.jit.as_mut()?;
         // SAFETY: as above.
         let el0 = unsafe { head.as_ref() }.context & context::EL0 != 0;
-        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), el0) {
+        let jit = self.jit.as_mut()?;
+        self.watch.switch(Activity::Translating);
+        let code = jit.translate_region(&parts, &plan.fixed(), el0);
+        self.watch.switch(Activity::Between);
+        if let Some(code) = code {
             // SAFETY: as above.
             let head = unsafe { &mut *head.as_ptr() };
             jit.replace(head.code, code);
@@ -355,7 +405,10 @@ impl Cpu {
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
         let el0 = header.context & context::EL0 != 0;
-        match jit.translate(&region::part(block, live_out), el0) {
+        self.watch.switch(Activity::Translating);
+        let code = jit.translate(&region::part(block, live_out), el0);
+        self.watch.switch(Activity::Between);
+        match code {
             Some(code) => header.code = code,
             None => {
                 header.heat = u32::MAX;
@@ -408,8 +461,11 @@ impl Cpu {
     /// Translations that have lost their blocks lead nowhere any more.
     pub(crate) fn drop_translations(&mut self) {
         while let Some(code) = self.code.dropped.pop() {
-            if let Some(jit) = &mut self.jit {
+            if let Some(jit) = &mut self.jit
+                && code != jit.untranslated()
+            {
                 jit.kill(code);
+                self.counts.stale += 1;
             }
         }
     }

@@ -18,7 +18,7 @@ use super::features::Features;
 use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
-use crate::{Cpu, Tier};
+use crate::{Cpu, Observation, Tier};
 use crate::mem::{HostRam, Invalidation, Writers, writer_bit};
 use crate::state::pending;
 
@@ -48,6 +48,8 @@ pub struct ClusterConfig {
     pub features: Features,
     /// What runs guest code.
     pub tier: Tier,
+    /// What is wanted to be known of the vCPUs.
+    pub observation: Observation,
     /// Guest RAM.
     pub ram: Arc<Ram>,
     /// Everything else at physical addresses.
@@ -182,6 +184,9 @@ pub struct Cluster {
     power: Mutex<PowerBoard>,
     pub(crate) features: Features,
     pub(crate) tier: Tier,
+    pub(crate) observation: Observation,
+    /// Why there are no translations, if the host has refused the memory for them.
+    refused: OnceLock<std::io::Error>,
     pub(crate) host: HostRam,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) gic: Arc<dyn SysRegDevice>,
@@ -214,8 +219,19 @@ impl Cluster {
     /// If there is no vCPU, or not one line of each timer for each.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { signals, features, tier, ram, bus, gic, clock, alarms, virtual_timer, physical_timer } =
-            config;
+        let ClusterConfig {
+            signals,
+            features,
+            tier,
+            observation,
+            ram,
+            bus,
+            gic,
+            clock,
+            alarms,
+            virtual_timer,
+            physical_timer,
+        } = config;
         let cpus = signals.len();
         assert!(cpus > 0, "a machine has at least one vCPU");
         assert!(virtual_timer.len() == cpus && physical_timer.len() == cpus, "one timer line per vCPU");
@@ -233,6 +249,8 @@ impl Cluster {
             }),
             features,
             tier,
+            observation,
+            refused: OnceLock::new(),
             code_pages: crate::code::CodePages::new(&ram),
             writers: Writers::new(&ram),
             host: HostRam::new(Arc::clone(&ram)),
@@ -266,6 +284,19 @@ impl Cluster {
     pub fn vcpu(&self, index: usize) -> Cpu {
         let itself = self.itself.get().and_then(Weak::upgrade);
         Cpu::new(itself.unwrap_or_else(|| unreachable!("a borrowed cluster is alive")), index)
+    }
+
+    /// Why there are no translations although the tier asks for them: the host has refused executable memory to a
+    /// vCPU that has been made.
+    #[must_use]
+    pub fn translation_refused(&self) -> Option<&std::io::Error> {
+        self.refused.get()
+    }
+
+    /// The first reason stays.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn no_translation(&self, why: std::io::Error) {
+        let _ = self.refused.set(why);
     }
 
     /// Makes every vCPU return [`Exit::Stopped`] from [`Cpu::run`] soon, unless the machine has stopped for another
