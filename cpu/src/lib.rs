@@ -55,6 +55,8 @@ pub struct Cpu {
     pub(crate) budget: u64,
     /// What has been counted, but for what others keep.
     pub(crate) counts: Statistics,
+    /// Instructions that translated code left to their handlers, by `Op`.
+    pub(crate) handler_calls: Box<[u64; insn::ROW_COUNT]>,
     /// Where the time goes.
     pub(crate) watch: observe::Stopwatch,
     /// What the system side keeps, apart from registers.
@@ -102,6 +104,7 @@ impl Cpu {
             frame: jit::Frame::default(),
             budget: 0,
             counts: Statistics::default(),
+            handler_calls: Box::new([0; insn::ROW_COUNT]),
             watch: observe::Stopwatch::new(cluster.observation.timed),
             local,
             cluster,

@@ -3,9 +3,12 @@
 //! Translated code counts nothing: what is counted here happens where it has been left anyway, or on roads that are slow
 //! already. Time is taken only if the cluster's [`Observation`] asks for it, at each change between tiers.
 
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::insn::ROWS;
 
 /// What an owner of vCPUs wants to know of them, beyond the counts that there are always.
 #[derive(Clone, Default)]
@@ -75,7 +78,7 @@ pub struct Times {
 }
 
 /// What a vCPU has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Blocks that were decoded.
     pub blocks: u64,
@@ -95,8 +98,8 @@ pub struct Statistics {
     pub exits: Exits,
     /// Accesses of translated code that its TLB did not serve: misses, devices, pages with code, page borders.
     pub slow_accesses: u64,
-    /// Instructions of translated code that were calls of the interpreter's handlers.
-    pub handler_calls: u64,
+    /// Instructions of translated code that were calls of the interpreter's handlers, by the row of the instruction table.
+    pub handler_calls: BTreeMap<&'static str, u64>,
     /// Walks of translation tables for data.
     pub data_walks: u64,
     /// Walks of translation tables for instructions.
@@ -124,7 +127,6 @@ impl AddAssign for Statistics {
             exits.link,
             exits.hot,
             slow_accesses,
-            handler_calls,
             data_walks,
             fetch_walks,
             times.translated,
@@ -133,6 +135,9 @@ impl AddAssign for Statistics {
             times.between,
             times.asleep,
         );
+        for (row, calls) in other.handler_calls {
+            *self.handler_calls.entry(row).or_default() += calls;
+        }
     }
 }
 
@@ -197,7 +202,13 @@ impl crate::Cpu {
     /// What has been counted since the vCPU was made. Times are those up to the last return of [`Cpu::run`](crate::Cpu::run).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let mut counted = Statistics { emptied: self.code.emptied, times: self.watch.times(), ..self.counts };
+        let mut counted =
+            Statistics { emptied: self.code.emptied, times: self.watch.times(), ..self.counts.clone() };
+        for (row, &calls) in ROWS.iter().zip(self.handler_calls.iter()) {
+            if calls != 0 {
+                *counted.handler_calls.entry(row.name).or_default() += calls;
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(jit) = &self.jit {
             counted.translations = jit.translations;
@@ -269,6 +280,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn handlers_that_translated_code_calls_are_counted_by_row() {
+        let counted = run(Tier::Translated, Observation::default());
+
+        assert_eq!(counted.handler_calls.get("hvc"), Some(&1), "{counted:?}");
+    }
+
+    #[test]
     fn times_are_taken_only_where_they_are_wanted() {
         let untimed = run(Tier::Auto, Observation::default());
         let timed = run(Tier::Auto, Observation { timed: true, ..Observation::default() });
@@ -281,8 +300,8 @@ mod tests {
     fn sums_have_the_parts_of_all() {
         let one = run(Tier::Auto, Observation { timed: true, ..Observation::default() });
 
-        let mut sum = one;
-        sum += one;
+        let mut sum = one.clone();
+        sum += one.clone();
 
         assert_eq!(sum.blocks, 2 * one.blocks);
         assert_eq!(sum.exits.link, 2 * one.exits.link);

@@ -134,7 +134,7 @@ impl ReportFile {
             },
             smmu: (&ended.smmu).into(),
             atc: (&ended.stats.atc).into(),
-            engine: ended.engine,
+            engine: ended.engine.clone(),
             faults: ended.faults.clone(),
         };
         let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");

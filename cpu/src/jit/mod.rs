@@ -93,7 +93,8 @@ impl Jit {
     /// # Errors
     /// If the host gives no executable memory.
     pub(crate) fn new(code_map: Option<Arc<dyn CodeMap>>) -> io::Result<Self> {
-        let memory = CodeMemory::new(ARENA)?;
+        let memory =
+            if code_map.is_some() { CodeMemory::for_profilers(ARENA) } else { CodeMemory::new(ARENA) }?;
         // SAFETY: the writable view is as large, and only this value writes to it.
         let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);

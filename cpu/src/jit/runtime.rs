@@ -154,7 +154,7 @@ fn access_as<T: Scalar>(cpu: &mut Cpu, va: u64, what: Access, value: u64) -> Res
 
 /// An instruction without an emitter that cannot fail. Tells if translated code is to be left, which it is after a panic.
 pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
-    cpu.counts.handler_calls += 1;
+    cpu.count_handler(insn);
     let done = cpu.guarded(|cpu| match insn.op.handler() {
         Handler::Plain(handler) => handler(cpu, insn),
         _ => unreachable!("translated as a plain instruction"),
@@ -164,7 +164,7 @@ pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
 
 /// An instruction without an emitter that may fail. Tells if it has, and an exception has been taken.
 pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) -> u32 {
-    cpu.counts.handler_calls += 1;
+    cpu.count_handler(insn);
     match cpu.guarded(|cpu| cpu.call_fallible(insn)) {
         Some(Ok(())) => 0,
         Some(Err(exception)) => {
@@ -177,7 +177,7 @@ pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: 
 
 /// An instruction that ends a block in ways of its own.
 pub(super) extern "C" fn system(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) {
-    cpu.counts.handler_calls += 1;
+    cpu.count_handler(insn);
     let pc = cpu.place_of(back, place);
     cpu.state.pc = pc.wrapping_add(4);
     if let Some(Err(exception)) = cpu.guarded(|cpu| cpu.call_fallible(insn)) {
@@ -187,6 +187,13 @@ pub(super) extern "C" fn system(cpu: &mut Cpu, insn: &Insn, place: u32, back: u6
 }
 
 impl Cpu {
+    fn count_handler(&mut self, insn: &Insn) {
+        // The engine's own operations have no row.
+        if let Some(count) = self.handler_calls.get_mut(insn.op as usize) {
+            *count += 1;
+        }
+    }
+
     fn call_fallible(&mut self, insn: &Insn) -> Result<(), Exception> {
         let (Handler::Fallible(handler) | Handler::System(handler)) = insn.op.handler() else {
             unreachable!("translated as an instruction that may fail");

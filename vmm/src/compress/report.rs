@@ -113,7 +113,7 @@ impl Report {
             atc_invalidations: stats.atc.invalidations,
             page_requests: stats.atc.page_requests,
             page_responses: stats.atc.page_responses,
-            engine: ended.engine,
+            engine: ended.engine.clone(),
             faults: ended.faults.clone(),
             verified: true,
             verify_seconds: verify.as_secs_f64(),

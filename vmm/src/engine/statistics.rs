@@ -1,11 +1,15 @@
 //! What the built-in engine has counted, as text and for JSON (`--stats`). Sums over all vCPUs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
+/// Rows of the instruction table that the text names, of those whose handlers were called.
+const MOST_CALLED: usize = 10;
+
 /// A run's counts and times; see [`cpu::Statistics`]. Times in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EngineReport {
     vcpus: usize,
     blocks: u64,
@@ -17,7 +21,7 @@ pub struct EngineReport {
     interpreted: u64,
     exits: Exits,
     slow_accesses: u64,
-    handler_calls: u64,
+    handler_calls: BTreeMap<&'static str, u64>,
     data_walks: u64,
     fetch_walks: u64,
     times_ns: Times,
@@ -47,7 +51,7 @@ impl EngineReport {
     pub fn of(vcpus: &[cpu::Statistics]) -> Self {
         let mut sum = cpu::Statistics::default();
         for vcpu in vcpus {
-            sum += *vcpu;
+            sum += vcpu.clone();
         }
         Self {
             vcpus: vcpus.len(),
@@ -119,8 +123,14 @@ impl fmt::Display for EngineReport {
         writeln!(
             f,
             "  calls          {} accesses past the TLB, {} handlers",
-            self.slow_accesses, self.handler_calls
+            self.slow_accesses,
+            self.handler_calls.values().sum::<u64>(),
         )?;
+        let mut handlers: Vec<_> = self.handler_calls.iter().collect();
+        handlers.sort_by_key(|(_, calls)| std::cmp::Reverse(**calls));
+        for (row, calls) in handlers.into_iter().take(MOST_CALLED) {
+            writeln!(f, "                 {calls:>10} {row}")?;
+        }
         write!(f, "  table walks    {} for data, {} for instructions", self.data_walks, self.fetch_walks)
     }
 }
@@ -135,7 +145,7 @@ mod tests {
             cpu::Times { translated: 3_000_000_000, between: 1_000_000_000, asleep: 9, ..Default::default() };
         let one = cpu::Statistics { blocks: 7, times, ..Default::default() };
 
-        let text = EngineReport::of(&[one, one]).to_string();
+        let text = EngineReport::of(&[one.clone(), one]).to_string();
 
         assert!(text.starts_with("engine: 2 vCPUs, 8.00 s of work"), "{text}");
         assert!(text.contains("translated code 75.0 %") && text.contains("between 25.0 %"), "{text}");
