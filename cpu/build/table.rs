@@ -184,15 +184,20 @@ fn expand(
         let number = *number;
         let fail = |message: String| format!("{number}: {message}");
         let word = line.split_whitespace().next().unwrap_or("");
-        let rest = line[word.len()..].trim();
+        let rest = substitute(line[word.len()..].trim(), variables);
+        let switch = || match rest.as_str() {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(fail(format!("`{word}` is on or off, not `{rest}`"))),
+        };
         i += 1;
         match word {
-            "class" => scope.class = Some(rest.to_owned()),
-            "feature" => scope.feature = Some(rest.to_owned()),
-            "module" => scope.module = rest.to_owned(),
-            "fp" => scope.fp = rest == "on",
-            "hot" => scope.hot = rest == "on",
-            "t1" => scope.t1 = rest == "on",
+            "class" => scope.class = Some(rest),
+            "feature" => scope.feature = Some(rest),
+            "module" => scope.module = rest,
+            "fp" => scope.fp = switch()?,
+            "hot" => scope.hot = switch()?,
+            "t1" => scope.t1 = switch()?,
             "end" => return Err(fail("`end` without `for`".into())),
             "for" => {
                 let mut depth = 1;
@@ -212,7 +217,6 @@ fn expand(
                     .map(|item| {
                         let (name, list) =
                             item.split_once('=').ok_or_else(|| fail(format!("`{item}` is no name=list")))?;
-                        let list = substitute(list, variables);
                         Ok((name.to_owned(), list.split(',').map(str::to_owned).collect()))
                     })
                     .collect::<Result<_, String>>()?;

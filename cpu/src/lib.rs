@@ -12,6 +12,8 @@ pub mod insn;
 pub mod interp;
 #[cfg(target_arch = "x86_64")]
 mod jit;
+#[cfg(target_arch = "x86_64")]
+mod lockstep;
 pub mod mem;
 mod observe;
 mod run;
@@ -79,15 +81,12 @@ impl Cpu {
         let local = sys::Local::new(cluster.cpus());
         let mut code = code::Code::new(cluster.features, cluster.tier.heat());
         #[cfg(target_arch = "x86_64")]
-        let jit = match cluster.tier {
-            Tier::Interpreter => None,
-            Tier::Auto | Tier::Translated => match jit::Jit::new(cluster.observation.code_map.clone()) {
-                Ok(jit) => Some(Box::new(jit)),
-                Err(error) => {
-                    cluster.no_translation(error);
-                    None
-                }
-            },
+        let jit = if cluster.tier == Tier::Interpreter {
+            None
+        } else {
+            let keeps_all_flags = cluster.tier == Tier::Lockstep;
+            let jit = jit::Jit::new(cluster.cpus(), keeps_all_flags, cluster.observation.code_map.clone());
+            jit.map_err(|error| cluster.no_translation(error)).ok().map(Box::new)
         };
         #[cfg(target_arch = "x86_64")]
         match &jit {

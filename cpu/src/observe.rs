@@ -211,9 +211,9 @@ impl crate::Cpu {
         }
         #[cfg(target_arch = "x86_64")]
         if let Some(jit) = &self.jit {
-            counted.translations = jit.translations;
-            counted.regions = jit.regions;
-            counted.code_bytes = jit.code_bytes;
+            counted.translations = jit.made.blocks;
+            counted.regions = jit.made.regions;
+            counted.code_bytes = jit.made.bytes;
         }
         counted
     }

@@ -206,7 +206,9 @@ impl State {
         self.pending() & self.interest != 0
     }
 
-    /// What others want of this vCPU: bits of [`pending`].
+    /// What others want of this vCPU: bits of [`pending`]. Relaxed, for it is asked before each block. Where it must not be
+    /// older than something else that the vCPU has seen, a fence stands between: in `Signal::get_up` and after
+    /// instructions that synchronize the context.
     #[inline]
     #[must_use]
     pub fn pending(&self) -> u32 {
@@ -229,4 +231,6 @@ pub mod pending {
     pub const WAKE: u32 = 1 << 4;
     /// PSTATE masks have changed: look at the pending interrupts again.
     pub const RECHECK: u32 = 1 << 5;
+    /// Leave translated code at the next block border.
+    pub const BORDER: u32 = 1 << 6;
 }

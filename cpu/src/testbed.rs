@@ -1,6 +1,6 @@
 //! A machine for tests: RAM, a bus that remembers, a clock that is moved by hand, and tables built as a kernel would.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
@@ -14,18 +14,23 @@ pub(crate) const RAM_BYTES: u64 = 0x100_0000;
 /// A device's registers: answers any access. Everything else outside RAM is a hole.
 pub(crate) const DEVICE: u64 = 0x900_0000;
 
-/// What runs the tests' code: CPU_TEST_TIER is `interpreter` or `translated`, or as usual.
+/// What runs the tests' code: CPU_TEST_TIER is `interpreter`, `translated` or `lockstep`, or as usual.
 pub(crate) fn tier() -> Tier {
     match std::env::var("CPU_TEST_TIER").as_deref() {
         Ok("interpreter") => Tier::Interpreter,
         Ok("translated") => Tier::Translated,
+        Ok("lockstep") => Tier::Lockstep,
         _ => Tier::default(),
     }
 }
 
-/// One page of registers that remembers what was written to it, and reads as its own address.
+/// One page of registers that remembers what was written to it, and reads as its own address. A test may have something
+/// done at each read.
 #[derive(Default)]
-pub(crate) struct TestBus(pub(crate) Mutex<Vec<(u64, Vec<u8>)>>);
+pub(crate) struct TestBus(
+    pub(crate) Mutex<Vec<(u64, Vec<u8>)>>,
+    pub(crate) OnceLock<Box<dyn Fn() + Send + Sync>>,
+);
 
 fn in_device(pa: Pa) -> Result<(), BusError> {
     if pa.0 & !0xfff == DEVICE { Ok(()) } else { Err(BusError::NoRegister(pa.0)) }
@@ -35,6 +40,9 @@ impl Bus for TestBus {
     fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError> {
         in_device(pa)?;
         assert!(matches!(data.len(), 1 | 2 | 4 | 8 | 16));
+        if let Some(at_read) = self.1.get() {
+            at_read();
+        }
         hw::mmio::put_value(data, pa.0);
         Ok(())
     }
@@ -98,7 +106,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(cpus: usize) -> Self {
-        Self::observed(cpus, tier(), Observation::default())
+        Self::with_tier(cpus, tier())
+    }
+
+    /// As [`Self::new`], whatever the environment says.
+    pub(crate) fn with_tier(cpus: usize, tier: Tier) -> Self {
+        Self::observed(cpus, tier, Observation::default())
     }
 
     pub(crate) fn observed(cpus: usize, tier: Tier, observation: Observation) -> Self {
@@ -130,6 +143,7 @@ impl Bench {
     /// vCPU `index`, awake, as after reset.
     pub(crate) fn cpu(&self, index: usize) -> Cpu {
         let cpu = self.cluster.vcpu(index);
+        self.cluster.assume_on(index);
         self.signals.get(index).unwrap().get_up();
         cpu
     }
@@ -230,6 +244,15 @@ pub(crate) fn mmu_on(cpu: &mut Cpu, ttbr0: u64, ttbr1: u64, asid: u16) {
     sys.mair = 0x00ff;
     sys.sctlr |= 1;
     cpu.memory_regime_changed();
+}
+
+/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM that all vCPUs share:
+/// whoever makes them writes the same.
+pub(crate) fn mmu_on_flat(cpu: &mut Cpu) {
+    let ram = Arc::clone(cpu.cluster.host.ram());
+    let mut tables = Tables::new(&ram, RAM + 0xff_0000);
+    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
+    mmu_on(cpu, tables.root, 0, 1);
 }
 
 /// Moves the vCPU to EL0, everything unmasked.

@@ -45,6 +45,7 @@ targets! {
     vmsa: "translation tables: the walker over random descriptors",
     cpu_decode: "CPU: the decoder over random words",
     cpu_run: "CPU: random instructions at EL1 and EL0 in random states of the system",
+    cpu_translate: "CPU: the same translated, each block compared with the interpreter",
     transfer: "KVM: loads and stores that the CPU does not describe, compared with the engine",
     image: "kernel files: Image, gzip, EFI zboot",
     record: "the result that the guest leaves on the output disk",

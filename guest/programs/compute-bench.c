@@ -40,7 +40,7 @@ static void quicksort(uint32_t *from, uint32_t *to)
 
 static uint32_t sort(void)
 {
-    enum { COUNT = 400000 };
+    enum { COUNT = 800000 };
     static uint32_t values[COUNT];
     uint32_t state = 1, check = 0;
 
@@ -56,7 +56,7 @@ static uint32_t sort(void)
 
 static uint32_t sieve(void)
 {
-    enum { LIMIT = 4000000 };
+    enum { LIMIT = 8000000 };
     static uint8_t composite[LIMIT];
     uint32_t primes = 0;
 
@@ -180,7 +180,7 @@ static uint32_t interpreter(void)
 
 static uint32_t matrix(void)
 {
-    enum { N = 160, ROUNDS = 8 };
+    enum { N = 160, ROUNDS = 16 };
     static int64_t a[N][N], b[N][N], product[N][N];
     uint32_t state = 4;
 
@@ -207,7 +207,7 @@ static uint32_t matrix(void)
 /* Counts numbers in a table with open addressing. */
 static uint32_t hash_table(void)
 {
-    enum { SLOTS = 1 << 16, COUNT = 8000000, KINDS = 40000 };
+    enum { SLOTS = 1 << 16, COUNT = 16000000, KINDS = 40000 };
     static struct {
         uint32_t key, count;
     } table[SLOTS];
@@ -262,7 +262,7 @@ static uint32_t tree(void)
 /* Occurrences of words in a text, by the rule of Horspool. */
 static uint32_t search(void)
 {
-    enum { BYTES = 1 << 20, ROUNDS = 30, LONGEST = 8 };
+    enum { BYTES = 1 << 20, ROUNDS = 60, LONGEST = 8 };
     static char text[BYTES];
     uint32_t state = 7, found = 0;
 

@@ -15,7 +15,7 @@
     /* Multiplications, additions and comparisons in registers. */                                                   \
     static uint32_t mandelbrot_##SUFFIX(void)                                                                        \
     {                                                                                                                \
-        enum { WIDTH = 240, HEIGHT = 160, LIMIT = 120 };                                                             \
+        enum { WIDTH = 240, HEIGHT = 160, LIMIT = 480 };                                                             \
         uint32_t check = 0;                                                                                          \
                                                                                                                      \
         for (int row = 0; row < HEIGHT; row++)                                                                       \
@@ -38,7 +38,7 @@
     /* Divisions and square roots, with bodies in memory. */                                                         \
     static uint32_t nbody_##SUFFIX(void)                                                                             \
     {                                                                                                                \
-        enum { BODIES = 6, STEPS = 30000 };                                                                          \
+        enum { BODIES = 6, STEPS = 90000 };                                                                          \
         static struct {                                                                                              \
             REAL position[3], velocity[3], mass;                                                                     \
         } bodies[BODIES];                                                                                            \
@@ -75,7 +75,7 @@
     /* Fused multiply-add: a polynomial at many points, by Horner's rule. */                                         \
     static uint32_t polynomial_##SUFFIX(void)                                                                        \
     {                                                                                                                \
-        enum { POINTS = 200000, DEGREE = 24 };                                                                       \
+        enum { POINTS = 800000, DEGREE = 24 };                                                                       \
         REAL coefficients[DEGREE + 1], sum = 0;                                                                      \
         uint32_t state = 10;                                                                                         \
                                                                                                                      \
@@ -94,7 +94,7 @@
     /* Conversions: a generator of numbers whose products are kept below 1. */                                       \
     static uint32_t convert_##SUFFIX(void)                                                                           \
     {                                                                                                                \
-        enum { ROUNDS = 1500000 };                                                                                   \
+        enum { ROUNDS = 4500000 };                                                                                   \
         REAL value = (REAL)0.5;                                                                                      \
         int64_t check = 0;                                                                                           \
                                                                                                                      \

@@ -22,7 +22,7 @@ static void fill(void *data, size_t bytes, uint32_t state)
 
 static uint32_t copies(void)
 {
-    enum { BYTES = 1 << 16, TOTAL = 400 << 20 };
+    enum { BYTES = 1 << 16, TOTAL = 800 << 20 };
     static uint8_t source[BYTES + 64], destination[BYTES + 64];
     uint32_t state = 11;
 
@@ -99,7 +99,7 @@ static int sha256_is_right(void)
 
 static uint32_t sha256(void)
 {
-    enum { BYTES = 1 << 20, ROUNDS = 10 };
+    enum { BYTES = 1 << 20, ROUNDS = 24 };
     static uint8_t data[BYTES];
     uint32_t digest[8];
 
@@ -161,7 +161,7 @@ static int aes_is_right(void)
 
 static uint32_t aes(void)
 {
-    enum { BYTES = 1 << 18, ROUNDS = 32 };
+    enum { BYTES = 1 << 18, ROUNDS = 64 };
     static uint8_t data[BYTES];
     uint8x16_t keys[11];
     uint64_t counter = 0;
@@ -231,7 +231,7 @@ static uint32_t base64(void)
 
 static uint32_t matrix_neon(void)
 {
-    enum { N = 128, ROUNDS = 8 };
+    enum { N = 128, ROUNDS = 12 };
     static float a[N][N], b[N][N], product[N][N];
     uint32_t state = 16;
 

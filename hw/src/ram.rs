@@ -279,6 +279,52 @@ mod tests {
         assert!(ram.compare_exchange_u64(Pa(0), 0, 0).is_err());
     }
 
+    /// Store buffering: the writer stores and looks at the watch, the engine sets the watch and loads. Both may not read
+    /// what was there before.
+    #[test]
+    fn write_that_the_engine_does_not_see_after_it_has_set_the_watch_calls_the_hook() {
+        const ROUNDS: u64 = 20_000;
+        let page = Pa(0x4000_1000);
+        let (ram, hook) = (ram(), Arc::new(Hook::default()));
+        let dynamic: Arc<dyn CodeWriteHook> = hook.clone();
+        ram.set_code_write_hook(&dynamic);
+        // Both sides begin a round when both have arrived, without a system call in between.
+        let arrived = AtomicU64::new(0);
+        let meet = |round: u64| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            let mut spins = 0u32;
+            while arrived.load(Ordering::SeqCst) < 2 * round {
+                spins += 1;
+                if spins.is_multiple_of(256) {
+                    std::thread::yield_now();
+                }
+                std::hint::spin_loop();
+            }
+        };
+        let mut missed = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    meet(2 * round - 1);
+                    ram.store_u64(page, round).unwrap();
+                    meet(2 * round);
+                }
+            });
+            for round in 1..=ROUNDS {
+                meet(2 * round - 1);
+                ram.watch_code_page(page);
+                let seen = ram.load_u64(page).unwrap();
+                meet(2 * round);
+                let told = !std::mem::take(&mut *hook.0.lock().unwrap()).is_empty();
+                if seen != round && !told {
+                    missed.push(round);
+                }
+                ram.unwatch_code_page(page);
+            }
+        });
+        assert!(missed.is_empty(), "{missed:?}: rounds in which neither side has seen the other");
+    }
+
     #[test]
     fn every_kind_of_write_to_a_watched_page_calls_the_hook_and_no_other() {
         let ram = ram();

@@ -6,7 +6,7 @@
 //! it sees them in its software TLB. Deliberately absent: dirty logging for migration.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use vm_memory::bitmap::{Bitmap, BitmapSlice, NewBitmap, WithBitmapSlice};
@@ -80,6 +80,10 @@ impl WriteWatch {
         if len == 0 {
             return;
         }
+        // The engine sets the bit, passes a fence and reads the bytes; here the bytes have been written, and the bit is
+        // looked at after a fence. Without it the look could come before the bytes are in memory (a processor may
+        // let a load pass an earlier store), and both sides would miss each other.
+        fence(Ordering::SeqCst);
         let first = offset >> WATCH_PAGE_SHIFT;
         let last = (offset + len - 1) >> WATCH_PAGE_SHIFT;
         let hit = (first..=last).any(|page| self.is_watched(page << WATCH_PAGE_SHIFT));

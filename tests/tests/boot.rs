@@ -1,7 +1,7 @@
 //! Boot: kernel, drivers, CPUs, power-off, and what the program says when it cannot.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::{Run, Session, engine, guest, seconds, stock_kernel};
 
@@ -39,6 +39,31 @@ fn accelerator_probes_with_sva_and_passes_the_kernels_self_tests() {
         .expect_console("warp: exit status 0")
         .expect_console_without("alg: acomp: ")
         .expect_console_without("fail to alloc uacce");
+}
+
+/// The kernel sets its clock from the board's at boot, to whole seconds.
+#[test]
+fn date_in_the_guest_is_the_hosts() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let before = now();
+    let finished = Run::job("echo epoch=$(date +%s)").finish().expect_status(0);
+    let after = now();
+    let epoch = finished.stdout.lines().find_map(|line| line.trim().strip_prefix("epoch="));
+    let epoch: u64 = epoch.and_then(|digits| digits.parse().ok()).expect("the guest tells its time");
+    assert!((before - 1..=after + 1).contains(&epoch), "{before} <= {epoch} <= {after}");
+}
+
+/// The default kernel serves no page requests, and says so when the accelerator's driver asks.
+#[test]
+fn what_the_kernel_lacks_for_its_accelerator_is_told_at_the_end() {
+    let lacking =
+        Run::verbose_job("test ! -e /sys/class/uacce/hisi_zip-0").args(&["--accel", "zip:pri"]).finish();
+    let lacking = lacking.expect_status(0).expect_console("warp: exit status 0");
+    let lacking =
+        lacking.expect_stderr("warpvmm: hint: the guest's kernel gives its processes no accelerator");
+    let _ = lacking.expect_stderr("use --accel zip or zip:ats");
+    let content = Run::verbose_job("true").finish().expect_status(0);
+    assert!(!content.stderr.contains("hint"), "{}", content.stderr);
 }
 
 #[test]

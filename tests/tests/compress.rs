@@ -175,6 +175,154 @@ fn corrupt_input_is_reported_with_its_place_and_leaves_no_output() {
     assert_eq!(folder.names(), before);
 }
 
+/// What tar and others put around their members: zeros to a block's end, names of any length.
+#[test]
+fn padding_and_long_names_of_gzip_files_are_no_damage() {
+    let folder = Folder::new();
+    let data = test_data(300_000, 9);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &data).expect("room");
+    let gzip = gzip.finish().expect("room");
+    let name = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03", &[b'n'; 70_000][..], b"\0", &gzip[10..]].concat();
+    let padded = |zeros: usize| [&gzip[..], &vec![0; zeros]].concat();
+    let files =
+        [padded(1), padded(512), padded(10_240), name.clone(), [&name[..], &gzip, &[0; 512]].concat()];
+    for (number, file) in files.iter().enumerate() {
+        let packed = folder.write("packed.gz", file);
+        run(&packed, &folder.path("back"), &["-d", "-f"]).expect_status(0);
+        let times = if number == 4 { 2 } else { 1 };
+        assert!(fs::read(folder.path("back")).expect("it exists") == data.repeat(times), "file {number}");
+    }
+}
+
+#[test]
+fn wrong_checksum_is_told_with_the_place_of_its_trailer() {
+    let folder = Folder::new();
+    let input = folder.write("in", &test_data(2_000_000, 4));
+    for (format, trailer) in [("gzip", 8), ("zlib", 4)] {
+        let packed = folder.path("packed");
+        run(&input, &packed, &["--format", format, "-f"]).expect_status(0);
+        let mut bytes = fs::read(&packed).expect("it exists");
+        let at = bytes.len() - trailer;
+        bytes[at] ^= 1;
+        let wrong = folder.write("packed", &bytes);
+        run(&wrong, &folder.path("back"), &["-d", "--format", format])
+            .expect_status(1)
+            .expect_stderr(&format!("corrupt at byte {at}: the trailer there has the checksum"));
+    }
+}
+
+/// Standard input and output, as in a pipeline of a shell.
+fn pipeline(script: &str) -> Finished {
+    let started = Instant::now();
+    let child = Command::new("sh")
+        .args(["-c", script])
+        .env("WARPVMM", e2e::program())
+        .env("ENGINE", e2e::engine())
+        .env(e2e::GUEST, e2e::guest("Image").parent().expect("a folder"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    wait(child, started, e2e::WALL_LIMIT * e2e::patience(), None)
+}
+
+#[test]
+fn pipes_and_standard_streams_take_data_and_reports_go_to_standard_error() {
+    let folder = Folder::new();
+    let data = test_data(3_000_000, 10);
+    let input = folder.write("in", &data).display().to_string();
+    let back = folder.path("back");
+    for forms in [
+        ("compress", "compress -d"),
+        ("compress -", "compress - -d -o -"),
+        ("compress - -c --json", "compress -dc"),
+    ] {
+        let script = format!(
+            "cat {input} | \"$WARPVMM\" {} --engine $ENGINE | \"$WARPVMM\" {} --engine $ENGINE >{}",
+            forms.0,
+            forms.1,
+            back.display()
+        );
+        let finished = pipeline(&script).expect_status(0).expect_stderr("SMMU");
+        assert_eq!(finished.stdout, "");
+        assert!(fs::read(&back).expect("it exists") == data, "{forms:?}");
+    }
+    let finished =
+        pipeline(&format!("\"$WARPVMM\" compress -qc {input} --engine $ENGINE | gzip -dc | md5sum"));
+    let expected =
+        Command::new("md5sum").stdin(fs::File::open(&input).expect("it exists")).output().expect("md5sum");
+    assert_eq!((finished.stdout.as_bytes(), finished.stderr.as_str()), (&expected.stdout[..], ""));
+    assert_eq!(folder.names(), ["back", "in"]);
+}
+
+#[test]
+fn file_whose_length_is_not_what_stat_says_is_compressed_whole() {
+    let folder = Folder::new();
+    let output = folder.path("version.gz");
+    run(Path::new("/proc/version"), &output, &[]).expect_status(0);
+    let mut inflated = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(fs::File::open(&output).expect("it exists"));
+    decoder.read_to_end(&mut inflated).expect("valid gzip");
+    assert_eq!(inflated, fs::read("/proc/version").expect("it exists"));
+}
+
+#[test]
+fn input_that_never_ends_is_left_at_the_time_limit_and_at_a_signal() {
+    let folder = Folder::new();
+    let output = folder.path("out");
+    let args = ["--timeout", "1", "-c"];
+    let finished = Run::new(&["compress", "/dev/zero"]).args(&args).finish().expect_status(124);
+    let _ = finished.expect_stderr("while the input was read");
+
+    let pipe = folder.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed").success());
+    let started = Instant::now();
+    let child = compress(&pipe, &output, &[]).spawn(Stdio::null());
+    thread::sleep(Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill is installed").success());
+    let _ = wait(child, started, Duration::from_secs(60), None).expect_status(143);
+    assert_eq!(folder.names(), ["pipe"]);
+}
+
+/// A log that somebody appends to, a file that is being replaced: nobody else gets the blame.
+#[test]
+fn input_that_changes_while_it_is_read_is_said_to_have_changed() {
+    let folder = Folder::new();
+    let change = |alter: fn(&fs::File)| {
+        let input = folder.write("in", &test_data(40_000_000, 11));
+        let started = Instant::now();
+        let output = folder.path("out");
+        let args = ["--force", "--console-log"];
+        let console = folder.path("console");
+        let child = compress(&input, &output, &args).args(&[&console]).spawn(Stdio::null());
+        // The guest has its kernel's first words on the console after the input was opened, and before it is read.
+        while fs::metadata(&console).map_or(0, |log| log.len()) == 0 {
+            assert!(started.elapsed() < Duration::from_secs(60), "the guest boots");
+            thread::sleep(Duration::from_millis(5));
+        }
+        alter(&fs::File::options().write(true).open(&input).expect("it exists"));
+        let finished = wait(child, started, Duration::from_secs(280) * e2e::patience(), None);
+        let _ = fs::remove_file(&console);
+        finished
+    };
+    let shorter = change(|file| file.set_len(10_000_000).expect("it exists"));
+    let _ = shorter.expect_status(1).expect_stderr("changed: it became shorter while it was read");
+    assert_eq!(folder.names(), ["in"]);
+    let longer = change(|file| file.set_len(50_000_000).expect("room"));
+    let _ = longer.expect_status(0).expect_stderr("became longer while it was read");
+    assert_eq!(folder.names(), ["in", "out"]);
+}
+
+#[test]
+fn output_without_a_place_is_a_usage_error() {
+    let folder = Folder::new();
+    let input = folder.write("in", b"data");
+    Run::new(&["compress"]).args(&[&input]).finish().expect_status(2).expect_stderr("-c for standard output");
+}
+
 #[test]
 fn outputs_that_cannot_be_written_are_refused_before_the_boot() {
     let folder = Folder::new();

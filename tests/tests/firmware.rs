@@ -1,4 +1,4 @@
-//! Bare-metal programs: the SMMU as software sees it that programs it itself, without an operating system.
+//! Bare-metal programs: the SMMU, and a few rules of processors, as software sees them without an operating system.
 //!
 //! `firmware/README.md` tells what the programs are; each prints a line for each of its checks.
 
@@ -19,11 +19,12 @@ fn checks(program: &str) -> Vec<String> {
 }
 
 /// Boots a program and expects each of its checks to be there and to be ok, none skipped: the machine has every feature.
-fn all_checks_pass(program: &str) {
+fn all_checks_pass(program: &str, machine: &[&str]) {
     let checks = checks(program);
     assert!(!checks.is_empty(), "{program} has checks");
     let mut run =
         Run::new(&["run", "--accel", "none", "--device", "dma-test,dma-test", "--timeout", &seconds(240)])
+            .args(machine)
             .args(&["--kernel".as_ref(), firmware(program).as_os_str()])
             .finish()
             .expect_status(0)
@@ -34,19 +35,30 @@ fn all_checks_pass(program: &str) {
     run.expect_console(&format!("# {} checks, 0 failed\n", checks.len()));
 }
 
+/// The programs of the SMMU, which share a machine, and others with what their machine has besides.
 macro_rules! programs {
-    ($($program:ident),* $(,)?) => {
-        const PROGRAMS: &[&str] = &[$(stringify!($program)),*];
+    ($($smmu:ident),*; $($other:ident($($argument:literal),*)),*) => {
+        const SMMU_PROGRAMS: &[&str] = &[$(stringify!($smmu)),*];
+        const PROGRAMS: &[&str] = &[$(stringify!($smmu),)* $(stringify!($other)),*];
         $(
             #[test]
-            fn $program() {
-                all_checks_pass(stringify!($program));
+            fn $smmu() {
+                all_checks_pass(stringify!($smmu), &[]);
+            }
+        )*
+        $(
+            #[test]
+            fn $other() {
+                all_checks_pass(stringify!($other), &[$($argument),*]);
             }
         )*
     };
 }
 
-programs! { registers, commands, streams, contexts, events, stalls, stage2, ats, pri }
+programs! {
+    registers, commands, streams, contexts, events, stalls, stage2, ats, pri;
+    processors("--cpus", "66")
+}
 
 #[test]
 fn no_program_is_forgotten() {
@@ -62,7 +74,7 @@ fn no_program_is_forgotten() {
     assert_eq!(found, listed);
 }
 
-/// The conformance list names every check, and none that does not exist.
+/// The conformance list names every check of the SMMU, and none that does not exist.
 #[test]
 fn conformance_list_has_every_check() {
     let path = repository("docs/smmuv3-conformance.md");
@@ -70,7 +82,7 @@ fn conformance_list_has_every_check() {
     let mut named: Vec<&str> = list.split('`').filter(|word| word.contains("::")).collect();
     named.sort_unstable();
     named.dedup();
-    let mut all: Vec<String> = PROGRAMS
+    let mut all: Vec<String> = SMMU_PROGRAMS
         .iter()
         .flat_map(|program| checks(program).into_iter().map(move |name| format!("{program}::{name}")))
         .collect();

@@ -58,7 +58,9 @@ const COMPRESS_EXAMPLES: &str = "\
 Examples:
   warpvmm compress data.bin -o data.bin.gz
   warpvmm compress data.bin -o data.z --format zlib --json
-  warpvmm compress -d data.bin.gz -o data.bin";
+  warpvmm compress -d data.bin.gz -o data.bin
+  tar c folder | warpvmm compress | ssh host 'cat > folder.tar.gz'
+  warpvmm compress -dc data.bin.gz | sha256sum";
 
 const FAULTS_EXAMPLES: &str = "\
 Examples:
@@ -91,6 +93,9 @@ pub enum TierChoice {
     Interp,
     /// Translated at once
     Jit,
+    /// The same, with each block compared with the interpreter; for the engine's own tests
+    #[value(hide = true)]
+    Lockstep,
 }
 
 /// Whether the process gives up what it no longer needs.
@@ -144,6 +149,10 @@ pub struct MachineArgs {
     /// RAM, with K, M or G; a bare number is MiB
     #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", value_parser = parse_memory)]
     pub memory: u64,
+    /// NUMA nodes, over which RAM, vCPUs and accelerators are spread; without it, there are none
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::board::numa::MAX_NODES)))]
+    pub numa: Option<u32>,
     /// What runs the vCPUs
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: EngineChoice,
@@ -247,14 +256,19 @@ pub enum FaultsCommand {
 
 /// `warpvmm compress`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+// -c is what it is in gzip.
+#[command(args_override_self = true, mut_arg("cpus", |cpus| cpus.short(None)))]
 pub struct CompressArgs {
-    /// The input
-    #[arg(value_name = "FILE")]
+    /// The input; `-`, as without it, is standard input
+    #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
     pub input: PathBuf,
-    /// The output; it appears under this name only when it is complete
+    /// The output; it appears under this name only when it is complete. `-` is standard output, as without it if the
+    /// input is standard input
     #[arg(long, short = 'o', value_name = "OUT")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
+    /// Write to standard output, as `-o -` does; progress and reports then go to standard error
+    #[arg(long, short = 'c', conflicts_with = "output")]
+    pub stdout: bool,
     /// Decompress
     #[arg(long, short = 'd')]
     pub decompress: bool,
@@ -264,7 +278,7 @@ pub struct CompressArgs {
     /// The accelerator, as for `warpvmm run`
     #[arg(long, value_name = "KIND", default_value = "zip", value_parser = parse_accelerator())]
     pub accel: Accel,
-    /// Replace OUT if it exists
+    /// Replace OUT if it exists; write compressed data to a terminal
     #[arg(long, short = 'f')]
     pub force: bool,
     /// Guest kernel; by default the one that `cargo xtask guest` built
@@ -273,7 +287,7 @@ pub struct CompressArgs {
     /// Guest initramfs; by default the one that `cargo xtask guest` built
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Print the report as JSON on standard output
+    /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
     /// Also write the report as JSON to this file
@@ -298,6 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn compress_takes_what_gzip_takes_for_standard_streams() {
+        let parse = |words: &[&str]| {
+            let words = ["warpvmm", "compress"].iter().chain(words);
+            let Command::Compress(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("compress")
+            };
+            (args.input, args.output, args.stdout)
+        };
+        assert_eq!(parse(&[]), ("-".into(), None, false));
+        assert_eq!(parse(&["-"]), ("-".into(), None, false));
+        assert_eq!(parse(&["-dc", "x.gz"]), ("x.gz".into(), None, true));
+        assert_eq!(parse(&["x", "-o", "-"]), ("x".into(), Some("-".into()), false));
+        let both = Cli::try_parse_from(["warpvmm", "compress", "x", "-c", "-o", "y"]);
+        assert_eq!(both.unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
     fn last_of_a_repeated_option_counts() {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
@@ -315,7 +346,13 @@ mod tests {
 
     #[test]
     fn sizes_out_of_range_are_usage_errors() {
-        for bad in [&["--memory", "1M"][..], &["--cpus", "0"], &["--cpus", "124"], &["--timeout", "0"]] {
+        for bad in [
+            &["--memory", "1M"][..],
+            &["--cpus", "0"],
+            &["--cpus", "124"],
+            &["--timeout", "0"],
+            &["--numa", "9"],
+        ] {
             let args = ["warpvmm", "run", "--kernel", "Image"].iter().chain(bad);
             assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2);
         }

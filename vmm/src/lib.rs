@@ -11,6 +11,7 @@ pub mod console;
 pub mod engine;
 pub mod exit;
 pub mod faults;
+mod hints;
 pub mod host;
 pub mod machine;
 mod report;

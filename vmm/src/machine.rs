@@ -14,6 +14,7 @@ use devices::virtio::BlockBackend;
 use hw::Pa;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::board::numa::Topology;
 use crate::board::{Board, BoardConfig};
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
@@ -150,6 +151,8 @@ impl Machine {
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
         check_command_line(&setup.append)?;
+        let MachineArgs { cpus, memory, numa, .. } = setup.machine;
+        let topology = Topology::new(cpus, memory, numa)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
         let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
             .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
@@ -189,7 +192,7 @@ impl Machine {
         };
         let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
-            cpus: setup.machine.cpus,
+            topology,
             engine: setup.machine.engine,
             soft: SoftOptions {
                 tier: setup.machine.tier,
@@ -198,7 +201,6 @@ impl Machine {
                     code_map: perf_map.map(|map| map as Arc<dyn CodeMap>),
                 },
             },
-            ram_bytes: setup.machine.memory,
             accels: setup.accels,
             devices: setup.devices,
             drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),

@@ -9,6 +9,7 @@ use crate::console::Outputs;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
+use crate::hints::Hints;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
 use crate::host::terminal::{self, Terminal};
@@ -33,6 +34,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     }
     let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let watched = terminal.iter().flat_map(Terminal::events);
+    let hints = Hints::new(&args.accel);
     let setup = Setup {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
@@ -41,7 +43,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         accels: args.accel.clone(),
         devices: args.device.clone(),
         drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
-        outputs: Outputs { stdout: true, log: open_console_log(&args.machine)?, watch: None },
+        outputs: Outputs {
+            stdout: true,
+            log: open_console_log(&args.machine)?,
+            watch: Some(Box::new(hints.clone())),
+        },
         inputs: [io::stdin().as_raw_fd(), signals.as_raw_fd()].into_iter().chain(watched).collect(),
         results: report.iter().map(AsRawFd::as_raw_fd).collect(),
         result_folders: Vec::new(),
@@ -83,6 +89,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
         Reason::Guest(_) | Reason::Signal(_) => {}
+    }
+    for hint in hints.lines() {
+        eprintln!("warpvmm: {hint}");
     }
     let finished = finish(ended.faults.as_ref(), args.machine.strict, status_of(&ended.reason));
     io::stderr().flush().context("cannot write to standard error")?;

@@ -105,6 +105,9 @@ fn steps<'a>(
     let seconds = options.differential_seconds.to_string();
     vec![
         cargo("unit and property tests", &["test", "--workspace", "--exclude", "e2e"]),
+        // The same build. The steps above interpret what they run only a few times.
+        tests_of_translated_code(project, "unit tests of the CPU, all code translated", "translated"),
+        tests_of_translated_code(project, "unit tests of the CPU, in lockstep", "lockstep"),
         Step { name: "generated documents", run: Box::new(|| check::generated_documents(project)) },
         Step {
             name: "invalidation, every interleaving",
@@ -150,6 +153,13 @@ fn arm64_steps<'a>(
             run: Box::new(move || arm64_host::test(project, selection)),
         },
     ]
+}
+
+/// The CPU's unit tests with another tier than usual; see `cpu::Tier`.
+fn tests_of_translated_code<'a>(project: &Project, name: &'static str, tier: &str) -> Step<'a> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "-p", "cpu", "--lib"]).current_dir(project.root()).env("CPU_TEST_TIER", tier);
+    Step { name, run: Box::new(move || process::visible(&mut command)) }
 }
 
 /// The caches' protocol under a model checker: a build of its own, beside the others so that it replaces none.

@@ -175,17 +175,21 @@ impl Code {
     /// How often a new block at `pa` is interpreted first.
     fn heat_at(&self, pa: u64) -> u32 {
         let rewritten = self.rewritten.get(&(pa & !0xfff)).copied().unwrap_or(0);
-        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(16)) }
+        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS)) }
     }
 }
 
 /// Rewrites of a page after which its blocks are translated later each time.
 const PATIENCE: u32 = 16;
 
-/// Which half of the address space `va` is in.
+/// How often the heat of such a page's blocks doubles, at most: what runs 10,000 times and more is worth a translation even
+/// if it is rewritten then, and a page that one program has rewritten may later hold another's code.
+const DOUBLINGS: u32 = 10;
+
+/// Which half of the address space `va` is in: as for translation (D8.2.4) bit 55 tells, whatever is above it.
 #[inline(always)]
 pub(crate) const fn half(va: u64) -> usize {
-    (va >> 63) as usize
+    (va >> 55 & 1) as usize
 }
 
 #[inline(always)]
@@ -283,6 +287,11 @@ impl Cpu {
             #[cfg(target_arch = "x86_64")]
             self.drop_translations();
         }
+    }
+
+    /// Drops all of this vCPU's blocks. None may be running: their memory is used again.
+    pub(crate) fn drop_all_code(&mut self) {
+        self.empty_code();
     }
 
     /// The block at `pc`, if it is in the jump cache.
@@ -405,6 +414,18 @@ impl Cpu {
         Ok(())
     }
 
+    /// Whether an instruction is to have a block to itself, because lockstep cannot run it twice.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_alone(&self, insn: &Insn) -> bool {
+        self.cluster.tier == crate::Tier::Lockstep && !crate::lockstep::is_repeatable(insn)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[expect(clippy::unused_self, reason = "as on hosts with translations")]
+    pub(crate) fn is_alone(&self, _insn: &Insn) -> bool {
+        false
+    }
+
     /// Decodes up to the first instruction that ends a block, the end of the page or the longest block. Returns how
     /// many words that takes.
     fn decode_run(&self, key: Key, words: &[u32; LONGEST], insns: &mut Vec<Insn>) -> usize {
@@ -414,7 +435,16 @@ impl Cpu {
         let trapped = key.context & context::FP_TRAPPED != 0;
         for (n, &word) in words[..room].iter().enumerate() {
             let insn = decode(word, key.pc.wrapping_add(4 * n as u64), self.code.features, trapped);
+            let alone = self.is_alone(&insn);
+            if alone && n > 0 {
+                insns.push(Insn::fall_through());
+                return n;
+            }
             insns.push(insn);
+            if alone && !ends_block(&insn) {
+                insns.push(Insn::fall_through());
+                return 1;
+            }
             if ends_block(&insn) {
                 return n + 1;
             }

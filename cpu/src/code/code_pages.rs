@@ -84,10 +84,12 @@ impl CodePages {
             false
         } else {
             let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
-            let first = word.fetch_or(marks, Ordering::SeqCst) == 0;
+            let first = word.load(Ordering::SeqCst) == 0;
             if first {
+                // Before the marks: another decoder that finds them reads the bytes at once, without the lock.
                 self.ram.watch_code_page(pa);
             }
+            word.fetch_or(marks, Ordering::SeqCst);
             first
         };
         fence(Ordering::SeqCst);

@@ -16,7 +16,7 @@ pub(crate) mod crypto;
 pub(crate) mod fp;
 pub(crate) mod integer;
 pub(crate) mod memory;
-mod simd;
+pub(crate) mod simd;
 pub(crate) mod simd_fp;
 pub(crate) mod simd_misc;
 pub(crate) mod simd_move;

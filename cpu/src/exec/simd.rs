@@ -9,7 +9,7 @@ use core::array;
 use crate::Cpu;
 
 /// FPSR.QC: a saturating instruction has saturated.
-const QC: u32 = 1 << 27;
+pub(crate) const QC: u32 = 1 << 27;
 
 /// An element type, without a sign of its own.
 pub(super) trait Lane: Copy + Default + Eq {

@@ -10,6 +10,7 @@ mod tests;
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
 
 pub use handlers::{Handler, Raising};
 
@@ -40,11 +41,14 @@ impl Cpu {
                     cpu.state.pc = header.pc;
                     return Left::LookAround;
                 }
-                if header.heat == 0 {
-                    return Left::Block(block);
+                // A run that is counted stays here, however hot the block is.
+                if !COUNTED {
+                    if header.heat == 0 {
+                        return Left::Block(block);
+                    }
+                    // SAFETY: as above; nobody else refers to the block, and `header` is not used across this write.
+                    unsafe { (*block.as_ptr()).heat -= 1 };
                 }
-                // SAFETY: as above; nobody else refers to the block, and `header` is not used across this write.
-                unsafe { (*block.as_ptr()).heat -= 1 };
             }
             if COUNTED {
                 let cost = u64::from(header.len);
@@ -107,6 +111,9 @@ impl Cpu {
                                     // SAFETY: as above.
                                     break End::Raised(unsafe { raised.assume_init() });
                                 }
+                                // A context synchronization event (ISB, ERET) comes after loads by which the guest has
+                                // learnt of new code: the look at what is pending must not be older than they.
+                                fence(Ordering::Acquire);
                                 match cpu.cached_block(cpu.state.pc) {
                                     Some(found) => block = found,
                                     None => return Left::LookAround,
@@ -124,6 +131,7 @@ impl Cpu {
                 // SAFETY: the instruction was not the block's last one: those have left the loop.
                 at = unsafe { at.add(1) };
             };
+            let raised = matches!(end, End::Raised(_));
             let (found, target) = match end {
                 End::Raised(exception) => {
                     // SAFETY: both point into the same block.
@@ -144,6 +152,10 @@ impl Cpu {
                 Ok(found) => block = found,
                 Err(exception) => {
                     cpu.state.pc = target;
+                    if COUNTED && !raised {
+                        // The fetch is met again by the run loop, which pays for it.
+                        return Left::LookAround;
+                    }
                     cpu.take_exception(exception);
                     return Left::LookAround;
                 }

@@ -3,7 +3,7 @@
 use hw::Pa;
 
 use crate::insn::{Features, Kind, decode};
-use crate::testbed::{Bench, RAM, Tables, mmu_on};
+use crate::testbed::{Bench, RAM, Tables, mmu_on, mmu_on_flat};
 use crate::{Cpu, Exit};
 
 /// MOV W0, #0x8400_0008; HVC #0: PSCI SYSTEM_OFF.
@@ -175,6 +175,51 @@ fn code_overwritten_by_a_device_is_decoded_again() {
     assert_eq!(cpu.run(None), Exit::SystemOff);
 
     assert_eq!(cpu.state.x[3], 2);
+}
+
+#[test]
+fn vcpu_64_beyond_another_keeps_its_own_share_of_who_writes_to_a_page() {
+    const PAGE: u64 = RAM + 0x10_0000;
+    let bench = Bench::new(66);
+    let [mut first, mut second, mut runner] = [0, 64, 1].map(|index| bench.cpu(index));
+    let asleep = |cpu: &Cpu| cpu.cluster.signal(cpu.index).fall_asleep();
+    let awake = |cpu: &mut Cpu| {
+        cpu.cluster.signal(cpu.index).get_up();
+        cpu.serve_requests();
+    };
+    let runs = |cpu: &mut Cpu| {
+        cpu.set_boot_state(PAGE, 0);
+        mmu_on_flat(cpu);
+        assert_eq!(cpu.run(None), Exit::SystemOff);
+        bench.cluster.resume();
+        cpu.state.x[3]
+    };
+    let rewrite = |cpu: &mut Cpu, value| {
+        cpu.store::<u32>(PAGE, movz(3, value)).unwrap();
+        cpu.complete_requests();
+    };
+    bench.code(PAGE, &[movz(3, 1)]);
+    bench.code(PAGE + 4, &OFF);
+    for cpu in [&mut first, &mut second] {
+        mmu_on_flat(cpu);
+    }
+    // The first writes fast, and sleeps while the page becomes code and is written to by the second.
+    first.store::<u64>(PAGE + 0x800, 7).unwrap();
+    asleep(&first);
+    asleep(&second);
+    assert_eq!(runs(&mut runner), 1);
+    awake(&mut second);
+    rewrite(&mut second, 2);
+    second.store::<u64>(PAGE + 0x800, 8).unwrap();
+    // Then it serves the old request; the second's path to the page is still there.
+    awake(&mut first);
+    asleep(&first);
+    asleep(&second);
+    assert_eq!(runs(&mut runner), 2);
+    awake(&mut second);
+    rewrite(&mut second, 3);
+    asleep(&second);
+    assert_eq!(runs(&mut runner), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! values of, so that an exception finds the guest's state as it was before the instruction.
 
 use std::mem::offset_of;
+use std::ptr::NonNull;
 
 use super::Frame;
 use super::registers::Registers;
@@ -14,8 +15,8 @@ use super::translator::{LinkKind, Translator};
 use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
-use crate::insn::Extend;
-use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry};
+use crate::insn::{Extend, Insn};
+use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry, Site};
 use crate::state::{SP, State};
 
 /// Code that is emitted behind a block.
@@ -26,6 +27,9 @@ pub(crate) struct Cold {
     /// Registers that memory has older values of, by slot of the pool.
     dirty: Dirty<{ POOL.len() }>,
     dirty_vectors: Dirty<VECTORS>,
+    /// Registers that are taken from memory when a handler has been called: those that it writes, and all vectors.
+    held: Dirty<{ POOL.len() }>,
+    held_vectors: Dirty<VECTORS>,
     /// Host registers hold vector registers, which a call must keep.
     keeps_vectors: bool,
     what: What,
@@ -42,8 +46,12 @@ impl<const N: usize> Dirty<N> {
     const NONE: Self = Self { len: 0, pairs: [(0, 0); N] };
 
     fn of(registers: &Registers<N>) -> Self {
+        Self::from(registers.dirty())
+    }
+
+    fn from(pairs: impl Iterator<Item = (usize, u8)>) -> Self {
         let mut dirty = Self::NONE;
-        for (slot, guest) in registers.dirty() {
+        for (slot, guest) in pairs {
             dirty.pairs[usize::from(dirty.len)] = (slot as u8, guest);
             dirty.len += 1;
         }
@@ -67,8 +75,34 @@ enum What {
     LeaveTo { target: u64, counted: bool },
     /// Goes round a loop of the region.
     Back { label: Label, target: u64 },
+    /// Takes the page of the address in RAX from the TLB to a site.
+    Refill { site: usize, look: Look, hit: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
+    /// The handler does the instruction, which is at `pc`.
+    Handler { insn: NonNull<Insn>, pc: u64, back: Label },
+}
+
+/// A case of an instruction that its handler does, out of the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Rare {
+    cold: Cold,
+    back: Label,
+}
+
+impl Rare {
+    /// Where it starts.
+    pub(crate) fn entry(&self) -> Label {
+        self.cold.entry
+    }
+}
+
+/// A look into the TLB.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    bytes: u32,
+    store: bool,
+    unprivileged: bool,
 }
 
 /// The registers of an access.
@@ -85,9 +119,24 @@ pub(crate) enum Moves {
     StoreVectors { from: [Xmm; 2] },
 }
 
+impl Look {
+    /// The tag of an entry that counts.
+    const fn tag(&self) -> i32 {
+        if self.store { offset_of!(Entry, tag_w) as i32 } else { offset_of!(Entry, tag_r) as i32 }
+    }
+}
+
 impl Cold {
     const fn new(entry: Label, what: What) -> Self {
-        Self { entry, dirty: Dirty::NONE, dirty_vectors: Dirty::NONE, keeps_vectors: false, what }
+        Self {
+            entry,
+            dirty: Dirty::NONE,
+            dirty_vectors: Dirty::NONE,
+            held: Dirty::NONE,
+            held_vectors: Dirty::NONE,
+            keeps_vectors: false,
+            what,
+        }
     }
 
     /// Leaves by `stub`, for the code at `pc`.
@@ -124,6 +173,10 @@ pub(crate) const fn size_of(log2: u32) -> Size {
         2 => Size::Dword,
         _ => Size::Qword,
     }
+}
+
+fn site_at(site: usize, offset: usize) -> Mem {
+    cpu_at(offset_of!(Cpu, mem.tlb.sites) + std::mem::size_of::<Site>() * site + offset)
 }
 
 fn transfer_at(index: usize) -> Mem {
@@ -165,8 +218,19 @@ impl Translator<'_> {
                 }
                 What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
                 What::Back { label, target } => self.emit_back(label, target),
+                What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
+                    self.asm.jmp(back);
+                }
+                What::Handler { insn, pc, back } => {
+                    self.emit_call(insn, pc);
+                    for (slot, guest) in cold.held.iter() {
+                        self.asm.mov(Size::Qword, POOL[slot], x_at(guest));
+                    }
+                    for (slot, guest) in cold.held_vectors.iter() {
+                        self.asm.sse(MOVUPS, vector(slot), v_at(guest));
+                    }
                     self.asm.jmp(back);
                 }
             }
@@ -247,28 +311,66 @@ impl Translator<'_> {
         }
     }
 
-    /// Emits the look into the TLB for `bytes` at RAX; RAX is then the host address. Changes RCX and RDX. A miss goes to
-    /// `miss` with RAX unchanged.
-    fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
-        let entries = if self.el0 || unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
-        let start =
-            if unprivileged { offset_of!(Cpu, mem.tlb.el0_start) } else { offset_of!(Cpu, mem.tlb.current_start) };
-        let tag = if store { offset_of!(Entry, tag_w) } else { offset_of!(Entry, tag_r) };
-        let asm = &mut *self.asm;
-        // Entries are 32 bytes, found by the page's number.
-        asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
-        asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
-        asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+    /// Emits the look for the page of the address in RAX; RAX is then the host address. Changes RCX and RDX. A miss goes
+    /// to `miss` with RAX unchanged.
+    pub(crate) fn look_up(&mut self, bytes: u32, store: bool, unprivileged: bool, miss: Label) {
+        let look = Look { bytes, store, unprivileged };
+        let Some(site) = self.new_site() else {
+            self.look_into_tlb(look, miss);
+            self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+            return;
+        };
+        // The host address depends on the address and on nothing that has to be looked up by it.
+        let refill = self.asm.label();
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
+        self.asm.alu(Alu::Cmp, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, limit)));
+        self.asm.jcc(Cond::Ae, refill);
+        let hit = self.asm.label_here();
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
+        self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
+    }
+
+    /// The address of the last byte of an access into RDX.
+    fn last_byte(&mut self, bytes: u32) {
         if bytes == 1 {
-            asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
+            self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
         } else {
-            asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
+            self.asm.lea(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rax, bytes as i32 - 1));
         }
-        asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, tag as i32));
-        asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
-        asm.jcc(Cond::A, miss);
-        asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+    }
+
+    /// Finds the entry of the TLB for the address in RAX: its address is then in RCX. Changes RDX.
+    fn look_into_tlb(&mut self, look: Look, miss: Label) {
+        let entries = if self.el0 || look.unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
+        let start = if look.unprivileged {
+            offset_of!(Cpu, mem.tlb.el0_start)
+        } else {
+            offset_of!(Cpu, mem.tlb.current_start)
+        };
+        // Entries are 32 bytes, found by the page's number.
+        self.asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
+        self.asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
+        self.asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
+        self.last_byte(look.bytes);
+        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, look.tag()));
+        self.asm.alu_imm(Alu::Cmp, Size::Qword, Gpr::Rdx, 0xfff);
+        self.asm.jcc(Cond::A, miss);
+    }
+
+    /// Emits the refill of a site, which goes on at `hit`.
+    fn emit_refill(&mut self, site: usize, look: Look, hit: Label, miss: Label) {
+        self.look_into_tlb(look, miss);
+        for (from, to) in
+            [(look.tag(), offset_of!(Site, tag)), (offset_of!(Entry, addend) as i32, offset_of!(Site, addend))]
+        {
+            self.asm.mov(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, from));
+            self.asm.mov_store(Size::Qword, site_at(site, to), Gpr::Rdx);
+        }
+        self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), 0x1000);
+        self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
+        self.asm.jmp(hit);
     }
 
     /// An access to the address in RAX. The registers that it loads are [reserved](Self::reserve); what the caller
@@ -326,6 +428,29 @@ impl Translator<'_> {
             keeps_vectors: self.vectors.any(),
             ..Cold::new(entry, what)
         }
+    }
+
+    /// From here until [`Self::rejoin`], code may jump to [`Rare::entry`] to have the handler of the present instruction do
+    /// all of it. All operands have host registers by now, no guest register is changed before the last such jump, and
+    /// no register is given a place in between. The instruction sets no flags.
+    pub(crate) fn rare(&mut self, i: &Insn) -> Rare {
+        debug_assert!(i.op.row().is_some_and(|row| !row.writes_flags));
+        self.store_all_known();
+        let (entry, back) = (self.asm.label(), self.asm.label());
+        Rare { cold: self.cold(entry, What::Handler { insn: i.into(), pc: self.pc(), back }), back }
+    }
+
+    /// The present instruction is done, in either way.
+    pub(crate) fn rejoin(&mut self, mut rare: Rare, i: &Insn) {
+        self.asm.bind(rare.back);
+        let written = i.op.row().into_iter().flat_map(|row| row.registers);
+        let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
+        rare.cold.held = Dirty::from(written.filter_map(|register| {
+            let guest = i.register(register.slot);
+            Some((self.registers.peek(guest)?, guest))
+        }));
+        rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
+        self.cold.push(rare.cold);
     }
 
     /// Leaves this instruction, and what follows in the block, to the interpreter if `cond` holds. Changes RDX.

@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use super::stubs::state_at;
 use super::translator::Translator;
 use super::x64::{Alu, Cond, Gpr, Mem, Size};
-use crate::insn::{Insn, Kind, Op};
+use crate::insn::{Class, Insn, Kind, Op};
 use crate::state::{Flags, State};
 
 /// What the host's flags hold of the guest's.
@@ -70,6 +70,8 @@ pub(crate) fn effects(op: Op) -> (bool, bool) {
     match op.row() {
         // What ends a block in its own way may show the flags to anybody.
         Some(row) if row.kind == Kind::System => (true, row.writes_flags),
+        // A NOP may become a branch to other code at any time, without a context synchronization event (B2.2.5).
+        Some(row) if row.class == Class::Hint => (true, false),
         Some(row) => (row.reads_flags, row.writes_flags),
         None => (op != Op::FallThrough, false),
     }
@@ -184,5 +186,24 @@ impl Translator<'_> {
                 Cond::E
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::insn::{Features, decode};
+
+    fn insns(words: &[u32]) -> Vec<Insn> {
+        words.iter().map(|&word| decode(word, 0, Features::default(), false)).collect()
+    }
+
+    #[test]
+    fn flags_that_a_branch_in_place_of_a_nop_might_read_are_kept() {
+        const NOP: u32 = 0xd503_201f;
+        const CMP: u32 = 0xeb02_003f;
+        const ADD: u32 = 0x8b02_0020;
+        assert!(!are_kept(&insns(&[ADD, CMP]), true) && !are_live(&insns(&[ADD, CMP])));
+        assert!(are_kept(&insns(&[NOP, CMP]), false) && are_live(&insns(&[ADD, NOP, CMP])));
     }
 }

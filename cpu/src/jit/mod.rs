@@ -13,6 +13,7 @@ mod memory;
 mod region;
 mod registers;
 mod runtime;
+mod single;
 mod stubs;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 use memory::CodeMemory;
 use stubs::{Stubs, exit};
-use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator, insns_of};
+pub(crate) use single::Stopped;
+pub(crate) use translator::insns_of;
+use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
 use x64::AsmError;
 use x64::Asm;
 
@@ -36,8 +39,11 @@ use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
 use crate::observe::Activity;
 
-/// Bytes for the translations of one vCPU. The host provides them when they are first used.
+/// Bytes for the translations of one vCPU, at most and at least. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
+const SMALLEST_ARENA: usize = 8 << 20;
+/// Bytes for those of all vCPUs, as long as each has the least.
+const ARENAS: usize = 1 << 30;
 
 /// Room that must be left for a block: the longest with the largest emitters takes about half of it.
 const ROOM: usize = 256 << 10;
@@ -67,6 +73,14 @@ struct Start {
     page: u64,
 }
 
+/// How much has been translated since the vCPU was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MadeCode {
+    pub(crate) blocks: u64,
+    pub(crate) regions: u64,
+    pub(crate) bytes: u64,
+}
+
 /// The translations of one vCPU.
 pub(crate) struct Jit {
     memory: CodeMemory,
@@ -77,27 +91,36 @@ pub(crate) struct Jit {
     /// In the order of their offsets.
     starts: Vec<Start>,
     links: Vec<LinkSite>,
+    /// How many translations are of regions.
+    regions: usize,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
+    /// The first site that no region uses.
+    next_site: usize,
     /// Who hears of each translation.
     code_map: Option<Arc<dyn CodeMap>>,
-    /// Blocks that were translated, regions, and the bytes of all of them.
-    pub(crate) translations: u64,
-    pub(crate) regions: u64,
-    pub(crate) code_bytes: u64,
+    /// What was ever made.
+    pub(crate) made: MadeCode,
 }
 
 impl Jit {
-    /// No translations yet.
+    /// No translations yet, for one of `cpus` vCPUs. With `keeps_all_flags`, they store the flags whether anybody reads
+    /// them or not.
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new(code_map: Option<Arc<dyn CodeMap>>) -> io::Result<Self> {
+    pub(crate) fn new(
+        cpus: usize,
+        keeps_all_flags: bool,
+        code_map: Option<Arc<dyn CodeMap>>,
+    ) -> io::Result<Self> {
+        let bytes = (ARENAS / cpus).clamp(SMALLEST_ARENA, ARENA).next_multiple_of(4096);
         let memory =
-            if code_map.is_some() { CodeMemory::for_profilers(ARENA) } else { CodeMemory::new(ARENA) }?;
+            if code_map.is_some() { CodeMemory::for_profilers(bytes) } else { CodeMemory::new(bytes) }?;
         // SAFETY: the writable view is as large, and only this value writes to it.
-        let mut asm = unsafe { Asm::new(memory.write_start(), ARENA, memory.exec_start()) };
+        let mut asm = unsafe { Asm::new(memory.write_start(), bytes, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
+        stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
         let jit = Self {
@@ -107,11 +130,11 @@ impl Jit {
             used,
             starts: Vec::new(),
             links: Vec::new(),
-            head: 0,
-            code_map,
-            translations: 0,
             regions: 0,
-            code_bytes: 0,
+            head: 0,
+            next_site: 0,
+            code_map,
+            made: MadeCode::default(),
         };
         jit.map(0, used, CodeKind::Stubs);
         Ok(jit)
@@ -141,10 +164,17 @@ impl Jit {
         self.used = self.stubs.len;
         self.starts.clear();
         self.links.clear();
+        self.regions = 0;
+        self.next_site = 0;
+    }
+
+    /// Whether any translation may be that of a region.
+    pub(crate) fn has_regions(&self) -> bool {
+        self.regions > 0
     }
 
     fn has_room(&self) -> bool {
-        self.used + ROOM <= ARENA
+        self.used + ROOM <= self.memory.bytes()
     }
 
     /// Makes a translation, for which there is room, of instructions in the page of `pc`.
@@ -158,7 +188,7 @@ impl Jit {
         // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
         unsafe {
             let place = self.memory.write_start().add(self.used);
-            self.asm.restart(place, ARENA - self.used, origin);
+            self.asm.restart(place, self.memory.bytes() - self.used, origin);
         }
         let links = self.links.len();
         let Ok(made) = translate(&mut self.asm, &self.stubs, &mut self.links) else {
@@ -169,7 +199,11 @@ impl Jit {
         let leave = self.used + made.leave;
         self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
-        self.code_bytes += made.len as u64;
+        self.made.bytes += made.len as u64;
+        match kind {
+            CodeKind::Region(_) => self.made.regions += 1,
+            CodeKind::Block(_) | CodeKind::Stubs => self.made.blocks += 1,
+        }
         self.map(self.used, made.len, kind);
         self.used += made.len.next_multiple_of(16);
         Some(origin as *const u8)
@@ -177,7 +211,6 @@ impl Jit {
 
     /// Translates a block.
     fn translate(&mut self, part: &Part<'_>, el0: bool) -> Option<*const u8> {
-        self.translations += 1;
         self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, links| {
             Translator::translate(asm, stubs, links, part, el0)
         })
@@ -185,10 +218,15 @@ impl Jit {
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, el0: bool) -> Option<*const u8> {
-        self.regions += 1;
-        self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, links| {
-            Translator::translate_region(asm, stubs, links, parts, fixed, el0)
-        })
+        let first = self.next_site;
+        let mut next = first;
+        let code = self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, links| {
+            let made = Translator::translate_region(asm, stubs, links, parts, fixed, el0, first)?;
+            next = made.next_site;
+            Ok(made)
+        });
+        self.next_site = next;
+        code
     }
 
     /// Makes all that leads to the translation at `old` go on to the one at `new`.
@@ -262,15 +300,7 @@ impl Cpu {
             };
             let Some(jit) = &self.jit else { return Left::Block(block) };
             let skipped = if std::mem::take(&mut looked) { jit.head } else { 0 };
-            // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
-            let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
-            let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
-            self.watch.switch(Activity::Translated);
-            let left = enter(base, code as u64 + skipped);
-            self.watch.switch(Activity::Between);
-            if let Some(panic) = self.frame.panic.take() {
-                std::panic::resume_unwind(panic);
-            }
+            let left = self.enter_translated(code as u64 + skipped);
             let (target, link) = match left & 0xff {
                 exit::PENDING => {
                     self.counts.exits.pending += 1;
@@ -329,9 +359,24 @@ impl Cpu {
         }
     }
 
+    /// Runs translated code from `code` on, until it leaves; tells how, see [`exit`].
+    fn enter_translated(&mut self, code: u64) -> u64 {
+        let Some(jit) = &self.jit else { return exit::PENDING };
+        // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
+        let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
+        let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+        self.watch.switch(Activity::Translated);
+        let left = enter(base, code);
+        self.watch.switch(Activity::Between);
+        if let Some(panic) = self.frame.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+        left
+    }
+
     /// Makes a region of the loop that link `number` tells of, if that is possible. Gives its block, or none if `state.pc`
     /// says where to go on.
-    fn heat_up(&mut self, number: usize) -> Option<NonNull<Block>> {
+    pub(crate) fn heat_up(&mut self, number: usize) -> Option<NonNull<Block>> {
         let jit = self.jit.as_mut()?;
         let target = jit.links[number].target;
         jit.stop_counting(number);
@@ -366,6 +411,7 @@ impl Cpu {
             // SAFETY: as above.
             let head = unsafe { &mut *head.as_ptr() };
             jit.replace(head.code, code);
+            jit.regions += 1;
             head.code = code;
             head.is_region = true;
             head.granules |= granules;

@@ -82,7 +82,7 @@ impl Cpu {
             }
             let Some(block) = self.code.block_beside(first, pc) else { continue };
             let own = insns_of(block);
-            if found.len() == BLOCKS || insns + own.len() > INSNS {
+            if found.len() == BLOCKS || insns + own.len() > INSNS || own.iter().any(|insn| self.is_alone(insn)) {
                 continue;
             }
             insns += own.len();

@@ -124,6 +124,11 @@ impl<const N: usize> Registers<N> {
         slot != NOWHERE && self.slots[usize::from(slot)].fixed
     }
 
+    /// The slots in use, with their registers.
+    pub(crate) fn occupied(&self) -> impl Iterator<Item = (usize, u8)> + use<'_, N> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.guest != NOWHERE).map(|(n, slot)| (n, slot.guest))
+    }
+
     /// Whether any register is in a host register.
     pub(crate) fn any(&self) -> bool {
         self.slots.iter().any(|slot| slot.guest != NOWHERE)

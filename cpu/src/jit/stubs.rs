@@ -6,6 +6,7 @@
 
 use std::mem::offset_of;
 
+use super::emit::constants;
 use super::runtime;
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
@@ -81,7 +82,7 @@ pub(crate) const fn v_at(n: u8) -> Mem {
     state_at(offset_of!(State, v) + 16 * n as usize)
 }
 
-/// Addresses of the shared code.
+/// What all translations of a vCPU share: addresses of code.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stubs {
     /// `extern "C" fn(base, code) -> exit`.
@@ -112,8 +113,12 @@ pub(crate) struct Stubs {
     pub(crate) fallible: u64,
     /// Calls that of a system instruction at RDX, place in ECX, and goes on at `state.pc`.
     pub(crate) system: u64,
+    /// The constants of [`emit::constants`](super::emit::constants).
+    pub(crate) constants: u64,
     /// Bytes of all of them.
     pub(crate) len: usize,
+    /// For all translations: flags are stored whether anybody reads them or not, to be compared.
+    pub(crate) keeps_all_flags: bool,
 }
 
 /// Emits the shared code.
@@ -164,7 +169,9 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     jump_if_wanted(asm, wanted);
     asm.mov(Size::Qword, Gpr::Rax, state_at(offset_of!(State, pc)));
     asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
-    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 63);
+    // Bit 55 tells the half: see `code::half`.
+    asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 55);
+    asm.alu_imm(Alu::And, Size::Dword, Gpr::Rdx, 1);
     let stamps = offset_of!(Cpu, state) + offset_of!(State, stamp);
     asm.mov(
         Size::Qword,
@@ -217,6 +224,12 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     call(asm, runtime::system as *const () as u64);
     asm.alu_imm(Alu::Add, Size::Qword, Gpr::Rsp, 8);
     asm.jmp(dispatch);
+
+    asm.align(16);
+    stubs.constants = asm.here();
+    for constant in constants::all() {
+        asm.data(&constant.to_le_bytes());
+    }
 
     stubs
 }

@@ -1,0 +1,332 @@
+//! Translations against the interpreter: random instructions of every row on random registers, in both tiers.
+//!
+//! A row without an emitter is compared too, which tests how its handler is called. Each row is drawn alone and among
+//! others of its class, so that operands share registers in all ways and values stay in host registers for a while.
+
+mod faults;
+mod interrupts;
+mod litmus;
+mod rewriting;
+
+use super::x64::HostFeatures;
+use crate::insn::{Features, Kind, Memory, ROWS, Row, decode, disassemble, op_of};
+use crate::state::{Flags, SP};
+use crate::testbed::{Bench, RAM, RAM_BYTES, Tables, mmu_on, pte};
+use crate::{Cpu, Exit, Tier};
+
+/// Two pages that loads and stores hit, followed by one that is not mapped.
+const DATA: u64 = RAM + 0xa0_0000;
+const DATA_BYTES: u64 = 0x2000;
+const VECTORS: u64 = RAM + 0xc0_0000;
+const TABLES: u64 = RAM + 0xe0_0000;
+/// The code of a case, and how many there are room for.
+const CASE_BYTES: u64 = 64;
+const CASES: u64 = (DATA - RAM) / CASE_BYTES;
+/// MSR TPIDR_EL1, X0; MOV W0, #0x8400_0008; HVC #0: PSCI SYSTEM_OFF, with X0 to be found.
+const OFF: [u32; 4] = [0xd518_d080, 0x5280_0100, 0x72b0_8000, 0xd400_0002];
+const FPEN: u64 = 3 << 20;
+
+/// xorshift64*: tests are to find the same cases each time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+    }
+
+    /// A vector: any bits, lanes at the edges of their range, numbers of floating point, or small numbers.
+    fn vector(&mut self) -> u128 {
+        const BYTES: [u8; 6] = [0, 1, 0x7f, 0x80, 0x81, 0xff];
+        const SINGLES: [u32; 12] = [
+            0,
+            0x8000_0000,
+            0x3f80_0000,
+            0xbf80_0000,
+            0x7f80_0000,
+            0xff80_0000,
+            0x7fc0_0000,
+            0x7f80_0001,
+            1,
+            0x4b00_0001,
+            0x3f00_0000,
+            0x7f7f_ffff,
+        ];
+        const DOUBLES: [u64; 12] = [
+            0,
+            1 << 63,
+            0x3ff0_0000_0000_0000,
+            0xbff0_0000_0000_0000,
+            0x7ff0_0000_0000_0000,
+            0xfff0_0000_0000_0000,
+            0x7ff8_0000_0000_0000,
+            0x7ff0_0000_0000_0001,
+            1,
+            0x4330_0000_0000_0001,
+            0x3fe0_0000_0000_0000,
+            0x7fef_ffff_ffff_ffff,
+        ];
+        let mut lanes = [0u64; 2];
+        let form = self.below(6);
+        for lane in &mut lanes {
+            *lane = match form {
+                0 => u64::from_le_bytes([(); 8].map(|()| BYTES[self.below(6) as usize])),
+                1 => {
+                    [(); 2].iter().fold(0, |sum, ()| sum << 32 | u64::from(SINGLES[self.below(12) as usize]))
+                }
+                2 => DOUBLES[self.below(12) as usize],
+                3 => [(); 8].iter().fold(0, |sum, ()| sum << 8 | self.below(80)),
+                _ => self.next(),
+            };
+        }
+        u128::from(lanes[1]) << 64 | u128::from(lanes[0])
+    }
+
+    /// A general register: an address of the data more often than not.
+    fn general(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.next(),
+            1 => self.below(64),
+            2 => u64::MAX << self.below(64),
+            3 => self.next() & 0xffff_ffff,
+            4 => DATA + DATA_BYTES - self.below(96),
+            5 => DATA + 0x1000 - self.below(96),
+            6 => DATA + 0x800 + self.below(256),
+            _ => DATA + 0x800 + 16 * self.below(16),
+        }
+    }
+}
+
+/// What an instruction starts from.
+struct Start {
+    x: [u64; 32],
+    v: [u128; 32],
+    nzcv: u32,
+    data: Vec<u8>,
+}
+
+impl Start {
+    fn random(random: &mut Random) -> Self {
+        let mut x = [(); 32].map(|()| random.general());
+        x[usize::from(SP)] = DATA + 0x800 + 16 * random.below(16) + random.below(16) / 15;
+        let v = [(); 32].map(|()| random.vector());
+        let data = (0..DATA_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+        Self { x, v, nzcv: (random.next() as u32) & 0xf000_0000, data }
+    }
+}
+
+/// What can be seen afterwards.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    x: [u64; 32],
+    x0: u64,
+    v: [u128; 32],
+    nzcv: u32,
+    fpsr: u32,
+    /// ESR, FAR and ELR.
+    exception: [u64; 3],
+    data: Vec<u8>,
+}
+
+/// One vCPU, in one tier.
+struct Machine {
+    bench: Bench,
+    cpu: Cpu,
+}
+
+impl Machine {
+    fn new(tier: Tier) -> Self {
+        let bench = Bench::with_tier(1, tier);
+        let mut cpu = bench.cpu(0);
+        let mut tables = Tables::new(&bench.ram, TABLES);
+        let mut at = RAM;
+        while at < RAM + RAM_BYTES {
+            if at == DATA {
+                for page in (0..DATA_BYTES).step_by(0x1000) {
+                    tables.page(DATA + page, DATA + page, 0);
+                }
+            } else {
+                tables.set(at, 2, at | pte::BLOCK | pte::AF);
+            }
+            at += 0x20_0000;
+        }
+        for vector in 0..16 {
+            bench.code(VECTORS + 0x80 * vector, &OFF);
+        }
+        mmu_on(&mut cpu, tables.root, tables.root, 0);
+        cpu.state.sys.cpacr = FPEN;
+        cpu.state.sys.vbar = VECTORS;
+        Self { bench, cpu }
+    }
+
+    fn run(&mut self, at: u64, words: &[u32], start: &Start) -> Seen {
+        self.bench.code(at, words);
+        self.bench.code(at + 4 * words.len() as u64, &OFF);
+        self.bench.ram.write(hw::Pa(DATA), &start.data).unwrap();
+        let state = &mut self.cpu.state;
+        state.x[..32].copy_from_slice(&start.x);
+        state.v = start.v;
+        state.flags = Flags::from_nzcv(start.nzcv);
+        state.fpsr = 0;
+        (state.sys.esr, state.sys.far, state.sys.elr) = (0, 0, 0);
+        state.pc = at;
+        assert_eq!(self.cpu.run(None), Exit::SystemOff);
+        self.cpu.cluster.resume();
+        let state = &self.cpu.state;
+        let mut data = vec![0; DATA_BYTES as usize];
+        self.bench.ram.read(hw::Pa(DATA), &mut data).unwrap();
+        let mut x = [0; 32];
+        x.copy_from_slice(&state.x[..32]);
+        Seen {
+            x,
+            x0: state.sys.tpidr_el1,
+            v: state.v,
+            nzcv: state.flags.nzcv(),
+            fpsr: state.fpsr,
+            exception: [state.sys.esr, state.sys.far, state.sys.elr],
+            data,
+        }
+    }
+}
+
+/// The same machine in both tiers.
+struct Twins {
+    interpreted: Machine,
+    translated: Machine,
+    random: Random,
+    /// Each case gets memory of its own, so that nothing is ever decoded twice.
+    cases: u64,
+}
+
+impl Twins {
+    fn new(seed: u64) -> Self {
+        Self {
+            interpreted: Machine::new(Tier::Interpreter),
+            translated: Machine::new(Tier::Translated),
+            random: Random(seed | 1),
+            cases: 0,
+        }
+    }
+
+    /// A random word of a row that means something.
+    fn word(&mut self, row: &Row) -> Option<u32> {
+        (0..200).find_map(|_| {
+            let word = row.value | self.random.next() as u32 & !row.mask;
+            (op_of(word, Features::default()) == row.op && !row.unpredictable(word)).then_some(word)
+        })
+    }
+
+    fn compare(&mut self, words: &[u32]) {
+        assert!(self.cases < CASES && words.len() + OFF.len() <= CASE_BYTES as usize / 4);
+        let at = RAM + CASE_BYTES * self.cases;
+        self.cases += 1;
+        let start = Start::random(&mut self.random);
+        let interpreted = self.interpreted.run(at, words, &start);
+        let translated = self.translated.run(at, words, &start);
+        if interpreted != translated {
+            panic!("{}", difference(at, words, &start, &interpreted, &translated));
+        }
+    }
+}
+
+/// What is to be told of a difference.
+fn difference(at: u64, words: &[u32], start: &Start, interpreted: &Seen, translated: &Seen) -> String {
+    let mut text = String::from("translation and interpreter differ after\n");
+    for (n, &word) in words.iter().enumerate() {
+        let pc = at + 4 * n as u64;
+        let insn = decode(word, pc, Features::default(), false);
+        text += &format!("  {word:#010x} {}  {insn:x?}\n", disassemble(word, pc, Features::default()));
+    }
+    for n in 0..32 {
+        if interpreted.v[n] != translated.v[n] {
+            text += &format!("  v{n}: {:#034x} is {:#034x}\n", interpreted.v[n], translated.v[n]);
+        }
+        if interpreted.x[n] != translated.x[n] {
+            text += &format!("  x{n}: {:#x} is {:#x}\n", interpreted.x[n], translated.x[n]);
+        }
+    }
+    let others = |seen: &Seen| (seen.x0, seen.nzcv, seen.fpsr, seen.exception);
+    text += &format!("  {:x?} is {:x?}\n", others(interpreted), others(translated));
+    text += &format!("  memory differs: {}\n", interpreted.data != translated.data);
+    for (n, v) in start.v.iter().enumerate() {
+        text += &format!("  v{n} was {v:#034x}\n");
+    }
+    text
+}
+
+/// Rows that go on to the next instruction.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(|row| {
+        matches!(row.kind, Kind::Plain | Kind::Fallible)
+            && !matches!(row.memory, Memory::Exclusive | Memory::Maintenance | Memory::Zero)
+    })
+}
+
+/// Draws `rounds` cases for each of the rows that `wanted` picks: the row alone, and among its class.
+fn compare_rows(seed: u64, rounds: usize, wanted: impl Fn(&Row) -> bool) {
+    let rows: Vec<&Row> = rows().filter(|row| wanted(row)).collect();
+    let mut twins = Twins::new(seed);
+    for &row in &rows {
+        let class: Vec<&Row> = rows.iter().copied().filter(|other| other.class == row.class).collect();
+        for round in 0..rounds {
+            let length = if round % 2 == 0 { 1 } else { 6 };
+            let mut words = Vec::new();
+            for n in 0..length {
+                let other = class[twins.random.below(class.len() as u64) as usize];
+                words.extend(twins.word(if n == length / 2 { row } else { other }));
+            }
+            if !words.is_empty() {
+                twins.compare(&words);
+            }
+        }
+    }
+}
+
+#[test]
+fn translated_instructions_do_what_the_interpreter_does() {
+    compare_rows(0x5eed, 24, |_| true);
+}
+
+/// The emitters of vector instructions have other sequences on hosts without some of the optional instructions.
+#[test]
+fn vector_instructions_do_so_on_a_host_without_vex() {
+    HostFeatures::limit(|host| (host.avx, host.avx2, host.fma) = (false, false, false));
+    compare_rows(0xfade, 24, |row| row.fp);
+}
+
+#[test]
+fn instructions_do_so_on_a_host_without_optional_instructions() {
+    HostFeatures::limit(|host| *host = HostFeatures::default());
+    compare_rows(0xbeef, 8, |_| true);
+}
+
+/// Rounds of AES, whose two instructions become one of the host's.
+#[test]
+fn pairs_of_aes_instructions_do_what_the_interpreter_does() {
+    let mut twins = Twins::new(0xae5);
+    for (round, mix) in [(0x4e28_4800, 0x4e28_6800), (0x4e28_5800, 0x4e28_7800)] {
+        for case in 0..64 {
+            let (d, n, m) = (case % 3, case / 3 % 3, case / 9 % 3);
+            twins.compare(&[round | n << 5 | d, mix | m << 5 | d, round | d << 5 | n, mix | n << 5 | n]);
+        }
+    }
+}
+
+/// Rounds of SHA-256, of which the two instructions on one state are one computation.
+#[test]
+fn pairs_of_sha256_instructions_do_what_the_interpreter_does() {
+    let mut twins = Twins::new(0x256);
+    for case in 0..512 {
+        let [a, b, c, m] = [0, 2, 4, 6].map(|shift| case >> shift & 3);
+        let copy = 0x4ea0_1c00 | a << 16 | a << 5 | c;
+        let add = 0x4ea0_8400 | m << 16 | a << 5 | (case >> 8) * 7;
+        let (h, h2) = (0x5e00_4000 | m << 16 | b << 5 | a, 0x5e00_5000 | m << 16 | c << 5 | b);
+        twins.compare(&[copy, h, h2, copy, add, h, h2, h2]);
+    }
+}

@@ -15,6 +15,7 @@ use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
 use crate::code::{Block, half};
 use crate::insn::{Insn, Kind, Op, Role};
+use crate::mem::tlb::SITES;
 use crate::state::{DISCARD, SP, State, ZERO};
 
 /// A direct branch from one translation to another, which is made when it is first taken.
@@ -53,6 +54,8 @@ pub(crate) struct Made {
     pub(crate) head: usize,
     /// Where the code is that leaves it before its first instruction.
     pub(crate) leave: usize,
+    /// The site that the next region's accesses begin with.
+    pub(crate) next_site: usize,
 }
 
 /// A block that is being translated.
@@ -74,14 +77,20 @@ pub(crate) struct Translator<'a> {
     insns: &'a [Insn],
     /// Index of the present instruction.
     at: usize,
+    /// The present instruction's code does what the next one does, too.
+    next_is_done: bool,
     /// Address of the first instruction.
     start: u64,
     /// Whether the flags may be read after the block.
     live_out: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
+    /// All flags must be in memory.
+    keeps_all_flags: bool,
     /// Address of the block's [`Block::rounds`].
     counter: u64,
+    /// The site that the next access of a region takes.
+    next_site: usize,
     /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
     region: Vec<(u64, Label)>,
 }
@@ -118,11 +127,14 @@ impl<'a> Translator<'a> {
             links,
             insns: first.insns,
             at: 0,
+            next_is_done: false,
             start: first.pc,
             live_out: first.live_out,
             el0,
             counter: first.counter,
+            next_site: SITES,
             region: Vec::new(),
+            keeps_all_flags: stubs.keeps_all_flags,
         }
     }
 
@@ -156,8 +168,10 @@ impl<'a> Translator<'a> {
         parts: &[Part<'a>],
         fixed: &Fixed,
         el0: bool,
+        next_site: usize,
     ) -> Result<Made, AsmError> {
         let mut t = Self::new(asm, stubs, links, &parts[0], el0);
+        t.next_site = next_site;
         t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
         let wanted = t.head();
         let head = t.asm.offset();
@@ -204,6 +218,9 @@ impl<'a> Translator<'a> {
         let insns = self.insns;
         for (at, insn) in insns.iter().enumerate() {
             self.at = at;
+            if std::mem::take(&mut self.next_is_done) {
+                continue;
+            }
             if !insn.op.row().is_some_and(|row| row.reads_flags) {
                 self.host_flags = HostFlags::Unknown;
             }
@@ -217,21 +234,26 @@ impl<'a> Translator<'a> {
         self.emit_cold();
         let leave = self.asm.label_offset(wanted).unwrap_or(0);
         let len = self.asm.finish()?;
-        Ok(Made { len, head, leave })
+        Ok(Made { len, head, leave, next_site: self.next_site })
     }
 
-    /// The look at the pending word. Out of the way: the exit.
+    /// The look at the pending word. Out of the way: the exit, which is also where a translation that has lost its block
+    /// leads. So it looks for the block anew.
     fn head(&mut self) -> Label {
         let wanted = self.asm.label();
         stubs::jump_if_wanted(self.asm, wanted);
-        self.cold.push(Cold::leave(wanted, self.start, self.stubs.pending));
+        self.cold.push(Cold::leave(wanted, self.start, self.stubs.dispatch));
         wanted
     }
 
     fn instruction(&mut self, insn: &Insn) {
-        if super::emit::emit(self, insn) {
-            return;
+        if !super::emit::emit(self, insn) {
+            self.call_handler(insn);
         }
+    }
+
+    /// Translates an instruction as a call of its handler.
+    pub(crate) fn call_handler(&mut self, insn: &Insn) {
         match insn.op.kind() {
             Kind::Plain => self.call_plain(insn),
             Kind::Fallible => self.call_fallible(insn),
@@ -254,7 +276,7 @@ impl<'a> Translator<'a> {
 
     /// Whether the flags that the present instruction sets must be in memory.
     pub(crate) fn keeps_flags(&self) -> bool {
-        flags::are_kept(&self.insns[self.at + 1..], self.live_out)
+        self.keeps_all_flags || flags::are_kept(&self.insns[self.at + 1..], self.live_out)
     }
 
     pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {
@@ -450,17 +472,61 @@ impl<'a> Translator<'a> {
     fn call_plain(&mut self, insn: &Insn) {
         self.write_back();
         self.write_back_fixed();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.call_to(self.stubs.plain);
+        self.emit_call(insn.into(), self.pc());
         self.forget_written(insn);
+    }
+
+    /// The call of the handler of the plain or fallible instruction at `pc`, which is where its block is: it stays there as
+    /// long as translations of it. Memory has all registers.
+    pub(crate) fn emit_call(&mut self, insn: NonNull<Insn>, pc: u64) {
+        self.asm.mov_imm64(Gpr::Rdx, insn.as_ptr() as u64);
+        // SAFETY: the block is being translated.
+        if unsafe { insn.as_ref() }.op.kind() == Kind::Plain {
+            self.asm.call_to(self.stubs.plain);
+        } else {
+            self.asm.mov_imm(Gpr::Rcx, pc & 0xfff);
+            self.asm.call_to(self.stubs.fallible);
+        }
+    }
+
+    /// The next instruction of the block.
+    pub(crate) fn next(&self) -> Option<Insn> {
+        self.insns.get(self.at + 1).copied()
+    }
+
+    /// The code of the present instruction does what the next one does, which cannot fail, too.
+    pub(crate) fn skip_next(&mut self) {
+        self.next_is_done = true;
+    }
+
+    /// Whether vector register `copy` was made equal to `original` shortly before the present instruction, and neither has
+    /// changed since.
+    pub(crate) fn is_copy(&self, copy: u8, original: u8) -> bool {
+        /// Instructions that are looked at.
+        const BACK: usize = 6;
+        for insn in self.insns[..self.at].iter().rev().take(BACK) {
+            if insn.op == Op::OrrV && insn.b == 16 && insn.rd == copy && (insn.rn, insn.rm) == (original, original) {
+                return true;
+            }
+            let Some(row) = insn.op.row() else { return false };
+            let writes = |n: u8| {
+                let written = row.registers.iter().filter(|register| register.role.is_vector());
+                written.filter(|register| register.role.writes()).any(|register| {
+                    let place = n.wrapping_sub(insn.register(register.slot)) & 31;
+                    place < register.count
+                })
+            };
+            if writes(copy) || writes(original) {
+                return false;
+            }
+        }
+        false
     }
 
     fn call_fallible(&mut self, insn: &Insn) {
         self.write_back();
         self.write_back_fixed();
-        self.asm.mov_imm64(Gpr::Rdx, std::ptr::from_ref(insn) as u64);
-        self.asm.mov_imm(Gpr::Rcx, self.pc() & 0xfff);
-        self.asm.call_to(self.stubs.fallible);
+        self.emit_call(insn.into(), self.pc());
         if matches!(insn.op, Op::Undefined | Op::FpTrapped) {
             // It has taken its exception: this is never reached.
             self.asm.ud2();
@@ -477,9 +543,10 @@ impl<'a> Translator<'a> {
         self.asm.call_to(self.stubs.system);
     }
 
-    /// The registers that a handler has written are newer in memory.
+    /// The registers that a handler has written are newer in memory; the host's flags are lost.
     fn forget_written(&mut self, insn: &Insn) {
         use crate::insn::Slot;
+        self.host_flags = HostFlags::Unknown;
         let Some(row) = insn.op.row() else { return };
         // Functions in Rust may change them all.
         self.vectors.forget_all();
@@ -545,6 +612,15 @@ impl<'a> Translator<'a> {
             self.asm.bind(near);
             self.jump_to(taken);
         }
+    }
+
+    /// A site for the present access, if it is in a region and there is one left.
+    pub(super) fn new_site(&mut self) -> Option<usize> {
+        let site = self.next_site;
+        (site < SITES).then(|| {
+            self.next_site += 1;
+            site
+        })
     }
 
     /// Whether a branch to `target` closes a loop that may become worth a region.

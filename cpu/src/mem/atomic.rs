@@ -13,10 +13,13 @@ use super::{AtomicOp, Order, Scalar, hits, host};
 use crate::exception::FaultStatus;
 use crate::{Cpu, Exception};
 
-/// What an exclusive load has seen.
+/// What an exclusive load has seen. The monitor watches a physical location (B2.9.1), here by its host address: the
+/// mapping of `va` may change meanwhile, even to a device.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     va: u64,
+    /// Where the bytes are. RAM stays where it is as long as its vCPUs live.
+    at: u64,
     bytes: u64,
     value: u128,
 }
@@ -26,23 +29,24 @@ impl Cpu {
     /// 64-bit registers `T = u128`, low half first.
     pub(crate) fn load_exclusive<T: Scalar>(&mut self, va: u64, order: Order) -> Result<T, Exception> {
         let entry = self.mem.tlb.current(va);
-        let value: T = if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_r) {
+        let (at, value): (u64, T) = if va & (T::BYTES - 1) == 0 && hits(va, T::BYTES, entry.tag_r) {
             let at = va.wrapping_add(entry.addend);
-            match order {
+            let value = match order {
                 // SAFETY: a matching tag says that `addend` leads to the RAM behind this page.
                 Order::Relaxed => unsafe { host::load(at) },
                 // SAFETY: likewise, and the address is aligned.
                 Order::Ordered => unsafe { host::load_acquire(at) },
-            }
+            };
+            (at, value)
         } else {
             let place = self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
             let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
             let at = place.host(va).ok_or(unsupported)?;
             self.check_watchpoints(va, T::BYTES, false, self.at_el0())?;
             // SAFETY: the host address is in a page of RAM and aligned.
-            unsafe { host::load_acquire(at) }
+            (at, unsafe { host::load_acquire(at) })
         };
-        self.mem.monitor = Some(Monitor { va, bytes: T::BYTES, value: value.to_u128() });
+        self.mem.monitor = Some(Monitor { va, at, bytes: T::BYTES, value: value.to_u128() });
         Ok(value)
     }
 
@@ -64,7 +68,7 @@ impl Cpu {
         let expected = T::from_u128(monitor.value);
         let exchange = |at| {
             // SAFETY: callers give the address of aligned bytes of RAM.
-            unsafe { host::compare_exchange(at, expected, value) == expected }
+            at == monitor.at && unsafe { host::compare_exchange(at, expected, value) == expected }
         };
         let entry = self.mem.tlb.current(va);
         if hits(va, T::BYTES, entry.tag_w) {
@@ -74,6 +78,7 @@ impl Cpu {
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, true);
         let at = place.host(va).ok_or(unsupported)?;
         self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
+        self.note_write(at, T::BYTES);
         let stored = exchange(at);
         if stored {
             self.stored(place.pa(va), T::BYTES);
@@ -89,12 +94,13 @@ impl Cpu {
 
     /// Whether the monitored location no longer holds what the exclusive load saw: the event that clears the global
     /// monitor and wakes WFE (B2.9.2). `None` without a monitor.
-    pub(crate) fn monitor_broken(&mut self) -> Option<bool> {
+    pub(crate) fn monitor_broken(&self) -> Option<bool> {
         let monitor = self.mem.monitor?;
         let mut bytes = [0; 16];
         let len = usize::try_from(monitor.bytes).ok()?;
-        let read = self.read_bytes(monitor.va, bytes.get_mut(..len)?, 1, self.at_el0());
-        Some(read.is_err() || u128::from_le_bytes(bytes) != monitor.value)
+        // SAFETY: the exclusive load has read these bytes of RAM, which `self.cluster` keeps mapped.
+        unsafe { host::copy_from(monitor.at, bytes.get_mut(..len)?) };
+        Some(u128::from_le_bytes(bytes) != monitor.value)
     }
 
     /// LDADD, LDCLR, ... SWP: the value that was in memory.
@@ -147,6 +153,7 @@ impl Cpu {
         for write in [false, true] {
             self.check_watchpoints(va, T::BYTES, write, self.at_el0())?;
         }
+        self.note_write(at, T::BYTES);
         let found = update(at);
         self.stored(place.pa(va), T::BYTES);
         Ok(found)
@@ -175,6 +182,7 @@ impl Cpu {
         self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
         match place.host(va) {
             Some(at) => {
+                self.note_write(at, T::BYTES);
                 // SAFETY: the host address is in a page of RAM and aligned.
                 unsafe { host::store_release(at, value) };
                 self.stored(place.pa(va), T::BYTES);

@@ -7,7 +7,7 @@ use vmsa::{AccessKind, Half};
 
 use super::HostRam;
 use super::regime::{Intent, Regime};
-use super::tlb::{Invalidation, PAGE, PAGE_SHIFT, Regions};
+use super::tlb::{Invalidation, PAGE, PAGE_SHIFT, Regions, untagged};
 use crate::exception::FaultStatus;
 use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
@@ -37,6 +37,8 @@ struct Entry {
 pub(super) struct FetchTlb {
     entries: Box<[Entry; ENTRIES]>,
     regions: Regions,
+    /// Code has been fetched from pages of the upper half that belong to one ASID.
+    upper_not_global: bool,
     /// Pages of each half that have been asked for since the last clearing, by a hash: a TLBI elsewhere concerns no
     /// code.
     seen: [[u64; SEEN_WORDS]; 2],
@@ -45,7 +47,7 @@ pub(super) struct FetchTlb {
 const SEEN_WORDS: usize = 16;
 
 const fn seen_bit(va: u64) -> (usize, u64) {
-    let hash = (va >> PAGE_SHIFT).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    let hash = (untagged(va) >> PAGE_SHIFT).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
     ((hash >> 6) as usize % SEEN_WORDS, 1 << (hash & 63))
 }
 
@@ -58,6 +60,7 @@ impl FetchTlb {
         Self {
             entries: Box::new([Entry { page: NONE, pa: 0, el0: false }; ENTRIES]),
             regions: Regions::default(),
+            upper_not_global: false,
             seen: [[0; SEEN_WORDS]; 2],
         }
     }
@@ -66,18 +69,24 @@ impl FetchTlb {
         *self = Self::new();
     }
 
-    /// The process has changed: what the lower half maps is another. Tells if code may have been fetched there.
-    pub(super) fn leave_context(&mut self) -> bool {
+    /// The process has changed: the lower half and what is not global in the upper one are another's. Tells if code
+    /// may have been fetched there, as [`Self::invalidate`] does.
+    pub(super) fn leave_context(&mut self) -> Option<bool> {
+        if self.upper_not_global {
+            // Kernels map themselves global, so this is rare enough to forget the rest as well.
+            self.clear();
+            return Some(false);
+        }
         let seen = std::mem::take(&mut self.seen[0]);
         if seen == [0; SEEN_WORDS] {
-            return false;
+            return None;
         }
         for entry in self.entries.iter_mut() {
             if Half::of(entry.page) == Half::Low {
                 entry.page = NONE;
             }
         }
-        true
+        Some(true)
     }
 
     /// Does what a TLBI instruction says. Tells if code may have been fetched through what is gone: `Some(true)` from
@@ -88,7 +97,7 @@ impl FetchTlb {
                 self.clear();
                 Some(false)
             }
-            Invalidation::Asid(_) => self.leave_context().then_some(true),
+            Invalidation::Asid(_) => self.leave_context(),
             Invalidation::Pages { va, pages, .. } => {
                 let low = Half::of(va) == Half::Low;
                 let last = va.saturating_add(pages.saturating_sub(1).saturating_mul(PAGE));
@@ -136,7 +145,9 @@ impl Cpu {
         let fetch = &mut self.mem.fetch;
         fetch.entries[slot(va)] = Entry { page, pa: found.pa, el0 };
         let (word, bit) = seen_bit(va);
-        fetch.seen[usize::from(Half::of(va) == Half::High)][word] |= bit;
+        let upper = Half::of(va) == Half::High;
+        fetch.seen[usize::from(upper)][word] |= bit;
+        fetch.upper_not_global |= upper && found.not_global;
         if u32::from(found.size_log2) > 16 {
             fetch.regions.add(va, found.size_log2);
         }
@@ -147,19 +158,23 @@ impl Cpu {
     /// [`crate::code::CodePages::written`] being told. Returns when every running vCPU has dropped its fast write
     /// path to that page. To be called after the page has been marked in the map of code, before it is read.
     pub(crate) fn protect_code_page(&mut self, pa: Pa) {
-        let writers = self.cluster.writers.of(pa);
-        if writers == 0 {
-            return;
+        let page = Pa(pa.0 & !(PAGE - 1));
+        let writers: Vec<usize> = self.cluster.writers.of(page).collect();
+        if writers.contains(&self.index) {
+            self.protect(page);
         }
-        if writers & super::writers::bit_of(self.index) != 0 {
-            self.protect(pa);
-        }
-        self.protect_elsewhere(pa, writers);
+        self.protect_elsewhere(page, &writers);
     }
 
     /// Gives up this vCPU's fast write path to a page.
     pub(crate) fn protect(&mut self, pa: Pa) {
         self.mem.tlb.protect(pa.0);
         self.cluster.writers.remove(pa, self.index);
+    }
+
+    /// Gives up all of this vCPU's fast write paths. It still counts as a writer to their pages: whoever decodes code
+    /// from one asks again.
+    pub(crate) fn protect_all(&mut self) {
+        self.mem.tlb.protect_all();
     }
 }

@@ -12,6 +12,7 @@ mod atomic;
 mod fetch;
 mod host;
 mod regime;
+mod replay;
 mod slow;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ mod writers;
 pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
 pub use regime::PA_BITS;
-pub(crate) use tlb::Invalidation;
-pub(crate) use writers::{Writers, bit_of as writer_bit};
+pub(crate) use replay::{Replay, Writes};
+pub(crate) use tlb::{Invalidation, untagged};
+pub(crate) use writers::Writers;
 
 use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
@@ -37,16 +39,27 @@ pub struct Context {
     fetch: FetchTlb,
     regime: Regime,
     monitor: Option<Monitor>,
+    /// What is written is noted, to be undone.
+    replay: Option<Box<Replay>>,
 }
 
 impl Context {
     pub(crate) fn new(sys: &SysRegs) -> Self {
-        Self { tlb: Tlb::new(), fetch: FetchTlb::new(), regime: Regime::new(sys), monitor: None }
+        Self { tlb: Tlb::new(), fetch: FetchTlb::new(), regime: Regime::new(sys), monitor: None, replay: None }
     }
 
     /// Whether stage 1 translation is on.
     pub(crate) fn mmu_on(&self) -> bool {
         self.regime.mmu_on()
+    }
+
+    /// The exclusive monitor, to be put back by [`Self::set_monitor`].
+    pub(crate) fn monitor(&self) -> Option<Monitor> {
+        self.monitor
+    }
+
+    pub(crate) fn set_monitor(&mut self, monitor: Option<Monitor>) {
+        self.monitor = monitor;
     }
 
     /// Whether an exclusive load has been made and not yet paired.
@@ -286,8 +299,8 @@ impl Cpu {
         let el0 = self.at_el0();
         if old.differs_only_in_process(&self.mem.regime) {
             self.mem.tlb.leave_context(el0);
-            if self.mem.fetch.leave_context() {
-                self.mapping_changed(true);
+            if let Some(lower_only) = self.mem.fetch.leave_context() {
+                self.mapping_changed(lower_only);
             }
         } else {
             self.mem.tlb.clear_all();

@@ -7,7 +7,7 @@ use vmsa::{
     Access, AccessKind, Granule, Half, Permissions, Stage1Rules, TableMemory, WalkFaultKind, WalkParams,
 };
 
-use super::tlb::{PAGE, Page};
+use super::tlb::{PAGE, Page, untagged};
 use crate::exception::FaultStatus;
 use crate::sys::regs::SysRegs;
 
@@ -149,7 +149,7 @@ impl Regime {
     #[inline]
     #[must_use]
     pub(crate) fn branch_target(&self, va: u64) -> u64 {
-        if self.side(va).tbi { ((va << 8) as i64 >> 8) as u64 } else { va }
+        if self.side(va).tbi { untagged(va) } else { va }
     }
 
     /// Translates the 4 KiB page of `va` for an access.

@@ -46,7 +46,8 @@ const fn bus_unit(len: usize) -> usize {
 impl Cpu {
     /// Finds where `va` leads, for an access of `kind` with the rights of EL0 or EL1, and lets the TLB know.
     pub(super) fn locate(&mut self, va: u64, kind: AccessKind, el0: bool) -> Result<Place, FaultStatus> {
-        if el0 && !self.mem.tlb.has_context() {
+        let is_try = self.mem.replay.is_some();
+        if el0 && !is_try && !self.mem.tlb.has_context() {
             let (asid, ttbr0, at_el0) = (self.mem.regime.asid, self.mem.regime.ttbr0, self.at_el0());
             self.mem.tlb.choose_context(asid, ttbr0, at_el0);
         }
@@ -68,12 +69,12 @@ impl Cpu {
         let watched = self.is_watched(va & !(PAGE - 1)..=va | (PAGE - 1));
         let fast = host.filter(|_| !page.device && !self.mem.regime.alignment_checked && !watched);
         let (pages, page_pa) = (&self.cluster.code_pages, Pa(page.pa));
-        let writable = writes && fast.is_some() && !pages.is_code(page_pa) && {
+        let writable = writes && !is_try && fast.is_some() && !pages.is_code(page_pa) && {
             // Noted first, looked at again after: the decoder marks first and then asks who writes.
             self.cluster.writers.add(page_pa, self.index);
             !pages.is_code(page_pa)
         };
-        if known.is_none() || writable {
+        if !is_try && (known.is_none() || writable) {
             self.mem.tlb.insert(el0, va, &page, fast, writable);
         }
         Ok(Place { page, host })
@@ -138,6 +139,7 @@ impl Cpu {
             // SAFETY: the host address is that of a page of RAM, and the bytes do not leave the page.
             Some(host) => unsafe { host::copy_from(host, out) },
             None => {
+                self.note_device(va)?;
                 let unit = bus_unit(out.len());
                 for (index, part) in out.chunks_mut(unit).enumerate() {
                     let at = (index * unit) as u64;
@@ -170,11 +172,13 @@ impl Cpu {
     fn write_place(&mut self, va: u64, place: &Place, data: &[u8]) -> Result<(), Exception> {
         match place.host(va) {
             Some(host) => {
+                self.note_write(host, data.len() as u64);
                 // SAFETY: the host address is that of a page of RAM, and the bytes do not leave the page.
                 unsafe { host::copy_to(host, data) };
                 self.stored(place.pa(va), data.len() as u64);
             }
             None => {
+                self.note_device(va)?;
                 let unit = bus_unit(data.len());
                 for (index, part) in data.chunks(unit).enumerate() {
                     let at = (index * unit) as u64;
@@ -190,7 +194,7 @@ impl Cpu {
     pub(super) fn stored(&mut self, pa: Pa, len: u64) {
         // The decoder marks the page before it reads it; here the bytes are written before the mark is looked at.
         fence(Ordering::SeqCst);
-        if self.cluster.code_pages.is_code(pa) {
+        if self.mem.replay.is_none() && self.cluster.code_pages.is_code(pa) {
             self.cluster.code_written(pa, len);
         }
     }

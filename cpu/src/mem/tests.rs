@@ -393,6 +393,65 @@ fn tlbi_of_one_page_inside_a_block_drops_all_of_the_block() {
 }
 
 #[test]
+fn tlbi_reaches_a_block_that_was_entered_through_a_tagged_pointer() {
+    // The address of the block, and the top byte with which it is used and with which TBI lets it be used.
+    for (va, tag) in
+        [(USER_VA & !0x1f_ffff, 0x5a), (KERNEL_VA & !0x1f_ffff, 0x5a), (KERNEL_VA & !0x1f_ffff, 0)]
+    {
+        let mut m = mmu();
+        m.cpu.state.sys.tcr |= 3 << 37; // TBI0, TBI1
+        m.cpu.memory_regime_changed();
+        let tagged = va << 8 >> 8 | tag << 56;
+        let (old, new) = (RAM + 0x40_0000, RAM + 0x60_0000);
+        m.bench.ram.store_u64(Pa(new + 0x5000), 2).unwrap();
+        let tables = if va == USER_VA & !0x1f_ffff { &mut m.user } else { &mut m.kernel };
+        tables.set(va, 2, old | pte::BLOCK | pte::AF);
+        let uses = |cpu: &mut Cpu| {
+            let fetched = cpu.translate_fetch(tagged + 0x7000).map(|pa| pa.0);
+            (cpu.load::<u64>(tagged + 0x5000), cpu.load_unprivileged::<u64>(tagged + 0x5000).is_ok(), fetched)
+        };
+        assert_eq!(uses(&mut m.cpu), (Ok(0), false, Ok(old + 0x7000)));
+        tables.set(va, 2, new | pte::BLOCK | pte::AF | pte::USER);
+        m.cpu.invalidate(Invalidation::Pages { va, pages: 1, asid: Some(1) });
+        // What EL0 can write is nothing that EL1 executes.
+        let (data, user, fetched) = uses(&mut m.cpu);
+        assert_eq!((data, user, fetched.is_err()), (Ok(2), true, true), "{tagged:#x}");
+        tables.set(va, 2, old | pte::BLOCK | pte::AF);
+        m.cpu.invalidate(Invalidation::Pages { va: va + 0x1000, pages: 2, asid: None });
+        assert_eq!(uses(&mut m.cpu), (Ok(0), false, Ok(old + 0x7000)), "{tagged:#x}");
+    }
+}
+
+#[test]
+fn code_of_an_asid_in_the_upper_half_ends_with_tlbi_by_asid_and_with_a_switch() {
+    let switch = |cpu: &mut Cpu| {
+        cpu.state.sys.ttbr1 = KERNEL_POOL | 2 << 48;
+        cpu.memory_regime_changed();
+    };
+    let tlbi = |cpu: &mut Cpu| cpu.invalidate(Invalidation::Asid(1));
+    for forget in [&switch as &dyn Fn(&mut Cpu), &tlbi] {
+        let mut m = mmu();
+        m.kernel.page(KERNEL_VA, FRAME, pte::NG);
+        m.kernel.page(KERNEL_VA + 0x1000, FRAME, 0);
+        assert_eq!(m.cpu.translate_fetch(KERNEL_VA), Ok(Pa(FRAME)));
+        assert_eq!(m.cpu.translate_fetch(KERNEL_VA + 0x1000), Ok(Pa(FRAME)));
+        m.kernel.page(KERNEL_VA, OTHER, pte::NG);
+        let stamps = m.cpu.state.stamp;
+        forget(&mut m.cpu);
+        assert_eq!(m.cpu.translate_fetch(KERNEL_VA), Ok(Pa(OTHER)));
+        assert!(m.cpu.state.stamp[1] != stamps[1], "links and jump cache of the upper half hold no longer");
+
+        // With global code alone, what has been fetched through the upper half stays.
+        let mut m = mmu();
+        m.kernel.page(KERNEL_VA, FRAME, 0);
+        m.cpu.translate_fetch(KERNEL_VA).unwrap();
+        let stamps = m.cpu.state.stamp;
+        forget(&mut m.cpu);
+        assert_eq!(m.cpu.state.stamp[1], stamps[1]);
+    }
+}
+
+#[test]
 fn pages_of_64_kib_translate_and_go_as_a_whole() {
     let bench = Bench::new(1);
     let mut cpu = bench.cpu(0);

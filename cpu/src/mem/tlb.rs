@@ -84,6 +84,13 @@ pub(crate) struct Page {
     pub(crate) shareability: u8,
 }
 
+/// An address as a TLBI instruction names it: bits \[63:56\], which may hold a tag that translation ignores (TCR_EL1.TBI),
+/// as copies of bit 55 (C5.5). Whatever an invalidation is compared with must be in this form. Where the top byte is
+/// not ignored, addresses of any other form have no translation.
+pub(crate) const fn untagged(va: u64) -> u64 {
+    ((va << 8) as i64 >> 8) as u64
+}
+
 /// A tag that no access reaching slot `index` of `entries` can match: its page belongs to another slot, and not to
 /// the next one either, where the last byte of a crossing access lies.
 const fn no_tag(index: usize, entries: usize) -> u64 {
@@ -136,8 +143,9 @@ pub(crate) struct Regions {
 }
 
 impl Regions {
-    /// Adds the block of `1 << size_log2` bytes around `va`.
+    /// Adds the block of `1 << size_log2` bytes around `va`, whose tag does not count.
     pub(crate) fn add(&mut self, va: u64, size_log2: u8) {
+        let va = untagged(va);
         let size = 1u64.checked_shl(u32::from(size_log2)).unwrap_or(0);
         let first = va & !size.wrapping_sub(1);
         let last = first.wrapping_add(size.wrapping_sub(1));
@@ -214,8 +222,29 @@ pub(crate) enum Invalidation {
     },
 }
 
+/// What one instruction of translated code remembers of its last page: an access of `size` bytes at `va` may go to host
+/// address `va + addend` if `(va + size - 1) ^ tag < limit`. 32 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub(crate) struct Site {
+    /// [`Entry::tag_r`] or [`Entry::tag_w`], as the instruction needs.
+    pub(crate) tag: u64,
+    /// [`Entry::addend`].
+    pub(crate) addend: u64,
+    /// A page, or 0 for a site that remembers nothing: then no address passes.
+    pub(crate) limit: u64,
+}
+
+/// Sites of a vCPU.
+pub(crate) const SITES: usize = 1024;
+
 /// All tables of one vCPU.
 pub(crate) struct Tlb {
+    /// Filled by translated code from entries of the tables, and forgotten whenever anything but an addition happens to
+    /// those.
+    pub(crate) sites: [Site; SITES],
+    /// Not 0 if any site may remember something.
+    pub(crate) sites_filled: u32,
     entries: Box<[Entry; ALL_ENTRIES]>,
     /// The first entry of `current` and of `el0`, for translated code.
     pub(crate) current_start: *const Entry,
@@ -224,6 +253,8 @@ pub(crate) struct Tlb {
     current: Table,
     /// EL0's table, which LDTR and STTR use from EL1; empty until a miss has chosen a context.
     el0: Table,
+    /// What `el0` is, while it is hidden.
+    hidden_el0: Option<Table>,
     context: Option<usize>,
     contexts: [Space; CONTEXTS],
     clock: u64,
@@ -249,11 +280,14 @@ impl Tlb {
         let blank = vec![Entry { tag_r: 0, tag_w: 0, addend: 0, info: 0 }; ALL_ENTRIES].into_boxed_slice();
         let entries = blank.try_into().unwrap_or_else(|_| unreachable!("the vector has that length"));
         let mut tlb = Self {
+            sites: [Site::default(); SITES],
+            sites_filled: 0,
             entries,
             current_start: std::ptr::null(),
             el0_start: std::ptr::null(),
             current: Table::EL1,
             el0: Table::EMPTY,
+            hidden_el0: None,
             context: None,
             contexts: [Space::default(); CONTEXTS],
             clock: 0,
@@ -295,7 +329,7 @@ impl Tlb {
     /// The slow path's view of a table entry: its page, if it is the translation of `va`.
     #[must_use]
     pub(crate) fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
-        let entry = if el0 { self.el0(va) } else { self.entry(Table::EL1.slot(va)) };
+        let entry = if el0 { self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va)) } else { self.entry(Table::EL1.slot(va)) };
         let page = va & !(PAGE - 1);
         let direct = entry.info & info::DIRECT != 0;
         let tag = if direct { entry.tag_r } else { entry.addend };
@@ -379,9 +413,35 @@ impl Tlb {
         self.el0_start = &raw const self.entries[self.el0.base as usize];
     }
 
+    /// Makes every look-up of a fast path miss, until [`Self::show`]; [`Self::page`] still finds what is there.
+    pub(crate) fn hide(&mut self) {
+        self.hidden_el0 = Some(self.el0);
+        self.current = Table::EMPTY;
+        self.el0 = Table::EMPTY;
+        self.tables_changed();
+    }
+
+    /// Ends what [`Self::hide`] has begun.
+    pub(crate) fn show(&mut self, at_el0: bool) {
+        self.el0 = self.hidden_el0.take().unwrap_or(self.el0);
+        self.set_el0(at_el0);
+    }
+
+    /// Translations may be gone: no instruction remembers any.
+    #[inline]
+    fn forget_sites(&mut self) {
+        if self.sites_filled != 0 {
+            self.sites_filled = 0;
+            for site in &mut self.sites {
+                site.limit = 0;
+            }
+        }
+    }
+
     /// The process has changed: EL0 has no table until [`Self::choose_context`], and what EL1 had of the old
     /// process is gone.
     pub(crate) fn leave_context(&mut self, at_el0: bool) {
+        self.forget_sites();
         self.el0 = Table::EMPTY;
         self.context = None;
         self.set_el0(at_el0);
@@ -477,11 +537,21 @@ impl Tlb {
 
     /// Forbids fast stores to a physical page, because code has been decoded from it.
     pub(crate) fn protect(&mut self, pa: u64) {
+        self.forget_sites();
         for table in self.tables() {
             for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
                 if entry.info & (info::VALID | 0x0000_ffff_ffff_f000) == pa & !(PAGE - 1) | info::VALID {
                     entry.tag_w = no_tag(index, table.entries());
                 }
+            }
+        }
+    }
+
+    /// Forbids fast stores to every page.
+    pub(crate) fn protect_all(&mut self) {
+        for table in self.tables() {
+            for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
+                entry.tag_w = no_tag(index, table.entries());
             }
         }
     }
@@ -517,6 +587,7 @@ impl Tlb {
     }
 
     fn clear(&mut self, table: Table) {
+        self.forget_sites();
         let entries = table.entries();
         for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
             *entry = invalid(index, entries);
@@ -524,6 +595,7 @@ impl Tlb {
     }
 
     fn clear_slot(&mut self, table: Table, slot: usize) {
+        self.forget_sites();
         self.entries[slot] = invalid(slot - table.base as usize, table.entries());
     }
 }

@@ -3,12 +3,21 @@
 //! A request is posted to a vCPU's mailbox and noticed at its next block border. Whoever must know that it has been
 //! served waits by ticket (`Cpu::complete_requests`, which DSB calls) and serves its own mailbox meanwhile, so that
 //! two vCPUs can wait for each other. A vCPU that sleeps, is off or is outside `run` executes nothing; it looks into
-//! its mailbox before it does, so nobody waits for it.
+//! its mailbox before it does, so nobody waits for it. That includes one whose thread unwinds out of `run`.
+//!
+//! A vCPU that is off gets no requests: when it starts, it has forgotten all that they could be about. For that, what a
+//! request tells of is in memory before its sender looks whether the vCPU is off, and the vCPU counts as on before it
+//! translates or decodes anything. With a fence between the two steps on either side, either the sender
+//! sees that the vCPU is on, or the vCPU finds in memory what the request would have told. Mailboxes have a bounded size:
+//! what exceeds it becomes a request for everything, which costs the receiver time only.
 //!
 //! The locks in here are leaves: nothing is called and no other lock is taken under them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use hw::{Alarms, BusError, Clock, CodeWriteHook, IrqLine, Pa, Ram, SysRegDevice};
@@ -18,8 +27,8 @@ use super::features::Features;
 use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
+use crate::mem::{HostRam, Invalidation, Writers};
 use crate::{Cpu, Observation, Tier};
-use crate::mem::{HostRam, Invalidation, Writers, writer_bit};
 use crate::state::pending;
 
 /// Everything at physical addresses that are not RAM.
@@ -70,22 +79,51 @@ pub struct ClusterConfig {
 /// Invalidations beyond this many are replaced by one of everything.
 const INVALIDATIONS: usize = 64;
 
+/// Pages named one by one; more are replaced by all of RAM. Enough for a vCPU that sleeps while others load programs.
+const PAGES: usize = 512;
+
+/// Parts of RAM: some pages with 64-byte granules, or everything.
+#[derive(Debug)]
+enum Parts {
+    Some(BTreeMap<Pa, u64>),
+    All,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self::Some(BTreeMap::new())
+    }
+}
+
+impl Parts {
+    fn add(&mut self, page: Pa, granules: u64) {
+        if let Self::Some(pages) = self {
+            *pages.entry(page).or_default() |= granules;
+            if pages.len() > PAGES {
+                *self = Self::All;
+            }
+        }
+    }
+}
+
 /// What others ask of a vCPU.
 #[derive(Debug, Default)]
 struct Letters {
     /// Broadcast TLBIs.
     invalidations: Vec<Invalidation>,
-    /// Stale code: the 64-byte granules, by page.
-    stale: BTreeMap<Pa, u64>,
+    /// Stale code.
+    stale: Parts,
     /// Pages to which fast writes must end. Apart from the others: a vCPU that is about to decode code serves these
     /// alone, for an invalidation must not slip in between its translation and its use of it.
-    protect: BTreeSet<Pa>,
+    protect: Parts,
 }
 
 /// A vCPU's mailbox.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     letters: Mutex<Letters>,
+    /// The vCPU is off: nothing is posted.
+    is_off: AtomicBool,
     /// Tickets given out and served, for invalidations and for protections.
     invalidations: Tickets,
     protections: Tickets,
@@ -120,6 +158,12 @@ impl Mailbox {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the vCPU needs no requests because it is off. Asked when what they would tell has happened.
+    fn is_off(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.is_off.load(Ordering::SeqCst)
+    }
+
     fn post_invalidation(&self, what: Invalidation) -> u64 {
         let mut letters = self.letters();
         if letters.invalidations.len() < INVALIDATIONS {
@@ -132,12 +176,23 @@ impl Mailbox {
 
     fn post_protection(&self, page: Pa) -> u64 {
         let mut letters = self.letters();
-        letters.protect.insert(page);
+        letters.protect.add(page, u64::MAX);
         self.protections.give()
     }
 
     fn post_stale(&self, page: Pa, granules: u64) {
-        *self.letters().stale.entry(page).or_default() |= granules;
+        self.letters().stale.add(page, granules);
+    }
+
+    /// How many requests are kept.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        let letters = self.letters();
+        let pages = |parts: &Parts| match parts {
+            Parts::Some(pages) => pages.len(),
+            Parts::All => 1,
+        };
+        letters.invalidations.len() + pages(&letters.stale) + pages(&letters.protect)
     }
 }
 
@@ -197,6 +252,9 @@ pub struct Cluster {
     pub(crate) writers: Writers,
     /// Which pages hold decoded code.
     pub code_pages: crate::code::CodePages,
+    /// Held while a vCPU runs a block in lockstep. A leaf.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) turn: Mutex<()>,
     /// Kept for the hook that RAM holds.
     itself: OnceLock<Weak<Self>>,
 }
@@ -242,7 +300,9 @@ impl Cluster {
                 .collect::<Vec<_>>()
         };
         let cluster = Arc::new(Self {
-            mailboxes: (0..cpus).map(|_| Mailbox::default()).collect(),
+            mailboxes: (0..cpus)
+                .map(|cpu| Mailbox { is_off: AtomicBool::new(cpu != 0), ..Mailbox::default() })
+                .collect(),
             power: Mutex::new(PowerBoard {
                 states: (0..cpus).map(|cpu| if cpu == 0 { Power::On } else { Power::Off }).collect(),
                 exit: None,
@@ -252,7 +312,7 @@ impl Cluster {
             observation,
             refused: OnceLock::new(),
             code_pages: crate::code::CodePages::new(&ram),
-            writers: Writers::new(&ram),
+            writers: Writers::new(&ram, cpus),
             host: HostRam::new(Arc::clone(&ram)),
             bus,
             gic,
@@ -261,6 +321,8 @@ impl Cluster {
             event_streams: signals.iter().map(|signal| EventStream::new(&alarms, signal)).collect(),
             clock,
             signals,
+            #[cfg(target_arch = "x86_64")]
+            turn: Mutex::new(()),
             itself: OnceLock::new(),
         });
         // The first value: nobody else has the cluster yet.
@@ -351,6 +413,7 @@ impl Cluster {
         let before = state.seen();
         if before == PowerState::Off {
             *state = Power::OnPending { entry, context };
+            self.mailboxes[cpu].is_off.store(false, Ordering::SeqCst);
             drop(power);
             // Any change of the word makes a sleeper look at its power state.
             self.signal(cpu).raise(pending::RECHECK);
@@ -358,29 +421,49 @@ impl Cluster {
         Some(before)
     }
 
-    /// Turns a vCPU off.
+    /// Turns a vCPU off. Called by itself: it executes nothing until [`Self::take_start`] answers.
     pub(crate) fn turn_off(&self, cpu: usize) {
         if let Some(state) = self.power().states.get_mut(cpu) {
             *state = Power::Off;
+            self.mailboxes[cpu].is_off.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Where a vCPU that CPU_ON has woken starts: entry and context, once.
+    /// Where a vCPU that CPU_ON has woken starts: entry and context, once. It must forget all translations and all
+    /// code before it goes there: while it was off it got no requests.
     pub(crate) fn take_start(&self, cpu: usize) -> Option<(u64, u64)> {
         let mut power = self.power();
         let state = power.states.get_mut(cpu)?;
         if let Power::OnPending { entry, context } = *state {
             *state = Power::On;
+            drop(power);
+            // Whoever still saw the vCPU off has done what it would have asked for: from here on that is seen.
+            fence(Ordering::SeqCst);
             return Some((entry, context));
         }
         None
     }
 
+    #[cfg(test)]
+    pub(crate) fn mailbox(&self, cpu: usize) -> &Mailbox {
+        &self.mailboxes[cpu]
+    }
+
+    /// Vcpu `cpu` is on, as if CPU_ON had started it, unless CPU_ON has been called and it is yet to start.
+    #[cfg(test)]
+    pub(crate) fn assume_on(&self, cpu: usize) {
+        let mut power = self.power();
+        if power.states[cpu] == Power::Off {
+            power.states[cpu] = Power::On;
+            self.mailboxes[cpu].is_off.store(false, Ordering::SeqCst);
+        }
+    }
+
     /// `len` bytes at `pa` have been written past the vCPUs' fast paths: all vCPUs drop code decoded from them.
     pub(crate) fn code_written(&self, pa: Pa, len: u64) {
         self.code_pages.written(pa, len, &mut |page, granules| {
-            for cpu in 0..self.cpus() {
-                self.mailboxes[cpu].post_stale(page, granules);
+            for (cpu, mailbox) in self.mailboxes.iter().enumerate().filter(|(_, mailbox)| !mailbox.is_off()) {
+                mailbox.post_stale(page, granules);
                 self.signal(cpu).note(pending::REQUESTS);
             }
         });
@@ -404,8 +487,11 @@ impl Cpu {
     /// Posts a broadcast TLBI to all other vCPUs.
     pub(crate) fn broadcast(&mut self, what: Invalidation) {
         let cluster = &self.cluster;
-        for cpu in (0..cluster.cpus()).filter(|&cpu| cpu != self.index) {
-            self.local.outstanding.tickets[cpu] = cluster.mailboxes[cpu].post_invalidation(what);
+        for (cpu, mailbox) in cluster.mailboxes.iter().enumerate() {
+            if cpu == self.index || mailbox.is_off() {
+                continue;
+            }
+            self.local.outstanding.tickets[cpu] = mailbox.post_invalidation(what);
             self.local.outstanding.any = true;
             cluster.signal(cpu).note(pending::REQUESTS);
         }
@@ -430,13 +516,14 @@ impl Cpu {
         }
     }
 
-    /// Makes those of `writers` (bits as in [`Writers`]) that are other vCPUs give up their fast write path to a page,
-    /// and waits until they have.
-    pub(crate) fn protect_elsewhere(&mut self, page: Pa, writers: u64) {
+    /// Makes those of `writers` that are other vCPUs give up their fast write path to a page, and waits until they
+    /// have.
+    pub(crate) fn protect_elsewhere(&mut self, page: Pa, writers: &[usize]) {
         let cluster = Arc::clone(&self.cluster);
-        let others: Vec<(usize, u64)> = (0..cluster.cpus())
-            .filter(|&cpu| cpu != self.index && writers & writer_bit(cpu) != 0)
-            .map(|cpu| {
+        let others: Vec<(usize, u64)> = writers
+            .iter()
+            .filter(|&&cpu| cpu != self.index && !cluster.mailboxes[cpu].is_off())
+            .map(|&cpu| {
                 let ticket = cluster.mailboxes[cpu].post_protection(page);
                 cluster.signal(cpu).note(pending::REQUESTS);
                 (cpu, ticket)
@@ -448,7 +535,9 @@ impl Cpu {
         }
     }
 
-    /// Waits for another vCPU's next block border, serving this one's mailbox so that the other may wait as well.
+    /// Waits for another vCPU's next block border, serving this one's mailbox so that the other may wait as well. A
+    /// stop does not end the wait, for the instruction that waits must not look complete after a resume: the
+    /// other leaves `run` as well, by the stop or by a panic, and then counts as asleep.
     fn wait_serving(&mut self, acknowledged: impl Fn() -> bool, serve: fn(&mut Self)) {
         let mut rounds = 0u32;
         while !acknowledged() {
@@ -470,8 +559,9 @@ impl Cpu {
             let mut letters = mailbox.letters();
             (std::mem::take(&mut letters.protect), mailbox.protections.given())
         };
-        for page in pages {
-            self.protect(page);
+        match pages {
+            Parts::Some(pages) => pages.into_keys().for_each(|page| self.protect(page)),
+            Parts::All => self.protect_all(),
         }
         mailbox.protections.serve(given);
     }
@@ -497,8 +587,11 @@ impl Cpu {
         self.serve_protections();
         self.serve_invalidations();
         let stale = std::mem::take(&mut cluster.mailboxes[self.index].letters().stale);
-        for (page, granules) in stale {
-            self.drop_code(page, granules);
+        match stale {
+            Parts::Some(pages) => {
+                pages.into_iter().for_each(|(page, granules)| self.drop_code(page, granules));
+            }
+            Parts::All => self.drop_all_code(),
         }
     }
 }

@@ -9,7 +9,7 @@ use vmsa::AccessKind;
 
 use super::features::CACHE_LINE;
 use crate::exception::FaultStatus;
-use crate::mem::Invalidation;
+use crate::mem::{Invalidation, untagged};
 use crate::state::Pstate;
 use crate::{Cpu, Exception};
 
@@ -104,8 +104,7 @@ impl Cpu {
             _ => return Err(Exception::undefined()),
         };
         let asid = self.state.sys.asid_of(value);
-        // VA[55:12], sign-extended.
-        let va = ((value << 20) as i64 >> 8) as u64 & !0xfff;
+        let va = untagged(value << 12); // VA[55:12]
         let what = match (range, op2) {
             (false, 0) => Invalidation::All,
             (false, 2) => Invalidation::Asid(asid),

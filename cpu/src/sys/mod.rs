@@ -175,7 +175,7 @@ impl Cpu {
     }
 
     /// Replaces PSTATE but for the flags, with all that hangs on it: stack pointer, memory rights, block context.
-    fn replace_pstate(&mut self, bits: u32) {
+    pub(crate) fn replace_pstate(&mut self, bits: u32) {
         let (old, new) = (self.state.pstate, Pstate(bits));
         let bank = |pstate: Pstate| usize::from(pstate.el() != 0 && pstate.has(Pstate::SP));
         if bank(old) != bank(new) {
@@ -227,7 +227,7 @@ impl Cpu {
         self.local.step_armed = false;
         self.replace_pstate(EL1H | Pstate::DAIF | pan);
         self.clear_exclusive();
-        self.state.pc = self.state.sys.vbar.wrapping_add(group + offset);
+        self.state.pc = self.mem.branch_target(self.state.sys.vbar.wrapping_add(group + offset));
     }
 
     /// ERET: sets PSTATE, pc, the stack pointer in use and the block context.
@@ -300,12 +300,12 @@ impl Cpu {
         if word & pending::STOP != 0
             && let Some(exit) = cluster.exit()
         {
-            return Some(self.leave(exit));
+            return Some(exit);
         }
         if word & pending::RECHECK != 0 {
             signal.clear(pending::RECHECK);
             if let Some(exit) = self.wait_for_power() {
-                return Some(self.leave(exit));
+                return Some(exit);
             }
             if self.is_stepping() {
                 // Every border is of interest until the step is over.
@@ -324,14 +324,6 @@ impl Cpu {
         None
     }
 
-    /// Leaves the run loop: from here on this vCPU executes nothing, and looks around before it does again.
-    fn leave(&mut self, exit: Exit) -> Exit {
-        let signal = self.cluster.signal(self.index);
-        signal.raise(pending::RECHECK);
-        signal.fall_asleep();
-        exit
-    }
-
     /// While the vCPU is off, sleeps until CPU_ON or an exit; starts it if CPU_ON has come.
     fn wait_for_power(&mut self) -> Option<Exit> {
         let cluster = Arc::clone(&self.cluster);
@@ -347,6 +339,7 @@ impl Cpu {
         }
         if let Some((entry, context)) = cluster.take_start(self.index) {
             self.set_boot_state(entry, context);
+            self.drop_all_code();
             self.serve_requests();
         }
         None

@@ -1,8 +1,9 @@
 //! PSCI and SMCCC calls, by HVC #0 from EL1.
 //!
 //! Arm DEN 0022 (PSCI 1.1) and DEN 0028 (SMCCC 1.1). There is no EL2: the calls are answered by the machine, as a
-//! hypervisor would. SMC stays UNDEFINED, for there is no EL3. Deliberately absent: CPU_SUSPEND, migration of a
-//! trusted OS, SYSTEM_SUSPEND.
+//! hypervisor would. SMC stays UNDEFINED, for there is no EL3. CPU_SUSPEND has
+//! one kind of state, core standby, which is WFI: power-down states are for platforms that name some. Deliberately
+//! absent: migration of a trusted OS, SYSTEM_SUSPEND.
 
 use super::Exit;
 use super::cluster::PowerState;
@@ -13,6 +14,8 @@ use crate::{Cpu, Exception};
 /// Function identifiers (DEN 0022, 5.1; DEN 0028, 7). The 64-bit forms have bit 30 set.
 mod function {
     pub(super) const PSCI_VERSION: u32 = 0x8400_0000;
+    pub(super) const CPU_SUSPEND_32: u32 = 0x8400_0001;
+    pub(super) const CPU_SUSPEND: u32 = 0xc400_0001;
     pub(super) const CPU_OFF: u32 = 0x8400_0002;
     pub(super) const CPU_ON_32: u32 = 0x8400_0003;
     pub(super) const CPU_ON: u32 = 0xc400_0003;
@@ -44,6 +47,8 @@ mod result {
 
 /// PSCI 1.1 and SMCCC 1.1, major version in the upper half.
 const VERSION_1_1: i64 = 0x0001_0001;
+/// power_state of CPU_SUSPEND: the StateID. Above it are StateType (0 is standby) and PowerLevel (0 is the core).
+const POWER_STATE_ID: u32 = 0xffff;
 /// MIGRATE_INFO_TYPE: no trusted OS that would have to migrate.
 const NO_TRUSTED_OS: i64 = 2;
 /// AFFINITY_INFO.
@@ -72,6 +77,7 @@ impl Cpu {
                 self.cluster.signal(self.index).raise(pending::RECHECK);
                 return Ok(()); // no return: the next border puts the vCPU to sleep
             }
+            function::CPU_SUSPEND | function::CPU_SUSPEND_32 => self.cpu_suspend(x1 as u32),
             function::CPU_ON => self.cpu_on(x1, x2, x3),
             function::CPU_ON_32 => self.cpu_on(low(x1), low(x2), low(x3)),
             function::AFFINITY_INFO => self.affinity_info(x1, x2),
@@ -98,6 +104,16 @@ impl Cpu {
         };
         self.state.x[0] = answer as u64;
         Ok(())
+    }
+
+    /// CPU_SUSPEND (DEN 0022, 5.4), power_state in the original format. Whatever its StateID, in which the caller may put
+    /// what it likes, a standby state of the core ends as WFI does: with an interrupt, masked or not.
+    fn cpu_suspend(&mut self, power_state: u32) -> i64 {
+        if power_state & !POWER_STATE_ID != 0 {
+            return result::INVALID_PARAMETERS;
+        }
+        self.sleep_until_wake_up();
+        result::SUCCESS
     }
 
     fn cpu_on(&self, affinity: u64, entry: u64, context: u64) -> i64 {
@@ -132,7 +148,10 @@ impl Cpu {
 
 fn psci_features(id: u32) -> i64 {
     match id {
+        // For CPU_SUSPEND the answer has flags: neither the extended format nor OS-initiated mode.
         function::PSCI_VERSION
+        | function::CPU_SUSPEND
+        | function::CPU_SUSPEND_32
         | function::CPU_OFF
         | function::CPU_ON
         | function::CPU_ON_32

@@ -8,7 +8,7 @@ use hw::SysReg;
 
 use super::debug::{BREAKPOINT_BAS, BREAKPOINTS, WATCHPOINTS, breakpoint_control, breakpoint_value, mdscr};
 use super::features::{self, id_value, is_id, mpidr};
-use super::timer::{FREQUENCY_HZ, Timer};
+use super::timer::{FREQUENCY_HZ, Timer, count_at};
 use crate::exception::Exception;
 use crate::state::{Flags, Pstate, pending};
 use crate::{Cpu, State};
@@ -264,8 +264,8 @@ rows! {
     // Timers. EL1 is the highest exception level, so it may write the frequency.
     CNTKCTL_EL1(3, 0, 14, 1, 0) Nothing, Stored(|r| &mut r.cntkctl, cntkctl::WRITABLE, 0, Nowhere);
     CNTFRQ_EL0(3, 3, 14, 0, 0) ReadIf(|r| r.cntkctl & (cntkctl::EL0PCTEN | cntkctl::EL0VCTEN) != 0), Stored(|r| &mut r.cntfrq, WORD, 0, Nowhere);
-    CNTPCT_EL0(3, 3, 14, 0, 1) ReadIf(|r| r.cntkctl & cntkctl::EL0PCTEN != 0), ReadOnly(|cpu| cpu.physical_timer().count());
-    CNTVCT_EL0(3, 3, 14, 0, 2) ReadIf(|r| r.cntkctl & cntkctl::EL0VCTEN != 0), ReadOnly(|cpu| cpu.virtual_timer().count());
+    CNTPCT_EL0(3, 3, 14, 0, 1) ReadIf(|r| r.cntkctl & cntkctl::EL0PCTEN != 0), ReadOnly(Cpu::read_count);
+    CNTVCT_EL0(3, 3, 14, 0, 2) ReadIf(|r| r.cntkctl & cntkctl::EL0VCTEN != 0), ReadOnly(Cpu::read_count);
     CNTP_TVAL_EL0(3, 3, 14, 2, 0) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().tval(), |cpu, v| cpu.physical_timer().set_tval(v));
     CNTP_CTL_EL0(3, 3, 14, 2, 1) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().ctl(), |cpu, v| cpu.physical_timer().set_ctl(v));
     CNTP_CVAL_EL0(3, 3, 14, 2, 2) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().cval(), |cpu, v| cpu.physical_timer().set_cval(v));
@@ -458,6 +458,14 @@ impl Cpu {
     fn unknown(&self, reg: SysReg, what: &str) -> Exception {
         log::debug!("vCPU {}: {what} of {reg:?} at {:#x} is undefined", self.index, self.state.pc);
         Exception::undefined()
+    }
+
+    /// CNTPCT_EL0 and CNTVCT_EL0, which are the same: there is no offset. Each tells of both timers' conditions.
+    fn read_count(&mut self) -> u64 {
+        let count = count_at(self.cluster.clock.now_ns());
+        self.virtual_timer().seen(count);
+        self.physical_timer().seen(count);
+        count
     }
 
     fn virtual_timer(&self) -> &Timer {

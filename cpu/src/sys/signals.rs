@@ -4,7 +4,7 @@
 //! between blocks, and sleeps on it in WFI, WFE and while it is powered off. Made before the interrupt controller,
 //! which drives the wires, and before the [`Cluster`](super::cluster::Cluster), which needs the controller.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use hw::IrqLine;
@@ -96,6 +96,9 @@ impl Signal {
     /// The vCPU goes on. It must look into its mailbox before its next guest instruction.
     pub fn get_up(&self) {
         self.asleep.store(false, Ordering::SeqCst);
+        // Others set a bit and then look whether the vCPU sleeps; the vCPU says that it doesn't and then looks at the
+        // bits, with a relaxed load. The fence keeps that load from passing the store.
+        fence(Ordering::SeqCst);
     }
 
     /// Sleeps until `enough`, which is asked after each change of the word or the event register.

@@ -1,4 +1,4 @@
-//! System registers, exceptions, PSCI, waiting, stepping, and vCPUs among themselves.
+//! System registers, exceptions, PSCI, waiting and stepping. vCPUs among themselves are beside `cluster`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use super::cluster::PowerState;
 use super::{Exit, PstateField};
 use crate::exception::{Class, FaultStatus};
 use crate::mem::Order;
-use crate::state::{Pstate, pending};
+use crate::state::Pstate;
 use crate::testbed::{Bench, RAM, Tables, mmu_on, pte, to_el0};
 use crate::{Cpu, Exception};
 
@@ -359,12 +359,14 @@ fn hvc(cpu: &mut Cpu, arguments: [u64; 4]) -> i64 {
 fn psci_answers_versions_features_and_unknown_functions() {
     let bench = Bench::new(2);
     let mut cpu = bench.cpu(0);
-    let cases: [([u64; 4], i64); 14] = [
+    let cases: [([u64; 4], i64); 16] = [
         ([0x8400_0000, 0, 0, 0], 0x1_0001),
         ([0x8000_0000, 0, 0, 0], 0x1_0001),
         ([0x8400_000a, 0x8000_0000, 0, 0], 0),
         ([0x8400_000a, 0xc400_0003, 0, 0], 0),
         ([0x8400_000a, 0xc400_000e, 0, 0], -1),
+        ([0x8400_000a, 0x8400_0001, 0, 0], 0),
+        ([0x8400_000a, 0xc400_0001, 0, 0], 0),
         ([0x8400_0006, 0, 0, 0], 2),
         ([0x8000_0001, 0x8000_8000, 0, 0], 1),
         ([0x8000_0001, 0x8000_0002, 0, 0], -1),
@@ -381,6 +383,70 @@ fn psci_answers_versions_features_and_unknown_functions() {
     assert_eq!(cpu.hypervisor_call(1), Err(Exception::undefined()));
     to_el0(&mut cpu);
     assert_eq!(cpu.hypervisor_call(0), Err(Exception::undefined()));
+}
+
+#[test]
+fn cpu_suspend_sleeps_in_a_standby_state_of_the_core_until_an_interrupt_and_refuses_others() {
+    const CPU_SUSPEND: u64 = 0xc400_0001;
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    // A power-down state, a cluster's, a system's; bits that do not exist.
+    for power_state in [1 << 16, 1 << 24, 2 << 24, 3 << 24, 1 << 17, 1 << 23, 1 << 26, 1 << 31] {
+        assert_eq!(hvc(&mut cpu, [CPU_SUSPEND, power_state, RAM, 0]), -2, "{power_state:#x}");
+        assert_eq!(hvc(&mut cpu, [0x8400_0001, power_state, RAM, 0]), -2, "{power_state:#x}");
+    }
+    let sleeper = thread::spawn(move || hvc(&mut cpu, [CPU_SUSPEND, 0x1234, 0, 0]));
+    while !bench.signals.get(0).unwrap().is_asleep() {
+        thread::yield_now();
+    }
+    bench.signals.irq_line(0).set(true);
+    assert_eq!(sleeper.join().unwrap(), 0);
+}
+
+#[test]
+fn wfe_looks_at_the_monitored_location_and_not_at_what_its_address_maps_now() {
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
+    let (va, frame) = (0x40_0000_5000, RAM + 0x30_0000);
+    tables.page(va, frame, 0);
+    mmu_on(&mut cpu, tables.root, 0, 1);
+    assert!(bench.bus.1.set(Box::new(|| panic!("the guest reads no device"))).is_ok());
+    assert_eq!(cpu.load_exclusive::<u64>(va, Order::Relaxed), Ok(0));
+    tables.page(va, crate::testbed::DEVICE, pte::DEVICE);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+
+    assert_eq!(cpu.monitor_broken(), Some(false));
+    bench.ram.store_u64(Pa(frame), 1).unwrap();
+    assert_eq!(cpu.monitor_broken(), Some(true));
+
+    // Nor does an exclusive store reach another location that holds the same value.
+    assert_eq!(cpu.load_exclusive::<u32>(RAM, Order::Relaxed).map_err(|e| e.class), Err(Class::DataAbort));
+    tables.page(va, frame, 0);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+    assert_eq!(cpu.load_exclusive::<u64>(va, Order::Relaxed), Ok(1));
+    bench.ram.store_u64(Pa(frame + 0x1000), 1).unwrap();
+    tables.page(va, frame + 0x1000, 0);
+    cpu.system_instruction(SysReg::new(1, 0, 8, 7, 0), 0, 0).unwrap();
+    assert_eq!(cpu.store_exclusive::<u64>(va, 2, Order::Relaxed), Ok(false));
+    assert_eq!(bench.ram.load_u64(Pa(frame + 0x1000)), Ok(1));
+}
+
+#[test]
+fn counter_read_beyond_a_timers_compare_value_finds_its_interrupt_raised() {
+    for counter in [CNTVCT_EL0, SysReg::new(3, 3, 14, 0, 1)] {
+        let bench = Bench::new(1);
+        let mut cpu = bench.cpu(0);
+        cpu.write_sysreg(CNTV_CVAL_EL0, 0, 200).unwrap();
+        cpu.write_sysreg(CNTV_CTL_EL0, 0, 1).unwrap();
+        // The time has come, and the alarm service has not: only the clock moves.
+        bench.clock.advance_ns(199 * 16);
+        assert_eq!(cpu.read_sysreg(counter, 0), Ok(199));
+        assert!(!bench.virtual_lines[0].level());
+        bench.clock.advance_ns(16);
+        assert_eq!(cpu.read_sysreg(counter, 0), Ok(200));
+        assert!(bench.virtual_lines[0].level());
+    }
 }
 
 #[test]
@@ -409,7 +475,7 @@ fn vcpu_that_was_off_and_is_turned_on_finds_the_gics_cpu_interface_and_its_timer
     const PMR: SysReg = SysReg::new(3, 0, 4, 6, 0);
     let bench = Bench::new(2);
     let mut cpu = bench.cpu(0);
-    let mut second = bench.cpu(1);
+    let mut second = bench.cluster.vcpu(1);
     for start in 1..3 {
         assert_eq!(hvc(&mut cpu, [0xc400_0003, 1, RAM, 0]), 0);
         assert_eq!(second.serve_pending(), None);
@@ -580,255 +646,4 @@ fn system_instructions_at_el0_run_trap_or_are_undefined() {
         assert_eq!(cpu.system_instruction(reg, 4, va), Ok(()), "{reg:?} at EL1");
         to_el0(&mut cpu);
     }
-}
-
-#[test]
-fn broadcast_tlbi_is_complete_on_every_vcpu_after_dsb() {
-    const ROUNDS: u64 = 300;
-    let bench = Bench::new(3);
-    let mut tables = Tables::new(&bench.ram, RAM + 0x10_0000);
-    let va = 0x40_0000_5000;
-    let frame = |round: u64| RAM + 0x30_0000 + (round % 2) * 0x1000;
-    tables.page(va, frame(0), 0);
-    tables.page(va + 0x1000, RAM + 0x40_0000, 0);
-    let epoch = va + 0x1000;
-    let done = Arc::new(AtomicBool::new(false));
-    // Readers: the value at `va` must never be older than the epoch that was read before it.
-    let readers: Vec<_> = [1, 2]
-        .map(|index| {
-            let mut cpu = bench.cpu(index);
-            bench.cluster.turn_on(index, RAM, 0);
-            let (done, root) = (Arc::clone(&done), tables.root);
-            thread::spawn(move || {
-                cpu.serve_pending();
-                mmu_on(&mut cpu, root, 0, 1);
-                while !done.load(Ordering::Relaxed) {
-                    for _ in 0..50 {
-                        let before = cpu.load_acquire::<u64>(epoch).unwrap();
-                        let seen = cpu.load::<u64>(va).unwrap();
-                        assert!(seen >= before, "round {before} is over, and {seen} is still mapped");
-                    }
-                    cpu.serve_pending();
-                }
-                bench_sleep(&cpu);
-            })
-        })
-        .into();
-    let mut writer = bench.cpu(0);
-    writer.serve_pending();
-    mmu_on(&mut writer, tables.root, 0, 1);
-    let tlbi_vaae1is = SysReg::new(1, 0, 8, 3, 3);
-    for round in 1..=ROUNDS {
-        bench.ram.store_u64(Pa(frame(round)), round).unwrap();
-        tables.page(va, frame(round), 0);
-        writer.system_instruction(tlbi_vaae1is, 0, va >> 12).unwrap();
-        writer.complete_requests();
-        writer.store_release::<u64>(epoch, round).unwrap();
-    }
-    done.store(true, Ordering::Relaxed);
-    bench_sleep(&writer);
-    for reader in readers {
-        reader.join().unwrap();
-    }
-}
-
-/// Ends a vCPU's part in a test: nobody waits for it any more.
-fn bench_sleep(cpu: &Cpu) {
-    cpu.cluster.signal(cpu.index).fall_asleep();
-}
-
-#[test]
-fn vcpus_that_wait_for_one_another_do_not_deadlock() {
-    let bench = Bench::new(4);
-    let threads: Vec<_> = (0..4)
-        .map(|index| {
-            let mut cpu = bench.cpu(index);
-            thread::spawn(move || {
-                for round in 0..500 {
-                    cpu.system_instruction(
-                        SysReg::new(1, 0, 8, 3, if round % 7 == 0 { 0 } else { 1 }),
-                        0,
-                        round,
-                    )
-                    .unwrap();
-                    cpu.complete_requests();
-                    // Code pages and a sleeper in between.
-                    cpu.protect_elsewhere(Pa(RAM + 0x1000 * (round % 9)), u64::MAX);
-                    if round % 50 == 0 {
-                        bench_sleep(&cpu);
-                        thread::yield_now();
-                        cpu.cluster.signal(index).get_up();
-                    }
-                }
-                bench_sleep(&cpu);
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-}
-
-#[test]
-fn mailbox_of_a_sleeper_stays_small() {
-    let bench = Bench::new(2);
-    let mut cpu = bench.cpu(0);
-    for page in 0..100_000 {
-        cpu.system_instruction(SysReg::new(1, 0, 8, 3, 1), 0, page).unwrap();
-    }
-    cpu.complete_requests();
-    let mut second = bench.cluster.vcpu(1);
-    second.serve_requests();
-    assert_eq!(bench.signals.get(1).unwrap().pending() & pending::REQUESTS, 0);
-}
-
-#[test]
-fn exclusive_increments_of_several_vcpus_are_not_lost() {
-    const EACH: u64 = 20_000;
-    let bench = Bench::new(3);
-    let counter = RAM + 0x2000;
-    let threads: Vec<_> = (0..3)
-        .map(|index| {
-            let mut cpu = bench.cpu(index);
-            thread::spawn(move || {
-                mmu_on_flat(&mut cpu);
-                for _ in 0..EACH {
-                    loop {
-                        let old = cpu.load_exclusive::<u64>(counter, Order::Ordered).unwrap();
-                        if cpu.store_exclusive::<u64>(counter, old + 1, Order::Ordered).unwrap() {
-                            break;
-                        }
-                    }
-                    cpu.atomic::<u64>(crate::mem::AtomicOp::Add, counter + 8, 1, Order::Relaxed).unwrap();
-                    loop {
-                        let old = cpu.load_exclusive::<u128>(counter + 16, Order::Relaxed).unwrap();
-                        let new = (old + 1) | (old + 1) << 64;
-                        if cpu.store_exclusive::<u128>(counter + 16, new, Order::Relaxed).unwrap() {
-                            break;
-                        }
-                    }
-                }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    assert_eq!(bench.ram.load_u64(Pa(counter)), Ok(3 * EACH));
-    assert_eq!(bench.ram.load_u64(Pa(counter + 8)), Ok(3 * EACH));
-    assert_eq!(bench.ram.load_u64(Pa(counter + 16)), Ok(3 * EACH));
-}
-
-/// Maps the first GiB of RAM as Normal memory at its own address, with tables at the end of RAM.
-fn mmu_on_flat(cpu: &mut Cpu) {
-    let ram = Arc::clone(cpu.cluster.host.ram());
-    let mut tables = Tables::new(&ram, RAM + 0xf0_0000 + 0x1_0000 * cpu.index as u64);
-    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
-    mmu_on(cpu, tables.root, 0, 1);
-}
-
-#[test]
-fn release_and_acquire_forbid_the_outcome_of_store_buffering() {
-    const ROUNDS: u64 = 20_000;
-    let bench = Bench::new(2);
-    let (x, y) = (RAM + 0x2000, RAM + 0x3000);
-    let barrier = Arc::new(std::sync::Barrier::new(2));
-    // Store buffering with STLR and LDAR (RCsc): both may not read the other's old value.
-    let threads: Vec<_> = [(x, y), (y, x)]
-        .into_iter()
-        .enumerate()
-        .map(|(index, (mine, other))| {
-            let mut cpu = bench.cpu(index);
-            let barrier = Arc::clone(&barrier);
-            thread::spawn(move || {
-                mmu_on_flat(&mut cpu);
-                barrier.wait();
-                let mut seen = Vec::with_capacity(ROUNDS as usize);
-                for round in 1..=ROUNDS {
-                    cpu.store_release::<u64>(mine, round).unwrap();
-                    seen.push(cpu.load_acquire::<u64>(other).unwrap());
-                }
-                seen
-            })
-        })
-        .collect();
-    let [first, second]: [Vec<u64>; 2] =
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>().try_into().unwrap();
-    // If the first read round r of the second in its round n, and the second in its round r + 1 or later read less
-    // than n, both would have read past the other's store.
-    for (n, &r) in (1..).zip(&first) {
-        if let Some(&back) = second.get(r as usize) {
-            assert!(back >= n, "store buffering: {n} read {r}, {} read {back}", r + 1);
-        }
-    }
-}
-
-#[test]
-fn code_written_by_one_vcpu_runs_on_another_that_has_seen_the_flag_and_an_isb() {
-    const ROUNDS: u64 = 2000;
-    let bench = Bench::new(2);
-    let (flag, function) = (RAM + 0x5000, RAM + 0x6000);
-    let movz_x0 = |round: u64| 0xd280_0000 | ((round & 0xffff) as u32) << 5;
-    bench.code(function, &[movz_x0(0), 0xd65f_03c0]);
-    bench.code(
-        RAM,
-        &[
-            0xc8df_fd41, // loop: ldar x1, [x10]
-            0xd503_3fdf, // isb
-            0x9400_17fe, // bl function
-            0xeb01_001f, // cmp x0, x1
-            0x5400_00a3, // b.lo stale
-            0xeb0b_003f, // cmp x1, x11
-            0x54ff_ff41, // b.ne loop
-            0xaa0c_03e0, // mov x0, x12
-            HVC,         // power off
-            0xaa0c_03e0, // stale: mov x0, x12
-            0xd280_002d, // mov x13, #1
-            HVC,
-        ],
-    );
-    let mut reader = bench.cluster.vcpu(0);
-    reader.set_boot_state(RAM, 0);
-    mmu_on_flat(&mut reader);
-    (reader.state.x[10], reader.state.x[11], reader.state.x[12]) = (flag, ROUNDS, 0x8400_0008);
-    let reader = thread::spawn(move || {
-        assert_eq!(reader.run(None), Exit::SystemOff);
-        (reader.state.x[13], reader.state.x[0], reader.state.x[1])
-    });
-    let mut writer = bench.cpu(1);
-    mmu_on_flat(&mut writer);
-    for round in 1..=ROUNDS {
-        writer.store::<u32>(function, movz_x0(round)).unwrap();
-        writer.complete_requests();
-        writer.store_release::<u64>(flag, round).unwrap();
-        // As between blocks: the reader asks for the page back each time that it decodes.
-        writer.serve_requests();
-    }
-    bench_sleep(&writer);
-    let (stale, _, seen) = reader.join().unwrap();
-    assert_eq!((stale, seen), (0, ROUNDS));
-}
-
-#[test]
-fn message_passing_with_release_and_acquire_never_shows_the_flag_without_the_message() {
-    const ROUNDS: u64 = 20_000;
-    let bench = Bench::new(2);
-    let (data, flag) = (RAM + 0x2000, RAM + 0x3000);
-    let mut reader = bench.cpu(1);
-    let reader = thread::spawn(move || {
-        mmu_on_flat(&mut reader);
-        let mut seen = 0;
-        while seen < ROUNDS {
-            seen = reader.load_acquire::<u64>(flag).unwrap();
-            let message = reader.load::<u64>(data).unwrap();
-            assert!(message >= seen, "flag {seen}, message {message}");
-        }
-    });
-    let mut writer = bench.cpu(0);
-    mmu_on_flat(&mut writer);
-    for round in 1..=ROUNDS {
-        writer.store::<u64>(data, round).unwrap();
-        writer.store_release::<u64>(flag, round).unwrap();
-    }
-    reader.join().unwrap();
 }

@@ -2,8 +2,11 @@
 //!
 //! Spec: Arm ARM DDI 0487, D12. The counters of all PEs are the machine's [`Clock`], at [`FREQUENCY_HZ`];
 //! CNTVOFF is zero, so the virtual count is the physical count. The output is level-sensitive: high while the timer
-//! is enabled, its condition holds, and it is not masked. Deliberately absent: the EL2 and secure timers.
+//! is enabled, its condition holds, and it is not masked. The alarm service raises it when its time has come, which on a
+//! busy host may be late; so whoever learns from a register that the condition holds, be it from the count, raises
+//! it first. Deliberately absent: the EL2 and secure timers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hw::{AlarmTarget, Alarms, Clock, IrqLine};
@@ -45,6 +48,9 @@ pub struct Timer {
     slot: OnceLock<usize>,
     line: Arc<dyn IrqLine>,
     registers: Mutex<Registers>,
+    /// The count at which the output, low, rises by itself; the greatest number for none. A copy for those who read the
+    /// count, of what [`Self::settle`] has found; only the timer's own vCPU makes it smaller.
+    rises_at: AtomicU64,
 }
 
 /// What the alarm service keeps: weak, so that timer and service do not hold each other alive.
@@ -68,6 +74,7 @@ impl Timer {
             slot: OnceLock::new(),
             line,
             registers: Mutex::default(),
+            rises_at: AtomicU64::new(u64::MAX),
         });
         let slot = alarms.register(Arc::new(Expiry(Arc::downgrade(&timer))));
         // Nobody else has the timer yet, so this is the first value.
@@ -75,17 +82,26 @@ impl Timer {
         timer
     }
 
-    /// CNTVCT_EL0, CNTPCT_EL0.
-    #[must_use]
-    pub fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         count_at(self.clock.now_ns())
+    }
+
+    /// This vCPU is about to see that the count is `count`: the output is then what it must be at that count.
+    pub fn seen(&self, count: u64) {
+        if count >= self.rises_at.load(Ordering::Acquire) {
+            self.settle(&self.lock());
+        }
     }
 
     /// CTL: ENABLE, IMASK, and ISTATUS, which tells only of an enabled timer.
     #[must_use]
     pub fn ctl(&self) -> u64 {
         let registers = self.lock();
-        let fired = registers.ctl & ENABLE != 0 && registers.condition_holds(self.count());
+        let count = self.count();
+        let fired = registers.ctl & ENABLE != 0 && registers.condition_holds(count);
+        if fired && count >= self.rises_at.load(Ordering::Acquire) {
+            self.settle(&registers);
+        }
         registers.ctl | if fired { ISTATUS } else { 0 }
     }
 
@@ -112,7 +128,9 @@ impl Timer {
     /// TVAL: the counts that remain, as a 32-bit signed number, zero-extended.
     #[must_use]
     pub fn tval(&self) -> u64 {
-        self.lock().cval.wrapping_sub(self.count()) & u64::from(u32::MAX)
+        let count = self.count();
+        self.seen(count);
+        self.lock().cval.wrapping_sub(count) & u64::from(u32::MAX)
     }
 
     /// Writes TVAL: the condition holds that many counts from now. The low 32 bits count, signed.
@@ -140,7 +158,10 @@ impl Timer {
         let may_fire = registers.ctl & (ENABLE | IMASK) == ENABLE;
         let holds = registers.condition_holds(self.count());
         self.line.set(may_fire && holds);
-        let deadline = if may_fire && !holds { registers.cval.checked_mul(NS_PER_COUNT) } else { None };
+        let rises = may_fire && !holds;
+        // Released: who no longer sees the time of the rise sees the line risen.
+        self.rises_at.store(if rises { registers.cval } else { u64::MAX }, Ordering::Release);
+        let deadline = if rises { registers.cval.checked_mul(NS_PER_COUNT) } else { None };
         if let Some(&slot) = self.slot.get() {
             self.alarms.set(slot, deadline);
         }
@@ -207,6 +228,33 @@ mod tests {
         b.advance_counts(1);
         assert!(b.line.level());
         assert_eq!(b.timer.ctl(), 5);
+    }
+
+    #[test]
+    fn line_is_high_for_whoever_reads_that_the_condition_holds_though_the_alarm_is_late() {
+        /// Reads a register; tells if the condition holds by what it says.
+        type Read = fn(&Timer) -> bool;
+        let reads: [(&str, Read); 3] = [
+            ("CTL", |timer| timer.ctl() & ISTATUS != 0),
+            ("TVAL", |timer| timer.tval() as u32 as i32 <= 0),
+            ("the count", |timer| {
+                timer.seen(timer.count());
+                timer.count() >= 100
+            }),
+        ];
+        for (register, holds) in reads {
+            let b = bench();
+            b.timer.set_cval(100);
+            b.timer.set_ctl(1);
+            b.clock.advance_ns(99 * NS_PER_COUNT);
+            assert!(!holds(&b.timer) && !b.line.level(), "{register}");
+            b.clock.advance_ns(NS_PER_COUNT);
+            assert!(holds(&b.timer) && b.line.level(), "{register}");
+            // The alarm that comes at last changes nothing, and a masked timer stays silent.
+            b.timer.set_ctl(3);
+            b.alarm.target.get().unwrap().alarm();
+            assert!(holds(&b.timer) && !b.line.level(), "{register}, masked");
+        }
     }
 
     #[test]

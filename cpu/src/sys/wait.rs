@@ -86,12 +86,18 @@ impl Cpu {
         if self.at_el0() && self.state.sys.sctlr & NTWI == 0 {
             return Err(Exception::wf_trap(false));
         }
-        let signal = Arc::clone(self.cluster.signal(self.index));
+        self.sleep_until_wake_up();
+        Ok(())
+    }
+
+    /// Sleeps until an interrupt is pending, masked or not, the GIC asks to be woken for one, or the thread is wanted
+    /// elsewhere.
+    pub(super) fn sleep_until_wake_up(&mut self) {
         const REASONS: u32 = WAKE_UP | pending::WAKE;
+        let signal = Arc::clone(self.cluster.signal(self.index));
         if signal.pending() & REASONS == 0 {
             self.sleep(&signal, |signal| signal.pending() & REASONS != 0);
         }
-        Ok(())
     }
 
     /// WFE.

@@ -72,7 +72,8 @@ impl Map {
     }
 }
 
-/// The PCI Express host: all functions of one segment.
+/// The PCI Express host: all functions, with requester IDs that are theirs alone. One root bus or several; several may be
+/// one segment each, or one segment all.
 pub struct PciHost {
     functions: RwLock<BTreeMap<u16, Arc<dyn PciFunction>>>,
     map: RwLock<Map>,
@@ -84,6 +85,14 @@ impl PciHost {
     pub fn new() -> Arc<Self> {
         let bridge: Arc<dyn PciFunction> = Arc::new(HostBridge::new());
         Arc::new(Self { functions: RwLock::new(BTreeMap::from([(0, bridge)])), map: RwLock::default() })
+    }
+
+    /// Adds a root bus with its own host bridge, in slot 0.
+    ///
+    /// # Errors
+    /// If there is something already.
+    pub fn add_root_bus(&self, bus: u8) -> Result<(), AttachError> {
+        self.attach(bus, 0, Arc::new(HostBridge::new())).map(drop)
     }
 
     /// Puts a function at a place of its own and returns its requester ID. `devfn` as in [`requester_id`].
@@ -297,7 +306,7 @@ impl MmioDevice for Window {
     }
 }
 
-/// The host bridge as a function of bus 0: an identity, nothing else.
+/// A host bridge as a function of its root bus: an identity, nothing else.
 pub struct HostBridge {
     config: ConfigSpace,
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ::cpu::insn::{ROWS, decode, disassemble, op_of};
-use ::cpu::{Bus, Cluster, ClusterConfig, Features, VcpuSignals};
+use ::cpu::{Bus, Cluster, ClusterConfig, Features, Tier, VcpuSignals};
 use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::input::Input;
@@ -92,6 +92,15 @@ pub(super) fn code(words: &[u32]) -> Vec<u8> {
 /// Executes words at EL1 or EL0, with registers, system registers and tables of the input. Exceptions go on after the
 /// instruction that took them, where the vectors can be reached; the words end in PSCI SYSTEM_OFF.
 pub fn cpu_run(data: &[u8]) {
+    execute(data, Tier::Auto);
+}
+
+/// Executes words as [`cpu_run`] does, in translations that are compared with the interpreter: a difference is a panic.
+pub fn cpu_translate(data: &[u8]) {
+    execute(data, Tier::Lockstep);
+}
+
+fn execute(data: &[u8], tier: Tier) {
     const ERET: u32 = 0xd69f_03e0;
     // msr tpidr_el1, x0; mrs x0, elr_el1; add x0, x0, #4; msr elr_el1, x0; mrs x0, tpidr_el1; eret
     const SKIP: [u32; 6] = [0xd518_d080, 0xd538_4020, 0x9100_1000, 0xd518_4020, 0xd538_d080, ERET];
@@ -144,6 +153,8 @@ pub fn cpu_run(data: &[u8]) {
     let cluster = Cluster::new(ClusterConfig {
         signals: signals.clone(),
         features: Features::default(),
+        tier,
+        observation: cpu::Observation::default(),
         ram: Arc::clone(&ram),
         bus: Arc::new(Devices),
         gic: Arc::new(Devices),
@@ -181,7 +192,7 @@ pub fn cpu_run(data: &[u8]) {
                 cluster.stop_all();
             }
         });
-        let _ = vcpu.run();
+        let _ = vcpu.run(None);
         drop(ended);
     });
     let _ = vcpu.pstate();

@@ -13,7 +13,7 @@ mod virtio_blk;
 mod vmsa;
 mod zip;
 
-pub use cpu::{cpu_decode, cpu_run};
+pub use cpu::{cpu_decode, cpu_run, cpu_translate};
 pub use dma_test::dma_test;
 pub use fault_plan::fault_plan;
 pub use files::{device_tree, image, record};

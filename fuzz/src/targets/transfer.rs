@@ -143,6 +143,8 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
     let cluster = Cluster::new(ClusterConfig {
         signals,
         features: Features::default(),
+        tier: cpu::Tier::default(),
+        observation: cpu::Observation::default(),
         ram: Arc::clone(ram),
         bus: device.clone(),
         gic: device.clone(),

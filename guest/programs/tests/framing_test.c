@@ -3,7 +3,6 @@
  *
  * Prints each failed claim and returns their number.
  */
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +96,36 @@ static void written_headers_can_be_read(void)
         CLAIM(reads(format, out, frame_header(format, out)));
 }
 
+/* The number of bytes that a row of hexadecimal digits stands for. */
+static size_t from_digits(const char *digits, uint8_t *out)
+{
+    size_t length = strlen(digits) / 2;
+
+    for (size_t i = 0; i < length; i++)
+        sscanf(digits + 2 * i, "%2hhx", &out[i]);
+    return length;
+}
+
+/* Whether this much of a header is read, and then found wrong in this way; "" is not at all. */
+static bool reads_as(enum zip_format format, const char *digits, size_t taken, const char *wrong)
+{
+    uint8_t header[64];
+    struct bytes bytes = {header, header + from_digits(digits, header)};
+    const char *found = frame_read_header(format, next, &bytes);
+
+    return bytes.at == header + taken && strcmp(found ? found : "", wrong) == 0;
+}
+
+/* The same table is read by the unit test of the monitor's reader. */
+static void headers_are_read_by_the_rules_that_the_monitor_has(void)
+{
+    enum { deflate = ZIP_DEFLATE, zlib = ZIP_ZLIB, gzip = ZIP_GZIP };
+
+#define HEADER(format, digits, taken, wrong) CLAIM(reads_as((enum zip_format)format, digits, taken, wrong));
+#include "headers.def"
+#undef HEADER
+}
+
 static void gzip_header_with_every_field_is_read_to_its_end(void)
 {
     uint8_t header[] = "\x1f\x8b\x08\x1f\0\0\0\0\0\x03" "\x03\0abc" "name\0" "comment\0" "??";
@@ -112,18 +141,6 @@ static void gzip_header_with_every_field_is_read_to_its_end(void)
         CLAIM(!reads(ZIP_GZIP, header, cut));
 }
 
-static void foreign_headers_are_refused(void)
-{
-    CLAIM(!reads(ZIP_GZIP, "PK\3\4\0\0\0\0\0\0", 10));
-    CLAIM(!reads(ZIP_GZIP, "\x1f\x8b\x07\0\0\0\0\0\0\x03", 10));
-    CLAIM(!reads(ZIP_GZIP, "\x1f\x8b\x08\x20\0\0\0\0\0\x03", 10));
-    CLAIM(!reads(ZIP_ZLIB, "\x78\x9d", 2));
-    CLAIM(!reads(ZIP_ZLIB, "\x79\x9c", 2));
-    /* A preset dictionary, with a valid check. */
-    CLAIM(!reads(ZIP_ZLIB, "\x78\xbb", 2));
-    CLAIM(reads(ZIP_ZLIB, "\x78\x01", 2));
-}
-
 int main(void)
 {
     checksums_of_the_check_string();
@@ -132,7 +149,7 @@ int main(void)
     end_of_a_stream_has_an_empty_block_and_the_trailer();
     written_headers_can_be_read();
     gzip_header_with_every_field_is_read_to_its_end();
-    foreign_headers_are_refused();
+    headers_are_read_by_the_rules_that_the_monitor_has();
     printf("framing: %d failed\n", failures);
     return failures > 0;
 }

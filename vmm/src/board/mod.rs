@@ -4,6 +4,7 @@
 //! makes its device-tree node, so that the tree and the machine cannot disagree.
 
 pub mod map;
+pub mod numa;
 mod pci;
 mod tree;
 
@@ -19,6 +20,7 @@ use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::board::numa::Topology;
 use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
 use crate::cli::{Accel, Device, EngineChoice};
@@ -37,14 +39,12 @@ const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
 
 /// What a board is made from.
 pub struct BoardConfig {
-    /// vCPUs.
-    pub cpus: u32,
-    /// What runs them.
+    /// vCPUs, RAM, and how all is spread over nodes.
+    pub topology: Topology,
+    /// What runs the vCPUs.
     pub engine: EngineChoice,
     /// What is asked of the built-in one.
     pub soft: SoftOptions,
-    /// Bytes of RAM.
-    pub ram_bytes: u64,
     /// Accelerators in PCI order.
     pub accels: Vec<Accel>,
     /// Further devices in PCI order, after the accelerators.
@@ -69,9 +69,8 @@ fn output_size(cpu_bits: u32) -> OutputSize {
 
 /// All devices, wired.
 pub struct Board {
-    cpus: u32,
+    topology: Topology,
     ram: Arc<Ram>,
-    ram_bytes: u64,
     engine: Box<dyn Engine>,
     engine_note: Option<String>,
     smmu: Arc<Smmu>,
@@ -89,9 +88,10 @@ impl Board {
     /// # Errors
     /// A line for the user: no memory, no threads.
     pub fn assemble(config: BoardConfig) -> anyhow::Result<Self> {
-        let cpus = config.cpus as usize;
+        let topology = config.topology;
+        let cpus = topology.cpus() as usize;
         let ram = Arc::new(
-            Ram::new(&[(Pa(map::RAM_BASE), config.ram_bytes)])
+            Ram::new(&[(Pa(map::RAM_BASE), topology.ram_bytes())])
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
         let clock = HostClock::new();
@@ -150,8 +150,15 @@ impl Board {
 
         let port: Arc<dyn DmaPort> = smmu.clone();
         let agent: Arc<dyn AtsPort> = smmu.clone();
+        let root_buses = topology.root_buses();
         let pci = PciDevices::assemble(
-            Plugged { accels: &config.accels, devices: &config.devices, drives: config.drives, faults },
+            Plugged {
+                root_buses: &root_buses,
+                accels: &config.accels,
+                devices: &config.devices,
+                drives: config.drives,
+                faults,
+            },
             &ram,
             &port,
             &agent,
@@ -163,12 +170,13 @@ impl Board {
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;
         bus.attach(map::PCI_MMIO64, pci.host().memory_window(map::PCI_MMIO64.base))?;
         bus.attach(map::PCI_IO, pci.host().io_window(0))?;
-        nodes.push(tree::pcie(pci.described_functions(), pci.has_ats()));
+        for bus in &root_buses {
+            nodes.push(tree::pcie(bus, pci.described_functions(), pci.has_ats()));
+        }
 
         Ok(Self {
-            cpus: config.cpus,
+            topology,
             ram,
-            ram_bytes: config.ram_bytes,
             engine: engine.complete(Arc::new(bus)),
             engine_note,
             smmu,
@@ -224,7 +232,7 @@ impl Board {
     pub fn device_tree(&self, bootargs: &str, initrd: Option<(u64, u64)>) -> anyhow::Result<Vec<u8>> {
         let mut seed = [0; 64];
         fill_random(&mut seed).context("cannot read /dev/urandom")?;
-        tree::root(self.cpus, self.ram_bytes, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
+        tree::root(&self.topology, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
             .flatten()
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
     }

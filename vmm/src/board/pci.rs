@@ -1,7 +1,8 @@
 //! What is plugged into the PCI host, where, and the threads behind it.
 //!
-//! All functions are on bus 0: integrated endpoints, each in a slot of its own. Accelerators come first, from slot 1;
-//! then further devices, then disks, in the order of the command line, which is the order in which a guest finds them.
+//! All functions are on a root bus: integrated endpoints, each in a slot of its own. Accelerators come first, from slot 1;
+//! then further devices, then disks, in the order of the command line, which is the order in which a guest finds them. With
+//! several nodes, and so several root buses, the accelerators take turns with them; all else is on the first.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
 
+use crate::board::numa::RootBus;
 use crate::cli::{Accel, Device};
 use crate::exit::Failed;
 use crate::sandbox::{Sandbox, Thread};
@@ -29,6 +31,8 @@ const MAILBOX_PATIENCE_NS: u64 = 2_000_000_000;
 
 /// What the user asked for, each kind in its order.
 pub(crate) struct Plugged<'a> {
+    /// Where to: at least one.
+    pub(crate) root_buses: &'a [RootBus],
     pub(crate) accels: &'a [Accel],
     pub(crate) devices: &'a [Device],
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
@@ -41,7 +45,9 @@ pub(crate) struct Plugged<'a> {
 pub(crate) struct Described {
     /// The name of its node.
     pub(crate) name: &'static str,
-    /// Device and function number on bus 0.
+    /// The root bus.
+    pub(crate) bus: u8,
+    /// Device and function number there.
     pub(crate) devfn: u8,
     /// Its accesses may stall. Where a node does not say so, they must not; without a node, Linux takes it for granted
     /// of the accelerator.
@@ -77,21 +83,27 @@ impl PciDevices {
         alarms: &Arc<dyn Alarms>,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
-        let Plugged { accels, devices, drives, faults } = plugged;
-        let count = accels.iter().filter(|a| **a != Accel::None).count() + devices.len() + drives.len();
+        let Plugged { root_buses, accels, devices, drives, faults } = plugged;
+        let zips_wanted = accels.iter().filter(|accel| **accel != Accel::None).count();
+        // The first bus has its share of the accelerators, and all else.
+        let count = zips_wanted.div_ceil(root_buses.len()) + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
             return Err(Failed::new(format!(
-                "{count} accelerators, devices and drives, but there is room for {most}"
+                "{count} accelerators, devices and drives on a PCI bus, but there is room for {most}"
             ))
             .into());
         }
         let host = PciHost::new();
+        for bus in &root_buses[1..] {
+            host.add_root_bus(bus.first_bus).context("no two buses are the same")?;
+        }
         let crew = Crew::start(sandbox).context("cannot start the crew's thread")?;
-        let mut slot = 0;
-        let mut next_devfn = || {
-            slot += 1;
-            slot << 3
+        let mut slots = vec![0; root_buses.len()];
+        // The next place on the root bus with this number.
+        let mut next_place = |index: usize| {
+            slots[index] += 1;
+            (root_buses[index].first_bus, slots[index] << 3)
         };
         let (mut zips, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
         let mut described = Vec::new();
@@ -100,9 +112,9 @@ impl PciDevices {
                 Accel::None => {}
                 Accel::Zip | Accel::ZipAts | Accel::ZipPri => {
                     let agent = || Arc::clone(agent);
-                    let devfn = next_devfn();
+                    let (bus, devfn) = next_place(zips.len() % root_buses.len());
                     let zip = Zip::new(ZipWiring {
-                        stream: requester_id(0, devfn),
+                        stream: requester_id(bus, devfn),
                         dma: Arc::clone(port),
                         translation: match accel {
                             Accel::ZipAts => Translation::Ats(agent()),
@@ -116,9 +128,9 @@ impl PciDevices {
                         faults: faults.clone(),
                     })
                     .context("cannot start an accelerator's threads")?;
-                    host.attach(0, devfn, zip.clone()).context("the slot is free")?;
+                    host.attach(bus, devfn, zip.clone()).context("the slot is free")?;
                     let can_stall = *accel != Accel::ZipPri;
-                    described.push(Described { name: "accelerator", devfn, can_stall });
+                    described.push(Described { name: "accelerator", bus, devfn, can_stall });
                     zips.push(zip);
                 }
             }
@@ -126,25 +138,25 @@ impl PciDevices {
         for device in devices {
             match device {
                 Device::DmaTest => {
-                    let devfn = next_devfn();
+                    let (bus, devfn) = next_place(0);
                     let dma_test = DmaTest::new(DmaTestWiring {
-                        stream: requester_id(0, devfn),
+                        stream: requester_id(bus, devfn),
                         dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
                         workforce: crew.clone(),
                     })
                     .context("cannot start a test device's thread")?;
-                    host.attach(0, devfn, dma_test.clone()).context("the slot is free")?;
-                    described.push(Described { name: "dma-test", devfn, can_stall: true });
+                    host.attach(bus, devfn, dma_test.clone()).context("the slot is free")?;
+                    described.push(Described { name: "dma-test", bus, devfn, can_stall: true });
                     dma_tests.push(dma_test);
                 }
             }
         }
         for (index, drive) in drives.into_iter().enumerate() {
-            let devfn = next_devfn();
+            let (bus, devfn) = next_place(0);
             let disk = Box::new(Block::new(drive, &format!("drive{index}")));
-            let disk = VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), requester_id(0, devfn));
-            host.attach(0, devfn, disk.clone()).context("the slot is free")?;
+            let disk = VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), requester_id(bus, devfn));
+            host.attach(bus, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }
         let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri))
@@ -156,7 +168,7 @@ impl PciDevices {
         &self.host
     }
 
-    /// Functions on bus 0 that have nodes of their own.
+    /// Functions that have nodes of their own.
     pub(crate) fn described_functions(&self) -> &[Described] {
         &self.described
     }

@@ -5,6 +5,7 @@
 use devices::gic::virt_affinity;
 
 use crate::board::map::{self, Window, ppi, spi};
+use crate::board::numa::{RootBus, Topology};
 use crate::board::pci::Described;
 use crate::boot::fdt::{EDGE, LEVEL, Node, PPI, SPI, Value, phandle};
 
@@ -27,7 +28,7 @@ fn at(name: &str, window: Window) -> Node {
 }
 
 /// The root with everything below it.
-pub(crate) fn root(cpus: u32, ram_bytes: u64, chosen: &Chosen<'_>, parts: &[Node]) -> Node {
+pub(crate) fn root(topology: &Topology, chosen: &Chosen<'_>, parts: &[Node]) -> Node {
     let mut root = Node::new("")
         .cells("#address-cells", &[2])
         .cells("#size-cells", &[2])
@@ -37,21 +38,37 @@ pub(crate) fn root(cpus: u32, ram_bytes: u64, chosen: &Chosen<'_>, parts: &[Node
         .flag("dma-coherent")
         .child(chosen_node(chosen))
         .child(Node::new("aliases").strings("serial0", &[&uart_path()]))
-        .child(
-            Node::new(format!("memory@{:x}", map::RAM_BASE))
-                .strings("device_type", &["memory"])
-                .cells64("reg", &[map::RAM_BASE, ram_bytes]),
-        )
-        .child(cpus_node(cpus))
+        .child(cpus_node(topology))
         .child(
             Node::new("psci")
                 .strings("compatible", &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"])
                 .strings("method", &["hvc"]),
         );
+    for (base, bytes, node) in topology.memory() {
+        let memory = Node::new(format!("memory@{:x}", base.0))
+            .strings("device_type", &["memory"])
+            .cells64("reg", &[base.0, bytes]);
+        root = root.child(in_numa_node(memory, node));
+    }
+    let distances = topology.distances().concat();
+    if !distances.is_empty() {
+        let map = Node::new("distance-map")
+            .strings("compatible", &["numa-distance-map-v1"])
+            .cells("distance-matrix", &distances);
+        root = root.child(map);
+    }
     for part in parts {
         root = root.child(part.clone());
     }
     root
+}
+
+/// Says which NUMA node a part belongs to, if there are nodes (`numa.txt` of the bindings).
+fn in_numa_node(part: Node, node: Option<u32>) -> Node {
+    match node {
+        Some(node) => part.cells("numa-node-id", &[node]),
+        None => part,
+    }
 }
 
 fn uart_path() -> String {
@@ -71,7 +88,8 @@ fn chosen_node(chosen: &Chosen<'_>) -> Node {
     node
 }
 
-fn cpus_node(cpus: u32) -> Node {
+fn cpus_node(topology: &Topology) -> Node {
+    let cpus = topology.cpus();
     let mut node = Node::new("cpus").cells("#address-cells", &[1]).cells("#size-cells", &[0]);
     for cpu in 0..cpus {
         let mut one = Node::new(format!("cpu@{:x}", virt_affinity(cpu as usize)))
@@ -82,7 +100,7 @@ fn cpus_node(cpus: u32) -> Node {
         if cpus > 1 {
             one = one.strings("enable-method", &["psci"]);
         }
-        node = node.child(one);
+        node = node.child(in_numa_node(one, topology.cpu_node(cpu)));
     }
     node
 }
@@ -174,8 +192,8 @@ pub(crate) fn smmu() -> Node {
         .cells("phandle", &[phandle::SMMU])
 }
 
-/// The PCI host, with nodes for functions on bus 0. `has_ats`: some have translation caches.
-pub(crate) fn pcie(described: &[Described], has_ats: bool) -> Node {
+/// A PCI host bridge, with nodes for functions on its root bus. `has_ats`: some have translation caches.
+pub(crate) fn pcie(root: &RootBus, described: &[Described], has_ats: bool) -> Node {
     let hi_lo = |v: u64| [(v >> 32) as u32, v as u32];
     let window = |space: u32, pci: u64, w: Window| -> Vec<u32> {
         [&[space][..], &hi_lo(pci), &hi_lo(w.base), &hi_lo(w.size)].concat()
@@ -184,9 +202,9 @@ pub(crate) fn pcie(described: &[Described], has_ats: bool) -> Node {
     const MEM32: u32 = 0x0200_0000;
     const MEM64: u32 = 0x0300_0000;
     let ranges = [
-        window(IO, 0, map::PCI_IO),
-        window(MEM32, map::PCI_MMIO32.base, map::PCI_MMIO32),
-        window(MEM64, map::PCI_MMIO64.base, map::PCI_MMIO64),
+        window(IO, root.io.base - map::PCI_IO.base, root.io),
+        window(MEM32, root.mmio32.base, root.mmio32),
+        window(MEM64, root.mmio64.base, root.mmio64),
     ]
     .concat();
     // INTA to INTD of four neighbouring slots, swizzled over four SPIs.
@@ -197,27 +215,32 @@ pub(crate) fn pcie(described: &[Described], has_ats: bool) -> Node {
             intx.extend([slot << 11, 0, 0, pin, phandle::GIC, 0, 0, SPI, line, LEVEL]);
         }
     }
-    let mut node = Node::new(format!("pcie@{:x}", map::PCI_MMIO32.base))
+    let first_rid = u32::from(root.first_bus) << 8;
+    let rids = ((u32::from(root.last_bus) + 1) << 8) - first_rid;
+    let mut node = Node::new(format!("pcie@{:x}", root.mmio32.base))
         .strings("compatible", &["pci-host-ecam-generic"])
         .strings("device_type", &["pci"])
         .cells("#address-cells", &[3])
         .cells("#size-cells", &[2])
         .cells("#interrupt-cells", &[1])
-        .cells64("reg", &reg(map::PCI_ECAM))
-        .cells("bus-range", &[0, 255])
-        .cells("linux,pci-domain", &[0])
+        .cells64("reg", &reg(root.ecam))
+        .cells("bus-range", &[root.first_bus.into(), root.last_bus.into()])
+        .cells("linux,pci-domain", &[root.segment])
         .flag("dma-coherent")
         .cells("ranges", &ranges)
-        .cells("msi-map", &[0, phandle::ITS, 0, 0x1_0000])
-        .cells("iommu-map", &[0, phandle::SMMU, 0, 0x1_0000])
+        // DeviceIDs and StreamIDs are requester IDs.
+        .cells("msi-map", &[first_rid, phandle::ITS, first_rid, rids])
+        .cells("iommu-map", &[first_rid, phandle::SMMU, first_rid, rids])
         .cells("interrupt-map-mask", &[0x1800, 0, 0, 7])
         .cells("interrupt-map", &intx);
     if has_ats {
         node = node.flag("ats-supported");
     }
-    for &Described { name, devfn, can_stall } in described {
+    node = in_numa_node(node, root.node);
+    for &Described { name, bus, devfn, can_stall } in described.iter().filter(|one| one.bus == root.first_bus)
+    {
         let function = Node::new(format!("{name}@{:x},{:x}", devfn >> 3, devfn & 7))
-            .cells("reg", &[u32::from(devfn) << 8, 0, 0, 0, 0]);
+            .cells("reg", &[u32::from(bus) << 16 | u32::from(devfn) << 8, 0, 0, 0, 0]);
         node = node.child(if can_stall { function.flag("dma-can-stall") } else { function });
     }
     node
@@ -226,15 +249,35 @@ pub(crate) fn pcie(described: &[Described], has_ats: bool) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::numa::MAX_NODES;
 
     #[test]
     fn whole_tree_flattens_for_one_and_for_all_cpus() {
-        for cpus in [1, 4, map::MAX_CPUS] {
-            let zip = Described { name: "accelerator", devfn: 8, can_stall: true };
+        for (cpus, nodes) in [(1, None), (4, Some(2)), (map::MAX_CPUS, Some(MAX_NODES))] {
+            let topology = Topology::new(cpus, 1 << 30, nodes).unwrap();
+            let zip = Described { name: "accelerator", bus: 0, devfn: 8, can_stall: true };
             let chosen = Chosen { bootargs: "console=ttyAMA0", initrd: Some((1, 2)), seed: [1; 64] };
-            let parts = [gic(map::GICR), timer(), clock24mhz(), uart(), rtc(), smmu(), pcie(&[zip], true)];
-            let fdt = root(cpus, 1 << 30, &chosen, &parts).flatten().unwrap();
+            let mut parts = vec![gic(map::GICR), timer(), clock24mhz(), uart(), rtc(), smmu()];
+            parts.extend(topology.root_buses().iter().map(|bus| pcie(bus, &[zip], true)));
+            let fdt = root(&topology, &chosen, &parts).flatten().unwrap();
             assert!(fdt.len() < 64 << 10);
         }
+    }
+
+    #[test]
+    fn parts_name_their_nodes_only_in_a_machine_that_has_nodes() {
+        let tree = |nodes| {
+            let topology = Topology::new(2, 1 << 30, nodes).unwrap();
+            let bridges: Vec<_> = topology.root_buses().iter().map(|bus| pcie(bus, &[], false)).collect();
+            let chosen = Chosen { bootargs: "", initrd: None, seed: [0; 64] };
+            format!("{:?}", root(&topology, &chosen, &bridges))
+        };
+        let (plain, two) = (tree(None), tree(Some(2)));
+        assert!(!plain.contains("numa"), "{plain}");
+        // Two of each: memory, vCPU, host bridge.
+        assert_eq!(two.matches("(\"numa-node-id\", Cells([0]))").count(), 3);
+        assert_eq!(two.matches("(\"numa-node-id\", Cells([1]))").count(), 3);
+        assert!(two.contains("(\"distance-matrix\", Cells([0, 0, 10, 0, 1, 20, 1, 1, 10]))"), "{two}");
+        assert!(two.contains("(\"iommu-map\", Cells([32768, 4, 32768, 32768]))"), "{two}");
     }
 }

@@ -1,15 +1,19 @@
 //! `warpvmm compress`: a file through the accelerator of a guest that is booted for the job.
 //!
 //! The input is the guest's first disk, the output its second; `docs/compress-protocol.md` is the agreement between
-//! the two sides. What comes back is inflated (or compared) with the host's own library before it gets its name.
+//! the two sides. What comes back is inflated (or compared) with the host's own library before it gets its name, or goes to
+//! standard output. One reader of the formats (`container`) decides what is a valid file, whatever the guest says.
 
+mod container;
 mod disks;
 mod guest_files;
+mod input;
 mod output;
 pub mod record;
 mod report;
 mod verify;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
@@ -22,9 +26,11 @@ use std::time::Instant;
 use crate::cli::{Accel, CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
 use crate::compress::guest_files::{GuestFiles, PRI_HINT};
-use crate::compress::output::{Output, ReportFile};
+use crate::compress::input::{Change, Input, Opened, Patience, STANDARD, temporary_folder};
+use crate::compress::output::{Destination, ReportFile};
 use crate::compress::record::{RECORD_BYTES, Record, RecordError};
 use crate::compress::report::Report;
+use crate::compress::verify::Mismatch;
 use crate::console::Outputs;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
@@ -39,43 +45,66 @@ use anyhow::Context;
 /// Lines of the guest's console shown when the job did not end well.
 const CONSOLE_LINES: usize = 15;
 
+/// A job: what the user asked for, and its input.
+struct Job<'a> {
+    args: &'a CompressArgs,
+    /// Of the output, `-` for standard output.
+    output: &'a Path,
+    input: &'a Input,
+    signals: &'a Signals,
+}
+
 /// Runs the subcommand.
 ///
 /// # Errors
 /// A line for the user; the output then does not exist.
 pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
+    let patience = Patience { signals: &signals, start: Instant::now(), limit: args.machine.timeout };
+    let output_name = output_name(args)?;
     let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref(), args.accel)?;
-    let input = open_input(&args.input)?;
-    let input_len = input.metadata().context("cannot read the input's length")?.len();
-    let output = Output::prepare(&args.output, &args.input, args.force)?;
+    let opened = Opened::new(&args.input)?;
+    refuse_terminals(args, &opened, &output_name)?;
+    let identity = opened.identity()?;
+    let output = Destination::prepare(&output_name, identity, args.force)?;
     let report_file = match &args.report_json {
         Some(path) => {
-            let file = ReportFile::prepare(path, &args.input);
+            let file = ReportFile::prepare(path, identity);
             Some(file.with_context(|| format!("cannot write the report {path:?}"))?)
         }
         None => None,
     };
     let report_folder = report_file.as_ref().and_then(ReportFile::folder);
-    let result_folders = [Some(output.folder()), report_folder].into_iter().flatten().map(Path::to_path_buf);
+    let result_folders =
+        [output.folder(), report_folder].into_iter().flatten().map(Path::to_path_buf).collect();
+
+    let progress = Progress::new(args);
+    // A copy goes where there must be room for the output anyway.
+    let copies = output.folder().map_or_else(temporary_folder, Path::to_path_buf);
+    let input = opened.settle(&copies, patience, |bytes| progress.copied(bytes))?;
+    if args.decompress {
+        verify::check_start(args.format, (input.file(), input.len()))
+            .map_err(|fault| Failed::new(format!("{} is {fault}", input.name())))?;
+    }
+    let job = Job { args, output: &output_name, input: &input, signals: &signals };
     // The input is read once more, to be compared with.
-    let files = [Some(&input), Some(output.file()), report_file.as_ref().map(ReportFile::file)];
-    let results = files.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
-    let progress = Progress::new(args, input_len);
+    let results =
+        [input.file()].into_iter().chain(output.files()).chain(report_file.as_ref().map(ReportFile::file));
+    let results = results.map(AsRawFd::as_raw_fd).collect();
 
     let first_error = Arc::new(Mutex::new(None));
-    let in_disk =
-        InputDisk::new(input.try_clone().context("cannot reopen the input")?, input_len, progress.counter());
+    let in_file = input.file().try_clone().context("cannot reopen the input")?;
+    let in_disk = InputDisk::new(in_file, input.len(), progress.boot(input.len()));
     let out_file = output.file().try_clone().context("cannot reopen the output")?;
     let out_disk =
-        OutputDisk::new(out_file, output_bound(input_len, args.decompress), Arc::clone(&first_error))
-            .map_err(|e| Failed::new(format!("cannot write the output {:?}: {e}", args.output)))?;
+        OutputDisk::new(out_file, output_bound(input.len(), args.decompress), Arc::clone(&first_error))
+            .map_err(|e| Failed::new(format!("cannot write {}: {e}", job.output_in_words())))?;
     let record_offset = out_disk.record_offset();
 
     let setup = Setup {
         kernel: guest.kernel,
         initrd: Some(guest.initrd),
-        append: command_line(args, input_len),
+        append: command_line(args, input.len()),
         machine: args.machine.clone(),
         accels: vec![args.accel],
         devices: Vec::new(),
@@ -83,7 +112,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
         inputs: vec![signals.as_raw_fd()],
         results,
-        result_folders: result_folders.collect(),
+        result_folders,
     };
     let start = Instant::now();
     let machine = Machine::build(setup)?;
@@ -92,7 +121,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     }
     let ended = machine.run(Inputs {
         signals: &signals,
-        timeout: args.machine.timeout,
+        timeout: patience.left(),
         console: None,
         terminal: None,
         tick: progress.tick(),
@@ -107,55 +136,68 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
 
     let disk_error = first_error.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(error) = disk_error {
-        return Err(Failed::new(format!("cannot write the output {:?}: {error}", args.output)).into());
+        return Err(Failed::new(format!("cannot write {}: {error}", job.output_in_words())).into());
     }
     if ended.reason != Reason::Guest(crate::engine::Exit::SystemOff) {
         return unfinished(args, &ended);
     }
     let record = read_record(output.file(), record_offset, &ended)?;
-    check_record(args, &record, input_len, record_offset, &ended)?;
 
-    let (compressed, plain) = if args.decompress { (&input, output.file()) } else { (output.file(), &input) };
-    let (compressed_len, plain_len) =
-        if args.decompress { (input_len, record.output_bytes) } else { (record.output_bytes, input_len) };
     let verifying = Instant::now();
-    match verify::verify(args.format, (compressed, compressed_len), (plain, plain_len), || {
-        signals.arrived().is_some()
-    }) {
-        Ok(()) => {}
-        Err(verify::Mismatch::Interrupted) => {
-            return Err(Failed::with_status(Status::Interrupted, "interrupted").into());
-        }
-        Err(mismatch) => {
-            return Err(Failed::new(format!(
-                "the accelerator's output is wrong, and was not kept: {mismatch}"
-            ))
-            .into());
-        }
-    }
+    let judged = job
+        .check_record(&record, record_offset, &ended)
+        .and_then(|()| job.verify(output.file(), record.output_bytes));
+    job.account_for_changes(judged)?;
     let status = faults?;
-    let report = Report::new(args, &record, &ended, input_len, wall, verifying.elapsed());
+    let report = Report::new(args, &output_name, &record, &ended, input.len(), wall, verifying.elapsed());
     let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
     if let Some(file) = report_file {
         file.finish(&format!("{json}\n")).context("cannot write the report")?;
     }
-    output.finish(record.output_bytes)?;
-    if args.json {
-        println!("{json}");
-    } else if !args.quiet {
-        print!("{report}");
+    output.finish(record.output_bytes, &signals)?;
+    let text = match (args.json, args.quiet) {
+        (true, _) => format!("{json}\n"),
+        (false, false) => report.to_string(),
+        (false, true) => return Ok(status),
+    };
+    if output_name == Path::new(STANDARD) {
+        eprint!("{text}");
+    } else {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output")?;
     }
-    io::stdout().flush().context("cannot write to standard output")?;
     Ok(status)
 }
 
-fn open_input(path: &Path) -> Result<File, Failed> {
-    let failed = |e: io::Error| Failed::new(format!("cannot read the input {path:?}: {e}"));
-    let file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Failed::new(format!("the input {path:?} is not a regular file")));
+/// Where the output goes: where the user said, or from standard input to standard output.
+fn output_name(args: &CompressArgs) -> Result<Cow<'_, Path>, Failed> {
+    match &args.output {
+        Some(path) => Ok(Cow::Borrowed(path)),
+        None if args.stdout || args.input == Path::new(STANDARD) => Ok(Cow::Borrowed(Path::new(STANDARD))),
+        None => {
+            let message = format!(
+                "where should the output of {:?} go? Give -o OUT, or -c for standard output",
+                args.input
+            );
+            Err(Failed::with_status(Status::Usage, message))
+        }
     }
-    Ok(file)
+}
+
+/// Nobody types compressed data or reads it, and a terminal may do odd things with it.
+fn refuse_terminals(args: &CompressArgs, input: &Opened, output: &Path) -> Result<(), Failed> {
+    if args.force {
+        return Ok(());
+    }
+    if args.decompress && input.is_terminal() {
+        return Err(Failed::new("compressed data is not read from a terminal; name a file, or use --force"));
+    }
+    if !args.decompress && output == Path::new(STANDARD) && io::stdout().is_terminal() {
+        return Err(Failed::new("compressed data is not written to a terminal; use -o OUT, or --force"));
+    }
+    Ok(())
 }
 
 fn command_line(args: &CompressArgs, input_len: u64) -> String {
@@ -200,42 +242,113 @@ fn read_record(file: &File, offset: u64, ended: &Ended) -> anyhow::Result<Record
     })
 }
 
-fn check_record(
-    args: &CompressArgs,
-    record: &Record,
-    input_len: u64,
-    capacity: u64,
-    ended: &Ended,
-) -> anyhow::Result<()> {
-    let message = record.message.as_deref().unwrap_or("no reason given");
-    let failed = match record.status.as_str() {
-        "ok" if record.output_bytes > capacity => {
-            "the guest claims more output than fits its disk".to_string()
+impl Job<'_> {
+    fn output_in_words(&self) -> String {
+        if self.output == Path::new(STANDARD) {
+            "what waits for standard output".into()
+        } else {
+            format!("the output {:?}", self.output)
         }
-        "ok" if record.input_bytes != input_len => {
-            format!("the guest used {} of {input_len} input bytes", record.input_bytes)
+    }
+
+    fn interrupted(&self) -> bool {
+        self.signals.arrived().is_some()
+    }
+
+    fn compressed_input(&self) -> (&File, u64) {
+        (self.input.file(), self.input.len())
+    }
+
+    /// What the guest says of its work.
+    fn check_record(&self, record: &Record, capacity: u64, ended: &Ended) -> Result<(), Failed> {
+        let message = record.message.as_deref().unwrap_or("no reason given");
+        let failed = match record.status.as_str() {
+            "ok" if record.output_bytes > capacity => {
+                "the guest claims more output than fits its disk".to_string()
+            }
+            "ok" if record.input_bytes != self.input.len() => {
+                format!("the guest used {} of {} input bytes", record.input_bytes, self.input.len())
+            }
+            "ok" => return Ok(()),
+            "corrupt" => return Err(self.judge_corrupt(record.error_at, message)),
+            "full" => format!(
+                "the output would be larger than the {} that the file system of {} allows",
+                human_bytes(capacity),
+                self.output_in_words()
+            ),
+            "device" => format!("the accelerator refused: {message}"),
+            "setup" => {
+                let hint =
+                    if self.args.accel == Accel::ZipPri { format!("; {PRI_HINT}") } else { String::new() };
+                let lines = ended.last_lines(CONSOLE_LINES);
+                format!(
+                    "the guest found no accelerator to work with: {message}{hint}; its console's last lines:\n{lines}"
+                )
+            }
+            other => format!("the guest reports {other:?}: {message}"),
+        };
+        Err(Failed::new(failed))
+    }
+
+    /// The guest has found its input corrupt: is it?
+    fn judge_corrupt(&self, at: Option<u64>, message: &str) -> Failed {
+        match verify::examine(self.args.format, self.compressed_input(), || self.interrupted()) {
+            Err(Mismatch::Interrupted) => Failed::with_status(Status::Interrupted, "interrupted"),
+            Err(mismatch) => Failed::new(format!("{} is {mismatch}", self.input.name())),
+            Ok(()) => {
+                let place = at.map_or_else(String::new, |at| format!(" at byte {at}"));
+                Failed::new(format!(
+                    "the accelerator finds {} corrupt{place} ({message}), and the host's inflate does not",
+                    self.input.name()
+                ))
+            }
         }
-        "ok" => return Ok(()),
-        "corrupt" => match record.error_at {
-            Some(at) => format!("the input {:?} is corrupt at byte {at}: {message}", args.input),
-            None => format!("the input {:?} is corrupt: {message}", args.input),
-        },
-        "full" => format!(
-            "the output would be larger than the {} that the file system of {:?} allows",
-            human_bytes(capacity),
-            args.output
-        ),
-        "device" => format!("the accelerator refused: {message}"),
-        "setup" => {
-            let hint = if args.accel == Accel::ZipPri { format!("; {PRI_HINT}") } else { String::new() };
-            let lines = ended.last_lines(CONSOLE_LINES);
-            format!(
-                "the guest found no accelerator to work with: {message}{hint}; its console's last lines:\n{lines}"
-            )
+    }
+
+    /// Compares the first `len` bytes of the output with the input.
+    fn verify(&self, output: &File, len: u64) -> Result<(), Failed> {
+        let output = (output, len);
+        let (compressed, plain) = if self.args.decompress {
+            (self.compressed_input(), output)
+        } else {
+            (output, self.compressed_input())
+        };
+        match verify::verify(self.args.format, compressed, plain, || self.interrupted()) {
+            Ok(()) => Ok(()),
+            Err(Mismatch::Interrupted) => Err(Failed::with_status(Status::Interrupted, "interrupted")),
+            Err(Mismatch::Refused(fault)) if self.args.decompress => Err(Failed::new(format!(
+                "{} is {fault}; the accelerator did not notice, and its output was not kept",
+                self.input.name()
+            ))),
+            Err(mismatch) => {
+                Err(Failed::new(format!("the accelerator's output is wrong, and was not kept: {mismatch}")))
+            }
         }
-        other => format!("the guest reports {other:?}: {message}"),
-    };
-    Err(Failed::new(failed).into())
+    }
+
+    /// Nobody else is to blame for an input that changes while it is read. If the output is right all the same, that is
+    /// said and no more.
+    fn account_for_changes(&self, judged: Result<(), Failed>) -> anyhow::Result<()> {
+        let Some(change) = self.input.change().context("cannot look at the input again")? else {
+            return Ok(judged?);
+        };
+        let (name, len) = (self.input.name(), self.input.len());
+        match judged {
+            Err(failed) if failed.status != Status::Failure => Err(failed.into()),
+            Ok(()) if change != Change::Shrunk => {
+                if !self.args.quiet {
+                    eprintln!(
+                        "warpvmm: {name} {change} while it was read; the output is that of its first {len} bytes"
+                    );
+                }
+                Ok(())
+            }
+            _ => {
+                Err(Failed::new(format!("{name} changed: it {change} while it was read; no output was kept"))
+                    .into())
+            }
+        }
+    }
 }
 
 /// A progress bar on a terminal, once the job takes its time.
@@ -245,20 +358,34 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(args: &CompressArgs, input_len: u64) -> Self {
+    fn new(args: &CompressArgs) -> Self {
         let bar = (!args.quiet && io::stderr().is_terminal()).then(|| {
-            let style = "{msg:.dim} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta}";
-            let bar = indicatif::ProgressBar::new(input_len);
-            bar.set_style(
-                indicatif::ProgressStyle::with_template(style).expect("a constant").progress_chars("=> "),
-            );
-            bar.set_message("booting the guest");
+            let bar = indicatif::ProgressBar::no_length();
+            bar.set_style(indicatif::ProgressStyle::with_template("{msg:.dim} {bytes}").expect("a constant"));
+            bar.set_message("reading the input");
             bar
         });
         Self { furthest: Arc::default(), bar }
     }
 
-    fn counter(&self) -> Arc<AtomicU64> {
+    /// So much of the input has been copied.
+    fn copied(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes);
+        }
+    }
+
+    /// The guest is about to boot. The counter follows how far it has read.
+    fn boot(&self, input_len: u64) -> Arc<AtomicU64> {
+        if let Some(bar) = &self.bar {
+            let style = "{msg:.dim} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec} eta {eta}";
+            bar.set_style(
+                indicatif::ProgressStyle::with_template(style).expect("a constant").progress_chars("=> "),
+            );
+            bar.reset();
+            bar.set_length(input_len);
+            bar.set_message("booting the guest");
+        }
         Arc::clone(&self.furthest)
     }
 

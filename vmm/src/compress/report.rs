@@ -1,7 +1,7 @@
 //! What the user is told about a job that went well.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,9 +17,9 @@ use crate::size::human_bytes;
 /// The report, as `--json` prints it. Sizes in bytes, times in seconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Input file.
+    /// Input file; `-` is standard input.
     pub input: PathBuf,
-    /// Output file.
+    /// Output file; `-` is standard output.
     pub output: PathBuf,
     /// `compress` or `decompress`.
     pub operation: &'static str,
@@ -80,6 +80,7 @@ impl Report {
     #[must_use]
     pub(crate) fn new(
         args: &CompressArgs,
+        output: &Path,
         record: &Record,
         ended: &Ended,
         input_len: u64,
@@ -92,7 +93,7 @@ impl Report {
         let busy_seconds = record.busy_ns as f64 / 1e9;
         Self {
             input: args.input.clone(),
-            output: args.output.clone(),
+            output: output.into(),
             operation: if args.decompress { "decompress" } else { "compress" },
             format: args.format,
             guest_kernel: record.kernel.clone(),

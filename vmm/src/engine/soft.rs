@@ -86,6 +86,7 @@ impl Foundation for SoftFoundation {
             TierChoice::Auto => Tier::Auto,
             TierChoice::Interp => Tier::Interpreter,
             TierChoice::Jit => Tier::Translated,
+            TierChoice::Lockstep => Tier::Lockstep,
         };
         Box::new(SoftEngine {
             tier: options.tier,
@@ -126,7 +127,7 @@ impl Engine for SoftEngine {
 
     fn check(&self) -> anyhow::Result<Option<String>> {
         let why = match (self.tier, self.cluster.translation_refused()) {
-            (TierChoice::Jit, None) if !cpu::TRANSLATES => {
+            (TierChoice::Jit | TierChoice::Lockstep, None) if !cpu::TRANSLATES => {
                 format!(
                     "guest code is translated on x86-64 hosts only, and this one is {}",
                     std::env::consts::ARCH
@@ -136,7 +137,7 @@ impl Engine for SoftEngine {
             (_, Some(error)) => format!("the host gives no memory for translated code ({error})"),
         };
         match self.tier {
-            TierChoice::Jit => Err(Failed::new(format!("{why}; try --tier interp")).into()),
+            TierChoice::Jit | TierChoice::Lockstep => Err(Failed::new(format!("{why}; try --tier interp")).into()),
             TierChoice::Auto | TierChoice::Interp => {
                 Ok(Some(format!("{why}: guest code is interpreted, which is slower")))
             }

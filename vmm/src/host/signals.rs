@@ -1,7 +1,7 @@
 //! Signals that end the program, taken as events instead of handlers, and those that must not.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -13,6 +13,7 @@ use crate::exit::Status;
 /// Those that whoever started the program has it ignore stay ignored: `nohup` and a shell's `&` mean it.
 #[derive(Debug)]
 pub struct Signals {
+    taken: SigSet,
     fd: SignalFd,
 }
 
@@ -33,7 +34,17 @@ impl Signals {
         }
         taken.thread_block()?;
         SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
-        Ok(Self { fd: SignalFd::with_flags(&taken, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)? })
+        let fd = SignalFd::with_flags(&taken, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { taken, fd })
+    }
+
+    /// Lets the signals end the process, as they do by default, from the calling thread's point of view: before it waits
+    /// where nothing listens to the descriptor, with nothing left to put in order.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn let_through(&self) -> io::Result<()> {
+        Ok(self.taken.thread_unblock()?)
     }
 
     /// The status that an arrived signal asks to exit with.
@@ -44,6 +55,12 @@ impl Signals {
             Ok(Signal::SIGINT) => Status::Interrupted,
             _ => Status::Terminated,
         })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

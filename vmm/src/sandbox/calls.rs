@@ -5,7 +5,7 @@
 //! older one, so that each is named by its constant, once.
 //!
 //! A call that works with a descriptor is permitted for those descriptors that its thread works with ([`Descriptors`]),
-//! and a signal for threads of this process: what only the running process knows is added to the tables in [`permits`].
+//! and a signal for threads of this process: what only the running process knows is added to the tables in `permits`.
 
 use std::os::fd::RawFd;
 use std::process;
@@ -194,8 +194,14 @@ const SUPERVISING: &[Call] = &[
     Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
 ];
 
-/// What a run leaves behind: read back, cut to its length.
+/// What a run leaves behind: read back, cut to its length. And what it was made from, which may have changed.
 const RESULTS: &[Call] = &[
+    Call::any(libc::SYS_fstat),
+    // Of the descriptor itself, by an empty name.
+    Call::only(
+        libc::SYS_statx,
+        &[Arg { index: 2, mask: number(libc::AT_EMPTY_PATH), value: number(libc::AT_EMPTY_PATH) }],
+    ),
     Call::any(libc::SYS_pread64),
     Call::any(libc::SYS_pwrite64),
     Call::any(libc::SYS_lseek),

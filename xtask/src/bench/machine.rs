@@ -52,6 +52,9 @@ impl Bench<'_> {
         command.arg("run").arg("--kernel").arg(machine.kernel).arg("--initrd").arg(&self.guest.initrd);
         command.args(["--append", command_line, "--cpus", &machine.cpus.to_string()]);
         command.args(["--memory", &format!("{}M", self.options.memory)]);
+        if let Some(tier) = &self.options.tier {
+            command.args(["--tier", tier]);
+        }
         command
     }
 

@@ -44,6 +44,9 @@ pub(crate) struct BenchOptions {
     /// Only these parts of the benchmark `engine`
     #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
     part: Vec<engine::Part>,
+    /// How warpvmm's engine runs guest code, as its option of that name
+    #[arg(long, value_name = "TIER")]
+    tier: Option<String>,
     /// Measure this warpvmm instead of building one
     #[arg(long, value_name = "FILE")]
     emulator: Option<PathBuf>,

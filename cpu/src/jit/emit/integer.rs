@@ -1,5 +1,6 @@
 //! Data processing on general registers. The handlers in `exec::integer` say what each instruction does.
 
+pub(crate) use super::crc::{crc32, crc32c};
 use super::size;
 use crate::exec::width::{Logic, LogicKind, Otherwise, OtherwiseKind, Shift, ShiftKind, Width};
 use crate::insn::Insn;

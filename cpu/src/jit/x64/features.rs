@@ -57,7 +57,26 @@ host_features! {
 impl HostFeatures {
     /// Those of this host, asked for once.
     pub(crate) fn get() -> &'static Self {
+        #[cfg(test)]
+        if let Some(limited) = LIMITED.get() {
+            return limited;
+        }
         static FEATURES: LazyLock<HostFeatures> = LazyLock::new(HostFeatures::detect);
         &FEATURES
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static LIMITED: std::cell::Cell<Option<&'static HostFeatures>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+impl HostFeatures {
+    /// What this thread finds from now on: what the host has after `limit`.
+    pub(crate) fn limit(limit: impl FnOnce(&mut Self)) {
+        let mut features = Self::detect();
+        limit(&mut features);
+        LIMITED.set(Some(Box::leak(Box::new(features))));
     }
 }

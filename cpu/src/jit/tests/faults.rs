@@ -1,0 +1,130 @@
+//! Faults in the middle of translations: every kind of memory instruction, at every place of a block, to every kind of
+//! place in memory, with values that are nowhere but in host registers.
+
+use hw::Pa;
+
+use crate::insn::{Memory, ROWS, Row};
+use crate::state::Flags;
+use crate::sys::regs::SysRegs;
+use crate::testbed::{Bench, DEVICE, RAM, RAM_BYTES, mmu_on_flat};
+use crate::{Cpu, Exit, Features, Tier};
+
+/// MOV W0, #0x8400_0008; HVC #0: PSCI SYSTEM_OFF.
+const OFF: [u32; 3] = [0x5280_0100, 0x72b0_8000, 0xd400_0002];
+const CODE: u64 = RAM + 0x10_0000;
+const DATA: u64 = RAM + 0x2_0000;
+const VECTORS: u64 = RAM + 0x1000;
+/// The last byte of RAM but one: what starts here leaves RAM.
+const EDGE: u64 = RAM + RAM_BYTES - 2;
+
+/// What a program leaves, but for the flags, of which translations keep only those that count.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    x: Vec<u64>,
+    v: [u128; 32],
+    fpsr: u32,
+    sys: SysRegs,
+    data: Vec<u8>,
+}
+
+/// A vCPU that runs one program after the other, each at addresses of its own.
+struct Machine {
+    bench: Bench,
+    cpu: Cpu,
+    next: u64,
+}
+
+impl Machine {
+    fn new(tier: Tier) -> Self {
+        let bench = Bench::with_tier(1, tier);
+        for vector in 0..16 {
+            bench.code(VECTORS + 0x80 * vector, &OFF);
+        }
+        let cpu = bench.cpu(0);
+        Self { bench, cpu, next: CODE }
+    }
+
+    fn run(&mut self, code: &[u32], base: u64, index: u64) -> Outcome {
+        let Self { bench, cpu, next } = self;
+        bench.code(*next, code);
+        bench.code(*next + 4 * code.len() as u64, &OFF);
+        let pattern: Vec<u8> = (0..0x300).map(|n| n as u8 ^ 0x5a).collect();
+        bench.ram.write(Pa(DATA - 0x100), &pattern).unwrap();
+        bench.cluster.resume();
+        cpu.set_boot_state(*next, 0);
+        mmu_on_flat(cpu);
+        cpu.state.sys.vbar = VECTORS;
+        cpu.state.sys.cpacr = 3 << 20;
+        cpu.state.fpsr = 0;
+        for n in 0..32 {
+            cpu.state.x[n as usize] = 0x0101_0101_0101_0101 * n;
+            cpu.state.v[n as usize] =
+                0x0123_4567_89ab_cdef_0011_2233_4455_6677 ^ u128::from(n) << 64 | u128::from(n);
+        }
+        (cpu.state.x[1], cpu.state.x[2]) = (base, index);
+        cpu.state.flags = Flags::from_nzcv(0);
+        assert_eq!(cpu.run(None), Exit::SystemOff);
+        let mut data = vec![0; 0x300];
+        bench.ram.read(Pa(DATA - 0x100), &mut data).unwrap();
+        let mut sys = cpu.state.sys.clone();
+        sys.spsr &= !0xf000_0000;
+        *next += (4 * (code.len() + OFF.len()) as u64).next_multiple_of(64);
+        Outcome { x: cpu.state.x[..32].to_vec(), v: cpu.state.v, fpsr: cpu.state.fpsr, sys, data }
+    }
+}
+
+/// A word of a row: base x1, index x2, other registers from x8 and v8 on, and offsets that are small.
+fn word(row: &Row) -> u32 {
+    let mut word = row.value;
+    for field in row.fields {
+        let value = match field.name {
+            "rn" => 1,
+            "rm" => 2,
+            "rt" | "rd" => 8,
+            "rt2" | "ra" => 10,
+            "rs" => 12,
+            "imm9" => 0x10,
+            "imm7" | "imm12" => 2,
+            _ => 0,
+        };
+        word = field.set(word, value);
+    }
+    word
+}
+
+/// ADD Xd, Xd, #1 and ADD Vd.16B, Vd.16B, Vd.16B: make registers differ from their values in memory.
+fn fillers(count: u32) -> Vec<u32> {
+    (0..count)
+        .map(|n| {
+            if n % 2 == 0 {
+                0x9100_0400 | (8 + n / 2 % 8) * 0x21
+            } else {
+                0x4e20_8400 | (8 + n / 2 % 8) * 0x1_0021
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_memory_instruction_at_every_place_of_a_block_faults_or_not_as_in_the_interpreter() {
+    const PLACES: [u32; 3] = [0, 7, 40];
+    let rows = ROWS.iter().filter(|row| {
+        !matches!(row.memory, Memory::None | Memory::Maintenance) && Features::default().has(row.feature)
+    });
+    let (mut interpreter, mut translated) = (Machine::new(Tier::Interpreter), Machine::new(Tier::Translated));
+    let mut seen = 0;
+    for row in rows {
+        for base in [DATA + 0x10, DATA + 0x13, EDGE, 0x1000, DEVICE] {
+            for place in PLACES {
+                let mut code = fillers(place);
+                code.push(word(row));
+                code.extend(fillers(6));
+                let expected = interpreter.run(&code, base, 8);
+                let name = row.name;
+                assert_eq!(translated.run(&code, base, 8), expected, "{name} at {base:#x}, place {place}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 1000, "{seen} cases");
+}
