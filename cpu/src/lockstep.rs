@@ -85,24 +85,39 @@ struct Step {
     written: Vec<Vec<u8>>,
 }
 
-impl Expected {
-    /// The border at which the vCPU is after the translation: blocks of one try are at different addresses.
-    fn step_at(&self, pc: u64) -> &Step {
-        let last = self.steps.len() - 1;
-        self.steps.iter().find(|step| step.registers.pc == pc).unwrap_or(&self.steps[last])
-    }
-
-    fn difference(&self, registers: &Registers, written: &[Vec<u8>]) -> Option<String> {
-        let step = self.step_at(registers.pc);
-        step.registers.difference(registers).or_else(|| {
-            let at = (0..step.written.len()).find(|&n| Some(&step.written[n]) != written.get(n))?;
-            let place = self.writes.place(at);
+impl Step {
+    fn difference(&self, registers: &Registers, written: &[Vec<u8>], writes: &Writes) -> Option<String> {
+        self.registers.difference(registers).or_else(|| {
+            let at = (0..self.written.len()).find(|&n| Some(&self.written[n]) != written.get(n))?;
+            let place = writes.place(at);
             Some(format!(
                 "memory at host address {place:#x}: {:02x?} and {:02x?}",
-                step.written[at],
+                self.written[at],
                 written.get(at)
             ))
         })
+    }
+}
+
+impl Expected {
+    /// A difference from every border at this address: a loop may come to one a second time.
+    fn difference(&self, registers: &Registers, written: &[Vec<u8>]) -> Option<String> {
+        let mut difference = None;
+        for step in self.steps.iter().filter(|step| step.registers.pc == registers.pc) {
+            difference = Some(step.difference(registers, written, &self.writes)?);
+        }
+        difference.or_else(|| {
+            let pcs: Vec<u64> = self.steps.iter().map(|step| step.registers.pc).collect();
+            Some(format!("the next address: one of {pcs:x?} and {:#x}", registers.pc))
+        })
+    }
+
+    /// Whether another try has made the same.
+    fn repeats(&self, other: &Self) -> bool {
+        self.steps.len() == other.steps.len()
+            && self.steps.iter().zip(&other.steps).all(|(first, second)| {
+                first.difference(&second.registers, &second.written, &self.writes).is_none()
+            })
     }
 }
 
@@ -195,14 +210,11 @@ impl Cpu {
                 expected.writes.undo();
                 self.put_back(&before);
                 self.mem.set_monitor(monitor);
-                let again = self.try_handlers(block, &before).is_none_or(|again| {
-                    let step = again.step_at(found.pc);
-                    expected.difference(&step.registers, &step.written).is_some()
-                });
+                let again = self.try_handlers(block, &before);
                 let text = piece.text(self);
                 assert!(
-                    again,
-                    "interpreter and translation differ: {difference}\nin the block\n{text}before it {before:x?}"
+                    !again.is_some_and(|again| again.repeats(&expected)),
+                    "interpreter and translation differ in {difference}\nafter the block\n{text}and those behind it\nbefore {before:x?}"
                 );
                 self.mem.set_monitor(monitor);
                 self.run_handlers(piece);
@@ -225,7 +237,7 @@ impl Cpu {
             while let Some(block) = next {
                 let piece = Piece::of(block);
                 let exception = cpu.call_handlers(piece);
-                let Some(replay) = cpu.replay().filter(|replay| !replay.reached_device) else { return None };
+                let replay = cpu.replay().filter(|replay| !replay.reached_device)?;
                 if exception.is_some() {
                     return exception;
                 }

@@ -175,7 +175,11 @@ impl Code {
     /// How often a new block at `pa` is interpreted first.
     fn heat_at(&self, pa: u64) -> u32 {
         let rewritten = self.rewritten.get(&(pa & !0xfff)).copied().unwrap_or(0);
-        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS)) }
+        if rewritten < PATIENCE {
+            self.heat
+        } else {
+            self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS))
+        }
     }
 }
 
@@ -255,6 +259,8 @@ impl Cpu {
         #[cfg(target_arch = "x86_64")]
         if let Some(jit) = &mut self.jit {
             jit.empty();
+            // What one instruction remembers is not for another: it may be a store, or of another exception level.
+            self.mem.tlb.forget_sites();
         }
     }
 

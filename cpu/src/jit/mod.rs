@@ -26,18 +26,18 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use memory::CodeMemory;
-use stubs::{Stubs, exit};
 pub(crate) use single::Stopped;
+use stubs::{Stubs, exit};
 pub(crate) use translator::insns_of;
 use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
-use x64::AsmError;
 use x64::Asm;
+use x64::AsmError;
 
-use crate::{CodeKind, CodeMap, Cpu, MappedCode};
 use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
 use crate::observe::Activity;
+use crate::{CodeKind, CodeMap, Cpu, MappedCode};
 
 /// Bytes for the translations of one vCPU, at most and at least. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
@@ -192,7 +192,6 @@ impl Jit {
         }
         let links = self.links.len();
         let Ok(made) = translate(&mut self.asm, &self.stubs, &mut self.links) else {
-            debug_assert!(false, "a translation did not fit into {ROOM} bytes");
             self.links.truncate(links);
             return None;
         };
@@ -250,7 +249,9 @@ impl Jit {
     /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
     fn kill(&mut self, code: *const u8) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
-        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
+        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else {
+            return;
+        };
         let leave = self.memory.exec_start() + u64::from(self.starts[index].leave);
         self.redirect(code, leave);
     }
@@ -399,8 +400,12 @@ impl Cpu {
             .collect();
         // SAFETY: as above.
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
-        let parts: Vec<Part<'_>> =
-            plan.blocks.iter().zip(live_out).map(|(&block, live_out)| region::part(block, live_out)).collect();
+        let parts: Vec<Part<'_>> = plan
+            .blocks
+            .iter()
+            .zip(live_out)
+            .map(|(&block, live_out)| region::part(block, live_out))
+            .collect();
         // SAFETY: as above.
         let el0 = unsafe { head.as_ref() }.context & context::EL0 != 0;
         let jit = self.jit.as_mut()?;
@@ -495,7 +500,9 @@ impl Cpu {
         block.granules |= granules(place.0, bytes);
         let mut insns = Vec::with_capacity(AHEAD);
         for n in 0..count {
-            let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else { return true };
+            let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else {
+                return true;
+            };
             let insn = decode(word, target.wrapping_add(4 * n as u64), self.cluster.features, false);
             insns.push(insn);
             if !matches!(insn.op.kind(), Kind::Plain | Kind::Fallible) {

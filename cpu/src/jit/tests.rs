@@ -38,7 +38,7 @@ impl Random {
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A vector: any bits, lanes at the edges of their range, numbers of floating point, or small numbers.
@@ -325,7 +325,7 @@ fn pairs_of_sha256_instructions_do_what_the_interpreter_does() {
     for case in 0..512 {
         let [a, b, c, m] = [0, 2, 4, 6].map(|shift| case >> shift & 3);
         let copy = 0x4ea0_1c00 | a << 16 | a << 5 | c;
-        let add = 0x4ea0_8400 | m << 16 | a << 5 | (case >> 8) * 7;
+        let add = 0x4ea0_8400 | m << 16 | a << 5 | ((case >> 8) * 7);
         let (h, h2) = (0x5e00_4000 | m << 16 | b << 5 | a, 0x5e00_5000 | m << 16 | c << 5 | b);
         twins.compare(&[copy, h, h2, copy, add, h, h2, h2]);
     }

@@ -329,7 +329,11 @@ impl Tlb {
     /// The slow path's view of a table entry: its page, if it is the translation of `va`.
     #[must_use]
     pub(crate) fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
-        let entry = if el0 { self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va)) } else { self.entry(Table::EL1.slot(va)) };
+        let entry = if el0 {
+            self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va))
+        } else {
+            self.entry(Table::EL1.slot(va))
+        };
         let page = va & !(PAGE - 1);
         let direct = entry.info & info::DIRECT != 0;
         let tag = if direct { entry.tag_r } else { entry.addend };
@@ -427,9 +431,9 @@ impl Tlb {
         self.set_el0(at_el0);
     }
 
-    /// Translations may be gone: no instruction remembers any.
+    /// Translations may be gone, or the instructions that remember them: none remembers any.
     #[inline]
-    fn forget_sites(&mut self) {
+    pub(crate) fn forget_sites(&mut self) {
         if self.sites_filled != 0 {
             self.sites_filled = 0;
             for site in &mut self.sites {
@@ -549,6 +553,7 @@ impl Tlb {
 
     /// Forbids fast stores to every page.
     pub(crate) fn protect_all(&mut self) {
+        self.forget_sites();
         for table in self.tables() {
             for (index, entry) in self.entries[table.range()].iter_mut().enumerate() {
                 entry.tag_w = no_tag(index, table.entries());

@@ -28,8 +28,8 @@ use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
 use crate::mem::{HostRam, Invalidation, Writers};
-use crate::{Cpu, Observation, Tier};
 use crate::state::pending;
+use crate::{Cpu, Observation, Tier};
 
 /// Everything at physical addresses that are not RAM.
 ///

@@ -143,7 +143,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
     let cluster = Cluster::new(ClusterConfig {
         signals,
         features: Features::default(),
-        tier: cpu::Tier::default(),
+        tier: cpu::Tier::Interpreter,
         observation: cpu::Observation::default(),
         ram: Arc::clone(ram),
         bus: device.clone(),

@@ -137,7 +137,9 @@ impl Engine for SoftEngine {
             (_, Some(error)) => format!("the host gives no memory for translated code ({error})"),
         };
         match self.tier {
-            TierChoice::Jit | TierChoice::Lockstep => Err(Failed::new(format!("{why}; try --tier interp")).into()),
+            TierChoice::Jit | TierChoice::Lockstep => {
+                Err(Failed::new(format!("{why}; try --tier interp")).into())
+            }
             TierChoice::Auto | TierChoice::Interp => {
                 Ok(Some(format!("{why}: guest code is interpreted, which is slower")))
             }

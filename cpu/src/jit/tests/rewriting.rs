@@ -2,7 +2,7 @@
 
 use hw::Pa;
 
-use crate::testbed::{Bench, RAM};
+use crate::testbed::{Bench, RAM, mmu_on_flat};
 use crate::{Cpu, Exit, Tier};
 
 const OFF: [u32; 3] = [0x5280_0100, 0x72b0_8000, 0xd400_0002];
@@ -124,4 +124,41 @@ fn translations_that_fill_the_arena_are_made_anew() {
         cpu.set_boot_state(RAM, 0);
     }
     assert!(cpu.code.emptied > 0);
+}
+
+/// A loop that stores 4000 times to x2, long enough to become a region.
+fn storing_loop(bench: &Bench) -> Cpu {
+    bench.code(
+        RAM,
+        &[
+            0xd281_f405, // mov x5, #4000
+            0xf900_0045, // loop: str x5, [x2]
+            0xf100_04a5, // subs x5, x5, #1
+            0x54ff_ffc1, // b.ne loop
+        ],
+    );
+    bench.code(RAM + 0x10, &OFF);
+    let mut cpu = started(bench);
+    mmu_on_flat(&mut cpu);
+    cpu.state.x[2] = RAM + 0x80_0000;
+    assert_eq!(cpu.run(None), Exit::SystemOff);
+    cpu
+}
+
+fn sites_that_remember(cpu: &Cpu) -> usize {
+    cpu.mem.tlb.sites.iter().filter(|site| site.limit != 0).count()
+}
+
+#[test]
+fn page_that_an_instruction_remembers_is_forgotten_with_fast_stores_and_with_the_instruction() {
+    let bench = Bench::with_tier(1, Tier::Auto);
+    let mut cpu = storing_loop(&bench);
+    assert!(sites_that_remember(&cpu) > 0);
+    cpu.protect_all();
+    assert_eq!(sites_that_remember(&cpu), 0);
+
+    let bench = Bench::with_tier(1, Tier::Auto);
+    let mut cpu = storing_loop(&bench);
+    cpu.empty_code();
+    assert_eq!(sites_that_remember(&cpu), 0);
 }

@@ -8,6 +8,8 @@
 //! Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. Deliberately
 //! absent: 256-bit and wider vectors, the high byte registers AH, CH, DH and BH, segment overrides, x87.
 
+#![allow(dead_code, reason = "instructions come in groups, of which the translator does not use every one")]
+
 pub(crate) mod asm;
 pub(crate) mod bmi;
 pub(crate) mod features;
