@@ -170,6 +170,7 @@ fn run_here(image: &Path) -> String {
         signals: VcpuSignals::new(1),
         features: Features::default(),
         tier: cpu::Tier::default(),
+        observation: cpu::Observation::default(),
         ram,
         bus: Arc::clone(&console) as Arc<dyn Bus>,
         gic: Arc::new(NoGic),

@@ -15,6 +15,7 @@ mod jit;
 #[cfg(target_arch = "x86_64")]
 mod lockstep;
 pub mod mem;
+mod observe;
 mod run;
 pub mod softfloat;
 pub mod state;
@@ -28,11 +29,15 @@ use std::sync::Arc;
 pub use exception::Exception;
 pub use insn::Features;
 pub use mem::{PA_BITS, fetch_as};
+pub use observe::{CodeKind, CodeMap, Exits, MappedCode, Observation, Statistics, Times};
 pub use run::Tier;
 pub use state::State;
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};
 pub use sys::signals::VcpuSignals;
+
+/// Whether guest code is translated on this kind of host, as far as the host allows it.
+pub const TRANSLATES: bool = cfg!(target_arch = "x86_64");
 
 /// One vCPU. It stays on one thread while it runs; others reach it through [`Cluster`].
 pub struct Cpu {
@@ -50,6 +55,12 @@ pub struct Cpu {
     pub(crate) frame: jit::Frame,
     /// Instructions that may still be run, where that is counted.
     pub(crate) budget: u64,
+    /// What has been counted, but for what others keep.
+    pub(crate) counts: Statistics,
+    /// Instructions that translated code left to their handlers, by `Op`.
+    pub(crate) handler_calls: Box<[u64; insn::ROW_COUNT]>,
+    /// Where the time goes.
+    pub(crate) watch: observe::Stopwatch,
     /// What the system side keeps, apart from registers.
     pub(crate) local: sys::Local,
     /// What all vCPUs share.
@@ -70,9 +81,13 @@ impl Cpu {
         let local = sys::Local::new(cluster.cpus());
         let mut code = code::Code::new(cluster.features, cluster.tier.heat());
         #[cfg(target_arch = "x86_64")]
-        let jit = (cluster.tier != Tier::Interpreter)
-            .then(|| jit::Jit::new(cluster.cpus(), cluster.tier == Tier::Lockstep).ok().map(Box::new))
-            .flatten();
+        let jit = if cluster.tier == Tier::Interpreter {
+            None
+        } else {
+            let keeps_all_flags = cluster.tier == Tier::Lockstep;
+            let jit = jit::Jit::new(cluster.cpus(), keeps_all_flags, cluster.observation.code_map.clone());
+            jit.map_err(|error| cluster.no_translation(error)).ok().map(Box::new)
+        };
         #[cfg(target_arch = "x86_64")]
         match &jit {
             Some(jit) => code.untranslated = jit.untranslated(),
@@ -87,6 +102,9 @@ impl Cpu {
             #[cfg(target_arch = "x86_64")]
             frame: jit::Frame::default(),
             budget: 0,
+            counts: Statistics::default(),
+            handler_calls: Box::new([0; insn::ROW_COUNT]),
+            watch: observe::Stopwatch::new(cluster.observation.timed),
             local,
             cluster,
             index,

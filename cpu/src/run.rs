@@ -6,6 +6,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::code::Block;
 use crate::interp::Left;
+use crate::observe::Activity;
 use crate::state::pending;
 use crate::sys::signals::Signal;
 use crate::{Cpu, Exit};
@@ -57,7 +58,8 @@ impl Cpu {
         // Registers may have been set from outside.
         self.debug_registers_changed();
         self.context_changed();
-        match budget {
+        self.watch.skip();
+        let exit = match budget {
             None => self.run_tiers::<false>(),
             Some(budget) => {
                 self.budget = budget;
@@ -65,7 +67,9 @@ impl Cpu {
                 self.code.set_single(false);
                 exit
             }
-        }
+        };
+        self.watch.switch(Activity::Between);
+        exit
     }
 
     fn run_tiers<const COUNTED: bool>(&mut self) -> Exit {
@@ -98,7 +102,7 @@ impl Cpu {
                     self.context_changed();
                     continue;
                 }
-                self.interpret::<true>(block, true);
+                self.interpret_from::<true>(block);
             } else {
                 self.run_block(block, looked);
             }
@@ -117,7 +121,7 @@ impl Cpu {
                 Left::LookAround => return,
                 Left::Block(next) => {
                     // What the translator gave back, it has nothing to say about.
-                    self.interpret::<false>(next, true)
+                    self.interpret_from::<false>(next)
                 }
             };
             match interpreted {
@@ -130,10 +134,19 @@ impl Cpu {
     /// Runs `block` and what follows, until something has to be looked at with `state.pc` exact.
     #[cfg(not(target_arch = "x86_64"))]
     fn run_block(&mut self, mut block: NonNull<Block>, _looked: bool) {
-        while let Left::Block(next) = self.interpret::<false>(block, true) {
+        while let Left::Block(next) = self.interpret_from::<false>(block) {
             self.keep(next);
             block = next;
         }
+    }
+
+    /// Interprets `block`, whatever is pending, and what follows.
+    fn interpret_from<const COUNTED: bool>(&mut self, block: NonNull<Block>) -> Left {
+        self.counts.interpreted += 1;
+        self.watch.switch(Activity::Interpreter);
+        let left = self.interpret::<COUNTED>(block, true);
+        self.watch.switch(Activity::Between);
+        left
     }
 
     /// Lets the interpreter run a block as often as ever.

@@ -6,7 +6,7 @@ use hw::{
     AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
 };
 
-use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Tier, VcpuSignals};
+use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Observation, Tier, VcpuSignals};
 
 /// Where RAM starts, and its size.
 pub(crate) const RAM: u64 = 0x4000_0000;
@@ -111,6 +111,10 @@ impl Bench {
 
     /// As [`Self::new`], whatever the environment says.
     pub(crate) fn with_tier(cpus: usize, tier: Tier) -> Self {
+        Self::observed(cpus, tier, Observation::default())
+    }
+
+    pub(crate) fn observed(cpus: usize, tier: Tier, observation: Observation) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());
         let clock = Arc::new(ManualClock::default());
@@ -124,6 +128,7 @@ impl Bench {
             signals: signals.clone(),
             features: Features::default(),
             tier,
+            observation,
             ram: Arc::clone(&ram),
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),

@@ -1,22 +1,13 @@
 /*
- * compute-bench: integer work of five kinds, to compare processors with.
+ * compute-bench: integer work of ten kinds, to compare processors with.
  *
- * Prints a line `bench NAME NANOSECONDS CHECK` for each. The work is fixed; CHECK is computed from its results and must be
- * the same everywhere. Deliberately absent: system calls and floating point.
+ * The work is fixed; bench.h has the form of the output. Arguments are names of kinds, all by default. Deliberately absent:
+ * system calls and floating point.
  */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static uint32_t next_random(uint32_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    return *state;
-}
+#include "bench.h"
 
 /* --- Branches that nobody can predict ------------------------------------------------------------------------------ */
 
@@ -49,7 +40,7 @@ static void quicksort(uint32_t *from, uint32_t *to)
 
 static uint32_t sort(void)
 {
-    enum { COUNT = 400000 };
+    enum { COUNT = 800000 };
     static uint32_t values[COUNT];
     uint32_t state = 1, check = 0;
 
@@ -65,7 +56,7 @@ static uint32_t sort(void)
 
 static uint32_t sieve(void)
 {
-    enum { LIMIT = 4000000 };
+    enum { LIMIT = 8000000 };
     static uint8_t composite[LIMIT];
     uint32_t primes = 0;
 
@@ -185,23 +176,153 @@ static uint32_t interpreter(void)
     }
 }
 
-static const struct {
-    const char *name;
-    uint32_t (*run)(void);
-} WORK[] = {
-    {"sort", sort}, {"sieve", sieve}, {"copy", copy}, {"table-crc", table_crc}, {"interpreter", interpreter},
+/* --- Multiplications ----------------------------------------------------------------------------------------------- */
+
+static uint32_t matrix(void)
+{
+    enum { N = 160, ROUNDS = 16 };
+    static int64_t a[N][N], b[N][N], product[N][N];
+    uint32_t state = 4;
+
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            a[i][j] = next_random(&state);
+            b[i][j] = next_random(&state);
+        }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < N; i++)
+            for (size_t j = 0; j < N; j++) {
+                uint64_t sum = 0;
+                for (size_t k = 0; k < N; k++)
+                    sum += (uint64_t)a[i][k] * (uint64_t)b[k][j];
+                product[i][j] = (int64_t)(sum >> 3);
+            }
+        memcpy(a, product, sizeof a);
+    }
+    return bench_check(0, product, sizeof product);
+}
+
+/* --- Look-ups, with few places in a cache --------------------------------------------------------------------------- */
+
+/* Counts numbers in a table with open addressing. */
+static uint32_t hash_table(void)
+{
+    enum { SLOTS = 1 << 16, COUNT = 16000000, KINDS = 40000 };
+    static struct {
+        uint32_t key, count;
+    } table[SLOTS];
+    uint32_t state = 5;
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        uint32_t key = next_random(&state) % KINDS + 1, at = key * 0x9e3779b1u >> 16;
+
+        while (table[at].key != key && table[at].key != 0)
+            at = (at + 1) % SLOTS;
+        table[at].key = key;
+        table[at].count++;
+    }
+    return bench_check(0, table, sizeof table);
+}
+
+/* --- Pointers ------------------------------------------------------------------------------------------------------ */
+
+struct node {
+    struct node *left, *right;
+    uint32_t key;
 };
 
-int main(void)
+/* A search tree, built and searched. */
+static uint32_t tree(void)
 {
-    for (size_t i = 0; i < sizeof WORK / sizeof *WORK; i++) {
-        struct timespec start, end;
+    enum { NODES = 30000, SEARCHES = 600000 };
+    static struct node nodes[NODES];
+    struct node *root = NULL;
+    uint32_t state = 6, check = 0;
 
-        clock_gettime(CLOCK_MONOTONIC, &start);
-        uint32_t check = WORK[i].run();
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        int64_t ns = (int64_t)(end.tv_sec - start.tv_sec) * 1000000000 + (end.tv_nsec - start.tv_nsec);
-        printf("bench %s %" PRId64 " %08x\n", WORK[i].name, ns, check);
+    for (size_t i = 0; i < NODES; i++) {
+        struct node **at = &root;
+
+        nodes[i].key = next_random(&state);
+        while (*at)
+            at = nodes[i].key < (*at)->key ? &(*at)->left : &(*at)->right;
+        *at = &nodes[i];
     }
-    return 0;
+    for (unsigned i = 0; i < SEARCHES; i++) {
+        uint32_t key = next_random(&state), depth = 0;
+
+        for (const struct node *at = root; at && at->key != key; depth++)
+            at = key < at->key ? at->left : at->right;
+        check = check * 31 + depth;
+    }
+    return check;
+}
+
+/* --- Bytes and short loops ----------------------------------------------------------------------------------------- */
+
+/* Occurrences of words in a text, by the rule of Horspool. */
+static uint32_t search(void)
+{
+    enum { BYTES = 1 << 20, ROUNDS = 60, LONGEST = 8 };
+    static char text[BYTES];
+    uint32_t state = 7, found = 0;
+
+    for (size_t i = 0; i < BYTES; i++)
+        text[i] = "etaoin shrdlu"[next_random(&state) % 13];
+    for (size_t round = 0; round < ROUNDS; round++) {
+        size_t length = 3 + round % (LONGEST - 2), skip[256];
+        char word[LONGEST];
+
+        memcpy(word, text + 1009 * round, length);
+        for (size_t i = 0; i < 256; i++)
+            skip[i] = length;
+        for (size_t i = 0; i + 1 < length; i++)
+            skip[(uint8_t)word[i]] = length - 1 - i;
+        for (size_t at = 0; at + length <= BYTES; at += skip[(uint8_t)text[at + length - 1]]) {
+            size_t i = length;
+            while (i > 0 && text[at + i - 1] == word[i - 1])
+                i--;
+            found += i == 0;
+        }
+    }
+    return found;
+}
+
+/* --- Calls --------------------------------------------------------------------------------------------------------- */
+
+/* Places for queens on a board, with `columns` and both diagonals taken as bits. */
+static uint32_t place_queens(uint32_t all, uint32_t columns, uint32_t left, uint32_t right)
+{
+    uint32_t found = 0;
+
+    if (columns == all)
+        return 1;
+    for (uint32_t free = all & ~(columns | left | right); free; free &= free - 1) {
+        uint32_t queen = free & -free;
+        found += place_queens(all, columns | queen, (left | queen) << 1, (right | queen) >> 1);
+    }
+    return found;
+}
+
+static uint32_t queens(void)
+{
+    return place_queens((1u << 13) - 1, 0, 0, 0);
+}
+
+static const struct bench WORK[] = {
+    {"sort", sort},
+    {"sieve", sieve},
+    {"copy", copy},
+    {"table-crc", table_crc},
+    {"interpreter", interpreter},
+    {"matrix", matrix},
+    {"hash-table", hash_table},
+    {"tree", tree},
+    {"search", search},
+    {"queens", queens},
+};
+
+int main(int argc, char *argv[])
+{
+    (void)argc;
+    return bench_run(WORK, sizeof WORK / sizeof *WORK, argv + 1);
 }

@@ -9,6 +9,7 @@ use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram
 use vmm::board::map;
 use vmm::bus::Bus;
 use vmm::cli::EngineChoice;
+use vmm::engine::soft::SoftOptions;
 use vmm::engine::{Engine, Exit, Ground, Vcpu, open};
 
 const CODE: Pa = Pa(map::RAM_BASE + 0x1000);
@@ -40,7 +41,7 @@ fn machine(program: &[u32]) -> (Box<dyn Engine>, Box<dyn Vcpu>, Arc<Device>) {
     }
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let alarms: Arc<dyn Alarms> = Arc::new(ManualAlarms::default());
-    let ground = Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms };
+    let ground = Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms, soft: &SoftOptions::default() };
     let (foundation, _) = open(choice, &ground).unwrap();
     let mut bus = Bus::default();
     foundation.attach(&mut bus).unwrap();

@@ -82,6 +82,22 @@ pub enum EngineChoice {
     Kvm,
 }
 
+/// How the built-in engine runs guest code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TierChoice {
+    /// Interpreted first, translated to the host's code when it is run often; only interpreted where the host allows no
+    /// translation
+    #[default]
+    Auto,
+    /// Interpreted only
+    Interp,
+    /// Translated at once
+    Jit,
+    /// The same, with each block compared with the interpreter; for the engine's own tests
+    #[value(hide = true)]
+    Lockstep,
+}
+
 /// Whether the process gives up what it no longer needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SandboxChoice {
@@ -140,6 +156,18 @@ pub struct MachineArgs {
     /// What runs the vCPUs
     #[arg(long, value_name = "ENGINE", default_value = "auto")]
     pub engine: EngineChoice,
+    /// How the built-in engine runs guest code; see docs/engines.md
+    #[arg(long, value_name = "TIER", default_value = "auto")]
+    pub tier: TierChoice,
+    /// At the end, say what the built-in engine has translated and where its time went
+    #[arg(long)]
+    pub stats: bool,
+    /// Tell perf on the host which guest code translations are: /tmp/perf-PID.map
+    #[arg(long)]
+    pub perf_map: bool,
+    /// Name guest code in the map for perf by this kernel's symbols
+    #[arg(long, value_name = "VMLINUX", requires = "perf_map")]
+    pub symbols: Option<PathBuf>,
     /// End with status 124 after this long: seconds, or with s, m, h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,

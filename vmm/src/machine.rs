@@ -8,6 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use anyhow::Context;
+use cpu::{CodeMap, Observation};
 use devices::pci::AtcTotals;
 use devices::virtio::BlockBackend;
 use hw::Pa;
@@ -19,10 +20,13 @@ use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
+use crate::engine::soft::SoftOptions;
+use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
 use crate::exit::{Failed, Status};
 use crate::faults::{FaultReport, Plan};
 use crate::host::disk::Drive;
+use crate::host::perf_map::PerfMap;
 use crate::sandbox::calls::Descriptors;
 use crate::sandbox::{Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
@@ -80,6 +84,8 @@ pub struct Ended {
     pub stats: Stats,
     /// The SMMU's own.
     pub smmu: iommu::Snapshot,
+    /// What the engine has counted, if the user wants to know.
+    pub engine: Option<EngineReport>,
     /// What came of the fault plan, if there is one.
     pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
@@ -102,6 +108,9 @@ pub struct Machine {
     console: Arc<Console>,
     switch: Arc<StopSwitch>,
     sandbox: Sandbox,
+    /// Lines for the user about how guest code will run.
+    notes: Vec<String>,
+    stats: bool,
 }
 
 /// Opens the console log that the user asked for.
@@ -162,6 +171,9 @@ impl Machine {
             placement = load::place(&image, Some(bytes.len() as u64), setup.machine.memory)?;
         }
 
+        let args = &setup.machine;
+        let perf_map = args.perf_map.then(|| PerfMap::create(args.symbols.as_deref())).transpose()?;
+        let perf_map = perf_map.map(Arc::new);
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
         let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
         let sandbox = match setup.machine.sandbox {
@@ -171,6 +183,7 @@ impl Machine {
                     inputs: setup.inputs,
                     results: setup.results,
                     logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
+                    maps: perf_map.iter().map(|map| map.as_raw_fd()).collect(),
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
                 };
                 Sandbox::new(setup.result_folders, &descriptors, engine::SYSTEM_CALLS)?
@@ -181,6 +194,13 @@ impl Machine {
         let board = Board::assemble(BoardConfig {
             topology,
             engine: setup.machine.engine,
+            soft: SoftOptions {
+                tier: setup.machine.tier,
+                observation: Observation {
+                    timed: setup.machine.stats,
+                    code_map: perf_map.map(|map| map as Arc<dyn CodeMap>),
+                },
+            },
             accels: setup.accels,
             devices: setup.devices,
             drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),
@@ -194,13 +214,15 @@ impl Machine {
 
         let mut vcpus: Vec<_> = (0..setup.machine.cpus as usize).map(|i| board.engine().vcpu(i)).collect();
         vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR).context("cannot set the vCPU's state")?;
-        Ok(Self { board, vcpus, console, switch, sandbox })
+        let notes =
+            board.engine_note().map(str::to_owned).into_iter().chain(board.engine().check()?).collect();
+        Ok(Self { board, vcpus, console, switch, sandbox, notes, stats: setup.machine.stats })
     }
 
-    /// Which engine was taken and why, if the user left the choice to us.
+    /// Lines for the user: which engine was taken and why, if the choice was ours, and whether it runs slower than it could.
     #[must_use]
-    pub fn engine_note(&self) -> Option<&str> {
-        self.board.engine_note()
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The way from standard input to the guest's UART.
@@ -214,7 +236,7 @@ impl Machine {
     /// # Errors
     /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
-        let Self { board, vcpus, console, switch, sandbox } = self;
+        let Self { board, vcpus, console, switch, sandbox, notes: _, stats: wants_stats } = self;
         board.start_workers().context("cannot start the devices' threads")?;
         let mut threads = Vec::new();
         let mut starts = Vec::new();
@@ -263,9 +285,10 @@ impl Machine {
         };
         let stats = board.stats();
         log::info!("at the end: {stats:?}");
+        let engine = if wants_stats { board.engine().statistics() } else { None };
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
         let stands_still = panic.stands_still;
-        Ok(Ended { reason, stands_still, stats, smmu, faults, console_error, console })
+        Ok(Ended { reason, stands_still, stats, smmu, engine, faults, console_error, console })
     }
 }
 

@@ -10,6 +10,7 @@ use devices::pci::AtcTotals;
 use iommu::Snapshot;
 use serde::Serialize;
 
+use crate::engine::statistics::EngineReport;
 use crate::exit::Failed;
 use crate::faults::FaultReport;
 use crate::machine::Ended;
@@ -20,6 +21,9 @@ struct Report {
     accelerator: Accelerator,
     smmu: SmmuReport,
     atc: AtcReport,
+    /// Absent without `--stats`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineReport>,
     /// Absent without a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<FaultReport>,
@@ -130,6 +134,7 @@ impl ReportFile {
             },
             smmu: (&ended.smmu).into(),
             atc: (&ended.stats.atc).into(),
+            engine: ended.engine.clone(),
             faults: ended.faults.clone(),
         };
         let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");

@@ -53,7 +53,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         result_folders: Vec::new(),
     };
     let machine = Machine::build(setup)?;
-    if let Some(note) = machine.engine_note() {
+    for note in machine.notes() {
         eprintln!("warpvmm: {note}");
     }
     restore_terminal_on_panic();
@@ -69,6 +69,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     };
     let ended = machine.run(inputs)?;
     drop(terminal);
+    if let Some(engine) = &ended.engine {
+        eprintln!("{engine}");
+    }
     if let Some(report) = report {
         report.write(&ended)?;
     }

@@ -120,6 +120,7 @@ struct Open {
     event: EventFd,
     result: File,
     log: File,
+    map: File,
     drives: [File; 2],
     /// The sandbox does not know of it: it may have been inherited.
     other: File,
@@ -140,6 +141,7 @@ fn open() -> &'static Open {
             event,
             result: file(),
             log: file(),
+            map: file(),
             drives: [file(), file()],
             other: file(),
             code: Code::new(),
@@ -154,6 +156,7 @@ impl Open {
             inputs: vec![0],
             results: vec![self.result.as_raw_fd()],
             logs: vec![self.log.as_raw_fd()],
+            maps: vec![self.map.as_raw_fd()],
             drives: self.drives.iter().map(AsRawFd::as_raw_fd).collect(),
         }
     }
@@ -167,6 +170,7 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
         std::io::stdout().write_all(b"a line\n").unwrap();
     }),
     ("write to the console's log", "write", &[Thread::Console], || (&open().log).write_all(b"x").unwrap()),
+    ("tell of generated code", "write", &[Thread::Vcpu], || (&open().map).write_all(b"x").unwrap()),
     ("be woken", "read", &[Thread::Main], || drop(open().event.read())),
     ("write to a result", "write", &[Thread::Main], || (&open().result).write_all(b"x").unwrap()),
     ("read a result back", "pread64", &[Thread::Main], || {

@@ -107,6 +107,7 @@ impl Engine {
             signals: VcpuSignals::new(1),
             features: Features::default(),
             tier: self.tier,
+            observation: cpu::Observation::default(),
             ram: Arc::clone(&self.ram),
             bus: Arc::new(NoBus),
             gic: Arc::new(NoGic),

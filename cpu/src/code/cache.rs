@@ -408,6 +408,7 @@ impl Cpu {
         if !self.code.arena.has_room(insns.len()) {
             self.empty_code();
         }
+        self.counts.blocks += 1;
         let block = self.code.arena.add(header, &insns);
         self.code.blocks.insert(key, block);
         self.code.pages.entry(key.pa & !0xfff).or_default().push(block);

@@ -29,6 +29,32 @@ impl View {
         }
         Ok(Self { start: start.cast(), bytes })
     }
+
+    /// New memory that has no file of its own.
+    fn anonymous(bytes: usize, protection: libc::c_int) -> io::Result<Self> {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: as in `new`.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start: start.cast(), bytes })
+    }
+
+    /// A second view of the same memory.
+    fn again(&self, protection: libc::c_int) -> io::Result<Self> {
+        // SAFETY: with an old size of 0, shared memory is mapped once more, and the first mapping stays.
+        let start = unsafe { libc::mremap(self.start.cast(), 0, self.bytes, libc::MREMAP_MAYMOVE) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let view = Self { start: start.cast(), bytes: self.bytes };
+        // SAFETY: the mapping is new, and nobody has used it.
+        if unsafe { libc::mprotect(start, self.bytes, protection) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(view)
+    }
 }
 
 impl Drop for View {
@@ -59,6 +85,17 @@ impl CodeMemory {
         let file = memory_file(c"code", bytes)?;
         let write = View::new(&file, bytes, libc::PROT_READ | libc::PROT_WRITE)?;
         let exec = View::new(&file, bytes, libc::PROT_READ | libc::PROT_EXEC)?;
+        Ok(Self { write, exec })
+    }
+
+    /// The same in shared memory without a file. `perf` looks for names of code in its map only if no file is mapped
+    /// there, and takes the name that such memory has (`/dev/zero`) for that.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn for_profilers(bytes: usize) -> io::Result<Self> {
+        let write = View::anonymous(bytes, libc::PROT_READ | libc::PROT_WRITE)?;
+        let exec = write.again(libc::PROT_READ | libc::PROT_EXEC)?;
         Ok(Self { write, exec })
     }
 
@@ -151,13 +188,27 @@ mod tests {
 
     #[test]
     fn code_written_to_one_view_runs_in_the_other() {
-        let code = CodeMemory::new(1 << 16).unwrap();
-        let mut asm = asm_at(&code, 0);
-        asm.lea(Size::Qword, Gpr::Rax, super::super::x64::Mem::base(Gpr::Rdi, 42));
-        asm.ret();
-        asm.finish().unwrap();
-        // SAFETY: just emitted.
-        assert_eq!(unsafe { run(code.exec_start(), 100) }, 142);
+        for code in [CodeMemory::new(1 << 16).unwrap(), CodeMemory::for_profilers(1 << 16).unwrap()] {
+            let mut asm = asm_at(&code, 0);
+            asm.lea(Size::Qword, Gpr::Rax, super::super::x64::Mem::base(Gpr::Rdi, 42));
+            asm.ret();
+            asm.finish().unwrap();
+            // SAFETY: just emitted.
+            assert_eq!(unsafe { run(code.exec_start(), 100) }, 142);
+        }
+    }
+
+    #[test]
+    fn memory_for_profilers_is_never_writable_where_it_runs_and_bears_the_name_that_perf_looks_for() {
+        let code = CodeMemory::for_profilers(1 << 16).unwrap();
+
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = |start: u64| {
+            let start = format!("{start:x}-");
+            maps.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{start}\n{maps}"))
+        };
+        assert!(line(code.exec_start()).contains(" r-xs ") && line(code.exec_start()).contains("/dev/zero"));
+        assert!(line(code.write_start() as u64).contains(" rw-s "));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod x64;
 use std::any::Any;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use memory::CodeMemory;
 pub(crate) use single::Stopped;
@@ -33,10 +34,11 @@ use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
 use x64::Asm;
 use x64::AsmError;
 
-use crate::Cpu;
 use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
 use crate::interp::Left;
+use crate::observe::Activity;
+use crate::{CodeKind, CodeMap, Cpu, MappedCode};
 
 /// Bytes for the translations of one vCPU, at most and at least. The host provides them when they are first used.
 const ARENA: usize = 32 << 20;
@@ -76,6 +78,14 @@ struct Start {
     page: u64,
 }
 
+/// How much has been translated since the vCPU was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MadeCode {
+    pub(crate) blocks: u64,
+    pub(crate) regions: u64,
+    pub(crate) bytes: u64,
+}
+
 /// The translations of one vCPU.
 pub(crate) struct Jit {
     memory: CodeMemory,
@@ -92,6 +102,10 @@ pub(crate) struct Jit {
     head: u64,
     /// The first site that no region uses.
     next_site: usize,
+    /// Who hears of each translation.
+    code_map: Option<Arc<dyn CodeMap>>,
+    /// What was ever made.
+    pub(crate) made: MadeCode,
 }
 
 impl Jit {
@@ -100,16 +114,21 @@ impl Jit {
     ///
     /// # Errors
     /// If the host gives no executable memory.
-    pub(crate) fn new(cpus: usize, keeps_all_flags: bool) -> io::Result<Self> {
+    pub(crate) fn new(
+        cpus: usize,
+        keeps_all_flags: bool,
+        code_map: Option<Arc<dyn CodeMap>>,
+    ) -> io::Result<Self> {
         let bytes = (ARENAS / cpus).clamp(SMALLEST_ARENA, ARENA).next_multiple_of(4096);
-        let memory = CodeMemory::new(bytes)?;
+        let memory =
+            if code_map.is_some() { CodeMemory::for_profilers(bytes) } else { CodeMemory::new(bytes) }?;
         // SAFETY: the writable view is as large, and only this value writes to it.
         let mut asm = unsafe { Asm::new(memory.write_start(), bytes, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
         stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self {
+        let jit = Self {
             memory,
             asm,
             stubs,
@@ -119,7 +138,18 @@ impl Jit {
             regions: 0,
             head: 0,
             next_site: 0,
-        })
+            code_map,
+            made: MadeCode::default(),
+        };
+        jit.map(0, used, CodeKind::Stubs);
+        Ok(jit)
+    }
+
+    /// Tells where code is that has been made.
+    fn map(&self, offset: usize, len: usize, kind: CodeKind) {
+        if let Some(map) = &self.code_map {
+            map.added(&MappedCode { start: self.memory.exec_start() + offset as u64, len: len as u64, kind });
+        }
     }
 
     /// The code that blocks without a translation lead to.
@@ -156,6 +186,7 @@ impl Jit {
     fn make(
         &mut self,
         pc: u64,
+        kind: CodeKind,
         translate: impl FnOnce(&mut Asm, &Stubs, &mut Vec<LinkSite>) -> Result<Made, AsmError>,
     ) -> Option<*const u8> {
         let origin = self.memory.exec_start() + self.used as u64;
@@ -172,20 +203,28 @@ impl Jit {
         let leave = self.used + made.leave;
         self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
+        self.made.bytes += made.len as u64;
+        match kind {
+            CodeKind::Region(_) => self.made.regions += 1,
+            CodeKind::Block(_) | CodeKind::Stubs => self.made.blocks += 1,
+        }
+        self.map(self.used, made.len, kind);
         self.used += made.len.next_multiple_of(16);
         Some(origin as *const u8)
     }
 
     /// Translates a block.
     fn translate(&mut self, part: &Part<'_>, context: u8) -> Option<*const u8> {
-        self.make(part.pc, |asm, stubs, links| Translator::translate(asm, stubs, links, part, context))
+        self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, links| {
+            Translator::translate(asm, stubs, links, part, context)
+        })
     }
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u8) -> Option<*const u8> {
         let first = self.next_site;
         let mut next = first;
-        let code = self.make(parts[0].pc, |asm, stubs, links| {
+        let code = self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, links| {
             let made = Translator::translate_region(asm, stubs, links, parts, fixed, context, first)?;
             next = made.next_site;
             Ok(made)
@@ -269,9 +308,16 @@ impl Cpu {
             let skipped = if std::mem::take(&mut looked) { jit.head } else { 0 };
             let left = self.enter_translated(code as u64 + skipped);
             let (target, link) = match left & 0xff {
-                exit::PENDING => return Left::LookAround,
-                exit::LOOKUP => (self.mem.branch_target(self.state.pc), None),
+                exit::PENDING => {
+                    self.counts.exits.pending += 1;
+                    return Left::LookAround;
+                }
+                exit::LOOKUP => {
+                    self.counts.exits.lookup += 1;
+                    (self.mem.branch_target(self.state.pc), None)
+                }
                 exit::HOT => {
+                    self.counts.exits.hot += 1;
                     let number = (left >> 8) as usize;
                     match self.heat_up(number) {
                         Some(next) => {
@@ -282,11 +328,13 @@ impl Cpu {
                     }
                 }
                 exit::LINK => {
+                    self.counts.exits.link += 1;
                     let number = (left >> 8) as usize;
                     let Some(jit) = &self.jit else { return Left::LookAround };
                     (jit.links[number].target, Some(number))
                 }
                 _ => {
+                    self.counts.exits.interpret += 1;
                     return match self.find_block(self.state.pc) {
                         Ok(block) => Left::Block(block),
                         Err(exception) => self.raise_at(self.state.pc, exception),
@@ -323,7 +371,9 @@ impl Cpu {
         // SAFETY: `enter` is the code that `stubs` has emitted for this signature.
         let enter: extern "C" fn(*mut u8, u64) -> u64 = unsafe { std::mem::transmute(jit.stubs.enter) };
         let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
+        self.watch.switch(Activity::Translated);
         let left = enter(base, code);
+        self.watch.switch(Activity::Between);
         if let Some(panic) = self.frame.panic.take() {
             std::panic::resume_unwind(panic);
         }
@@ -361,10 +411,13 @@ impl Cpu {
             .zip(live_out)
             .map(|(&block, live_out)| region::part(block, live_out))
             .collect();
-        let jit = self.jit.as_mut()?;
         // SAFETY: as above.
         let context = unsafe { head.as_ref() }.context;
-        if let Some(code) = jit.translate_region(&parts, &plan.fixed(), context) {
+        let jit = self.jit.as_mut()?;
+        self.watch.switch(Activity::Translating);
+        let code = jit.translate_region(&parts, &plan.fixed(), context);
+        self.watch.switch(Activity::Between);
+        if let Some(code) = code {
             // SAFETY: as above.
             let head = unsafe { &mut *head.as_ptr() };
             jit.replace(head.code, code);
@@ -409,7 +462,10 @@ impl Cpu {
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
         let context = header.context;
-        match jit.translate(&region::part(block, live_out), context) {
+        self.watch.switch(Activity::Translating);
+        let code = jit.translate(&region::part(block, live_out), context);
+        self.watch.switch(Activity::Between);
+        match code {
             Some(code) => header.code = code,
             None => {
                 header.heat = u32::MAX;
@@ -464,8 +520,11 @@ impl Cpu {
     /// Translations that have lost their blocks lead nowhere any more.
     pub(crate) fn drop_translations(&mut self) {
         while let Some(code) = self.code.dropped.pop() {
-            if let Some(jit) = &mut self.jit {
+            if let Some(jit) = &mut self.jit
+                && code != jit.untranslated()
+            {
                 jit.kill(code);
+                self.counts.stale += 1;
             }
         }
     }

@@ -87,6 +87,7 @@ impl Access {
 /// An access that the TLB could not serve.
 pub(super) extern "C" fn access(cpu: &mut Cpu, va: u64, what: u32, value: u64, back: u64) -> Reply {
     let what = Access(what);
+    cpu.counts.slow_accesses += 1;
     let done = cpu.guarded(|cpu| match what.log2() {
         0 => access_as::<u8>(cpu, va, what, value),
         1 => access_as::<u16>(cpu, va, what, value),
@@ -153,6 +154,7 @@ fn access_as<T: Scalar>(cpu: &mut Cpu, va: u64, what: Access, value: u64) -> Res
 
 /// An instruction without an emitter that cannot fail. Tells if translated code is to be left, which it is after a panic.
 pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
+    cpu.count_handler(insn);
     let done = cpu.guarded(|cpu| match insn.op.handler() {
         Handler::Plain(handler) => handler(cpu, insn),
         _ => unreachable!("translated as a plain instruction"),
@@ -162,6 +164,7 @@ pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
 
 /// An instruction without an emitter that may fail. Tells if it has, and an exception has been taken.
 pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) -> u32 {
+    cpu.count_handler(insn);
     match cpu.guarded(|cpu| cpu.call_fallible(insn)) {
         Some(Ok(())) => 0,
         Some(Err(exception)) => {
@@ -174,6 +177,7 @@ pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: 
 
 /// An instruction that ends a block in ways of its own.
 pub(super) extern "C" fn system(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) {
+    cpu.count_handler(insn);
     let pc = cpu.place_of(back, place);
     cpu.state.pc = pc.wrapping_add(4);
     if let Some(Err(exception)) = cpu.guarded(|cpu| cpu.call_fallible(insn)) {
@@ -183,6 +187,13 @@ pub(super) extern "C" fn system(cpu: &mut Cpu, insn: &Insn, place: u32, back: u6
 }
 
 impl Cpu {
+    fn count_handler(&mut self, insn: &Insn) {
+        // The engine's own operations have no row.
+        if let Some(count) = self.handler_calls.get_mut(insn.op as usize) {
+            *count += 1;
+        }
+    }
+
     fn call_fallible(&mut self, insn: &Insn) -> Result<(), Exception> {
         let (Handler::Fallible(handler) | Handler::System(handler)) = insn.op.handler() else {
             unreachable!("translated as an instruction that may fail");

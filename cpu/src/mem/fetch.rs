@@ -136,6 +136,7 @@ impl Cpu {
         }
         let intent = Intent { kind: AccessKind::Execute, el0, pan: false };
         let fault = |status| Exception::instruction_abort(va, status);
+        self.counts.fetch_walks += 1;
         let found = self.mem.regime.translate(va, intent, &self.cluster.host).map_err(fault)?;
         // Instructions are fetched from RAM only: a device answers with an external abort.
         if self.cluster.host.host(Pa(found.pa), PAGE).is_none() {

@@ -59,7 +59,10 @@ impl Cpu {
             .filter(|(page, _)| page.permissions.allow(Access { kind, privileged: !el0 }, pan));
         let page = match known {
             Some((page, _)) => page,
-            None => self.mem.regime.translate(va, Intent { kind, el0, pan }, &self.cluster.host)?,
+            None => {
+                self.counts.data_walks += 1;
+                self.mem.regime.translate(va, Intent { kind, el0, pan }, &self.cluster.host)?
+            }
         };
         let host = self.cluster.host.host(Pa(page.pa), PAGE);
         let writes = kind == AccessKind::Write;

@@ -29,7 +29,7 @@ use super::timer::Timer;
 use super::wait::EventStream;
 use crate::mem::{HostRam, Invalidation, Writers};
 use crate::state::pending;
-use crate::{Cpu, Tier};
+use crate::{Cpu, Observation, Tier};
 
 /// Everything at physical addresses that are not RAM.
 ///
@@ -57,6 +57,8 @@ pub struct ClusterConfig {
     pub features: Features,
     /// What runs guest code.
     pub tier: Tier,
+    /// What is wanted to be known of the vCPUs.
+    pub observation: Observation,
     /// Guest RAM.
     pub ram: Arc<Ram>,
     /// Everything else at physical addresses.
@@ -237,6 +239,9 @@ pub struct Cluster {
     power: Mutex<PowerBoard>,
     pub(crate) features: Features,
     pub(crate) tier: Tier,
+    pub(crate) observation: Observation,
+    /// Why there are no translations, if the host has refused the memory for them.
+    refused: OnceLock<std::io::Error>,
     pub(crate) host: HostRam,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) gic: Arc<dyn SysRegDevice>,
@@ -276,6 +281,7 @@ impl Cluster {
             signals,
             features,
             tier,
+            observation,
             ram,
             bus,
             gic,
@@ -303,6 +309,8 @@ impl Cluster {
             }),
             features,
             tier,
+            observation,
+            refused: OnceLock::new(),
             code_pages: crate::code::CodePages::new(&ram),
             writers: Writers::new(&ram, cpus),
             host: HostRam::new(Arc::clone(&ram)),
@@ -338,6 +346,19 @@ impl Cluster {
     pub fn vcpu(&self, index: usize) -> Cpu {
         let itself = self.itself.get().and_then(Weak::upgrade);
         Cpu::new(itself.unwrap_or_else(|| unreachable!("a borrowed cluster is alive")), index)
+    }
+
+    /// Why there are no translations although the tier asks for them: the host has refused executable memory to a
+    /// vCPU that has been made.
+    #[must_use]
+    pub fn translation_refused(&self) -> Option<&std::io::Error> {
+        self.refused.get()
+    }
+
+    /// The first reason stays.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn no_translation(&self, why: std::io::Error) {
+        let _ = self.refused.set(why);
     }
 
     /// Makes every vCPU return [`Exit::Stopped`] from [`Cpu::run`] soon, unless the machine has stopped for another

@@ -328,9 +328,10 @@ impl Cpu {
     fn wait_for_power(&mut self) -> Option<Exit> {
         let cluster = Arc::clone(&self.cluster);
         let signal = cluster.signal(self.index);
-        let is_off = || cluster.power_state(self.index) == Some(cluster::PowerState::Off);
+        let index = self.index;
+        let is_off = || cluster.power_state(index) == Some(cluster::PowerState::Off);
         if is_off() {
-            signal.sleep_until(|_| !is_off() || cluster.exit().is_some());
+            self.sleep(signal, |_| !is_off() || cluster.exit().is_some());
             signal.clear(pending::RECHECK);
             if is_off() {
                 return cluster.exit();

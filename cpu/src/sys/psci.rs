@@ -108,7 +108,7 @@ impl Cpu {
 
     /// CPU_SUSPEND (DEN 0022, 5.4), power_state in the original format. Whatever its StateID, in which the caller may put
     /// what it likes, a standby state of the core ends as WFI does: with an interrupt, masked or not.
-    fn cpu_suspend(&self, power_state: u32) -> i64 {
+    fn cpu_suspend(&mut self, power_state: u32) -> i64 {
         if power_state & !POWER_STATE_ID != 0 {
             return result::INVALID_PARAMETERS;
         }

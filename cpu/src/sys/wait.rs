@@ -12,6 +12,7 @@ use super::signals::Signal;
 use super::timer::{NS_PER_COUNT, count_at};
 use crate::Cpu;
 use crate::exception::Exception;
+use crate::observe::Activity;
 use crate::state::pending;
 
 /// CNTKCTL_EL1 fields of the event stream.
@@ -69,6 +70,13 @@ fn next_event(cntkctl: u64, count: u64) -> Option<u64> {
 }
 
 impl Cpu {
+    /// Sleeps until there is enough reason to go on.
+    pub(super) fn sleep(&mut self, signal: &Signal, enough: impl FnMut(&Signal) -> bool) {
+        let before = self.watch.switch(Activity::Asleep);
+        signal.sleep_until(enough);
+        self.watch.switch(before);
+    }
+
     /// WFI: returns when there is a reason to go on, or at once if the thread is wanted elsewhere (the instruction is
     /// then complete, as D1.6.2 allows at any time).
     ///
@@ -84,11 +92,11 @@ impl Cpu {
 
     /// Sleeps until an interrupt is pending, masked or not, the GIC asks to be woken for one, or the thread is wanted
     /// elsewhere.
-    pub(super) fn sleep_until_wake_up(&self) {
+    pub(super) fn sleep_until_wake_up(&mut self) {
         const REASONS: u32 = WAKE_UP | pending::WAKE;
-        let signal = self.cluster.signal(self.index);
+        let signal = Arc::clone(self.cluster.signal(self.index));
         if signal.pending() & REASONS == 0 {
-            signal.sleep_until(|signal| signal.pending() & REASONS != 0);
+            self.sleep(&signal, |signal| signal.pending() & REASONS != 0);
         }
     }
 
@@ -122,12 +130,13 @@ impl Cpu {
                 std::thread::yield_now();
                 return Ok(());
             }
-            signal.sleep_until(|signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
+            self.sleep(&signal, |signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
             return Ok(());
         };
-        let stream = &self.cluster.event_streams[self.index];
+        let cluster = Arc::clone(&self.cluster);
+        let stream = &cluster.event_streams[self.index];
         stream.alarms.set(stream.slot, next.checked_mul(NS_PER_COUNT));
-        signal.sleep_until(|signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
+        self.sleep(&signal, |signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
         stream.alarms.set(stream.slot, None);
         Ok(())
     }

@@ -154,6 +154,7 @@ fn execute(data: &[u8], tier: Tier) {
         signals: signals.clone(),
         features: Features::default(),
         tier,
+        observation: cpu::Observation::default(),
         ram: Arc::clone(&ram),
         bus: Arc::new(Devices),
         gic: Arc::new(Devices),

@@ -144,6 +144,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
         signals,
         features: Features::default(),
         tier: cpu::Tier::Interpreter,
+        observation: cpu::Observation::default(),
         ram: Arc::clone(ram),
         bus: device.clone(),
         gic: device.clone(),

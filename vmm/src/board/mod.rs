@@ -25,6 +25,7 @@ use crate::board::pci::{PciDevices, Plugged};
 use crate::bus::Bus;
 use crate::cli::{Accel, Device, EngineChoice};
 use crate::console::Console;
+use crate::engine::soft::SoftOptions;
 use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
@@ -42,6 +43,8 @@ pub struct BoardConfig {
     pub topology: Topology,
     /// What runs the vCPUs.
     pub engine: EngineChoice,
+    /// What is asked of the built-in one.
+    pub soft: SoftOptions,
     /// Accelerators in PCI order.
     pub accels: Vec<Accel>,
     /// Further devices in PCI order, after the accelerators.
@@ -99,7 +102,7 @@ impl Board {
 
         let dyn_clock: Arc<dyn Clock> = clock.clone();
         let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
-        let ground = Ground { cpus, ram: &ram, clock: &dyn_clock, alarms: &dyn_alarms };
+        let ground = Ground { cpus, ram: &ram, clock: &dyn_clock, alarms: &dyn_alarms, soft: &config.soft };
         let (engine, engine_note) = engine::open(config.engine, &ground)?;
         engine.attach(&mut bus)?;
         nodes.push(tree::gic(map::redistributors(cpus)));

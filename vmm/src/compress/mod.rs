@@ -116,7 +116,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     };
     let start = Instant::now();
     let machine = Machine::build(setup)?;
-    if let Some(note) = machine.engine_note().filter(|_| !args.quiet) {
+    for note in machine.notes().iter().filter(|_| !args.quiet) {
         eprintln!("warpvmm: {note}");
     }
     let ended = machine.run(Inputs {
@@ -127,6 +127,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         tick: progress.tick(),
     })?;
     progress.finish();
+    if let Some(engine) = &ended.engine {
+        eprintln!("{engine}");
+    }
     let wall = start.elapsed();
     // Before anything that may have come of it.
     let faults = finish(ended.faults.as_ref(), args.machine.strict, Status::Success);

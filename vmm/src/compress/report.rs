@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::engine::statistics::EngineReport;
+
 use crate::cli::{CompressArgs, Format};
 use crate::compress::record::Record;
 use crate::faults::FaultReport;
@@ -59,6 +61,9 @@ pub(crate) struct Report {
     pub page_requests: u64,
     /// Answers to those requests.
     pub page_responses: u64,
+    /// What the engine counted; absent without `--stats`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineReport>,
     /// What came of the fault plan; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultReport>,
@@ -109,6 +114,7 @@ impl Report {
             atc_invalidations: stats.atc.invalidations,
             page_requests: stats.atc.page_requests,
             page_responses: stats.atc.page_responses,
+            engine: ended.engine.clone(),
             faults: ended.faults.clone(),
             verified: true,
             verify_seconds: verify.as_secs_f64(),

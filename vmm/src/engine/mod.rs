@@ -8,6 +8,7 @@
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod kvm;
 pub mod soft;
+pub mod statistics;
 
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
 
 use crate::bus::Bus;
 use crate::cli::EngineChoice;
-use crate::engine::soft::SoftFoundation;
+use crate::engine::soft::{SoftFoundation, SoftOptions};
+use crate::engine::statistics::EngineReport;
 use crate::exit::Failed;
 
 use crate::sandbox::calls::EngineCalls;
@@ -88,6 +90,20 @@ pub trait Engine: Send + Sync {
     /// Makes vCPU `index`. Once for each.
     fn vcpu(&self, index: usize) -> Box<dyn Vcpu>;
 
+    /// Says whether the vCPUs run as the user has asked, when all of them have been made: with a line for the user if they
+    /// are slower than they could be.
+    ///
+    /// # Errors
+    /// A line for the user: not as asked.
+    fn check(&self) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+
+    /// What has been counted until each vCPU last returned from [`Vcpu::run`]; nothing if the engine doesn't count.
+    fn statistics(&self) -> Option<EngineReport> {
+        None
+    }
+
     /// Makes every vCPU return from [`Vcpu::run`] soon. From any thread.
     fn stop(&self);
 
@@ -126,6 +142,8 @@ pub struct Ground<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// The machine's alarms.
     pub alarms: &'a Arc<dyn Alarms>,
+    /// What is asked of the built-in engine.
+    pub soft: &'a SoftOptions,
 }
 
 /// Lays the foundation of the engine that the user asked for. With `auto` there is also a line that tells which it is

@@ -1,18 +1,30 @@
 //! The built-in CPU engine behind the seam, with the interrupt controller of the `devices` crate.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use cpu::{Cluster, ClusterConfig, Cpu, VcpuSignals};
+use cpu::{Cluster, ClusterConfig, Cpu, Observation, Statistics, Tier, VcpuSignals};
 use devices::gic::{Gic, GicConfig, virt_affinity};
 use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
 
 use crate::board::map;
 use crate::bus::Bus;
+use crate::cli::TierChoice;
+use crate::engine::statistics::EngineReport;
 use crate::engine::{Engine, Exit, Foundation, Ground, Registers, Vcpu};
+use crate::exit::Failed;
 use crate::sandbox::calls::EngineCalls;
 
 /// What this engine asks of the host beyond what every thread does: nothing.
 pub const SYSTEM_CALLS: EngineCalls = EngineCalls { vcpu: &[], every: &[] };
+
+/// What can be asked of this engine.
+#[derive(Clone, Default)]
+pub struct SoftOptions {
+    /// How guest code is run.
+    pub tier: TierChoice,
+    /// What is wanted to be known of the vCPUs.
+    pub observation: Observation,
+}
 
 /// Our GIC and what the vCPUs will be made from.
 pub struct SoftFoundation {
@@ -21,13 +33,14 @@ pub struct SoftFoundation {
     ram: Arc<Ram>,
     clock: Arc<dyn Clock>,
     alarms: Arc<dyn Alarms>,
+    options: SoftOptions,
 }
 
 impl SoftFoundation {
     /// A GIC, and the wires from it to vCPUs that are still to be made.
     #[must_use]
     pub fn new(ground: &Ground<'_>) -> Self {
-        let &Ground { cpus, ram, clock, alarms } = ground;
+        let &Ground { cpus, ram, clock, alarms, soft } = ground;
         // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
         let signals = VcpuSignals::new(cpus);
         let gic = Gic::new(GicConfig {
@@ -40,7 +53,7 @@ impl SoftFoundation {
             its_base: map::ITS.pa(),
         });
         let (ram, clock, alarms) = (Arc::clone(ram), Arc::clone(clock), Arc::clone(alarms));
-        Self { signals, gic, ram, clock, alarms }
+        Self { signals, gic, ram, clock, alarms, options: soft.clone() }
     }
 }
 
@@ -65,15 +78,24 @@ impl Foundation for SoftFoundation {
     }
 
     fn complete(self: Box<Self>, bus: Arc<Bus>) -> Box<dyn Engine> {
-        let Self { signals, gic, ram, clock, alarms } = *self;
+        let Self { signals, gic, ram, clock, alarms, options } = *self;
         let cpus = signals.len();
         let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
         let (virtual_timer, physical_timer) = (line(map::ppi::VIRTUAL_TIMER), line(map::ppi::PHYSICAL_TIMER));
+        let tier = match options.tier {
+            TierChoice::Auto => Tier::Auto,
+            TierChoice::Interp => Tier::Interpreter,
+            TierChoice::Jit => Tier::Translated,
+            TierChoice::Lockstep => Tier::Lockstep,
+        };
         Box::new(SoftEngine {
+            tier: options.tier,
+            statistics: Arc::new(Mutex::new(vec![Statistics::default(); cpus])),
             cluster: Cluster::new(ClusterConfig {
                 signals,
                 features: cpu::Features::default(),
-                tier: cpu::Tier::default(),
+                tier,
+                observation: options.observation,
                 ram,
                 bus,
                 gic,
@@ -88,6 +110,9 @@ impl Foundation for SoftFoundation {
 
 /// vCPUs run by the `cpu` crate, one host thread each.
 struct SoftEngine {
+    tier: TierChoice,
+    /// Of each vCPU, when it has last returned.
+    statistics: Arc<Mutex<Vec<Statistics>>>,
     cluster: Arc<Cluster>,
 }
 
@@ -97,7 +122,32 @@ impl Engine for SoftEngine {
     }
 
     fn vcpu(&self, index: usize) -> Box<dyn Vcpu> {
-        Box::new(SoftVcpu(self.cluster.vcpu(index)))
+        Box::new(SoftVcpu { cpu: self.cluster.vcpu(index), statistics: Arc::clone(&self.statistics) })
+    }
+
+    fn check(&self) -> anyhow::Result<Option<String>> {
+        let why = match (self.tier, self.cluster.translation_refused()) {
+            (TierChoice::Jit | TierChoice::Lockstep, None) if !cpu::TRANSLATES => {
+                format!(
+                    "guest code is translated on x86-64 hosts only, and this one is {}",
+                    std::env::consts::ARCH
+                )
+            }
+            (_, None) => return Ok(None),
+            (_, Some(error)) => format!("the host gives no memory for translated code ({error})"),
+        };
+        match self.tier {
+            TierChoice::Jit | TierChoice::Lockstep => {
+                Err(Failed::new(format!("{why}; try --tier interp")).into())
+            }
+            TierChoice::Auto | TierChoice::Interp => {
+                Ok(Some(format!("{why}: guest code is interpreted, which is slower")))
+            }
+        }
+    }
+
+    fn statistics(&self) -> Option<EngineReport> {
+        Some(EngineReport::of(&self.statistics.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn stop(&self) {
@@ -109,16 +159,22 @@ impl Engine for SoftEngine {
     }
 }
 
-struct SoftVcpu(Cpu);
+struct SoftVcpu {
+    cpu: Cpu,
+    statistics: Arc<Mutex<Vec<Statistics>>>,
+}
 
 impl Vcpu for SoftVcpu {
     fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()> {
-        self.0.set_boot_state(pc.0, x0);
+        self.cpu.set_boot_state(pc.0, x0);
         Ok(())
     }
 
     fn run(&mut self) -> anyhow::Result<Exit> {
-        Ok(match self.0.run(None) {
+        let exit = self.cpu.run(None);
+        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics[self.cpu.index] = self.cpu.statistics();
+        Ok(match exit {
             cpu::Exit::SystemOff => Exit::SystemOff,
             cpu::Exit::SystemReset => Exit::SystemReset,
             cpu::Exit::Stopped => Exit::Stopped,
@@ -127,16 +183,16 @@ impl Vcpu for SoftVcpu {
     }
 
     fn registers(&self) -> anyhow::Result<Registers> {
-        let state = &self.0.state;
+        let state = &self.cpu.state;
         let mut x = [0; 31];
         x.copy_from_slice(&state.x[..31]);
-        Ok(Registers { x, sp: state.x[31], pc: state.pc, pstate: self.0.pstate() })
+        Ok(Registers { x, sp: state.x[31], pc: state.pc, pstate: self.cpu.pstate() })
     }
 
     fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()> {
         // First PSTATE, which decides what the stack pointer in use is.
-        self.0.set_pstate(registers.pstate);
-        let state = &mut self.0.state;
+        self.cpu.set_pstate(registers.pstate);
+        let state = &mut self.cpu.state;
         state.x[..31].copy_from_slice(&registers.x);
         state.x[31] = registers.sp;
         state.pc = registers.pc;

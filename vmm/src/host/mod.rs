@@ -4,5 +4,6 @@ pub mod clock;
 pub mod disk;
 pub mod image_format;
 pub mod logger;
+pub mod perf_map;
 pub mod signals;
 pub mod terminal;

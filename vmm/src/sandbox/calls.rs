@@ -83,6 +83,8 @@ pub struct Descriptors {
     pub results: Vec<RawFd>,
     /// Where the console's thread writes to besides standard output.
     pub logs: Vec<RawFd>,
+    /// Where vCPU threads tell of generated code.
+    pub maps: Vec<RawFd>,
     /// The drives, each for its own thread: [`Thread::Disk`] has its index.
     pub drives: Vec<RawFd>,
 }
@@ -294,7 +296,7 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, drives } = descriptors;
+    let Descriptors { events, inputs, results, logs, maps, drives } = descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
     permits.add(engine.every);
@@ -312,7 +314,10 @@ pub(super) fn permits(
                 permits.add(NAMES);
             }
         }
-        Thread::Vcpu => permits.add(engine.vcpu),
+        Thread::Vcpu => {
+            permits.add(engine.vcpu);
+            permits.add_on(WRITES, maps);
+        }
         Thread::Console => {
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, logs);

@@ -86,6 +86,7 @@ mod tests {
             inputs: (20..24).collect(),
             results: (30..34).collect(),
             logs: (40..44).collect(),
+            maps: vec![45],
             drives: (50..90).collect(),
         }
     }

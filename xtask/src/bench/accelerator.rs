@@ -28,7 +28,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Value> {
     let mut outside = Vec::new();
     for round in 1..=bench.options.rounds {
         eprintln!("accelerator {round} of {}", bench.options.rounds);
-        let mut job = bench.warpvmm(&format!("zip-bench {REPEAT}"));
+        let mut job = bench.warpvmm(bench.machine(), &format!("zip-bench {REPEAT}"));
         job.arg("--drive").arg(format!("{},ro", data.display()));
         inside.push(rate(&finish(&mut job)?.console)?);
         outside.push(rate(&process::output(

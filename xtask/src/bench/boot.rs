@@ -12,8 +12,8 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Value> {
     let mut theirs = Vec::new();
     for round in 1..=options.rounds {
         eprintln!("boot {round} of {}", options.rounds);
-        ours.push(finish(&mut bench.warpvmm("true"))?.seconds);
-        theirs.push(finish(&mut bench.qemu("true"))?.seconds);
+        ours.push(finish(&mut bench.warpvmm(bench.machine(), "true"))?.seconds);
+        theirs.push(finish(&mut bench.qemu(bench.machine(), "true"))?.seconds);
     }
     let (ours, theirs) = (median(&mut ours), median(&mut theirs));
     let ratio = ours / theirs;

@@ -1,8 +1,5 @@
 //! What a guest costs the host while it waits at its shell: processor time, and memory beyond what the guest has touched.
-//!
-//! Read from /proc, so on Linux hosts only.
 
-use std::fs;
 use std::io::Read;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
@@ -12,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Bench;
+use super::{Bench, proc};
 
 /// The guest has nothing more to do by then; boot takes a second.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -21,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<Value> {
     eprintln!("idle: {} s", (SETTLE + WATCH).as_secs());
-    let mut child = bench.shell().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = bench.shell(bench.machine()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let result = measure(&mut child, bench.options.memory);
     child.kill().ok();
     child.wait().ok();
@@ -39,17 +36,14 @@ fn measure(child: &mut Child, memory_mib: u32) -> Result<(f64, f64)> {
     wait_for_prompt(child)?;
     thread::sleep(SETTLE);
     let pid = child.id();
-    let (before, start) = (ticks(pid)?, Instant::now());
+    let (before, start) = (proc::seconds(pid)?, Instant::now());
     thread::sleep(WATCH);
-    let used = (ticks(pid)? - before) as f64 / ticks_per_second();
-    let share = used / start.elapsed().as_secs_f64();
-    let maps =
-        fs::read_to_string(format!("/proc/{pid}/smaps")).context("cannot read the emulator's memory map")?;
-    let (all, guest) = resident_kib(&maps, u64::from(memory_mib) * 1024);
-    Ok((share, all.saturating_sub(guest) as f64))
+    let share = (proc::seconds(pid)? - before) / start.elapsed().as_secs_f64();
+    Ok((share, proc::overhead_kib(pid, memory_mib)?))
 }
 
-fn wait_for_prompt(child: &mut Child) -> Result<()> {
+/// Waits until the shell asks for a command.
+pub(super) fn wait_for_prompt(child: &mut Child) -> Result<()> {
     let mut stdout = child.stdout.take().context("no pipe")?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -68,50 +62,4 @@ fn wait_for_prompt(child: &mut Child) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// User and system time of a process: fields 14 and 15 of its stat file, counted behind the name's parenthesis.
-fn ticks(pid: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the emulator has ended")?;
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let field = |n: usize| fields.get(n).and_then(|f| f.parse::<u64>().ok()).context("cannot read /proc");
-    Ok(field(11)? + field(12)?)
-}
-
-/// USER_HZ, which is part of the kernel's interface and 100 on every architecture that we run on.
-const fn ticks_per_second() -> f64 {
-    100.0
-}
-
-/// Resident memory of all mappings, and of the one that has the guest's RAM, in KiB. The kernel may have joined that one
-/// with a small neighbour.
-fn resident_kib(smaps: &str, ram_kib: u64) -> (u64, u64) {
-    let (mut all, mut guest, mut size) = (0, 0, 0);
-    for line in smaps.lines() {
-        let number = || line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        if line.starts_with("Size:") {
-            size = number();
-        } else if line.starts_with("Rss:") {
-            all += number();
-            if size >= ram_kib {
-                guest += number();
-            }
-        }
-    }
-    (all, guest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mapping_of_the_guests_size_is_told_apart() {
-        for size in ["1048576", "1048708"] {
-            let smaps = format!(
-                "7f00-7f01 rw-p\nSize: {size} kB\nRss: 40000 kB\n7f02 rw-p\nSize: 100 kB\nRss: 60 kB\n"
-            );
-            assert_eq!(resident_kib(&smaps, 1 << 20), (40060, 40000));
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Bench;
+use super::{Bench, proc};
 
 /// No job here takes so long on either side, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -17,36 +17,54 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) struct Done {
     /// From the start of the emulator to its end, in seconds.
     pub(super) seconds: f64,
+    /// Processor time of all its threads, in seconds.
+    pub(super) processor_seconds: f64,
     pub(super) console: String,
 }
 
+/// A kernel and the processors that it finds. Root file system and memory are the same for all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) cpus: u32,
+}
+
 impl Bench<'_> {
-    /// warpvmm, with the guest and a job for its `/init`.
-    pub(super) fn warpvmm(&self, job: &str) -> Command {
-        let mut command = Command::new(&self.emulator);
-        command.arg("run").arg("--kernel").arg(&self.guest.kernel).arg("--initrd").arg(&self.guest.initrd);
-        command.args(["--append", &command_line(job), "--cpus", &self.options.cpus.to_string()]);
-        command.args(["--memory", &format!("{}M", self.options.memory)]);
+    /// Our guest kernel, on the processors that the user asked for.
+    pub(super) fn machine(&self) -> Machine<'_> {
+        Machine { kernel: &self.guest.kernel, cpus: self.options.cpus }
+    }
+
+    /// warpvmm, with a job for the guest's `/init`.
+    pub(super) fn warpvmm(&self, machine: Machine<'_>, job: &str) -> Command {
+        let mut command = self.warpvmm_with(machine, &command_line(job));
         command.args(["--timeout", &PATIENCE.as_secs().to_string()]);
         command
     }
 
     /// warpvmm with a shell on the console.
-    pub(super) fn shell(&self) -> Command {
+    pub(super) fn shell(&self, machine: Machine<'_>) -> Command {
+        self.warpvmm_with(machine, "console=ttyAMA0")
+    }
+
+    fn warpvmm_with(&self, machine: Machine<'_>, command_line: &str) -> Command {
         let mut command = Command::new(&self.emulator);
-        command.arg("run").arg("--kernel").arg(&self.guest.kernel).arg("--initrd").arg(&self.guest.initrd);
-        command.args(["--append", "console=ttyAMA0", "--cpus", &self.options.cpus.to_string()]);
+        command.arg("run").arg("--kernel").arg(machine.kernel).arg("--initrd").arg(&self.guest.initrd);
+        command.args(["--append", command_line, "--cpus", &machine.cpus.to_string()]);
         command.args(["--memory", &format!("{}M", self.options.memory)]);
+        if let Some(tier) = &self.options.tier {
+            command.args(["--tier", tier]);
+        }
         command
     }
 
-    /// The same in qemu-system-aarch64, without the accelerator.
-    pub(super) fn qemu(&self, job: &str) -> Command {
+    /// The same job in qemu-system-aarch64, without the accelerator.
+    pub(super) fn qemu(&self, machine: Machine<'_>, job: &str) -> Command {
         let mut command = Command::new("qemu-system-aarch64");
         command.args(["-M", "virt,gic-version=3,iommu=smmuv3", "-cpu", "max,pauth=off", "-nodefaults"]);
         command.args(["-display", "none", "-serial", "stdio"]);
-        command.args(["-smp", &self.options.cpus.to_string(), "-m", &self.options.memory.to_string()]);
-        command.arg("-kernel").arg(&self.guest.kernel).arg("-initrd").arg(&self.guest.initrd);
+        command.args(["-smp", &machine.cpus.to_string(), "-m", &self.options.memory.to_string()]);
+        command.arg("-kernel").arg(machine.kernel).arg("-initrd").arg(&self.guest.initrd);
         command.args(["-append", &command_line(job)]);
         command
     }
@@ -56,10 +74,11 @@ fn command_line(job: &str) -> String {
     format!("console=ttyAMA0 hisi_zip.uacce_mode=1 warp.run=\"{job}\"")
 }
 
-/// Runs to the end, which must be a good one.
+/// Runs to the end, which must be a good one. No other child of ours may end meanwhile.
 pub(super) fn finish(command: &mut Command) -> Result<Done> {
     let name =
         Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let before = proc::seconds_of_children()?;
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -85,6 +104,7 @@ pub(super) fn finish(command: &mut Command) -> Result<Done> {
         thread::sleep(Duration::from_millis(2));
     };
     let seconds = start.elapsed().as_secs_f64();
+    let processor_seconds = proc::seconds_of_children()? - before;
     let console = reader.join().ok().and_then(Result::ok).unwrap_or_default();
     let console = String::from_utf8_lossy(&console).into_owned();
     if !status.success() {
@@ -93,7 +113,7 @@ pub(super) fn finish(command: &mut Command) -> Result<Done> {
             console.lines().last().unwrap_or("(none)")
         );
     }
-    Ok(Done { seconds, console })
+    Ok(Done { seconds, processor_seconds, console })
 }
 
 /// The words after `bench NAME` for each such line of a console.

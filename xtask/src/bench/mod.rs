@@ -6,9 +6,15 @@
 mod accelerator;
 mod boot;
 mod compute;
+mod engine;
 mod idle;
+mod limit;
 mod machine;
+mod proc;
+mod programs;
 mod smmu;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -23,7 +29,7 @@ pub(crate) use accelerator::direct;
 
 #[derive(Args)]
 pub(crate) struct BenchOptions {
-    /// Only this benchmark: boot, compute, accelerator, idle, smmu
+    /// Only this benchmark: boot, compute, engine, accelerator, idle, smmu
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Runs of each side; the median counts
@@ -35,14 +41,27 @@ pub(crate) struct BenchOptions {
     /// Guest memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=65536))]
     memory: u32,
+    /// Only these parts of the benchmark `engine`
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    part: Vec<engine::Part>,
+    /// How warpvmm's engine runs guest code, as its option of that name
+    #[arg(long, value_name = "TIER")]
+    tier: Option<String>,
+    /// Measure this warpvmm instead of building one
+    #[arg(long, value_name = "FILE")]
+    emulator: Option<PathBuf>,
+    /// A kernel with checks of its own (KASAN, lockdep), for the benchmark `engine`
+    #[arg(long, value_name = "IMAGE")]
+    debug_kernel: Option<PathBuf>,
 }
 
 /// What every benchmark needs.
 struct Bench<'a> {
     project: &'a Project,
+    setup: &'a GuestOptions,
     options: &'a BenchOptions,
     guest: Guest,
-    emulator: std::path::PathBuf,
+    emulator: PathBuf,
 }
 
 type Benchmark = fn(&Bench<'_>) -> Result<Value>;
@@ -50,6 +69,7 @@ type Benchmark = fn(&Bench<'_>) -> Result<Value>;
 const BENCHMARKS: &[(&str, Benchmark)] = &[
     ("boot", boot::run),
     ("compute", compute::run),
+    ("engine", engine::run),
     ("accelerator", accelerator::run),
     ("idle", idle::run),
     (SMMU, |bench| smmu::run(bench.project)),
@@ -64,8 +84,11 @@ pub(crate) fn bench(project: &Project, setup: &GuestOptions, options: &BenchOpti
     }
     packages::require(&[packages::GUEST, packages::BENCH], !setup.no_install)?;
     let guest = guest::build(project, setup)?;
-    let emulator = run::emulator(project)?;
-    let bench = Bench { project, options, guest, emulator };
+    let emulator = match &options.emulator {
+        Some(file) => file.clone(),
+        None => run::emulator(project)?,
+    };
+    let bench = Bench { project, setup, options, guest, emulator };
 
     let mut known = false;
     for (name, benchmark) in BENCHMARKS {

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::limit::Limit;
 use super::machine::measurements;
 use crate::process;
 use crate::project::Project;
@@ -18,12 +19,6 @@ struct Line {
     value: f64,
     unit: String,
     limit: Option<Limit>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Limit {
-    AtMost(f64),
-    AtLeast(f64),
 }
 
 impl Line {
@@ -39,21 +34,11 @@ impl Line {
     }
 
     fn is_kept(&self) -> bool {
-        match self.limit {
-            None => true,
-            Some(Limit::AtMost(limit)) => self.value <= limit,
-            Some(Limit::AtLeast(limit)) => self.value >= limit,
-        }
+        self.limit.is_none_or(|limit| limit.is_kept(self.value))
     }
 
     fn verdict(&self) -> String {
-        let (words, limit) = match self.limit {
-            None => return String::new(),
-            Some(Limit::AtMost(limit)) => ("at most", limit),
-            Some(Limit::AtLeast(limit)) => ("at least", limit),
-        };
-        let verdict = if self.is_kept() { "kept" } else { "NOT KEPT" };
-        format!("{words} {limit}: {verdict}")
+        self.limit.map(|limit| limit.verdict(self.value)).unwrap_or_default()
     }
 }
 

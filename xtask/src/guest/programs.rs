@@ -15,6 +15,7 @@ use crate::project::{Project, unfinished};
 pub(crate) const COMPILER: &str = "aarch64-linux-gnu-gcc";
 const FLAGS: &[&str] =
     &["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wconversion", "-static", "-s"];
+const LIBRARIES: &[&str] = &["-lm"];
 
 /// Each program with its sources below `guest/programs`.
 const PROGRAMS: &[(&str, &[&str])] = &[
@@ -49,7 +50,10 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ),
     ("zip-fault", &["zip-fault.c", "zip_test_common.c", "checksum.c", "wd_queue.c", "zip_sqe.c"]),
     ("zip-bench", &["zip-bench.c", "wd_queue.c", "zip_sqe.c"]),
-    ("compute-bench", &["compute-bench.c"]),
+    ("compute-bench", &["compute-bench.c", "bench.c"]),
+    ("float-bench", &["float-bench.c", "bench.c"]),
+    ("simd-bench", &["simd-bench.c", "bench.c"]),
+    ("process-bench", &["process-bench.c", "bench.c", "deflate.c"]),
     ("debug-test", &["debug-test.c"]),
     (
         "zip-stream",
@@ -69,7 +73,7 @@ pub(super) fn build(project: &Project) -> Result<BTreeMap<&'static str, PathBuf>
     for (name, files) in PROGRAMS {
         let mut key = Key::new(name);
         key.add(version.as_bytes());
-        FLAGS.iter().for_each(|flag| key.add(flag.as_bytes()));
+        FLAGS.iter().chain(LIBRARIES).for_each(|flag| key.add(flag.as_bytes()));
         for file in files.iter().map(|file| sources.join(file)).chain(headers.iter().cloned()) {
             key.add_file(&file)?;
         }
@@ -113,7 +117,13 @@ fn compile(sources: &Path, files: &[&str], program: &Path) -> Result<()> {
     let unfinished = unfinished(program);
     // Visible, so that warnings are.
     process::visible(
-        Command::new(COMPILER).args(FLAGS).arg("-o").arg(&unfinished).args(files).current_dir(sources),
+        Command::new(COMPILER)
+            .args(FLAGS)
+            .arg("-o")
+            .arg(&unfinished)
+            .args(files)
+            .args(LIBRARIES)
+            .current_dir(sources),
     )
     .with_context(|| format!("cannot compile {}", program.display()))?;
     fs::rename(&unfinished, program).with_context(|| format!("cannot write {}", program.display()))
