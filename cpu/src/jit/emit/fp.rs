@@ -231,7 +231,7 @@ pub(crate) fn fneg<F: Format>(t: &mut Translator<'_>, i: &Insn) {
 }
 
 /// `op` on one source, with the rest of XMM0 clear, and what makes its result bad.
-fn one_source<F: Format>(
+fn one_source(
     t: &mut Translator<'_>,
     i: &Insn,
     op: impl FnOnce(&mut Translator<'_>, Xmm),
@@ -251,7 +251,7 @@ fn one_source<F: Format>(
 pub(crate) fn fsqrt<F: Format>(t: &mut Translator<'_>, i: &Insn) {
     if t.computes(i) {
         let op = pick::<F, _>(SQRTSS, SQRTSD);
-        one_source::<F>(t, i, |t, a| t.asm.sse(op, R, a), |t, bad| check::<F>(t, Look::Large, bad));
+        one_source(t, i, |t, a| t.asm.sse(op, R, a), |t, bad| check::<F>(t, Look::Large, bad));
     }
 }
 
@@ -274,7 +274,7 @@ fn round<F: Format>(t: &mut Translator<'_>, i: &Insn, rounding: u8) {
         t.asm.sse(pick::<F, _>(UCOMISS, UCOMISD), R, R);
         t.asm.jcc(Cond::P, bad);
     };
-    one_source::<F>(t, i, |t, a| t.asm.sse_imm(op, R, a, rounding), nan);
+    one_source(t, i, |t, a| t.asm.sse_imm(op, R, a, rounding), nan);
 }
 
 pub(crate) fn frint<F: Format>(t: &mut Translator<'_>, i: &Insn) {

@@ -472,7 +472,7 @@ pub(crate) fn fcvt_int(t: &mut Translator<'_>, i: &Insn) {
 pub(crate) fn cvtf(t: &mut Translator<'_>, i: &Insn) {
     let signed = i.imm & 4 == 0;
     let is_scalar = i.b == 4 << i.a;
-    if !is_scalar && !(signed && i.a == 0) {
+    if !is_scalar && (!signed || i.a != 0) {
         return t.call_handler(i);
     }
     if !t.computes(i) {
