@@ -237,7 +237,7 @@ impl Cpu {
             while let Some(block) = next {
                 let piece = Piece::of(block);
                 let exception = cpu.call_handlers(piece);
-                let Some(replay) = cpu.replay().filter(|replay| !replay.reached_device) else { return None };
+                let replay = cpu.replay().filter(|replay| !replay.reached_device)?;
                 if exception.is_some() {
                     return exception;
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use cpu::{Cluster, ClusterConfig, Exit, Features, VcpuSignals, Tier};
+use cpu::{Cluster, ClusterConfig, Exit, Features, Tier, VcpuSignals};
 use hw::{Alarms, BusError, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::machine_code::{BOOT, BOOT_BASE, FAULT, FAULT_BASE, IMAGE_BASE, L1_TABLE, L2_TABLE, VECTORS};

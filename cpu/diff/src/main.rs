@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use cpu::{Features, Tier};
 use cpu::insn::{Class, Memory, Row, disassemble};
+use cpu::{Features, Tier};
 
 use crate::batch::Layout;
 use crate::case::{Case, SCRATCH, name_of, span_of};

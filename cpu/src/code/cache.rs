@@ -178,7 +178,11 @@ impl Code {
     /// How often a new block at `pa` is interpreted first.
     fn heat_at(&self, pa: u64) -> u32 {
         let rewritten = self.rewritten.get(&(pa & !0xfff)).copied().unwrap_or(0);
-        if rewritten < PATIENCE { self.heat } else { self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS)) }
+        if rewritten < PATIENCE {
+            self.heat
+        } else {
+            self.heat.max(1).saturating_mul(1 << (rewritten - PATIENCE).min(DOUBLINGS))
+        }
     }
 }
 

@@ -111,15 +111,35 @@ pub(super) struct Look {
 /// The registers of an access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Moves {
-    Load { to: Gpr, size: Size, extend: Extend },
-    LoadPair { to: [Gpr; 2], size: Size, extend: Extend },
-    Store { from: Gpr },
-    StorePair { from: [Gpr; 2] },
+    Load {
+        to: Gpr,
+        size: Size,
+        extend: Extend,
+    },
+    LoadPair {
+        to: [Gpr; 2],
+        size: Size,
+        extend: Extend,
+    },
+    Store {
+        from: Gpr,
+    },
+    StorePair {
+        from: [Gpr; 2],
+    },
     /// Into a vector register, whose other bits become zero.
-    LoadVector { to: Xmm },
-    LoadVectors { to: [Xmm; 2] },
-    StoreVector { from: Xmm },
-    StoreVectors { from: [Xmm; 2] },
+    LoadVector {
+        to: Xmm,
+    },
+    LoadVectors {
+        to: [Xmm; 2],
+    },
+    StoreVector {
+        from: Xmm,
+    },
+    StoreVectors {
+        from: [Xmm; 2],
+    },
 }
 
 impl Look {
@@ -257,7 +277,10 @@ impl Translator<'_> {
                 self.store_vector(log2, transfer_at(0), from[0]);
                 self.store_vector(log2, transfer_at(second), from[1]);
             }
-            Moves::Load { .. } | Moves::LoadPair { .. } | Moves::LoadVector { .. } | Moves::LoadVectors { .. } => {}
+            Moves::Load { .. }
+            | Moves::LoadPair { .. }
+            | Moves::LoadVector { .. }
+            | Moves::LoadVectors { .. } => {}
         }
         self.asm.mov_imm(Gpr::Rdx, access.0.into());
         self.asm.call_to(if keeps_vectors { self.stubs.access_keeping_vectors } else { self.stubs.access });
@@ -274,7 +297,10 @@ impl Translator<'_> {
                 self.load_vector(log2, to[0], transfer_at(0));
                 self.load_vector(log2, to[1], transfer_at(second));
             }
-            Moves::Store { .. } | Moves::StorePair { .. } | Moves::StoreVector { .. } | Moves::StoreVectors { .. } => {}
+            Moves::Store { .. }
+            | Moves::StorePair { .. }
+            | Moves::StoreVector { .. }
+            | Moves::StoreVectors { .. } => {}
         }
     }
 
@@ -321,7 +347,12 @@ impl Translator<'_> {
         let look = Look { bytes, store, unprivileged };
         let Some(site) = self.new_site() else {
             self.look_into_tlb(look, miss);
-            self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32));
+            self.asm.alu(
+                Alu::Add,
+                Size::Qword,
+                Gpr::Rax,
+                Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32),
+            );
             return;
         };
         // The host address depends on the address and on nothing that has to be looked up by it.
@@ -366,9 +397,10 @@ impl Translator<'_> {
     /// Emits the refill of a site, which goes on at `hit`.
     fn emit_refill(&mut self, site: usize, look: Look, hit: Label, miss: Label) {
         self.look_into_tlb(look, miss);
-        for (from, to) in
-            [(look.tag(), offset_of!(Site, tag)), (offset_of!(Entry, addend) as i32, offset_of!(Site, addend))]
-        {
+        for (from, to) in [
+            (look.tag(), offset_of!(Site, tag)),
+            (offset_of!(Entry, addend) as i32, offset_of!(Site, addend)),
+        ] {
             self.asm.mov(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, from));
             self.asm.mov_store(Size::Qword, site_at(site, to), Gpr::Rdx);
         }

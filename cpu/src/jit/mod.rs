@@ -26,12 +26,12 @@ use std::io;
 use std::ptr::NonNull;
 
 use memory::CodeMemory;
-use stubs::{Stubs, exit};
 pub(crate) use single::Stopped;
+use stubs::{Stubs, exit};
 pub(crate) use translator::insns_of;
 use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
-use x64::AsmError;
 use x64::Asm;
+use x64::AsmError;
 
 use crate::Cpu;
 use crate::code::{Block, context, granules};
@@ -109,7 +109,17 @@ impl Jit {
         stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
-        Ok(Self { memory, asm, stubs, used, starts: Vec::new(), links: Vec::new(), regions: 0, head: 0, next_site: 0 })
+        Ok(Self {
+            memory,
+            asm,
+            stubs,
+            used,
+            starts: Vec::new(),
+            links: Vec::new(),
+            regions: 0,
+            head: 0,
+            next_site: 0,
+        })
     }
 
     /// The code that blocks without a translation lead to.
@@ -205,7 +215,9 @@ impl Jit {
     /// Makes a translation that has lost its block leave at its start, to have the block looked up anew.
     fn kill(&mut self, code: *const u8) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
-        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else { return };
+        let Ok(index) = self.starts.binary_search_by_key(&(offset as u32), |start| start.offset) else {
+            return;
+        };
         let leave = self.memory.exec_start() + u64::from(self.starts[index].leave);
         self.redirect(code, leave);
     }
@@ -343,8 +355,12 @@ impl Cpu {
             .collect();
         // SAFETY: as above.
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
-        let parts: Vec<Part<'_>> =
-            plan.blocks.iter().zip(live_out).map(|(&block, live_out)| region::part(block, live_out)).collect();
+        let parts: Vec<Part<'_>> = plan
+            .blocks
+            .iter()
+            .zip(live_out)
+            .map(|(&block, live_out)| region::part(block, live_out))
+            .collect();
         let jit = self.jit.as_mut()?;
         // SAFETY: as above.
         let context = unsafe { head.as_ref() }.context;
@@ -433,7 +449,9 @@ impl Cpu {
         block.granules |= granules(place.0, bytes);
         let mut insns = Vec::with_capacity(AHEAD);
         for n in 0..count {
-            let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else { return true };
+            let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else {
+                return true;
+            };
             let insn = decode(word, target.wrapping_add(4 * n as u64), self.cluster.features, false);
             insns.push(insn);
             if !matches!(insn.op.kind(), Kind::Plain | Kind::Fallible) {

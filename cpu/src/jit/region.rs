@@ -37,9 +37,8 @@ fn operands(insn: &Insn) -> impl Iterator<Item = (u8, bool, bool)> + use<> {
             Slot::B => insn.b,
         };
         let vector = matches!(register.role, Role::Vr | Role::Vw | Role::Vrw);
-        let written =
-            matches!(register.role, Role::W | Role::Wsp | Role::Rwsp | Role::Vw | Role::Vrw);
-        (0..register.count as u8).map(move |n| {
+        let written = matches!(register.role, Role::W | Role::Wsp | Role::Rwsp | Role::Vw | Role::Vrw);
+        (0..register.count).map(move |n| {
             let number = if vector { (first + n) & 31 } else { first + n };
             (number, vector, written)
         })
@@ -73,49 +72,59 @@ impl Cpu {
         if first.context & context::SHORT != 0 {
             return None;
         }
-        let mut found: Vec<(NonNull<Block>, [Option<u64>; 2])> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         let mut wanted = vec![first.pc];
         let mut insns = 0;
         while let Some(pc) = wanted.pop() {
-            if (pc ^ first.pc) & !0xfff != 0 || found.iter().any(|(block, _)| unsafe { block.as_ref() }.pc == pc) {
+            if (pc ^ first.pc) & !0xfff != 0 || found.iter().any(|other| other.pc == pc) {
                 continue;
             }
             let Some(block) = self.code.block_beside(first, pc) else { continue };
             let own = insns_of(block);
-            if found.len() == BLOCKS || insns + own.len() > INSNS || own.iter().any(|insn| self.is_alone(insn)) {
+            if found.len() == BLOCKS
+                || insns + own.len() > INSNS
+                || own.iter().any(|insn| self.is_alone(insn))
+            {
                 continue;
             }
             insns += own.len();
+            // SAFETY: as above.
             let next = successors(unsafe { block.as_ref() }, own);
-            found.push((block, next));
+            found.push(Found { block, pc, next });
             wanted.extend(next.into_iter().flatten());
         }
         // Those from which there is a way to the head, by going backwards from it.
-        let pc_of = |block: NonNull<Block>| unsafe { block.as_ref() }.pc;
         let mut useful = vec![first.pc];
-        let mut next = 0;
-        while let Some(&target) = useful.get(next) {
-            next += 1;
-            for &(block, ref successors) in &found {
-                if successors.contains(&Some(target)) && !useful.contains(&pc_of(block)) {
-                    useful.push(pc_of(block));
+        let mut at = 0;
+        while let Some(&target) = useful.get(at) {
+            at += 1;
+            for block in &found {
+                if block.next.contains(&Some(target)) && !useful.contains(&block.pc) {
+                    useful.push(block.pc);
                 }
             }
         }
-        found.retain(|(block, _)| useful.contains(&pc_of(*block)));
+        found.retain(|block| useful.contains(&block.pc));
         let mut loops = Vec::new();
-        for &(block, ref successors) in &found {
-            let block = unsafe { block.as_ref() };
-            loops.extend(successors.iter().flatten().filter(|&&to| to <= block.pc && useful.contains(&to)).map(|&to| (to, block.pc)));
+        for block in &found {
+            let back = block.next.iter().flatten().filter(|&&to| to <= block.pc && useful.contains(&to));
+            loops.extend(back.map(|&to| (to, block.pc)));
         }
         if !loops.iter().any(|&(to, _)| to == first.pc) {
             return None;
         }
         // In the order of their addresses, but the head first: it is entered from above.
-        let mut blocks: Vec<NonNull<Block>> = found.into_iter().map(|(block, _)| block).collect();
-        blocks.sort_by_key(|&block| (pc_of(block) != first.pc, pc_of(block)));
-        Some(Plan { blocks, loops })
+        found.sort_by_key(|block| (block.pc != first.pc, block.pc));
+        Some(Plan { blocks: found.iter().map(|block| block.block).collect(), loops })
     }
+}
+
+/// A block that may become part of a region.
+struct Found {
+    block: NonNull<Block>,
+    pc: u64,
+    /// Where its direct branches go.
+    next: [Option<u64>; 2],
 }
 
 impl Plan {
@@ -150,8 +159,12 @@ impl Plan {
 }
 
 fn heaviest(uses: &[(u64, bool)], count: usize) -> Vec<(u8, bool)> {
-    let mut used: Vec<(u64, u8, bool)> =
-        uses.iter().zip(0..).filter(|((weight, _), _)| *weight > 0).map(|(&(w, written), n)| (w, n, written)).collect();
+    let mut used: Vec<(u64, u8, bool)> = uses
+        .iter()
+        .zip(0..)
+        .filter(|((weight, _), _)| *weight > 0)
+        .map(|(&(w, written), n)| (w, n, written))
+        .collect();
     used.sort_by_key(|&(weight, number, _)| (std::cmp::Reverse(weight), number));
     used.truncate(count);
     used.into_iter().map(|(_, number, written)| (number, written)).collect()

@@ -126,7 +126,11 @@ impl<const N: usize> Registers<N> {
 
     /// The slots in use, with their registers.
     pub(crate) fn occupied(&self) -> impl Iterator<Item = (usize, u8)> + use<'_, N> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.guest != NOWHERE).map(|(n, slot)| (n, slot.guest))
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.guest != NOWHERE)
+            .map(|(n, slot)| (n, slot.guest))
     }
 
     /// Whether any register is in a host register.

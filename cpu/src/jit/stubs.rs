@@ -122,6 +122,7 @@ pub(crate) struct Stubs {
 }
 
 /// Emits the shared code.
+#[allow(clippy::field_reassign_with_default, reason = "each address is that of the code emitted next")]
 pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     let mut stubs = Stubs::default();
 
@@ -182,20 +183,14 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     asm.shift(Shift::Shr, Size::Qword, Gpr::Rdx, 55);
     asm.alu_imm(Alu::And, Size::Dword, Gpr::Rdx, 1);
     let stamps = offset_of!(Cpu, state) + offset_of!(State, stamp);
-    asm.mov(
-        Size::Qword,
-        Gpr::Rdx,
-        Mem::indexed(Gpr::Rbp, Gpr::Rdx, Scale::By8, stamps as i32 - BASE as i32),
-    );
+    asm.mov(Size::Qword, Gpr::Rdx, Mem::indexed(Gpr::Rbp, Gpr::Rdx, Scale::By8, stamps as i32 - BASE as i32));
     probe(asm, lookup);
     asm.bind(wanted);
     asm.mov_imm(Gpr::Rax, exit::PENDING);
     asm.jmp(leave);
 
     // Calls.
-    for (vectors, place) in
-        [(false, &mut stubs.access), (true, &mut stubs.access_keeping_vectors)]
-    {
+    for (vectors, place) in [(false, &mut stubs.access), (true, &mut stubs.access_keeping_vectors)] {
         asm.align(16);
         *place = asm.here();
         save(asm, vectors);

@@ -519,7 +519,11 @@ impl<'a> Translator<'a> {
         /// Instructions that are looked at.
         const BACK: usize = 6;
         for insn in self.insns[..self.at].iter().rev().take(BACK) {
-            if insn.op == Op::OrrV && insn.b == 16 && insn.rd == copy && (insn.rn, insn.rm) == (original, original) {
+            if insn.op == Op::OrrV
+                && insn.b == 16
+                && insn.rd == copy
+                && (insn.rn, insn.rm) == (original, original)
+            {
                 return true;
             }
             let Some(row) = insn.op.row() else { return false };
@@ -579,7 +583,7 @@ impl<'a> Translator<'a> {
                 Slot::A => insn.a,
                 Slot::B => insn.b,
             };
-            for n in first..first + register.count as u8 {
+            for n in first..first + register.count {
                 if n == SP {
                     self.sp_is_aligned = false;
                 }

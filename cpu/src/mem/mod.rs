@@ -45,7 +45,13 @@ pub struct Context {
 
 impl Context {
     pub(crate) fn new(sys: &SysRegs) -> Self {
-        Self { tlb: Tlb::new(), fetch: FetchTlb::new(), regime: Regime::new(sys), monitor: None, replay: None }
+        Self {
+            tlb: Tlb::new(),
+            fetch: FetchTlb::new(),
+            regime: Regime::new(sys),
+            monitor: None,
+            replay: None,
+        }
     }
 
     /// Whether stage 1 translation is on.

@@ -329,7 +329,11 @@ impl Tlb {
     /// The slow path's view of a table entry: its page, if it is the translation of `va`.
     #[must_use]
     pub(crate) fn page(&self, el0: bool, va: u64) -> Option<(Page, Option<u64>)> {
-        let entry = if el0 { self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va)) } else { self.entry(Table::EL1.slot(va)) };
+        let entry = if el0 {
+            self.entry(self.hidden_el0.unwrap_or(self.el0).slot(va))
+        } else {
+            self.entry(Table::EL1.slot(va))
+        };
         let page = va & !(PAGE - 1);
         let direct = entry.info & info::DIRECT != 0;
         let tag = if direct { entry.tag_r } else { entry.addend };

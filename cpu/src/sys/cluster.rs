@@ -28,8 +28,8 @@ use super::signals::{Signal, VcpuSignals};
 use super::timer::Timer;
 use super::wait::EventStream;
 use crate::mem::{HostRam, Invalidation, Writers};
-use crate::{Cpu, Tier};
 use crate::state::pending;
+use crate::{Cpu, Tier};
 
 /// Everything at physical addresses that are not RAM.
 ///
@@ -272,8 +272,18 @@ impl Cluster {
     /// If there is no vCPU, or not one line of each timer for each.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { signals, features, tier, ram, bus, gic, clock, alarms, virtual_timer, physical_timer } =
-            config;
+        let ClusterConfig {
+            signals,
+            features,
+            tier,
+            ram,
+            bus,
+            gic,
+            clock,
+            alarms,
+            virtual_timer,
+            physical_timer,
+        } = config;
         let cpus = signals.len();
         assert!(cpus > 0, "a machine has at least one vCPU");
         assert!(virtual_timer.len() == cpus && physical_timer.len() == cpus, "one timer line per vCPU");

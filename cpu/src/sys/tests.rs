@@ -504,7 +504,8 @@ fn guest_that_powers_off_ends_the_run_of_every_vcpu() {
     let mut cpus: Vec<Cpu> = (0..3).map(|index| bench.cluster.vcpu(index)).collect();
     cpus[0].set_boot_state(RAM + 0x1000, 0x8400_0008);
     bench.cluster.turn_on(1, RAM, 0);
-    let threads: Vec<_> = cpus.into_iter().rev().map(|mut cpu| thread::spawn(move || cpu.run(None))).collect();
+    let threads: Vec<_> =
+        cpus.into_iter().rev().map(|mut cpu| thread::spawn(move || cpu.run(None))).collect();
     for thread in threads {
         assert_eq!(thread.join().unwrap(), Exit::SystemOff);
     }

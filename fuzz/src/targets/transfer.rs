@@ -143,6 +143,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
     let cluster = Cluster::new(ClusterConfig {
         signals,
         features: Features::default(),
+        tier: cpu::Tier::Interpreter,
         ram: Arc::clone(ram),
         bus: device.clone(),
         gic: device.clone(),

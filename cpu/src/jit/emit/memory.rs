@@ -2,10 +2,10 @@
 
 use crate::insn::{Access as Row, Addressing, Extend, Insn};
 use crate::jit::access::{Moves, size_of};
-use crate::mem::Scalar;
 use crate::jit::runtime::Access;
 use crate::jit::translator::Translator;
 use crate::jit::x64::{Alu, Gpr, Mem, Scale, Shift, Size};
+use crate::mem::Scalar;
 
 /// Puts the address of an access into RAX.
 ///
