@@ -55,7 +55,18 @@ fn main() {
         }
         let (qemu_seconds, qemu_result) = fastest(|| {
             let mut command = Command::new("qemu-system-aarch64");
-            command.args(["-M", "virt", "-cpu", "cortex-a57", "-display", "none", "-monitor", "none"]);
+            command.args([
+                "-M",
+                "virt",
+                "-cpu",
+                "cortex-a57",
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-nic",
+                "none",
+            ]);
             command.args(["-serial", "stdio", "-kernel"]).arg(&elf);
             command
         });
