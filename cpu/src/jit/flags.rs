@@ -81,7 +81,9 @@ pub(crate) fn effects(op: Op) -> (bool, bool) {
 
 /// Whether its emitter tests the host's flags, and leaves them as they are.
 fn takes_host_flags(op: Op) -> bool {
-    let tests = |name: &str| name.starts_with("b_") || name.starts_with("cs") || name.starts_with("ccm") || name.starts_with("fcs");
+    let tests = |name: &str| {
+        name.starts_with("b_") || name.starts_with("cs") || name.starts_with("ccm") || name.starts_with("fcs")
+    };
     op.row().is_some_and(|row| row.t1 && row.reads_flags && tests(row.name))
 }
 

@@ -7,9 +7,9 @@
 use std::mem::offset_of;
 
 use super::emit::constants;
-use super::{float, runtime};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
+use super::{float, runtime};
 use crate::Cpu;
 use crate::code::{Block, JUMPS, Jump};
 use crate::state::State;
