@@ -1,4 +1,4 @@
-//! Guest integer speed: the same bare-metal programs in this engine and in `qemu-system-aarch64`, side by side.
+//! Guest speed, integers and floating point: the same bare-metal programs in this engine and in `qemu-system-aarch64`, side by side.
 //!
 //! Needs `aarch64-linux-gnu-gcc` (and QEMU for the comparison). Reports CPU seconds, the minimum of a few runs, with
 //! start-up in both. `cargo bench -p cpu --bench guest [-- NAME]`.
@@ -11,7 +11,10 @@ use std::{env, fs};
 use cpu::{Bus, Cluster, ClusterConfig, Exit, Features, VcpuSignals};
 use hw::{AlarmTarget, Alarms, BusError, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
-const KERNELS: [&str; 5] = ["sort", "sieve", "copy", "crc", "bytecode"];
+const KERNELS: [&str; 7] = ["sort", "sieve", "copy", "crc", "bytecode", "bodies", "matrix"];
+/// Those of the kernels that use floating point, and those whose loops are made vectors.
+const FLOAT: [&str; 2] = ["bodies", "matrix"];
+const VECTORS: [&str; 1] = ["matrix"];
 const RUNS: usize = 3;
 const RAM_BASE: Pa = Pa(0x4000_0000);
 const LOAD_BASE: Pa = Pa(0x4020_0000);
@@ -52,7 +55,18 @@ fn main() {
         }
         let (qemu_seconds, qemu_result) = fastest(|| {
             let mut command = Command::new("qemu-system-aarch64");
-            command.args(["-M", "virt", "-cpu", "cortex-a57", "-display", "none", "-monitor", "none"]);
+            command.args([
+                "-M",
+                "virt",
+                "-cpu",
+                "cortex-a57",
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-nic",
+                "none",
+            ]);
             command.args(["-serial", "stdio", "-kernel"]).arg(&elf);
             command
         });
@@ -73,7 +87,11 @@ fn compile(kernel: &str, out: &Path) -> Result<(PathBuf, PathBuf), String> {
     let (elf, image) = (out.join(format!("{kernel}.elf")), out.join(format!("{kernel}.bin")));
     let mut gcc = Command::new("aarch64-linux-gnu-gcc");
     gcc.args(["-O2", "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-stack-protector"]);
-    gcc.args(["-fno-tree-vectorize", "-fno-tree-loop-distribute-patterns", "-mgeneral-regs-only"]);
+    gcc.arg("-fno-tree-loop-distribute-patterns");
+    if !FLOAT.contains(&kernel) {
+        gcc.arg("-mgeneral-regs-only");
+    }
+    gcc.arg(if VECTORS.contains(&kernel) { "-O3" } else { "-fno-tree-vectorize" });
     gcc.args(["-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments", "-Wl,-T"]);
     gcc.arg(source.join("link.ld")).arg(source.join("start.S")).arg(source.join(format!("{kernel}.c")));
     gcc.arg("-o").arg(&elf);

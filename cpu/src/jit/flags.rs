@@ -139,16 +139,22 @@ impl Translator<'_> {
         wanted.unwrap_or(false)
     }
 
-    /// Stores the flags of a comparison of ordered numbers. Changes RAX and RDX, no flags.
+    /// Stores the flags of a comparison of ordered numbers, each at once: who reads them soon does not wait for parts. Changes
+    /// RAX, RCX and RDX, no flags.
     pub(crate) fn store_compared(&mut self) {
+        let (one, none) = (Gpr::Rdx, Gpr::Rcx);
+        self.asm.mov_imm(none, 0);
+        self.asm.mov_store(Size::Dword, V, none);
         self.asm.mov_imm(Gpr::Rax, 0);
-        self.asm.mov_imm(Gpr::Rdx, u64::MAX);
-        self.asm.mov_store(Size::Qword, Z, Gpr::Rax);
-        self.asm.setcc(Cond::Ne, Z);
-        self.asm.setcc(Cond::Ae, C);
-        self.asm.mov_store(Size::Dword, V, Gpr::Rax);
-        self.asm.cmovcc(Cond::B, Size::Qword, Gpr::Rax, Gpr::Rdx);
+        self.asm.mov_imm(one, u64::MAX);
+        self.asm.cmovcc(Cond::B, Size::Qword, Gpr::Rax, one);
         self.asm.mov_store(Size::Qword, N, Gpr::Rax);
+        self.asm.mov_imm(one, 1);
+        self.asm.mov_imm(Gpr::Rax, 0);
+        self.asm.cmovcc(Cond::Ae, Size::Dword, Gpr::Rax, one);
+        self.asm.mov_store(Size::Dword, C, Gpr::Rax);
+        self.asm.cmovcc(Cond::Ne, Size::Dword, none, one);
+        self.asm.mov_store(Size::Qword, Z, none);
     }
 
     /// The host's flags are now those of the guest's instruction. `result` is what N and Z were made from.
