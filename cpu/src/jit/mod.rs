@@ -31,8 +31,7 @@ pub(crate) use single::Stopped;
 use stubs::{Stubs, exit};
 pub(crate) use translator::insns_of;
 use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
-use x64::Asm;
-use x64::AsmError;
+use x64::{Asm, AsmError};
 
 use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
@@ -233,12 +232,7 @@ impl Jit {
         code
     }
 
-    /// Makes all that leads to the translation at `old` go on to the one at `new`.
-    fn replace(&mut self, old: *const u8, new: *const u8) {
-        self.redirect(old, new as u64);
-    }
-
-    /// Puts a jump at the start of a translation.
+    /// Puts a jump to `target` at the start of a translation: all that leads to it goes on there.
     fn redirect(&mut self, code: *const u8, target: u64) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
         let Some(distance) = x64::label::rel32(code as u64 + 1, target) else { return };
@@ -397,12 +391,7 @@ impl Cpu {
             return Some(head);
         }
         let Some(plan) = self.plan_region(head) else { return Some(head) };
-        let live_out: Vec<bool> = plan
-            .blocks
-            .iter()
-            // SAFETY: blocks of the table, which nobody else refers to now.
-            .map(|&block| self.flags_live_after(unsafe { &mut *block.as_ptr() }, insns_of(block)))
-            .collect();
+        let live_out: Vec<bool> = plan.blocks.iter().map(|&block| self.flags_live_after(block)).collect();
         // SAFETY: as above.
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
         let parts: Vec<Part<'_>> = plan
@@ -420,7 +409,7 @@ impl Cpu {
         if let Some(code) = code {
             // SAFETY: as above.
             let head = unsafe { &mut *head.as_ptr() };
-            jit.replace(head.code, code);
+            jit.redirect(head.code, code as u64);
             jit.regions += 1;
             head.code = code;
             head.is_region = true;
@@ -456,8 +445,7 @@ impl Cpu {
             self.empty_code();
             return None;
         }
-        let insns = insns_of(block);
-        let live_out = self.flags_live_after(header, insns);
+        let live_out = self.flags_live_after(block);
         // SAFETY: as above; looking at code does not empty the arena.
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
@@ -477,32 +465,36 @@ impl Cpu {
 
     /// Whether the flags may be read after a block: what its direct branches lead to is looked at, if it is in the same
     /// page.
-    fn flags_live_after(&self, block: &mut Block, insns: &[Insn]) -> bool {
-        let Some(last) = insns.last() else { return true };
-        let end = block.end;
-        let mut live = |target: u64| self.flags_live_at(block, target);
+    fn flags_live_after(&mut self, block: NonNull<Block>) -> bool {
+        let Some(last) = insns_of(block).last() else { return true };
+        // SAFETY: the caller has found the block just now.
+        let end = unsafe { block.as_ref() }.end;
         match last.op.kind() {
-            Kind::Branch if last.op.row().is_none() => live(end),
-            Kind::Branch if is_unconditional(last) => live(last.imm),
-            Kind::Branch => live(last.imm) || live(end),
+            Kind::Branch if last.op.row().is_none() => self.flags_live_at(block, end),
+            Kind::Branch if is_unconditional(last) => self.flags_live_at(block, last.imm),
+            Kind::Branch => self.flags_live_at(block, last.imm) || self.flags_live_at(block, end),
             _ => true,
         }
     }
 
     /// Whether the code at `target`, if it is in the page of `block`, may read the flags before it overwrites them. The
     /// block then depends on that code too.
-    fn flags_live_at(&self, block: &mut Block, target: u64) -> bool {
+    fn flags_live_at(&mut self, block: NonNull<Block>, target: u64) -> bool {
         /// Instructions that are looked at.
         const AHEAD: usize = 12;
+        // SAFETY: the caller has found the block just now, and nobody else refers to it.
+        let block = unsafe { &mut *block.as_ptr() };
         if (target ^ block.pc) & !0xfff != 0 || target & 3 != 0 {
             return true;
         }
         let place = hw::Pa(block.pa & !0xfff | target & 0xfff);
         let count = ((0x1000 - (target & 0xfff)) / 4).min(AHEAD as u64) as usize;
-        // Marked before they are read. The page holds code already, so nobody writes to it unseen.
+        // Marked before they are read, as decoded code is. Meanwhile another vCPU may have overwritten all that was
+        // marked in this page, the block too, and have a fast write path to it again.
         let bytes = 4 * count as u64;
-        let _ = self.cluster.code_pages.add(place, bytes);
         block.granules |= granules(place.0, bytes);
+        let _ = self.cluster.code_pages.add(place, bytes);
+        self.protect_code_page(place);
         let mut insns = Vec::with_capacity(AHEAD);
         for n in 0..count {
             let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else {

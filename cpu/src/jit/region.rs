@@ -11,7 +11,7 @@ use super::stubs::{POOL, VECTORS};
 use super::translator::{Fixed, Part, insns_of};
 use crate::Cpu;
 use crate::code::{Block, context};
-use crate::insn::{Insn, Kind, Role, Slot};
+use crate::insn::{Insn, Kind};
 use crate::state::{DISCARD, ZERO};
 
 /// Blocks of a region, at most.
@@ -28,16 +28,8 @@ fn operands(insn: &Insn) -> impl Iterator<Item = (u8, bool, bool)> + use<> {
     let insn = *insn;
     let registers = insn.op.row().map_or(&[][..], |row| row.registers);
     registers.iter().flat_map(move |register| {
-        let first = match register.slot {
-            Slot::Rd => insn.rd,
-            Slot::Rn => insn.rn,
-            Slot::Rm => insn.rm,
-            Slot::Ra => insn.ra,
-            Slot::A => insn.a,
-            Slot::B => insn.b,
-        };
-        let vector = matches!(register.role, Role::Vr | Role::Vw | Role::Vrw);
-        let written = matches!(register.role, Role::W | Role::Wsp | Role::Rwsp | Role::Vw | Role::Vrw);
+        let first = insn.register(register.slot);
+        let (vector, written) = (register.role.is_vector(), register.role.writes());
         (0..register.count).map(move |n| {
             let number = if vector { (first + n) & 31 } else { first + n };
             (number, vector, written)

@@ -14,7 +14,7 @@ use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
 use crate::code::{Block, context, half};
-use crate::insn::{Insn, Kind, Op, Role};
+use crate::insn::{Insn, Kind, Op};
 use crate::mem::tlb::SITES;
 use crate::state::{DISCARD, SP, State, ZERO};
 
@@ -563,7 +563,6 @@ impl<'a> Translator<'a> {
 
     /// The registers that a handler has written are newer in memory; the host's flags are lost.
     fn forget_written(&mut self, insn: &Insn) {
-        use crate::insn::Slot;
         self.host_flags = HostFlags::Unknown;
         let Some(row) = insn.op.row() else { return };
         // Functions in Rust may change them all.
@@ -572,17 +571,10 @@ impl<'a> Translator<'a> {
             self.asm.sse(MOVUPS, vector(slot), v_at(guest));
         }
         for register in row.registers {
-            if !matches!(register.role, Role::W | Role::Wsp | Role::Rwsp) {
+            if register.role.is_vector() || !register.role.writes() {
                 continue;
             }
-            let first = match register.slot {
-                Slot::Rd => insn.rd,
-                Slot::Rn => insn.rn,
-                Slot::Rm => insn.rm,
-                Slot::Ra => insn.ra,
-                Slot::A => insn.a,
-                Slot::B => insn.b,
-            };
+            let first = insn.register(register.slot);
             for n in first..first + register.count {
                 if n == SP {
                     self.sp_is_aligned = false;
