@@ -48,8 +48,5 @@ fn generate() -> Result<(), String> {
     write("isa.rs", emit::isa(&rows, &tree::build(&rows)))?;
     write("handlers.rs", tiers::handlers(&rows))?;
     write("dispatch.rs", tiers::dispatch(&rows))?;
-    for (index, tier) in table::TIERS.iter().enumerate() {
-        write(&format!("{tier}.rs"), tiers::emitters(&rows, index))?;
-    }
-    Ok(())
+    write("emitters.rs", tiers::emitters(&rows))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::table::{ELEMENTS, FEATURES, Operand, Row, TIERS};
+use crate::table::{ELEMENTS, FEATURES, Operand, Row};
 use crate::tree::{FIRST_SHIFT, SECOND_BITS, SECOND_SHIFT, SPLIT, Tree};
 
 /// `isa.rs`: operations, decoder, packing, disassembly, metadata.
@@ -207,9 +207,7 @@ fn metadata(out: &mut String, rows: &[Row]) {
             row.reads_flags,
             row.writes_flags
         );
-        for (tier, emitter) in TIERS.iter().zip(&row.emitters) {
-            let _ = write!(out, "{tier}: {}, ", emitter.is_some());
-        }
+        let _ = write!(out, "has_emitter: {}, ", row.emitter.is_some());
         out.push_str("fields: &[");
         for f in &row.fields {
             let _ = write!(out, "Field {{ name: {:?}, lsb: {}, width: {} }}, ", f.name, f.lsb, f.width);

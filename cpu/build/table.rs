@@ -52,8 +52,8 @@ pub(crate) struct Row {
     pub fp: bool,
     /// In the interpreter's loop itself, not behind a function pointer.
     pub hot: bool,
-    /// For each of [`TIERS`], the path of its emitter below the tier's module, if it has one.
-    pub emitters: [Option<String>; TIERS.len()],
+    /// The path of its emitter below `jit::emit`, if it has one.
+    pub emitter: Option<String>,
     pub undefined: Vec<String>,
     pub unpredictable: Vec<String>,
     pub syntax: Option<String>,
@@ -77,9 +77,8 @@ impl Row {
         out
     }
 
-    /// The emitter of a row that names none: the handler's namesake, but for loads and stores one that takes element and
-    /// form from the row.
-    fn default_emitter(&self, module: &str) -> String {
+    /// The emitter of a row: the handler's namesake, but for loads and stores one that takes element and form from the row.
+    fn emitter_path(&self, module: &str) -> String {
         if self.access.is_none() {
             return self.handler.clone();
         }
@@ -127,8 +126,6 @@ pub(crate) const ELEMENTS: [(&str, u32, &str); 14] = [
 ];
 pub(crate) const ADDRESSING: [&str; 8] =
     ["offset", "unprivileged", "pre", "post", "reg", "uxtw", "sxtw", "literal"];
-/// The tiers that translate.
-pub(crate) const TIERS: [&str; 2] = ["t1", "t2"];
 
 /// The rows of one file. Errors read `line: message`.
 pub(crate) fn parse(stem: &str, text: &str) -> Result<Vec<Row>, String> {
@@ -168,8 +165,8 @@ struct Scope {
     feature: Option<String>,
     fp: bool,
     hot: bool,
-    /// T1 has emitters.
-    t1: bool,
+    /// The rows have emitters.
+    emit: bool,
 }
 
 /// Walks lines, replaying each `for` block once per value.
@@ -197,7 +194,7 @@ fn expand(
             "module" => scope.module = rest,
             "fp" => scope.fp = switch()?,
             "hot" => scope.hot = switch()?,
-            "t1" => scope.t1 = switch()?,
+            "emit" => scope.emit = switch()?,
             "end" => return Err(fail("`end` without `for`".into())),
             "for" => {
                 let mut depth = 1;
@@ -284,7 +281,7 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
         writes_flags: false,
         fp: scope.fp,
         hot: scope.hot,
-        emitters: [const { None }; TIERS.len()],
+        emitter: None,
         undefined: Vec::new(),
         unpredictable: Vec::new(),
         syntax: None,
@@ -298,15 +295,11 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
     }
     let attributes = words(columns.next().unwrap_or(""))?;
     for item in &attributes {
-        attribute(&mut row, item, &scope.module)?;
+        attribute(&mut row, item)?;
     }
     row.access = access(&attributes)?;
-    if scope.t1 && row.emitters[0].is_none() {
-        row.emitters[0] = Some(row.default_emitter(&scope.module));
-    }
-    // Regions are made with the same emitters.
-    if row.emitters[1].is_none() {
-        row.emitters[1] = row.emitters[0].clone();
+    if scope.emit {
+        row.emitter = Some(row.emitter_path(&scope.module));
     }
     row.syntax = columns.next().filter(|s| !s.is_empty()).map(str::to_owned);
     if let Some(extra) = columns.next() {
@@ -318,7 +311,7 @@ fn row(line: usize, text: &str, scope: &Scope) -> Result<Row, String> {
     Ok(row)
 }
 
-fn attribute(row: &mut Row, item: &str, module: &str) -> Result<(), String> {
+fn attribute(row: &mut Row, item: &str) -> Result<(), String> {
     if let Some(expr) = inside(item, "undef") {
         row.undefined.push(expr);
         return Ok(());
@@ -328,10 +321,6 @@ fn attribute(row: &mut Row, item: &str, module: &str) -> Result<(), String> {
         return Ok(());
     }
     let (name, value) = item.split_once('=').map_or((item, None), |(name, value)| (name, Some(value)));
-    if let Some(tier) = TIERS.iter().position(|tier| *tier == name) {
-        row.emitters[tier] = Some(format!("{module}::{}", value.unwrap_or(&row.name)));
-        return Ok(());
-    }
     match (name, value) {
         ("flags", Some(how @ ("r" | "w" | "rw"))) => {
             row.reads_flags = how.contains('r');

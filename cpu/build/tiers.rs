@@ -28,11 +28,11 @@ pub(crate) fn handlers(rows: &[Row]) -> String {
     out
 }
 
-/// `t1.rs` and so on, for the tier at this index: `emit!(emitter)` for each row that has one, `call!()` for others.
-pub(crate) fn emitters(rows: &[Row], tier: usize) -> String {
+/// `emitters.rs`: `emit!(emitter)` for each row that has one, `call!()` for others.
+pub(crate) fn emitters(rows: &[Row]) -> String {
     let mut out = String::from("match op {\n");
     for row in rows {
-        if let Some(path) = &row.emitters[tier] {
+        if let Some(path) = &row.emitter {
             let _ = writeln!(out, "Op::{} => emit!({path}),", row.variant());
         }
     }

@@ -336,10 +336,9 @@ pub struct Row {
     pub reads_flags: bool,
     /// Whether it writes NZCV.
     pub writes_flags: bool,
-    /// Whether tier T1 has an emitter for it. Where one has none, it calls [`Op::handler`](crate::interp::Handler).
-    pub t1: bool,
-    /// Whether tier T2 has an emitter for it.
-    pub t2: bool,
+    /// Whether translations have code of their own for it. Where they have none, they call
+    /// [`Op::handler`](crate::interp::Handler).
+    pub has_emitter: bool,
     /// The fields of the pattern.
     pub fields: &'static [Field],
     /// All general and vector registers that it reads or writes.

@@ -7,32 +7,37 @@ mod table;
 #[allow(dead_code, reason = "the build script uses the rest")]
 mod tiers;
 
-use table::{Operand, Row, TIERS, parse};
+use table::{Operand, Row, parse};
 
 const PATTERN: &str = "11 111 0 01 01 imm12:12 rn:5 rt:5";
 
-/// A row called `load_64` with these operands and attributes.
-fn row(operands: &str, attributes: &str) -> Result<Row, String> {
+/// A row called `load_64` behind these directives, with these operands and attributes.
+fn row_behind(directives: &str, operands: &str, attributes: &str) -> Result<Row, String> {
     let text = format!(
-        "class c\nmodule memory\nload_64 ; {PATTERN} ; fallible:load::<U64> ; {operands} ; {attributes} ;"
+        "class c\nmodule memory\n{directives}load_64 ; {PATTERN} ; fallible:load_offset::<U64> ; {operands} ; {attributes} ;"
     );
     parse("memory", &text).map(|mut rows| rows.remove(0))
 }
 
+fn row(operands: &str, attributes: &str) -> Result<Row, String> {
+    row_behind("", operands, attributes)
+}
+
 #[test]
-fn row_with_an_emitter_is_given_to_its_tier_and_others_are_called() {
-    let rows = [row("", "t1").unwrap(), row("", "t1=load::<U64> t2").unwrap(), row("", "").unwrap()];
-    assert_eq!(TIERS, ["t1", "t2"]);
-    for (row, arms) in rows.iter().zip([
-        ["Op::Load64 => emit!(memory::load_64),\n", ""],
-        ["Op::Load64 => emit!(memory::load::<U64>),\n", "Op::Load64 => emit!(memory::load_64),\n"],
-        ["", ""],
-    ]) {
-        for (tier, arm) in arms.into_iter().enumerate() {
-            let text = tiers::emitters(std::slice::from_ref(row), tier);
-            assert_eq!(text, format!("match op {{\n{arm}_ => call!(),\n}}\n"));
-        }
+fn row_with_an_emitter_is_given_to_it_and_others_are_called() {
+    let access = "mem=load:U64 addr=offset";
+    for (directives, operands, attributes, arm) in [
+        ("", "", "", ""),
+        ("emit on\nemit off\n", "", "", ""),
+        ("emit on\n", "", "", "Op::Load64 => emit!(memory::load_offset::<U64>),\n"),
+        ("emit on\n", "", access, "Op::Load64 => emit!(memory::load),\n"),
+        ("emit on\n", "ra=w(rt)", access, "Op::Load64 => emit!(memory::load_pair),\n"),
+        ("fp on\nemit on\n", "", access, "Op::Load64 => emit!(memory::vector_load),\n"),
+    ] {
+        let row = row_behind(directives, operands, attributes).unwrap();
+        assert_eq!(tiers::emitters(&[row]), format!("match op {{\n{arm}_ => call!(),\n}}\n"));
     }
+    assert!(row_behind("emit maybe\n", "", "").is_err());
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn takes_host_flags(op: Op) -> bool {
     let tests = |name: &str| {
         name.starts_with("b_") || name.starts_with("cs") || name.starts_with("ccm") || name.starts_with("fcs")
     };
-    op.row().is_some_and(|row| row.t1 && row.reads_flags && tests(row.name))
+    op.row().is_some_and(|row| row.has_emitter && row.reads_flags && tests(row.name))
 }
 
 /// The condition that an instruction tests with the host's flags, if it does: one that [`takes_host_flags`], or FCCMP, which

@@ -22,7 +22,7 @@ const LEGEND: &str = "
 | Feature | what must be advertised for the row to exist; in brackets if the engine does not, so that the row is UNDEFINED |
 | Handler | what executes it, below `cpu/src/exec` |
 | T0 | interpreter. loop: the handler is compiled into the loop. call: it is called through a pointer |
-| T1, T2 | translating tiers. own: has an emitter. call: is compiled as a call of the handler |
+| T1, T2 | translating tiers, which have the same emitters. own: has one. call: is compiled as a call of the handler |
 | Compared | the class of `cpu-diff` whose random cases contain it. system: belongs to the system side or ends the program, which user mode does not show; the crate's own tests cover it. absent: the engine does not advertise it |
 ";
 
@@ -31,7 +31,7 @@ pub(crate) fn document() -> String {
     let features = Features::default();
     let mut text = HEADER.to_owned();
     text.push_str(
-        "| Class | Rows | Advertised | In the loop | T1 | T2 | Compared |\n|---|---|---|---|---|---|---|\n",
+        "| Class | Rows | Advertised | In the loop | T1, T2 | Compared |\n|---|---|---|---|---|---|\n",
     );
     for &class in Class::ALL {
         let name = class.name();
@@ -55,8 +55,7 @@ fn counts(rows: &[&Row], features: Features) -> String {
         rows.len(),
         count(&|row| features.has(row.feature)),
         count(&|row| row.description().in_loop),
-        count(&|row| row.t1),
-        count(&|row| row.t2),
+        count(&|row| row.has_emitter),
         count(&|row| coverage(row, features) == Coverage::Compared),
     ]
     .map(|number| number.to_string())
@@ -66,7 +65,7 @@ fn counts(rows: &[&Row], features: Features) -> String {
 fn section(text: &mut String, class: Class, features: Features) {
     let _ = write!(
         text,
-        "\n## {}\n\n| Row | Pattern | Feature | Handler | T0 | T1 | T2 | Compared |\n|---|---|---|---|---|---|---|---|\n",
+        "\n## {}\n\n| Row | Pattern | Feature | Handler | T0 | T1, T2 | Compared |\n|---|---|---|---|---|---|---|\n",
         class.name()
     );
     for row in rows_of(class) {
@@ -81,20 +80,18 @@ fn line(row: &Row, features: Features) -> String {
         feature if features.has(feature) => feature.name().to_owned(),
         feature => format!("({})", feature.name()),
     };
-    let tier = |has_emitter| if has_emitter { "own" } else { "call" };
     let compared = match coverage(row, features) {
         Coverage::Compared => row.class.name(),
         Coverage::NotOffered => "absent",
         Coverage::System => "system",
     };
     format!(
-        "| {} | `{}` | {feature} | `{}` | {} | {} | {} | {compared} |\n",
+        "| {} | `{}` | {feature} | `{}` | {} | {} | {compared} |\n",
         row.name,
         description.pattern,
         description.handler,
         if description.in_loop { "loop" } else { "call" },
-        tier(row.t1),
-        tier(row.t2),
+        if row.has_emitter { "own" } else { "call" },
     )
 }
 
@@ -128,7 +125,7 @@ mod tests {
         for row in &ROWS {
             let line = line(row, Features::default());
             assert!(text.contains(&line), "{}", row.name);
-            assert_eq!(line.matches('|').count(), 9, "{line}");
+            assert_eq!(line.matches('|').count(), 8, "{line}");
         }
     }
 }

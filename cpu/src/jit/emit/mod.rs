@@ -60,5 +60,5 @@ pub(super) fn emit(t: &mut Translator<'_>, i: &Insn) -> bool {
     if !HostFeatures::get().sse4_2 && needs_sse4(op) {
         return false;
     }
-    include!(concat!(env!("OUT_DIR"), "/t1.rs"))
+    include!(concat!(env!("OUT_DIR"), "/emitters.rs"))
 }
