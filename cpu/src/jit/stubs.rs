@@ -1,6 +1,6 @@
 //! The code that all translations of a vCPU share: the way in, the ways out, the calls of functions in Rust.
 //!
-//! Register use: RBP points 128 bytes into [`State`](crate::State), so that the general registers are in reach of 8-bit displacements;
+//! Register use: RBP points 128 bytes into [`State`], so that the general registers are in reach of 8-bit displacements;
 //! RAX, RCX and RDX are scratch; the registers of [`POOL`] hold guest registers, and XMM3 to XMM15 vector registers. A
 //! translation calls a stub with its arguments in scratch registers; the stub saves what the function may change.
 

@@ -2,8 +2,8 @@
 //!
 //! [`Asm`] appends to memory that the caller provides; nothing is allocated per instruction and nothing is looked up.
 //! Instructions of one encoding share a method that takes the operation as a value: an enum for the general-purpose
-//! groups ([`gpr`]), a constant with the manual's prefix, map and opcode for the others ([`bmi`],
-//! [`simd_ops`] with [`simd`]). What an operand is, register or memory, is a trait ([`Rm`]), so each method exists once for both.
+//! groups ([`gpr`]), a constant with the manual's prefix, map and opcode for the others ([`bmi`], [`simd_ops`] with
+//! [`simd`]). What an operand is, register or memory, is the trait [`operand::Rm`], so each method exists once for both.
 //!
 //! Encodings are those of the Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. Deliberately
 //! absent: 256-bit and wider vectors, the high byte registers AH, CH, DH and BH, segment overrides, x87.
