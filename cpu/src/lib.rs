@@ -1,9 +1,13 @@
 //! The AArch64 CPU engine: an EL0/EL1 processing element in software.
 //!
 //! One table ([`insn`], from `spec/*.isa`) says what instructions there are; [`exec`] says what each does, [`code`]
-//! keeps blocks of them, which `interp` runs and `jit` translates, [`mem`] translates and accesses memory, [`sys`] is the system side: registers,
-//! timers, PSCI and what vCPUs ask of one another. [`transfer`] serves CPUs that are not ours. Deliberately absent: EL2
-//! and EL3, AArch32, big-endian data. Threads belong to the caller: one per [`Cpu`], which calls [`Cpu::run`].
+//! keeps blocks of them, which `interp` runs and `jit` translates, [`mem`] translates and accesses memory, [`sys`] is the
+//! system side: registers, timers, PSCI and what vCPUs ask of one another. [`transfer`] serves CPUs that are not ours.
+//! Deliberately absent: EL2 and EL3, AArch32, big-endian data. Threads belong to the caller: one per [`Cpu`], which calls
+//! [`Cpu::run`].
+
+// What the translator alone uses of the parts that all tiers share has no user on hosts without a back end.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
 
 pub mod code;
 pub mod exception;
@@ -17,6 +21,7 @@ mod lockstep;
 pub mod mem;
 mod observe;
 mod run;
+mod sizes;
 pub mod softfloat;
 pub mod state;
 pub mod sys;
@@ -28,10 +33,11 @@ use std::sync::Arc;
 
 pub use exception::Exception;
 pub use insn::Features;
-pub use mem::{PA_BITS, fetch_as};
+pub use mem::fetch_as;
 pub use observe::{CodeKind, CodeMap, Exits, MappedCode, Observation, Statistics, Times};
 pub use run::Tier;
-pub use state::State;
+pub use sizes::PA_BITS;
+pub use state::{State, SysRegs};
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};
 pub use sys::signals::VcpuSignals;
@@ -93,6 +99,8 @@ impl Cpu {
             Some(jit) => code.untranslated = jit.untranslated(),
             None => code.never_translate(),
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        code.never_translate();
         Self {
             state,
             mem,

@@ -19,8 +19,8 @@ use crate::insn::{Class, Insn, Kind, Memory, disassemble};
 use crate::interp::Handler;
 use crate::jit::{Stopped, insns_of};
 use crate::mem::Writes;
+use crate::state::SysRegs;
 use crate::state::{Flags, Pstate, State};
-use crate::sys::regs::SysRegs;
 use crate::{Cpu, Exception};
 
 /// What is compared, and put back before the second run.

@@ -7,7 +7,10 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sys::regs::SysRegs;
+mod sys_regs;
+
+pub(crate) use sys_regs::SCTLR_RESET;
+pub use sys_regs::SysRegs;
 
 /// Index in [`State::x`] of the stack pointer in use.
 pub const SP: u8 = 31;

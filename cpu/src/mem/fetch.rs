@@ -9,7 +9,7 @@ use super::HostRam;
 use super::regime::{Intent, Regime};
 use super::tlb::{Invalidation, PAGE, PAGE_SHIFT, Regions, untagged};
 use crate::exception::FaultStatus;
-use crate::sys::regs::SysRegs;
+use crate::state::SysRegs;
 use crate::{Cpu, Exception};
 
 /// The instruction at `pc` in the memory of a vCPU with these registers, which need not be one of ours: translation

@@ -21,12 +21,11 @@ mod writers;
 
 pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
-pub use regime::PA_BITS;
 pub(crate) use replay::{Replay, Writes};
 pub(crate) use tlb::{Invalidation, untagged};
 pub(crate) use writers::Writers;
 
-use crate::sys::regs::SysRegs;
+use crate::state::SysRegs;
 use crate::{Cpu, Exception};
 use atomic::Monitor;
 use fetch::FetchTlb;

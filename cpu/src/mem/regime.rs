@@ -9,10 +9,8 @@ use vmsa::{
 
 use super::tlb::{PAGE, Page, untagged};
 use crate::exception::FaultStatus;
-use crate::sys::regs::SysRegs;
-
-/// Bits of a physical address: ID_AA64MMFR0_EL1.PARange = 5.
-pub const PA_BITS: u32 = 48;
+use crate::sizes::PA_BITS;
+use crate::state::SysRegs;
 
 /// MAIR_EL1.Attr of Normal memory that is Inner and Outer Non-cacheable.
 const NON_CACHEABLE: u8 = 0x44;

@@ -9,6 +9,7 @@ use super::regime::Intent;
 use super::tlb::{PAGE, Page};
 use super::{Scalar, host};
 use crate::exception::FaultStatus;
+use crate::sizes::ZVA_BYTES;
 use crate::{Cpu, Exception};
 
 /// Where an access goes.
@@ -258,11 +259,11 @@ impl Cpu {
 
     /// DC ZVA: zeroes the aligned 64 bytes around `va`. Not cache maintenance: faults are those of a store.
     pub(crate) fn zero_block(&mut self, va: u64) -> Result<(), Exception> {
-        let block = va & !(crate::sys::features::ZVA_BYTES - 1);
+        let block = va & !(ZVA_BYTES - 1);
         let entry = self.mem.tlb.current(block);
-        if super::hits(block, crate::sys::features::ZVA_BYTES, entry.tag_w) {
+        if super::hits(block, ZVA_BYTES, entry.tag_w) {
             let host = block.wrapping_add(entry.addend);
-            for offset in (0..crate::sys::features::ZVA_BYTES).step_by(16) {
+            for offset in (0..ZVA_BYTES).step_by(16) {
                 // SAFETY: a matching write tag says that the page is RAM, without code; the block is in the page.
                 unsafe { host::store(host + offset, 0u128) };
             }
@@ -280,8 +281,8 @@ impl Cpu {
         if place.page.device {
             return Err(fault(FaultStatus::ALIGNMENT));
         }
-        self.check_watchpoints(block, crate::sys::features::ZVA_BYTES, true, el0)?;
-        self.write_place(block, &place, &[0; crate::sys::features::ZVA_BYTES as usize])
+        self.check_watchpoints(block, ZVA_BYTES, true, el0)?;
+        self.write_place(block, &place, &[0; ZVA_BYTES as usize])
     }
 
     /// The fault that cache maintenance by `va` meets. PAN does not count (D8.4.5); at EL1 what is mapped suffices

@@ -19,15 +19,10 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-use super::regs::SysRegs;
-use crate::state::Pstate;
+use crate::mem::untagged;
+use crate::sizes::{BREAKPOINTS, CONTEXT_AWARE, WATCHPOINTS};
+use crate::state::{Pstate, SysRegs};
 use crate::{Cpu, Exception};
-
-/// Breakpoints and watchpoints, as ID_AA64DFR0_EL1.BRPs and WRPs say: less one.
-pub(super) const BREAKPOINTS: usize = 4;
-pub(super) const WATCHPOINTS: usize = 4;
-/// How many breakpoints, the last ones, can compare the context: ID_AA64DFR0_EL1.CTX_CMPs, less one.
-pub(super) const CONTEXT_AWARE: usize = 2;
 
 /// MDSCR_EL1.
 pub(super) mod mdscr {
@@ -84,12 +79,6 @@ pub(super) const BREAKPOINT_BAS: u64 = 0xf << 5;
 /// Writable bits of DBGBVRn_EL1: an address of an instruction, or a context.
 pub(super) const fn breakpoint_value(n: usize) -> u64 {
     if n < BREAKPOINTS - CONTEXT_AWARE { u64::MAX << 2 } else { u64::MAX }
-}
-
-/// An address without its tag: bits \[63:56\] are a copy of bit 55. What is compared has been translated, so that the top
-/// byte either is such a copy or is ignored.
-const fn untagged(va: u64) -> u64 {
-    ((va << 8) as i64 >> 8) as u64
 }
 
 /// The breakpoints that match in one state of the vCPU.

@@ -6,13 +6,9 @@
 
 use hw::SysReg;
 
-use super::debug;
 use crate::insn::Feature;
 pub use crate::insn::Features;
-use crate::mem::PA_BITS;
-
-/// Bytes that DC ZVA zeroes: DCZID_EL0.BS = 4.
-pub const ZVA_BYTES: u64 = 64;
+use crate::sizes::{BREAKPOINTS, CONTEXT_AWARE, PA_BITS, WATCHPOINTS};
 
 /// Bytes of a cache line: CTR_EL0.DminLine and IminLine = 4.
 pub(super) const CACHE_LINE: u64 = 64;
@@ -79,9 +75,9 @@ pub(super) fn id_value(features: Features, reg: SysReg) -> u64 {
         // ID_AA64DFR0_EL1: v8 debug, BRPs, WRPs and CTX_CMPs, each less one.
         (5, 0) => {
             field(0, 6)
-                | field(12, debug::BREAKPOINTS as u64 - 1)
-                | field(20, debug::WATCHPOINTS as u64 - 1)
-                | field(28, debug::CONTEXT_AWARE as u64 - 1)
+                | field(12, BREAKPOINTS as u64 - 1)
+                | field(20, WATCHPOINTS as u64 - 1)
+                | field(28, CONTEXT_AWARE as u64 - 1)
         }
         // ID_AA64ISAR0_EL1
         (6, 0) => {

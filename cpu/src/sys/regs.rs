@@ -6,11 +6,11 @@
 
 use hw::SysReg;
 
-use super::debug::{BREAKPOINT_BAS, BREAKPOINTS, WATCHPOINTS, breakpoint_control, breakpoint_value, mdscr};
+use super::debug::{BREAKPOINT_BAS, breakpoint_control, breakpoint_value, mdscr};
 use super::features::{self, id_value, is_id, mpidr};
-use super::timer::{FREQUENCY_HZ, Timer, count_at};
+use super::timer::{Timer, count_at};
 use crate::exception::Exception;
-use crate::state::{Flags, Pstate, pending};
+use crate::state::{Flags, Pstate, SysRegs, pending};
 use crate::{Cpu, State};
 
 /// SCTLR_EL1.
@@ -21,9 +21,9 @@ mod sctlr {
     pub(super) const UCT: u64 = 1 << 15;
     /// Bits that software can change: UCI, SPAN, WXN, nTWE, nTWI, UCT, DZE, I, UMA, SA0, SA, C, A, M.
     pub(super) const WRITABLE: u64 = 0x048d_d21f;
-    /// RES1 without the features that would define them: LSMAOE, nTLSMD, EIS, TSCXT, EOS, SED, ITD.
-    pub(super) const RES1: u64 = 0x3050_0980;
     pub(super) const SPAN: u64 = 1 << 23;
+    /// RES1.
+    pub(super) const RES1: u64 = crate::state::SCTLR_RESET & !SPAN;
 }
 
 /// CNTKCTL_EL1: what EL0 may reach of the timers.
@@ -43,83 +43,6 @@ const TCR: u64 = 0x0000_0077_ffff_ffbf;
 
 /// MDSCR_EL1 bits that software can change: MDE, KDE, TDCC, SS.
 const MDSCR: u64 = mdscr::MDE | mdscr::KDE | 1 << 12 | mdscr::SS;
-
-/// The registers that a vCPU keeps for itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the architecture's own names")]
-pub struct SysRegs {
-    pub sctlr: u64,
-    pub cpacr: u64,
-    pub tcr: u64,
-    pub ttbr0: u64,
-    pub ttbr1: u64,
-    pub mair: u64,
-    pub vbar: u64,
-    pub elr: u64,
-    pub spsr: u64,
-    pub esr: u64,
-    pub far: u64,
-    pub par: u64,
-    pub afsr0: u64,
-    pub afsr1: u64,
-    pub contextidr: u64,
-    pub tpidr_el0: u64,
-    pub tpidrro_el0: u64,
-    pub tpidr_el1: u64,
-    pub csselr: u64,
-    pub cntkctl: u64,
-    pub cntfrq: u64,
-    pub mdscr: u64,
-    pub mdccint: u64,
-    /// OSLSR_EL1.OSLK: the OS lock, which debug exceptions respect.
-    pub os_lock: u64,
-    pub osdlr: u64,
-    pub dbgclaim: u64,
-    pub dbgprcr: u64,
-    pub dbgbvr: [u64; BREAKPOINTS],
-    pub dbgbcr: [u64; BREAKPOINTS],
-    pub dbgwvr: [u64; WATCHPOINTS],
-    pub dbgwcr: [u64; WATCHPOINTS],
-}
-
-impl Default for SysRegs {
-    /// The values after reset. Where the architecture leaves them open, zero.
-    fn default() -> Self {
-        Self {
-            sctlr: sctlr::RES1 | sctlr::SPAN,
-            cntfrq: FREQUENCY_HZ,
-            os_lock: 1,
-            cpacr: 0,
-            tcr: 0,
-            ttbr0: 0,
-            ttbr1: 0,
-            mair: 0,
-            vbar: 0,
-            elr: 0,
-            spsr: 0,
-            esr: 0,
-            far: 0,
-            par: 0,
-            afsr0: 0,
-            afsr1: 0,
-            contextidr: 0,
-            tpidr_el0: 0,
-            tpidrro_el0: 0,
-            tpidr_el1: 0,
-            csselr: 0,
-            cntkctl: 0,
-            mdscr: 0,
-            mdccint: 0,
-            osdlr: 0,
-            dbgclaim: 0,
-            dbgprcr: 0,
-            dbgbvr: [0; BREAKPOINTS],
-            dbgbcr: [0; BREAKPOINTS],
-            dbgwvr: [0; WATCHPOINTS],
-            dbgwcr: [0; WATCHPOINTS],
-        }
-    }
-}
 
 impl SysRegs {
     /// The present ASID: of the TTBR that TCR_EL1.A1 selects, 8 or 16 bits by TCR_EL1.AS.

@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hw::{AlarmTarget, Alarms, Clock, IrqLine};
 
-/// The count's frequency, as CNTFRQ_EL0 says it.
-pub const FREQUENCY_HZ: u64 = 62_500_000;
+pub use crate::sizes::FREQUENCY_HZ;
 
 /// Nanoseconds per count. The frequency divides a second evenly.
 pub const NS_PER_COUNT: u64 = 1_000_000_000 / FREQUENCY_HZ;

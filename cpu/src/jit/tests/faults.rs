@@ -5,7 +5,7 @@ use hw::Pa;
 
 use crate::insn::{Memory, ROWS, Row};
 use crate::state::Flags;
-use crate::sys::regs::SysRegs;
+use crate::state::SysRegs;
 use crate::testbed::{Bench, DEVICE, RAM, RAM_BYTES, mmu_on_flat};
 use crate::{Cpu, Exit, Features, Tier};
 

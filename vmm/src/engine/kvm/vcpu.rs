@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cpu::Bus as _;
-use cpu::sys::regs::SysRegs;
+use cpu::SysRegs;
 use cpu::transfer::{RegisterFile, Transfer};
 use hw::{Pa, Ram, SysReg};
 use kvm_bindings::{
