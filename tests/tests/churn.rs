@@ -173,11 +173,13 @@ fn page_size_serves(flavour: &str) {
 }
 
 #[test]
+#[ignore = "boots a kernel of its own, which is built for slow tests alone"]
 fn stalls_serve_page_faults_with_16_kib_pages() {
     page_size_serves("16k");
 }
 
 #[test]
+#[ignore = "boots a kernel of its own, which is built for slow tests alone"]
 fn stalls_serve_page_faults_with_64_kib_pages() {
     page_size_serves("64k");
 }

@@ -105,6 +105,7 @@ fn page_requests_of_the_accelerator_serve_a_file() {
 }
 
 #[test]
+#[ignore = "boots a kernel of its own, which is built for slow tests alone"]
 fn guests_with_pages_of_16_and_64_kib_compress_and_decompress_a_file() {
     let folder = Folder::new();
     let data = test_data(3_000_000, 8);

@@ -51,6 +51,7 @@ fn driver_finds_the_features_of_the_id_registers() {
 
 /// A page larger than 4 KiB changes nothing about the SMMU.
 #[test]
+#[ignore = "boots a kernel of its own, which is built for slow tests alone"]
 fn driver_finds_the_same_with_64_kib_pages() {
     Run::verbose_job("grep KernelPageSize /proc/self/smaps")
         .flavour("64k")

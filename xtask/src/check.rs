@@ -20,6 +20,9 @@ pub(crate) struct CheckOptions {
     only: Option<String>,
 }
 
+/// Packages whose programs use the emulator's crates.
+const TOOLS: &[&str] = &["register-tables", "instruction-table", "fuzz"];
+
 type Check = fn(&Project, bool) -> Result<()>;
 
 const CHECKS: &[(&str, Check)] = &[
@@ -89,8 +92,18 @@ fn instruction_document(project: &Project, fix: bool) -> Result<()> {
 /// Writes or checks what this package generates. It depends on the emulator's crates, so it is a program of its own.
 fn documents_of(project: &Project, package: &str, write: bool) -> Result<()> {
     let what = if write { "write" } else { "check" };
-    let words = ["run", "--quiet", "--package", package, "--", what];
-    process::visible(cargo(project, &words).arg(project.root()))
+    process::visible(tool(project, package)?.arg(what).arg(project.root()))
+}
+
+/// A program of this package, which depends on the emulator's crates. All such packages are built together: each alone
+/// would have the crates below compiled anew, with its own choice of their features.
+pub(crate) fn tool(project: &Project, package: &str) -> Result<Command> {
+    let mut words = vec!["build", "--quiet"];
+    words.extend(TOOLS.iter().flat_map(|tool| ["--package", *tool]));
+    process::visible(&mut cargo(project, &words))?;
+    let mut command = Command::new(project.cargo_target().join("debug").join(package));
+    command.current_dir(project.root());
+    Ok(command)
 }
 
 /// Writes every generated document.

@@ -19,6 +19,7 @@ mod progress;
 mod project;
 mod run;
 mod test;
+mod test_programs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

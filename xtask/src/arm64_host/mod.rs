@@ -21,6 +21,7 @@ use crate::packages;
 use crate::process;
 use crate::progress::Progress;
 use crate::project::{Project, write_whole};
+use crate::test_programs::{self, TestProgram};
 
 /// Where the outer guest has what the tests use.
 const FOLDER: &str = "/tests";
@@ -136,8 +137,7 @@ pub(crate) fn prepare(may_install: bool) -> Result<()> {
 /// The programs for arm64.
 struct Programs {
     emulator: PathBuf,
-    /// Name and path of each test program.
-    tests: Vec<(String, PathBuf)>,
+    tests: Vec<TestProgram>,
 }
 
 /// Compiles the program and its end-to-end tests for arm64.
@@ -148,25 +148,9 @@ fn compile(project: &Project) -> Result<Programs> {
     tests.args(["test", "--no-run", "--release", "-p", "e2e", "-p", "vmm", "--test", "*"]);
     tests.args(["--target", TARGET, "--message-format=json"]);
     let _progress = Progress::new("compiling the end-to-end tests for arm64", 0);
-    let tests = test_programs(&process::output(&mut tests)?);
-    if tests.is_empty() {
-        bail!("cargo has built no test program");
-    }
+    let tests = test_programs::build(&mut tests)?;
     let emulator = project.cargo_target().join("arm64").join(TARGET).join("release/warpvmm");
     Ok(Programs { emulator, tests })
-}
-
-/// The test programs in cargo's messages.
-fn test_programs(messages: &str) -> Vec<(String, PathBuf)> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact" && message["profile"]["test"] == true)
-        .filter_map(|message| {
-            let name = message["target"]["name"].as_str()?.to_owned();
-            Some((name, PathBuf::from(message["executable"].as_str()?)))
-        })
-        .collect()
 }
 
 /// Tests of the CPU engine that need what `qemu-aarch64` on a host of another architecture does not give. It runs a
@@ -187,7 +171,7 @@ pub(crate) fn test(project: &Project, selection: Selection<'_>) -> Result<()> {
     let programs = compile(project)?;
     let folder = project.arm64_host();
     let initrd = folder.join("initramfs.cpio");
-    write_whole(&initrd, &initramfs(project, &programs, &script(selection))?)?;
+    write_whole(&initrd, &initramfs(project, &programs, &script(selection), selection.slow)?)?;
     let log = folder.join("console.log");
 
     let seconds = if selection.slow { SECONDS_SLOW } else { SECONDS };
@@ -213,13 +197,14 @@ pub(crate) fn test(project: &Project, selection: Selection<'_>) -> Result<()> {
 }
 
 /// The outer guest's root file system: that of the inner one, and behind it an archive with the tests.
-fn initramfs(project: &Project, programs: &Programs, script: &str) -> Result<Vec<u8>> {
+fn initramfs(project: &Project, programs: &Programs, script: &str, slow: bool) -> Result<Vec<u8>> {
     let mut files = Files { archive: cpio::Archive::new(Vec::new()), folders: BTreeSet::new() };
     files.add_file(&format!("{FOLDER}/warpvmm"), &programs.emulator)?;
-    for (name, path) in &programs.tests {
-        files.add_file(&format!("{FOLDER}/{name}"), path)?;
+    for program in &programs.tests {
+        files.add_file(&format!("{FOLDER}/{}", program.name), &program.path)?;
     }
-    for name in ["Image", "initramfs.cpio", "pri/Image", "16k/Image", "64k/Image"] {
+    let page_sizes = ["16k/Image", "64k/Image"].into_iter().filter(|_| slow);
+    for name in ["Image", "initramfs.cpio", "pri/Image"].into_iter().chain(page_sizes) {
         files.add_file(&format!("{FOLDER}/guest/{name}"), &project.guest().join(name))?;
     }
     let images = fs::read_dir(project.firmware()).context("cannot read the bare-metal programs")?;
@@ -258,7 +243,10 @@ fn script(selection: Selection<'_>) -> String {
          failed=0\n"
     );
     for suite in selection.suites() {
-        let words = suite.words(selection);
+        let mut words = suite.words(selection);
+        if selection.slow {
+            words.push_str(" --include-ignored");
+        }
         let Suite { program, engine, .. } = suite;
         text.push_str(&format!(
             "echo; echo '==== {program}, engine {engine}'\n\
@@ -302,16 +290,6 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn test_programs_are_found_among_cargos_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"e2e"},"profile":{"test":false},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"boot"},"profile":{"test":true},"executable":"/t/boot-12"}
-{"reason":"build-finished","success":true}
-"#;
-
-        assert_eq!(test_programs(messages), [("boot".to_owned(), PathBuf::from("/t/boot-12"))]);
-    }
 
     #[test]
     fn slow_tests_run_only_when_they_are_wanted() {

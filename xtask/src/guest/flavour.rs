@@ -22,8 +22,10 @@ pub(crate) enum Flavour {
 }
 
 impl Flavour {
-    /// All but the default.
-    pub(crate) const OTHERS: [Self; 3] = [Self::Pri, Self::K16, Self::K64];
+    /// Those besides the default that the usual tests boot.
+    pub(crate) const TESTED: &[Self] = &[Self::Pri];
+    /// Those that only the slow tests boot: each takes minutes to compile.
+    pub(crate) const TESTED_SLOWLY: &[Self] = &[Self::K16, Self::K64];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
