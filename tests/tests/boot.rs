@@ -77,6 +77,26 @@ fn two_and_four_cpus_come_online() {
     }
 }
 
+/// More vCPUs than a 64-bit word has bits, and far more than the host has processors: those that wait must let those run
+/// that they wait for.
+#[test]
+fn sixty_six_cpus_come_online_and_each_of_them_works() {
+    let on_each = "taskset -c $c sh -c 'sha256sum /bin/zip-test; cut -d\\  -f39 /proc/self/stat'";
+    let job = format!(
+        "for c in $(seq 0 65); do {on_each} & done > /tmp/all; wait; \
+         echo on=$(grep -v / /tmp/all | sort -n | tr '\\n' +) sums=$(grep / /tmp/all | sort | uniq -c | cut -c-8)"
+    );
+    let all: String = (0..66).map(|cpu| format!("{cpu}+")).collect();
+    Run::verbose_job(&job)
+        .args(&["--cpus", "66", "--memory", "512M"])
+        .finish()
+        .expect_status(0)
+        .expect_console("smp: Brought up 1 node, 66 CPUs")
+        .expect_console(&format!("on={all} sums= 66"))
+        .expect_console("warp: exit status 0")
+        .expect_content_kernel();
+}
+
 #[test]
 fn fifty_boots_in_a_row_end_without_a_hang() {
     for _ in 0..50 {

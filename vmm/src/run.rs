@@ -1,7 +1,7 @@
 //! `warpvmm run`: the serial console is the terminal.
 
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use crate::cli::RunArgs;
@@ -60,10 +60,11 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     if let Some(terminal) = &mut terminal {
         terminal.take().context("cannot set the terminal's mode")?;
     }
+    let stdin = io::stdin();
     let inputs = Inputs {
         signals: &signals,
         timeout: args.machine.timeout,
-        console: Some(machine.console_input()),
+        console: Some((stdin.as_fd(), machine.console_input())),
         terminal: terminal.as_mut(),
         tick: None,
     };

@@ -2,7 +2,7 @@
 //! epoll loop on the main thread, which also passes standard input on. `docs/console.md`
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,8 +89,8 @@ pub struct Inputs<'a> {
     pub signals: &'a Signals,
     /// Ends the machine after this long.
     pub timeout: Option<Duration>,
-    /// Standard input for the guest's console.
-    pub console: Option<Box<dyn ConsoleInput>>,
+    /// Standard input, and the guest's console that it is for.
+    pub console: Option<(BorrowedFd<'a>, Box<dyn ConsoleInput>)>,
     /// Standard input is this terminal, so that the escape key counts.
     pub terminal: Option<&'a mut Terminal>,
     /// Called several times a second while the machine runs.
@@ -113,8 +113,9 @@ pub fn supervise(switch: &Arc<StopSwitch>, inputs: Inputs<'_>) -> io::Result<Rea
         timer.reset(limit, None)?;
         events.add_subscriber(Box::new(Limit { timer, switch: Arc::clone(switch) }));
     }
-    if let Some(console) = inputs.console {
+    if let Some((input, console)) = inputs.console {
         events.add_subscriber(Box::new(Stdin {
+            input,
             console,
             terminal: inputs.terminal,
             keys: EscapeKey::default(),
@@ -190,7 +191,6 @@ impl MutEventSubscriber for Limit {
     }
 }
 
-const STDIN: RawFd = 0;
 /// Bytes read at once. No more than these are ever kept.
 const CHUNK: usize = 4096;
 
@@ -208,6 +208,7 @@ enum Source {
 /// Standard input on its way to the guest: read in chunks, the next one when the UART has taken the last, so that whoever
 /// writes is held up by the guest and nothing is stored here. Without a buffer of the library's, which epoll would not see.
 struct Stdin<'a> {
+    input: BorrowedFd<'a>,
     console: Box<dyn ConsoleInput>,
     terminal: Option<&'a mut Terminal>,
     keys: EscapeKey,
@@ -236,7 +237,7 @@ impl Stdin<'_> {
         self.typed.clear();
         self.taken = 0;
         let mut chunk = [0; CHUNK];
-        let count = match nix::unistd::read(io::stdin(), &mut chunk) {
+        let count = match nix::unistd::read(self.input, &mut chunk) {
             Ok(count) => count,
             Err(Errno::EINTR | Errno::EAGAIN) => return,
             // The terminal has just been given to another process group.
@@ -283,11 +284,12 @@ impl Stdin<'_> {
         let listens = self.source == Source::Polled && self.is_empty() && is_ours;
         if listens != self.is_listening {
             self.is_listening = listens;
+            let input = self.input.as_raw_fd();
             if listens {
-                listen(ops, STDIN, &self.switch);
+                listen(ops, input, &self.switch);
             } else {
                 // One that has been closed meanwhile is no longer in the set.
-                let _ = ops.remove(Events::new_raw(STDIN, EventSet::IN));
+                let _ = ops.remove(Events::new_raw(input, EventSet::IN));
             }
         }
     }
@@ -296,7 +298,7 @@ impl Stdin<'_> {
 impl MutEventSubscriber for Stdin<'_> {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         let fd = events.fd();
-        if fd == STDIN {
+        if fd == self.input.as_raw_fd() {
             if self.is_empty() {
                 self.read();
             }
@@ -314,7 +316,7 @@ impl MutEventSubscriber for Stdin<'_> {
         for fd in self.terminal.iter().flat_map(|terminal| terminal.events()) {
             listen(ops, fd, &self.switch);
         }
-        self.is_listening = ops.add(Events::new_raw(STDIN, EventSet::IN)).is_ok();
+        self.is_listening = ops.add(Events::new_raw(self.input.as_raw_fd(), EventSet::IN)).is_ok();
         if !self.is_listening {
             self.source = Source::AtAnyTime;
         }
@@ -324,6 +326,11 @@ impl MutEventSubscriber for Stdin<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -350,5 +357,91 @@ mod tests {
         };
         assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Timeout);
         assert!(ticks > 0);
+    }
+    /// What the console of [`typed_at`] has seen.
+    #[derive(Debug, Default)]
+    struct Seen {
+        offers: AtomicUsize,
+        largest_offer: AtomicUsize,
+        taken: AtomicUsize,
+    }
+
+    /// A UART whose guest reads until it has enough, and then ends the machine.
+    struct SlowUart {
+        seen: Arc<Seen>,
+        enough: usize,
+        room: EventFd,
+        switch: Arc<StopSwitch>,
+    }
+
+    const FIFO: usize = 16;
+
+    impl ConsoleInput for SlowUart {
+        fn receive(&self, bytes: &[u8]) -> usize {
+            let seen = &self.seen;
+            seen.offers.fetch_add(1, Ordering::Relaxed);
+            seen.largest_offer.fetch_max(bytes.len(), Ordering::Relaxed);
+            let left = self.enough - seen.taken.load(Ordering::Relaxed);
+            let now = bytes.len().min(FIFO).min(left);
+            seen.taken.fetch_add(now, Ordering::Relaxed);
+            if now == left {
+                self.switch.stop(Reason::Guest(Exit::SystemOff));
+            } else if now < bytes.len() {
+                self.room.write(1).unwrap();
+            }
+            now
+        }
+
+        fn room(&self) -> &EventFd {
+            &self.room
+        }
+    }
+
+    fn typed_at(input: BorrowedFd<'_>, enough: usize) -> Arc<Seen> {
+        let switch = StopSwitch::new().unwrap();
+        let signals = Signals::block().unwrap();
+        let seen = Arc::<Seen>::default();
+        let room = EventFd::new(EFD_NONBLOCK).unwrap();
+        let uart = SlowUart { seen: Arc::clone(&seen), enough, room, switch: Arc::clone(&switch) };
+        let console = Some((input, Box::new(uart) as Box<dyn ConsoleInput>));
+        let inputs = Inputs { signals: &signals, timeout: None, console, terminal: None, tick: None };
+        assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Guest(Exit::SystemOff));
+        seen
+    }
+
+    /// Its time is linear in the length: each byte is read once, an offer has at most a chunk of them, and offers are as
+    /// many as the FIFO has to be filled.
+    #[test]
+    fn file_is_offered_in_chunks_and_as_often_as_the_fifo_has_room() {
+        for chunks in [4, 16, 64] {
+            let mut file = tempfile::tempfile().unwrap();
+            let len = chunks * CHUNK;
+            file.write_all(&vec![b'x'; len]).unwrap();
+            file.rewind().unwrap();
+            let seen = typed_at(file.as_fd(), len);
+            assert_eq!(seen.taken.load(Ordering::Relaxed), len);
+            assert_eq!(seen.largest_offer.load(Ordering::Relaxed), CHUNK);
+            assert_eq!(seen.offers.load(Ordering::Relaxed), len / FIFO, "{chunks} chunks");
+        }
+    }
+
+    /// What the guest does not take stays with whoever writes.
+    #[test]
+    fn input_is_read_no_further_than_a_chunk_beyond_what_the_guest_has_taken() {
+        const LEN: usize = 8 * CHUNK;
+        for enough in [0, 1, CHUNK - 1, CHUNK, 3 * CHUNK + 5] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[b'x'; LEN]).unwrap();
+            file.rewind().unwrap();
+            typed_at(file.as_fd(), enough);
+            let position = file.stream_position().unwrap() as usize;
+            assert!(position <= enough + CHUNK, "{enough} of the file: {position}");
+
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            File::from(writer).write_all(&[b'x'; LEN]).unwrap();
+            typed_at(reader.as_fd(), enough);
+            let left = File::from(reader).read_to_end(&mut Vec::new()).unwrap();
+            assert!(LEN - left <= enough + CHUNK, "{enough} of the pipe: {left} left");
+        }
     }
 }

@@ -41,6 +41,12 @@ pub(crate) fn eret(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
 #[inline(always)]
 pub(crate) fn hint(_cpu: &mut Cpu, _i: &Insn) {}
 
+/// YIELD: the guest waits in a loop. The vCPU that it waits for may be one whose thread waits for this processor of the
+/// host, so that other threads get their turn.
+pub(crate) fn give_way(_cpu: &mut Cpu, _i: &Insn) {
+    std::thread::yield_now();
+}
+
 pub(crate) fn wfe(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
     cpu.wait_for_event()
 }
@@ -163,4 +169,67 @@ pub(crate) fn msr_fpsr(cpu: &mut Cpu, i: &Insn) {
 /// SYS: DC, IC, AT, TLBI.
 pub(crate) fn sys(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.system_instruction(sysreg(i), i.a, cpu.x(i.rn))
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use crate::insn::{Features, decode};
+    use crate::interp::Handler;
+    use crate::testbed::Bench;
+
+    use super::*;
+
+    /// Leaves this thread, and those that it starts, one of the host's processors.
+    fn keep_to_one_processor() {
+        // SAFETY: the set is plain data, valid as zeros, and both calls are given its size.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            let size = size_of::<libc::cpu_set_t>();
+            assert_eq!(libc::sched_getaffinity(0, size, &mut set), 0);
+            let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &set)).unwrap();
+            libc::CPU_ZERO(&mut set);
+            libc::CPU_SET(first, &mut set);
+            assert_eq!(libc::sched_setaffinity(0, size, &set), 0);
+        }
+    }
+
+    /// Two vCPUs on one processor of the host, of which one waits for the other. A hint that does nothing is executed some
+    /// hundred thousand times before the host's scheduler takes the processor away.
+    #[test]
+    fn yield_gives_the_hosts_processor_to_the_vcpu_that_is_waited_for() {
+        const YIELD: u32 = 0xd503_203f;
+        const TURNS: u32 = 100;
+        let insn = decode(YIELD, 0, Features::default(), false);
+        let Handler::Plain(handler) = insn.op.handler() else { panic!("YIELD always completes") };
+        let waits = thread::spawn(move || {
+            keep_to_one_processor();
+            let bench = Bench::new(1);
+            let mut cpu = bench.cpu(0);
+            let turn = AtomicBool::new(false);
+            let mut yields = 0;
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..TURNS {
+                        while turn.load(Ordering::Acquire) {
+                            thread::yield_now();
+                        }
+                        turn.store(true, Ordering::Release);
+                    }
+                });
+                for _ in 0..TURNS {
+                    while !turn.load(Ordering::Acquire) {
+                        handler(&mut cpu, &insn);
+                        yields += 1;
+                    }
+                    turn.store(false, Ordering::Release);
+                }
+            });
+            yields
+        });
+        let yields = waits.join().unwrap();
+        assert!(yields < 1000 * TURNS, "{yields} for {TURNS} turns");
+    }
 }

@@ -223,23 +223,15 @@ impl Translator<'_> {
 
     fn condition_from_memory(&mut self, base: u8) -> Cond {
         let asm = &mut self.asm;
+        let mut against_zero = |size, flag, holds| {
+            asm.alu_imm(Alu::Cmp, size, flag, 0);
+            holds
+        };
         match base {
-            0 => {
-                asm.alu_imm(Alu::Cmp, Size::Qword, Z, 0);
-                Cond::E
-            }
-            1 => {
-                asm.alu_imm(Alu::Cmp, Size::Dword, C, 0);
-                Cond::Ne
-            }
-            2 => {
-                asm.alu_imm(Alu::Cmp, Size::Qword, N, 0);
-                Cond::S
-            }
-            3 => {
-                asm.alu_imm(Alu::Cmp, Size::Dword, V, 0);
-                Cond::Ne
-            }
+            0 => against_zero(Size::Qword, Z, Cond::E),
+            1 => against_zero(Size::Dword, C, Cond::Ne),
+            2 => against_zero(Size::Qword, N, Cond::S),
+            3 => against_zero(Size::Dword, V, Cond::Ne),
             4 => {
                 // C and not Z: the carry is above zero, minus one if Z.
                 asm.alu_imm(Alu::Cmp, Size::Qword, Z, 1);

@@ -337,6 +337,31 @@ fn sleeping_vcpu_wakes_for_an_interrupt_that_is_masked_and_for_events() {
 }
 
 #[test]
+fn masked_interrupt_does_not_end_wfe_and_an_unmasked_one_does() {
+    let bench = Bench::new(1);
+    let signal = bench.signals.get(0).unwrap();
+    let (irq, fiq) = (bench.signals.irq_line(0), bench.signals.fiq_line(0));
+    for (line, masked) in [(irq, Pstate::I), (fiq, Pstate::F)] {
+        let mut cpu = bench.cpu(0);
+        line.set(true);
+        cpu.set_pstate(0x5 | u64::from(masked));
+        let waiter = thread::spawn(move || {
+            cpu.wait_for_event().unwrap();
+            cpu
+        });
+        while !signal.is_asleep() && !waiter.is_finished() {
+            thread::yield_now();
+        }
+        assert!(!waiter.is_finished(), "PSTATE {masked:#x}");
+        signal.send_event();
+        let mut cpu = waiter.join().unwrap();
+        cpu.set_pstate(0x5);
+        cpu.wait_for_event().unwrap();
+        line.set(false);
+    }
+}
+
+#[test]
 fn wake_request_ends_wfi_and_is_no_interrupt() {
     let bench = Bench::new(1);
     let mut cpu = bench.cpu(0);

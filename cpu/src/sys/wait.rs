@@ -26,8 +26,8 @@ mod cntkctl {
 const NTWI: u64 = 1 << 16;
 const NTWE: u64 = 1 << 18;
 
-/// What ends WFI and WFE, masked by PSTATE or not; the GIC's WakeRequest ends WFI alone. Requests of other vCPUs don't: they count as served while this one sleeps,
-/// and are looked at before its next instruction.
+/// What ends WFI, masked by PSTATE or not, and WFE unless masked; the GIC's WakeRequest ends WFI alone. Requests of other
+/// vCPUs end neither: they count as served while this one sleeps, and are looked at before its next instruction.
 const WAKE_UP: u32 = pending::IRQ | pending::FIQ | pending::STOP;
 
 /// How often WFE looks at a monitored location before it sleeps.
@@ -100,7 +100,8 @@ impl Cpu {
         }
     }
 
-    /// WFE.
+    /// WFE. An interrupt that PSTATE masks does not end it (D1.6.1): whoever waits for a lock with interrupts masked would
+    /// otherwise keep a host's processor busy from the next tick on, perhaps the one that the owner of the lock needs.
     ///
     /// # Errors
     /// At EL0, where SCTLR_EL1.nTWE traps it.
@@ -112,9 +113,10 @@ impl Cpu {
         if self.at_el0() && self.state.sys.sctlr & NTWE == 0 {
             return Err(Exception::wf_trap(true));
         }
+        let wake_up = WAKE_UP & self.state.interest;
+        let is_awake = |signal: &Signal| signal.pending() & wake_up != 0 || signal.take_event();
         for round in 0..POLLS {
-            let awake = signal.pending() & WAKE_UP != 0 || signal.take_event();
-            if awake || self.monitor_broken() == Some(true) {
+            if is_awake(&signal) || self.monitor_broken() == Some(true) {
                 return Ok(());
             }
             if round % 32 == 31 {
@@ -130,13 +132,13 @@ impl Cpu {
                 std::thread::yield_now();
                 return Ok(());
             }
-            self.sleep(&signal, |signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
+            self.sleep(&signal, is_awake);
             return Ok(());
         };
         let cluster = Arc::clone(&self.cluster);
         let stream = &cluster.event_streams[self.index];
         stream.alarms.set(stream.slot, next.checked_mul(NS_PER_COUNT));
-        self.sleep(&signal, |signal| signal.pending() & WAKE_UP != 0 || signal.take_event());
+        self.sleep(&signal, is_awake);
         stream.alarms.set(stream.slot, None);
         Ok(())
     }

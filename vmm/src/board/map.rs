@@ -108,4 +108,10 @@ mod tests {
         assert!(PCI_IO.end() <= RAM_BASE && RAM_LIMIT <= PCI_ECAM.base);
         assert_eq!(MAX_CPUS, 123);
     }
+    #[test]
+    fn kernel_of_our_guest_uses_as_many_cpus_as_there_can_be() {
+        let config = include_str!("../../../guest/kernel/config");
+        let most = config.lines().find_map(|line| line.strip_prefix("CONFIG_NR_CPUS="));
+        assert!(most.and_then(|number| number.parse().ok()).is_some_and(|most: u32| most >= MAX_CPUS));
+    }
 }

@@ -48,22 +48,6 @@ fn long(t: &mut Translator<'_>, i: &Insn, ops: &[Binary; 4], signed: bool) {
     t.lanes(by_double_size(ops, i), d, T0, T1);
 }
 
-pub(crate) fn saddl(t: &mut Translator<'_>, i: &Insn) {
-    long(t, i, &ADD, true);
-}
-
-pub(crate) fn uaddl(t: &mut Translator<'_>, i: &Insn) {
-    long(t, i, &ADD, false);
-}
-
-pub(crate) fn ssubl(t: &mut Translator<'_>, i: &Insn) {
-    long(t, i, &SUB, true);
-}
-
-pub(crate) fn usubl(t: &mut Translator<'_>, i: &Insn) {
-    long(t, i, &SUB, false);
-}
-
 /// The second source widened, and a sum or difference with the first.
 fn wide(t: &mut Translator<'_>, i: &Insn, ops: &[Binary; 4], signed: bool) {
     let (x, y) = (t.read_vector(i.rn), t.read_vector(i.rm));
@@ -72,20 +56,23 @@ fn wide(t: &mut Translator<'_>, i: &Insn, ops: &[Binary; 4], signed: bool) {
     t.lanes(by_double_size(ops, i), d, x, T1);
 }
 
-pub(crate) fn saddw(t: &mut Translator<'_>, i: &Insn) {
-    wide(t, i, &ADD, true);
+macro_rules! sums {
+    ($($long:ident $wide:ident: $ops:ident, $signed:literal;)*) => {$(
+        pub(crate) fn $long(t: &mut Translator<'_>, i: &Insn) {
+            long(t, i, &$ops, $signed);
+        }
+
+        pub(crate) fn $wide(t: &mut Translator<'_>, i: &Insn) {
+            wide(t, i, &$ops, $signed);
+        }
+    )*};
 }
 
-pub(crate) fn uaddw(t: &mut Translator<'_>, i: &Insn) {
-    wide(t, i, &ADD, false);
-}
-
-pub(crate) fn ssubw(t: &mut Translator<'_>, i: &Insn) {
-    wide(t, i, &SUB, true);
-}
-
-pub(crate) fn usubw(t: &mut Translator<'_>, i: &Insn) {
-    wide(t, i, &SUB, false);
+sums! {
+    saddl saddw: ADD, true;
+    uaddl uaddw: ADD, false;
+    ssubl ssubw: SUB, true;
+    usubl usubw: SUB, false;
 }
 
 /// A difference of narrow lanes is an unsigned number of that width.

@@ -76,15 +76,25 @@ fn can_interleave(i: &Insn, each: u32) -> bool {
     }
 }
 
+/// Begins the host's code for structures of `EACH` elements: their address is in RAX. Where there is none, the handler
+/// does it all: `false`.
+fn begins<const EACH: u32, const WRITEBACK: u8>(t: &mut Translator<'_>, i: &Insn) -> bool {
+    let is_ours = can_interleave(i, EACH);
+    if is_ours {
+        address::<WRITEBACK>(t, i);
+    } else {
+        t.call_handler(i);
+    }
+    is_ours
+}
+
 pub(crate) fn multiple_load<const REGS: u32, const EACH: u32, const WRITEBACK: u8>(
     t: &mut Translator<'_>,
     i: &Insn,
 ) {
-    if !can_interleave(i, EACH) {
-        t.call_handler(i);
+    if !begins::<EACH, WRITEBACK>(t, i) {
         return;
     }
-    address::<WRITEBACK>(t, i);
     let mut to = [T0; 4];
     for (n, to) in (0..REGS).zip(&mut to) {
         *to = t.reserve_vector(nth(i, n));
@@ -129,11 +139,9 @@ pub(crate) fn multiple_store<const REGS: u32, const EACH: u32, const WRITEBACK: 
     t: &mut Translator<'_>,
     i: &Insn,
 ) {
-    if !can_interleave(i, EACH) {
-        t.call_handler(i);
+    if !begins::<EACH, WRITEBACK>(t, i) {
         return;
     }
-    address::<WRITEBACK>(t, i);
     let mut from = [T0; 4];
     for (n, from) in (0..REGS).zip(&mut from) {
         *from = t.read_vector(nth(i, n));
