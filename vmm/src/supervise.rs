@@ -358,6 +358,7 @@ mod tests {
         assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Timeout);
         assert!(ticks > 0);
     }
+
     /// What the console of [`typed_at`] has seen.
     #[derive(Debug, Default)]
     struct Seen {

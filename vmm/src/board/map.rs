@@ -108,6 +108,7 @@ mod tests {
         assert!(PCI_IO.end() <= RAM_BASE && RAM_LIMIT <= PCI_ECAM.base);
         assert_eq!(MAX_CPUS, 123);
     }
+
     #[test]
     fn kernel_of_our_guest_uses_as_many_cpus_as_there_can_be() {
         let config = include_str!("../../../guest/kernel/config");
