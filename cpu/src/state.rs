@@ -151,6 +151,8 @@ pub struct State {
     pub pc: u64,
     /// Condition flags.
     pub flags: Flags,
+    /// While translated code runs: condition flags newer than those in `flags`, as [`shown`] has them, or 0.
+    pub(crate) shown: u32,
     /// Bits of [`pending`]; shared with other threads.
     pending: NonNull<AtomicU32>,
     /// Bits of the pending word that end the run of blocks: all but those of interrupts that PSTATE masks.
@@ -183,6 +185,7 @@ impl State {
             x: [0; 34],
             pc: 0,
             flags: Flags::default(),
+            shown: 0,
             pending: NonNull::from(pending),
             interest: !(pending::IRQ | pending::FIQ),
             stamp: [0; 2],
@@ -192,6 +195,18 @@ impl State {
             v: [0; 32],
             sp_bank: [0; 2],
             sys: SysRegs::default(),
+        }
+    }
+
+    /// Brings the flags up to date if translated code has left newer ones.
+    #[inline]
+    pub(crate) fn take_shown_flags(&mut self) {
+        let shown = std::mem::take(&mut self.shown);
+        if shown != 0 {
+            let bit = |mask: u32| u32::from(shown & mask != 0);
+            let carry = bit(shown::CARRY) ^ bit(shown::BORROW);
+            let nibble = bit(shown::N) << 3 | bit(shown::Z) << 2 | carry << 1 | bit(shown::V);
+            self.flags = Flags::from_nzcv(nibble << 28);
         }
     }
 
@@ -218,6 +233,19 @@ impl State {
         // SAFETY: the word lives in the cluster, which the `Cpu` around this state holds by `Arc`.
         unsafe { self.pending.as_ref() }.load(Ordering::Relaxed)
     }
+}
+
+/// The form of [`State::shown`]: bits as an x86 host has them, AH and AL of its LAHF and SETO.
+pub(crate) mod shown {
+    pub(crate) const V: u32 = 1 << 0;
+    /// The host's CF.
+    pub(crate) const CARRY: u32 = 1 << 8;
+    pub(crate) const Z: u32 = 1 << 14;
+    pub(crate) const N: u32 = 1 << 15;
+    /// There are flags.
+    pub(crate) const VALID: u32 = 1 << 16;
+    /// C is not CF: as after a subtraction.
+    pub(crate) const BORROW: u32 = 1 << 17;
 }
 
 /// Bits of the pending word.

@@ -1,17 +1,18 @@
 //! Condition flags: which must be kept, and how conditions are tested.
 //!
 //! An instruction that sets flags leaves them in the host's flags; the ones right behind it that read flags take them from
-//! there. In [`State`] they are stored only if somebody may read them later. Between blocks they are always in memory, in
-//! the interpreter's form; a result that is certainly overwritten before it is read is not stored, also across an
-//! instruction that may fault: only a debugger could tell.
+//! there. They are stored only if somebody may look at them later ([`Kept`]): for those that read them in [`State::flags`], the
+//! interpreter's form; where only an exception could show them, in one word as the host has them ([`State::shown`]), which
+//! costs less. Nothing but an interrupt can come before what overwrites flags that are not stored at all: where something
+//! is pending at a block's start, [`overwritten_at`] says how far to go on first.
 
 use std::mem::offset_of;
 
 use super::stubs::state_at;
 use super::translator::Translator;
-use super::x64::{Alu, Cond, Gpr, Mem, Size};
+use super::x64::{Alu, Cond, Gpr, HostFeatures, Mem, Size};
 use crate::insn::{Class, Insn, Kind, Op};
-use crate::state::{Flags, State};
+use crate::state::{Flags, State, shown};
 
 /// What the host's flags hold of the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,16 @@ pub(crate) enum HostFlags {
     Compared,
 }
 
+impl HostFlags {
+    /// Whether the host can store them in one word: LAHF in 64-bit mode, which came before SSSE3 on every processor, but has
+    /// no name in the language's own list of features.
+    fn can_be_packed() -> bool {
+        HostFeatures::get().ssse3
+    }
+}
+
+const SHOWN: Mem = state_at(offset_of!(State, shown));
+
 const fn flags_at(offset: usize) -> Mem {
     state_at(offset_of!(State, flags) + offset)
 }
@@ -36,47 +47,81 @@ const Z: Mem = flags_at(offset_of!(Flags, z));
 pub(super) const C: Mem = flags_at(offset_of!(Flags, c));
 const V: Mem = flags_at(offset_of!(Flags, v));
 
-/// Whether the flags that an instruction sets must be in memory, given what follows it in its block. `live_out` says
-/// whether they may be read after the block.
-pub(crate) fn are_kept(rest: &[Insn], live_out: bool) -> bool {
+/// Where the flags that an instruction sets must be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    /// Nowhere: they are overwritten before anything can tell what they are.
+    Nowhere,
+    /// In [`State::shown`]: an instruction that may fault comes before what overwrites them.
+    Shown,
+    /// In [`State::flags`]: they may be read.
+    Whole,
+}
+
+/// Where the flags that an instruction sets must be stored, given what follows it in its block, and after the block.
+pub(crate) fn kept(rest: &[Insn], after: Kept) -> Kept {
     let mut direct = true;
+    let mut kept = Kept::Nowhere;
     for insn in rest {
-        let (reads, writes) = effects(insn.op);
-        direct &= reads && takes_host_flags(insn.op);
-        if reads && !direct {
-            return true;
+        let effects = effects(insn.op);
+        direct &= effects.reads && takes_host_flags(insn.op);
+        if effects.reads && !direct {
+            return Kept::Whole;
         }
-        if writes {
-            return false;
+        if effects.shows {
+            kept = Kept::Shown;
+        }
+        if effects.writes {
+            return kept;
         }
     }
-    live_out
+    kept.max(after)
 }
 
-/// Whether flags may be read by the code that `insns` is the beginning of, before they are overwritten.
-pub(crate) fn are_live(insns: &[Insn]) -> bool {
+/// Where flags must be that are set before the code that `insns` is the beginning of.
+pub(crate) fn kept_before(insns: &[Insn]) -> Kept {
+    let mut kept = Kept::Nowhere;
     for insn in insns {
-        let (reads, writes) = effects(insn.op);
-        if reads {
-            return true;
+        let effects = effects(insn.op);
+        if effects.reads {
+            return Kept::Whole;
         }
-        if writes {
-            return false;
+        if effects.shows {
+            kept = Kept::Shown;
+        }
+        if effects.writes {
+            return kept;
         }
     }
-    true
+    Kept::Whole
 }
 
-/// Whether an instruction reads NZCV, and whether it writes all of it.
-pub(crate) fn effects(op: Op) -> (bool, bool) {
-    match op.row() {
-        // What ends a block in its own way may show the flags to anybody.
-        Some(row) if row.kind == Kind::System => (true, row.writes_flags),
-        // A NOP may become a branch to other code at any time, without a context synchronization event (B2.2.5).
-        Some(row) if row.class == Class::Hint => (true, false),
-        Some(row) => (row.reads_flags, row.writes_flags),
-        None => (op != Op::FallThrough, false),
-    }
+/// The first of `insns` that overwrites the flags, if nothing can tell before what they are.
+pub(crate) fn overwritten_at(insns: &[Insn]) -> Option<usize> {
+    let at = insns.iter().position(|insn| effects(insn.op) != Effects::default())?;
+    let Effects { reads, shows, .. } = effects(insns[at].op);
+    (!reads && !shows).then_some(at)
+}
+
+/// What an instruction does with NZCV.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(crate) reads: bool,
+    /// It may raise an exception, which has them in SPSR_EL1.
+    pub(crate) shows: bool,
+    /// It writes all of them.
+    pub(crate) writes: bool,
+}
+
+/// What an instruction does with NZCV.
+pub(crate) fn effects(op: Op) -> Effects {
+    let Some(row) = op.row() else {
+        return Effects { reads: op != Op::FallThrough, ..Effects::default() };
+    };
+    // What ends a block in its own way may let anybody read them. A NOP may become a branch to other code at any time,
+    // without a context synchronization event (B2.2.5).
+    let reads = row.reads_flags || row.kind == Kind::System || row.class == Class::Hint;
+    Effects { reads, shows: row.kind == Kind::Fallible, writes: row.writes_flags && row.class != Class::Hint }
 }
 
 /// Whether its emitter tests the host's flags, and leaves them as they are.
@@ -119,7 +164,7 @@ fn wanted_unordered(rest: &[Insn]) -> Option<bool> {
             return None;
         }
         wanted = wanted.or(this);
-        if effects(insn.op).1 {
+        if effects(insn.op).writes {
             break;
         }
     }
@@ -132,7 +177,7 @@ impl Translator<'_> {
     /// clear. PF, which is V, is set then.
     pub(crate) fn flags_compared(&mut self) -> bool {
         let wanted = wanted_unordered(self.rest());
-        if wanted.is_none() || self.keeps_flags() {
+        if wanted.is_none() || self.kept_flags() != Kept::Nowhere {
             self.store_compared();
         }
         self.host_flags = if wanted.is_some() { HostFlags::Compared } else { HostFlags::Unknown };
@@ -143,6 +188,7 @@ impl Translator<'_> {
     /// RAX, RCX and RDX, no flags.
     pub(crate) fn store_compared(&mut self) {
         let (one, none) = (Gpr::Rdx, Gpr::Rcx);
+        self.asm.mov_store_imm(Size::Dword, SHOWN, 0);
         self.asm.mov_imm(none, 0);
         self.asm.mov_store(Size::Dword, V, none);
         self.asm.mov_imm(Gpr::Rax, 0);
@@ -157,16 +203,48 @@ impl Translator<'_> {
         self.asm.mov_store(Size::Qword, Z, none);
     }
 
-    /// The host's flags are now those of the guest's instruction. `result` is what N and Z were made from.
+    /// The host's flags are now those of the guest's instruction. `result` is what N and Z were made from. Changes RAX.
     pub(crate) fn flags_set(&mut self, form: HostFlags, size: Size, result: Gpr) {
-        if self.keeps_flags() {
-            self.store_flags(form, size, result);
+        match self.kept_flags() {
+            Kept::Nowhere => {}
+            Kept::Shown if HostFlags::can_be_packed() => self.pack_flags(form),
+            _ => self.store_flags(form, size, result),
         }
         self.host_flags = form;
     }
 
+    /// The same for an instruction that leaves no result. The flags are not kept whole.
+    pub(crate) fn flags_compared_to(&mut self, form: HostFlags) {
+        if self.kept_flags() != Kept::Nowhere {
+            self.pack_flags(form);
+        }
+        self.host_flags = form;
+    }
+
+    /// Whether the present instruction's flags can be stored without its result, if they are stored at all.
+    pub(crate) fn needs_no_result(&self) -> bool {
+        match self.kept_flags() {
+            Kept::Nowhere => true,
+            Kept::Shown => HostFlags::can_be_packed(),
+            Kept::Whole => false,
+        }
+    }
+
+    /// Stores the host's flags as they are, for exceptions. Changes RAX, no flags.
+    fn pack_flags(&mut self, form: HostFlags) {
+        let borrow = if form == HostFlags::Borrow { shown::BORROW } else { 0 };
+        self.asm.mov_imm(Gpr::Rax, u64::from(shown::VALID | borrow));
+        self.asm.lahf();
+        self.asm.setcc(Cond::O, Gpr::Rax);
+        self.asm.mov_store(Size::Dword, SHOWN, Gpr::Rax);
+        self.may_have_shown = true;
+    }
+
     /// Stores the host's flags. Changes none: MOV and SETcc do not.
     pub(crate) fn store_flags(&mut self, form: HostFlags, size: Size, result: Gpr) {
+        if std::mem::take(&mut self.may_have_shown) {
+            self.asm.mov_store_imm(Size::Dword, SHOWN, 0);
+        }
         match size {
             Size::Dword => self.asm.mov_store(Size::Dword, N_TOP, result),
             _ => self.asm.mov_store(Size::Qword, N, result),
@@ -180,6 +258,7 @@ impl Translator<'_> {
     /// Stores the flags of a nibble, N in its bit 3.
     pub(crate) fn store_given_flags(&mut self, nibble: u8) {
         let given = Flags::from_nzcv(u32::from(nibble) << 28);
+        self.asm.mov_store_imm(Size::Dword, SHOWN, 0);
         self.asm.mov_store_imm(Size::Dword, N_TOP, (given.n >> 32) as i32);
         self.asm.mov_store_imm(Size::Qword, Z, given.z as i32);
         self.asm.mov_store_imm(Size::Dword, C, given.c as i32);
@@ -275,7 +354,22 @@ mod tests {
         const NOP: u32 = 0xd503_201f;
         const CMP: u32 = 0xeb02_003f;
         const ADD: u32 = 0x8b02_0020;
-        assert!(!are_kept(&insns(&[ADD, CMP]), true) && !are_live(&insns(&[ADD, CMP])));
-        assert!(are_kept(&insns(&[NOP, CMP]), false) && are_live(&insns(&[ADD, NOP, CMP])));
+        assert_eq!(kept(&insns(&[ADD, CMP]), Kept::Whole), Kept::Nowhere);
+        assert_eq!(kept_before(&insns(&[ADD, CMP])), Kept::Nowhere);
+        assert_eq!(kept(&insns(&[NOP, CMP]), Kept::Nowhere), Kept::Whole);
+        assert_eq!(kept_before(&insns(&[ADD, NOP, CMP])), Kept::Whole);
+    }
+
+    #[test]
+    fn flags_are_shown_by_what_may_fault_before_they_are_overwritten() {
+        const LDR: u32 = 0xf940_0020;
+        const CMP: u32 = 0xeb02_003f;
+        const B_EQ: u32 = 0x5400_0040;
+        assert_eq!(kept(&insns(&[LDR, CMP]), Kept::Whole), Kept::Shown);
+        assert_eq!(kept(&insns(&[CMP, LDR]), Kept::Whole), Kept::Nowhere);
+        assert_eq!(kept(&insns(&[B_EQ]), Kept::Shown), Kept::Shown);
+        assert_eq!(kept(&insns(&[LDR, B_EQ]), Kept::Nowhere), Kept::Whole);
+        assert_eq!(kept_before(&insns(&[LDR, CMP])), Kept::Shown);
+        assert_eq!(overwritten_at(&insns(&[LDR, CMP])), None);
     }
 }

@@ -26,6 +26,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use flags::Kept;
 use memory::CodeMemory;
 pub(crate) use single::Stopped;
 use stubs::{Stubs, exit};
@@ -35,7 +36,7 @@ use x64::{Asm, AsmError};
 
 use crate::code::{Block, context, granules};
 use crate::insn::{Insn, Kind, decode};
-use crate::interp::Left;
+use crate::interp::{Handler, Left};
 use crate::observe::Activity;
 use crate::{CodeKind, CodeMap, Cpu, MappedCode};
 
@@ -304,6 +305,7 @@ impl Cpu {
             let (target, link) = match left & 0xff {
                 exit::PENDING => {
                     self.counts.exits.pending += 1;
+                    self.settle_flags();
                     return Left::LookAround;
                 }
                 exit::LOOKUP => {
@@ -367,6 +369,7 @@ impl Cpu {
         let base = std::ptr::from_mut(self).cast::<u8>().wrapping_add(stubs::BASE);
         self.watch.switch(Activity::Translated);
         let left = enter(base, code);
+        self.state.take_shown_flags();
         self.watch.switch(Activity::Between);
         if let Some(panic) = self.frame.panic.take() {
             std::panic::resume_unwind(panic);
@@ -391,7 +394,7 @@ impl Cpu {
             return Some(head);
         }
         let Some(plan) = self.plan_region(head) else { return Some(head) };
-        let live_out: Vec<bool> = plan.blocks.iter().map(|&block| self.flags_live_after(block)).collect();
+        let live_out: Vec<Kept> = plan.blocks.iter().map(|&block| self.flags_live_after(block)).collect();
         // SAFETY: as above.
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
         let parts: Vec<Part<'_>> = plan
@@ -463,29 +466,48 @@ impl Cpu {
         Some(header.code)
     }
 
-    /// Whether the flags may be read after a block: what its direct branches lead to is looked at, if it is in the same
-    /// page.
-    fn flags_live_after(&mut self, block: NonNull<Block>) -> bool {
-        let Some(last) = insns_of(block).last() else { return true };
+    /// Brings the flags in memory up to date, where translated code has been left at the start of a block: if it did not
+    /// store them because what follows overwrites them, that is done first.
+    fn settle_flags(&mut self) {
+        let Ok(block) = self.find_block(self.state.pc) else { return };
+        // SAFETY: found just now.
+        if unsafe { block.as_ref() }.context & context::SHORT != 0 {
+            // Translations of these contexts store all flags.
+            return;
+        }
+        let insns = insns_of(block);
+        let Some(last) = flags::overwritten_at(insns) else { return };
+        for insn in &insns[..=last] {
+            let Handler::Plain(handler) = insn.op.handler() else {
+                unreachable!("others may show the flags")
+            };
+            handler(self, insn);
+        }
+        self.state.pc = self.state.pc.wrapping_add(4 * (last as u64 + 1));
+    }
+
+    /// Where the flags must be after a block: what its direct branches lead to is looked at, if it is in the same page.
+    fn flags_live_after(&mut self, block: NonNull<Block>) -> Kept {
+        let Some(last) = insns_of(block).last() else { return Kept::Whole };
         // SAFETY: the caller has found the block just now.
         let end = unsafe { block.as_ref() }.end;
         match last.op.kind() {
             Kind::Branch if last.op.row().is_none() => self.flags_live_at(block, end),
             Kind::Branch if is_unconditional(last) => self.flags_live_at(block, last.imm),
-            Kind::Branch => self.flags_live_at(block, last.imm) || self.flags_live_at(block, end),
-            _ => true,
+            Kind::Branch => self.flags_live_at(block, last.imm).max(self.flags_live_at(block, end)),
+            _ => Kept::Whole,
         }
     }
 
-    /// Whether the code at `target`, if it is in the page of `block`, may read the flags before it overwrites them. The
-    /// block then depends on that code too.
-    fn flags_live_at(&mut self, block: NonNull<Block>, target: u64) -> bool {
+    /// Where the flags must be before the code at `target`, if it is in the page of `block`. The block then depends on that
+    /// code too.
+    fn flags_live_at(&mut self, block: NonNull<Block>, target: u64) -> Kept {
         /// Instructions that are looked at.
         const AHEAD: usize = 12;
         // SAFETY: the caller has found the block just now, and nobody else refers to it.
         let block = unsafe { &mut *block.as_ptr() };
         if (target ^ block.pc) & !0xfff != 0 || target & 3 != 0 {
-            return true;
+            return Kept::Whole;
         }
         let place = hw::Pa(block.pa & !0xfff | target & 0xfff);
         let count = ((0x1000 - (target & 0xfff)) / 4).min(AHEAD as u64) as usize;
@@ -498,7 +520,7 @@ impl Cpu {
         let mut insns = Vec::with_capacity(AHEAD);
         for n in 0..count {
             let Ok(word) = self.cluster.host.ram().load_u32(hw::Pa(place.0 + 4 * n as u64)) else {
-                return true;
+                return Kept::Whole;
             };
             let insn = decode(word, target.wrapping_add(4 * n as u64), self.cluster.features, false);
             insns.push(insn);
@@ -506,7 +528,7 @@ impl Cpu {
                 break;
             }
         }
-        flags::are_live(&insns)
+        flags::kept_before(&insns)
     }
 
     /// Translations that have lost their blocks lead nowhere any more.

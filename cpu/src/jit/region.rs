@@ -7,6 +7,7 @@
 
 use std::ptr::NonNull;
 
+use super::flags::Kept;
 use super::stubs::{POOL, VECTORS};
 use super::translator::{Fixed, Part, insns_of};
 use crate::Cpu;
@@ -163,7 +164,7 @@ fn heaviest(uses: &[(u64, bool)], count: usize) -> Vec<(u8, bool)> {
 }
 
 /// A block as the translator takes it.
-pub(super) fn part<'a>(block: NonNull<Block>, live_out: bool) -> Part<'a> {
+pub(super) fn part<'a>(block: NonNull<Block>, live_out: Kept) -> Part<'a> {
     // SAFETY: the caller has found the block just now.
     let (pc, counter) = unsafe { ((*block.as_ptr()).pc, &raw mut (*block.as_ptr()).rounds) };
     Part { pc, insns: insns_of(block), live_out, counter: counter as u64 }

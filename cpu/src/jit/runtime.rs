@@ -155,6 +155,7 @@ fn access_as<T: Scalar>(cpu: &mut Cpu, va: u64, what: Access, value: u64) -> Res
 /// An instruction without an emitter that cannot fail. Tells if translated code is to be left, which it is after a panic.
 pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
     cpu.count_handler(insn);
+    cpu.state.take_shown_flags();
     let done = cpu.guarded(|cpu| match insn.op.handler() {
         Handler::Plain(handler) => handler(cpu, insn),
         _ => unreachable!("translated as a plain instruction"),
@@ -165,6 +166,7 @@ pub(super) extern "C" fn plain(cpu: &mut Cpu, insn: &Insn) -> u32 {
 /// An instruction without an emitter that may fail. Tells if it has, and an exception has been taken.
 pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) -> u32 {
     cpu.count_handler(insn);
+    cpu.state.take_shown_flags();
     match cpu.guarded(|cpu| cpu.call_fallible(insn)) {
         Some(Ok(())) => 0,
         Some(Err(exception)) => {
@@ -178,6 +180,7 @@ pub(super) extern "C" fn fallible(cpu: &mut Cpu, insn: &Insn, place: u32, back: 
 /// An instruction that ends a block in ways of its own.
 pub(super) extern "C" fn system(cpu: &mut Cpu, insn: &Insn, place: u32, back: u64) {
     cpu.count_handler(insn);
+    cpu.state.take_shown_flags();
     let pc = cpu.place_of(back, place);
     cpu.state.pc = pc.wrapping_add(4);
     if let Some(Err(exception)) = cpu.guarded(|cpu| cpu.call_fallible(insn)) {
@@ -226,6 +229,7 @@ impl Cpu {
 
     #[cold]
     fn raise(&mut self, exception: Exception, back: u64, place: u32) {
+        self.state.take_shown_flags();
         self.state.pc = self.place_of(back, place);
         self.take_exception(exception);
     }

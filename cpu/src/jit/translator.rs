@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::access::Cold;
-use super::flags::{self, HostFlags};
+use super::flags::{self, HostFlags, Kept};
 use super::registers::Registers;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
@@ -70,6 +70,8 @@ pub(crate) struct Translator<'a> {
     /// Registers whose known value is neither in memory nor in a host register.
     unstored: u64,
     pub(crate) host_flags: HostFlags,
+    /// [`State::shown`] may hold flags.
+    pub(crate) may_have_shown: bool,
     /// SP is a multiple of 16.
     pub(crate) sp_is_aligned: bool,
     pub(crate) cold: Vec<Cold>,
@@ -81,8 +83,8 @@ pub(crate) struct Translator<'a> {
     next_is_done: bool,
     /// Address of the first instruction.
     start: u64,
-    /// Whether the flags may be read after the block.
-    live_out: bool,
+    /// Where the flags must be after the block.
+    live_out: Kept,
     /// In EL0's context.
     pub(crate) el0: bool,
     /// In a context where FPCR is not the default: floating-point arithmetic is the handlers'.
@@ -104,8 +106,8 @@ pub(crate) struct Translator<'a> {
 pub(crate) struct Part<'a> {
     pub(crate) pc: u64,
     pub(crate) insns: &'a [Insn],
-    /// Whether the flags may be read after the block.
-    pub(crate) live_out: bool,
+    /// Where the flags must be after the block.
+    pub(crate) live_out: Kept,
     /// Address of the block's [`Block::rounds`].
     pub(crate) counter: u64,
 }
@@ -126,6 +128,7 @@ impl<'a> Translator<'a> {
             known: [None; 34],
             unstored: 0,
             host_flags: HostFlags::Unknown,
+            may_have_shown: true,
             sp_is_aligned: false,
             cold: Vec::new(),
             links,
@@ -140,7 +143,7 @@ impl<'a> Translator<'a> {
             counter: first.counter,
             next_site: SITES,
             region: Vec::new(),
-            keeps_all_flags: stubs.keeps_all_flags,
+            keeps_all_flags: stubs.keeps_all_flags || context & context::SHORT != 0,
         }
     }
 
@@ -217,6 +220,7 @@ impl<'a> Translator<'a> {
         self.known = [None; 34];
         self.unstored = 0;
         self.host_flags = HostFlags::Unknown;
+        self.may_have_shown = true;
         self.sp_is_aligned = false;
         self.collects = false;
     }
@@ -286,9 +290,13 @@ impl<'a> Translator<'a> {
         &self.insns[self.at + 1..]
     }
 
-    /// Whether the flags that the present instruction sets must be in memory.
-    pub(crate) fn keeps_flags(&self) -> bool {
-        self.keeps_all_flags || flags::are_kept(&self.insns[self.at + 1..], self.live_out)
+    /// Where the flags that the present instruction sets must be stored.
+    pub(crate) fn kept_flags(&self) -> Kept {
+        if self.keeps_all_flags {
+            Kept::Whole
+        } else {
+            flags::kept(&self.insns[self.at + 1..], self.live_out)
+        }
     }
 
     pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {

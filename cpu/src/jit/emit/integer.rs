@@ -110,10 +110,10 @@ pub(crate) fn subs_imm<T: Width>(t: &mut Translator<'_>, i: &Insn) {
 
 /// SUBS; with no destination, and nobody who reads flags from memory, a comparison.
 fn compare_or_subtract<T: Width>(t: &mut Translator<'_>, i: &Insn, b: Operand) {
-    if i.rd == crate::state::DISCARD && !t.keeps_flags() {
+    if i.rd == crate::state::DISCARD && t.needs_no_result() {
         let a = t.read(i.rn);
         apply::<T>(t, Alu::Cmp, a, b);
-        t.host_flags = HostFlags::Borrow;
+        t.flags_compared_to(HostFlags::Borrow);
         return;
     }
     arithmetic::<T>(t, i, Alu::Sub, b, Some(HostFlags::Borrow));
@@ -289,7 +289,7 @@ fn bitwise<T: Width>(t: &mut Translator<'_>, i: &Insn, kind: LogicKind, b: Opera
         }
         b => b,
     };
-    if flags && i.rd == crate::state::DISCARD && !t.keeps_flags() {
+    if flags && i.rd == crate::state::DISCARD && t.needs_no_result() {
         let a = t.read(i.rn);
         match b {
             Operand::Register(b) => t.asm.test(size::<T>(), a, b),
@@ -301,7 +301,7 @@ fn bitwise<T: Width>(t: &mut Translator<'_>, i: &Insn, kind: LogicKind, b: Opera
                 }
             },
         }
-        t.host_flags = HostFlags::Carry;
+        t.flags_compared_to(HostFlags::Carry);
         return;
     }
     arithmetic::<T>(t, i, op, b, flags.then_some(HostFlags::Carry));
@@ -509,6 +509,7 @@ fn conditional_compare<T: Width>(t: &mut Translator<'_>, i: &Insn, b: Operand, f
     }
     t.asm.mov(size::<T>(), Gpr::Rax, a);
     apply::<T>(t, if form == HostFlags::Borrow { Alu::Sub } else { Alu::Add }, Gpr::Rax, b);
+    t.may_have_shown = true;
     t.store_flags(form, size::<T>(), Gpr::Rax);
     t.asm.jmp(done);
     t.asm.bind(given);

@@ -1,7 +1,8 @@
-//! Interrupts and translations: taken at block borders, and at no other place.
+//! Interrupts and translations: taken at block borders, and at no other place, with registers and flags as they are there.
 
 use hw::Pa;
 
+use crate::state::Flags;
 use crate::testbed::{Bench, RAM, mmu_on_flat};
 use crate::{Exit, Tier};
 
@@ -61,5 +62,56 @@ fn interrupts_come_between_blocks_with_all_registers_in_place() {
             let taken = bench.ram.load_u64(Pa(RAM + 0x4000 + 8 * place)).unwrap() != 0;
             assert!(!taken || matches!(place, 4 | 0x10 | 0x18 | 0x20), "{tier:?} at {place:#x}");
         }
+    }
+}
+
+#[test]
+fn interrupt_before_flags_are_overwritten_shows_those_that_were_set_last() {
+    for tier in [Tier::Auto, Tier::Translated] {
+        let bench = Bench::with_tier(1, tier);
+        // Nothing in the loop reads the flags.
+        bench.code(
+            RAM,
+            &[
+                0xd503_42ff, // msr daifclr, #2
+                0x9100_0421, // loop: add x1, x1, #1
+                0xf240_003f, // tst x1, #1
+                0xb5ff_ffc5, // cbnz x5, loop
+            ],
+        );
+        bench.code(RAM + 0x10, &OFF);
+        bench.code(
+            RAM + 0x1280,
+            &[
+                0xd538_4015, // mrs x21, spsr_el1
+                0xd35e_feb5, // lsr x21, x21, #30
+                0xca01_02b5, // eor x21, x21, x1
+                0xd240_02b5, // eor x21, x21, #1
+                0x9240_02b5, // and x21, x21, #1: Z is set, and x1 odd, or neither
+                0x8b15_035a, // add x26, x26, x21
+                0x9100_0694, // add x20, x20, #1
+                0xeb13_029f, // cmp x20, x19
+                0x9a9f_30a5, // csel x5, x5, xzr, lo
+                0xd69f_03e0, // eret
+            ],
+        );
+        let mut cpu = bench.cpu(0);
+        cpu.set_boot_state(RAM, 0);
+        mmu_on_flat(&mut cpu);
+        cpu.state.sys.vbar = RAM + 0x1000;
+        cpu.state.flags = Flags::from_nzcv(0x4000_0000);
+        (cpu.state.x[5], cpu.state.x[19]) = (1, 300);
+        let guest = std::thread::spawn(move || {
+            assert_eq!(cpu.run(None), Exit::SystemOff);
+            cpu.state.x
+        });
+        let line = bench.signals.irq_line(0);
+        while !guest.is_finished() {
+            line.set(true);
+            std::thread::yield_now();
+            line.set(false);
+            std::thread::yield_now();
+        }
+        assert_eq!(guest.join().unwrap()[26], 0, "{tier:?}");
     }
 }
