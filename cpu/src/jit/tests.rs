@@ -7,6 +7,7 @@ mod faults;
 mod interrupts;
 mod litmus;
 mod rewriting;
+mod system;
 
 use super::x64::HostFeatures;
 use crate::insn::{Features, Kind, Memory, ROWS, Row, decode, disassemble, op_of};
