@@ -6,6 +6,7 @@
 mod faults;
 mod interrupts;
 mod litmus;
+mod regions;
 mod rewriting;
 mod system;
 
