@@ -42,7 +42,7 @@ pub(crate) mod context {
 }
 
 /// Entries of the jump cache.
-pub(crate) const JUMPS: usize = 2048;
+pub(crate) const JUMPS: usize = 8192;
 
 /// Where a branch to `pc` leads. 32 bytes, so that translated code finds an entry by a shift.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +114,8 @@ pub(crate) struct Code {
     heat: u32,
     /// How often code of a page has been overwritten: the more, the hotter a block there must be to be translated.
     rewritten: Map<u64, u32>,
+    /// The instructions of the last block that was decoded; the room is kept for the next.
+    decoded: Vec<Insn>,
     /// Translations that have lost their block since the last look.
     pub(crate) dropped: Vec<*const u8>,
 }
@@ -138,6 +140,7 @@ impl Code {
             heat,
             rewritten: Map::default(),
             dropped: Vec::new(),
+            decoded: Vec::with_capacity(LONGEST + 1),
         }
     }
 
@@ -375,7 +378,7 @@ impl Cpu {
     fn build(&mut self, key: Key) -> Result<NonNull<Block>, Exception> {
         let pa = Pa(key.pa);
         let mut words = [0u32; LONGEST];
-        let mut insns = Vec::with_capacity(LONGEST + 1);
+        let mut insns = std::mem::take(&mut self.code.decoded);
         self.read_words(pa, &mut words)?;
         let count = loop {
             let count = self.decode_run(key, &words, &mut insns);
@@ -410,6 +413,7 @@ impl Cpu {
         }
         self.counts.blocks += 1;
         let block = self.code.arena.add(header, &insns);
+        self.code.decoded = insns;
         self.code.blocks.insert(key, block);
         self.code.pages.entry(key.pa & !0xfff).or_default().push(block);
         Ok(block)

@@ -166,6 +166,10 @@ pub(crate) fn msr_fpsr(cpu: &mut Cpu, i: &Insn) {
     cpu.state.fpsr = (cpu.x(i.rn) & FPSR_BITS) as u32;
 }
 
+pub(crate) fn dc_zva(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    sys(cpu, i)
+}
+
 /// SYS: DC, IC, AT, TLBI.
 pub(crate) fn sys(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.system_instruction(sysreg(i), i.a, cpu.x(i.rn))

@@ -8,6 +8,7 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::Frame;
+use super::crowded::Crowded;
 use super::float::Float;
 use super::registers::Registers;
 use super::runtime::Access;
@@ -35,6 +36,9 @@ pub(crate) struct Cold {
     keeps_vectors: bool,
     what: What,
 }
+
+// SAFETY: the instruction that it points to is in the arena of the vCPU that has it, and goes where that goes.
+unsafe impl Send for Cold {}
 
 #[derive(Clone, Copy, Debug)]
 struct Dirty<const N: usize> {
@@ -74,10 +78,12 @@ pub(super) enum What {
     Data { address: Label, number: usize },
     /// Leaves for another block.
     LeaveTo { target: u64, counted: bool },
-    /// Goes round a loop of the region.
-    Back { label: Label, target: u64 },
+    /// Leaves a loop of the region, because something is pending.
+    Wanted { target: u64 },
     /// Takes the page of the address in RAX from the TLB to a site.
     Refill { site: usize, look: Look, hit: Label, miss: Label },
+    /// Looks into the TLB in place of a site whose code is at `start`.
+    Without { start: u64, look: Look, done: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
     /// The handler does the instruction, which is at `pc`.
@@ -177,9 +183,9 @@ impl Cold {
         Self::new(entry, What::LeaveTo { target, counted })
     }
 
-    /// Goes round a loop of the region, to its block at `target`.
-    pub(crate) fn back(entry: Label, label: Label, target: u64) -> Self {
-        Self::new(entry, What::Back { label, target })
+    /// Leaves a loop of the region, on the way to its block at `target`.
+    pub(crate) fn wanted(entry: Label, target: u64) -> Self {
+        Self::new(entry, What::Wanted { target })
     }
 
     /// The stamp, at `entry`, and the address of link `number`.
@@ -240,8 +246,14 @@ impl Translator<'_> {
                     self.asm.data(&0u64.to_le_bytes());
                 }
                 What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
-                What::Back { label, target } => self.emit_back(label, target),
+                What::Wanted { target } => self.emit_wanted(target),
                 What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
+                What::Without { start, look, done, miss } => {
+                    self.crowded.push(Crowded::new(start, self.asm.here()));
+                    self.look_into_tlb(look, miss);
+                    self.add_addend();
+                    self.asm.jmp(done);
+                }
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
                     self.asm.jmp(back);
@@ -347,15 +359,12 @@ impl Translator<'_> {
         let look = Look { bytes, store, unprivileged };
         let Some(site) = self.new_site() else {
             self.look_into_tlb(look, miss);
-            self.asm.alu(
-                Alu::Add,
-                Size::Qword,
-                Gpr::Rax,
-                Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32),
-            );
+            self.add_addend();
             return;
         };
-        // The host address depends on the address and on nothing that has to be looked up by it.
+        // The host address depends on the address and on nothing that has to be looked up by it. A site that misses all
+        // the time begins with a jump to the look into the TLB instead.
+        let start = self.asm.here();
         let refill = self.asm.label();
         self.last_byte(look.bytes);
         self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
@@ -363,7 +372,15 @@ impl Translator<'_> {
         self.asm.jcc(Cond::Ae, refill);
         let hit = self.asm.label_here();
         self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
+        let (done, without) = (self.asm.label_here(), self.asm.label());
         self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
+        self.cold.push(Cold::new(without, What::Without { start, look, done, miss }));
+    }
+
+    /// The host address into RAX, from the entry that RCX points to.
+    fn add_addend(&mut self) {
+        let addend = Mem::base(Gpr::Rcx, offset_of!(Entry, addend) as i32);
+        self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, addend);
     }
 
     /// The address of the last byte of an access into RDX.
@@ -406,6 +423,11 @@ impl Translator<'_> {
         }
         self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), 0x1000);
         self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
+        self.asm.mov_imm(Gpr::Rdx, site as u64);
+        self.asm.mov_imm64(Gpr::Rcx, self.stubs.patience + 4 * site as u64);
+        self.asm.alu_imm(Alu::Sub, Size::Dword, Mem::base(Gpr::Rcx, 0), 1);
+        self.asm.jcc(Cond::Ns, hit);
+        self.asm.call_to(self.stubs.crowded);
         self.asm.jmp(hit);
     }
 

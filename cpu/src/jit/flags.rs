@@ -300,6 +300,7 @@ impl Translator<'_> {
         if cond & 1 == 0 { holds } else { holds.not() }
     }
 
+    /// No part is loaded wider than it may have been stored just before, which the host would wait for.
     fn condition_from_memory(&mut self, base: u8) -> Cond {
         let asm = &mut self.asm;
         let mut against_zero = |size, flag, holds| {
@@ -308,29 +309,29 @@ impl Translator<'_> {
         };
         match base {
             0 => against_zero(Size::Qword, Z, Cond::E),
-            1 => against_zero(Size::Dword, C, Cond::Ne),
-            2 => against_zero(Size::Qword, N, Cond::S),
-            3 => against_zero(Size::Dword, V, Cond::Ne),
+            1 => against_zero(Size::Byte, C, Cond::Ne),
+            2 => against_zero(Size::Dword, N_TOP, Cond::S),
+            3 => against_zero(Size::Byte, V, Cond::Ne),
             4 => {
                 // C and not Z: the carry is above zero, minus one if Z.
                 asm.alu_imm(Alu::Cmp, Size::Qword, Z, 1);
-                asm.mov(Size::Dword, Gpr::Rax, C);
+                asm.movzx(Gpr::Rax, C, Size::Byte);
                 // CF is Z now.
                 asm.alu_imm(Alu::Sbb, Size::Dword, Gpr::Rax, 0);
                 Cond::G
             }
             _ => {
                 // N in the top bit, V moved there too.
-                asm.mov(Size::Dword, Gpr::Rax, V);
-                asm.shift(super::x64::Shift::Shl, Size::Qword, Gpr::Rax, 63);
-                asm.alu(Alu::Xor, Size::Qword, Gpr::Rax, N);
+                asm.movzx(Gpr::Rax, V, Size::Byte);
+                asm.shift(super::x64::Shift::Shl, Size::Dword, Gpr::Rax, 31);
+                asm.alu(Alu::Xor, Size::Dword, Gpr::Rax, N_TOP);
                 if base == 5 {
                     // N = V: the top bit is 0.
-                    asm.test(Size::Qword, Gpr::Rax, Gpr::Rax);
+                    asm.test(Size::Dword, Gpr::Rax, Gpr::Rax);
                     return Cond::Ns;
                 }
                 // And not Z: the top bit moves to the bottom of a value that is 0 exactly if they differ or Z is set.
-                asm.shift(super::x64::Shift::Shr, Size::Qword, Gpr::Rax, 63);
+                asm.shift(super::x64::Shift::Shr, Size::Dword, Gpr::Rax, 31);
                 asm.alu_imm(Alu::Cmp, Size::Qword, Z, 1);
                 // CF is Z: RAX is (N xor V) + Z.
                 asm.alu_imm(Alu::Adc, Size::Dword, Gpr::Rax, 0);

@@ -7,6 +7,7 @@
 //! of it is the interpreter: what a translation leaves in [`State`](crate::State) is what the handlers would have left.
 
 mod access;
+mod crowded;
 mod emit;
 mod flags;
 mod float;
@@ -26,6 +27,8 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use access::Cold;
+use crowded::{Crowded, Patience};
 use flags::Kept;
 use memory::CodeMemory;
 pub(crate) use single::Stopped;
@@ -86,6 +89,9 @@ pub(crate) struct MadeCode {
     pub(crate) bytes: u64,
 }
 
+/// What a translation adds to: links, and code out of the way.
+type Lists<'a> = (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>);
+
 /// The translations of one vCPU.
 pub(crate) struct Jit {
     memory: CodeMemory,
@@ -96,12 +102,15 @@ pub(crate) struct Jit {
     /// In the order of their offsets.
     starts: Vec<Start>,
     links: Vec<LinkSite>,
+    /// Of the translation that is being made; the room is kept for the next.
+    cold: Vec<Cold>,
     /// How many translations are of regions.
     regions: usize,
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
-    /// The first site that no region uses.
-    next_site: usize,
+    /// Those sites that regions use.
+    sites: Vec<Crowded>,
+    patience: Patience,
     /// Who hears of each translation.
     code_map: Option<Arc<dyn CodeMap>>,
     /// What was ever made.
@@ -125,6 +134,8 @@ impl Jit {
         // SAFETY: the writable view is as large, and only this value writes to it.
         let mut asm = unsafe { Asm::new(memory.write_start(), bytes, memory.exec_start()) };
         let mut stubs = stubs::emit(&mut asm);
+        let mut patience = Patience::new();
+        stubs.patience = patience.start();
         stubs.keeps_all_flags = keeps_all_flags;
         stubs.len = asm.finish().map_err(|error| io::Error::other(format!("{error:?}")))?;
         let used = stubs.len;
@@ -135,9 +146,11 @@ impl Jit {
             used,
             starts: Vec::new(),
             links: Vec::new(),
+            cold: Vec::new(),
             regions: 0,
             head: 0,
-            next_site: 0,
+            sites: Vec::new(),
+            patience,
             code_map,
             made: MadeCode::default(),
         };
@@ -170,7 +183,8 @@ impl Jit {
         self.starts.clear();
         self.links.clear();
         self.regions = 0;
-        self.next_site = 0;
+        self.sites.clear();
+        self.patience.renew();
     }
 
     /// Whether any translation may be that of a region.
@@ -187,7 +201,7 @@ impl Jit {
         &mut self,
         pc: u64,
         kind: CodeKind,
-        translate: impl FnOnce(&mut Asm, &Stubs, &mut Vec<LinkSite>) -> Result<Made, AsmError>,
+        translate: impl FnOnce(&mut Asm, &Stubs, Lists<'_>) -> Result<Made, AsmError>,
     ) -> Option<*const u8> {
         let origin = self.memory.exec_start() + self.used as u64;
         // SAFETY: `used` bytes are in use and not touched any more; the rest of the view is free.
@@ -196,10 +210,11 @@ impl Jit {
             self.asm.restart(place, self.memory.bytes() - self.used, origin);
         }
         let links = self.links.len();
-        let Ok(made) = translate(&mut self.asm, &self.stubs, &mut self.links) else {
+        let Ok(made) = translate(&mut self.asm, &self.stubs, (&mut self.links, &mut self.cold)) else {
             self.links.truncate(links);
             return None;
         };
+        self.sites.extend(made.sites);
         let leave = self.used + made.leave;
         self.starts.push(Start { offset: self.used as u32, leave: leave as u32, page: pc & !0xfff });
         self.head = made.head as u64;
@@ -215,32 +230,27 @@ impl Jit {
 
     /// Translates a block.
     fn translate(&mut self, part: &Part<'_>, context: u8) -> Option<*const u8> {
-        self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, links| {
-            Translator::translate(asm, stubs, links, part, context)
+        self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, lists| {
+            Translator::translate(asm, stubs, lists, part, context)
         })
     }
 
     /// Translates a region.
     fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u8) -> Option<*const u8> {
-        let first = self.next_site;
-        let mut next = first;
-        let code = self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, links| {
-            let made = Translator::translate_region(asm, stubs, links, parts, fixed, context, first)?;
-            next = made.next_site;
-            Ok(made)
-        });
-        self.next_site = next;
-        code
+        let next_site = self.sites.len();
+        self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, lists| {
+            Translator::translate_region(asm, stubs, lists, parts, fixed, context, next_site)
+        })
     }
 
-    /// Puts a jump to `target` at the start of a translation: all that leads to it goes on there.
+    /// Puts a jump to `target` at the start of a translation, or of a site: all that leads to it goes on there.
     fn redirect(&mut self, code: *const u8, target: u64) {
         let Some(offset) = self.memory.offset_of(code as u64) else { return };
         let Some(distance) = x64::label::rel32(code as u64 + 1, target) else { return };
         let mut jump = [0xe9, 0, 0, 0, 0];
         jump[1..].copy_from_slice(&distance.to_le_bytes());
-        // SAFETY: a translation is longer than five bytes. It does not run now, and nothing leads to the middle of these
-        // five but what has run before them.
+        // SAFETY: what starts there is longer than five bytes. This thread alone runs it, and is not there now; nothing leads
+        // to the middle of these five but what has run before them.
         unsafe {
             self.memory.write_start().add(offset).copy_from_nonoverlapping(jump.as_ptr(), jump.len());
         }
@@ -502,13 +512,20 @@ impl Cpu {
     /// Where the flags must be before the code at `target`, if it is in the page of `block`. The block then depends on that
     /// code too.
     fn flags_live_at(&mut self, block: NonNull<Block>, target: u64) -> Kept {
-        /// Instructions that are looked at.
+        /// Instructions that are looked at, where there is no block.
         const AHEAD: usize = 12;
-        // SAFETY: the caller has found the block just now, and nobody else refers to it.
-        let block = unsafe { &mut *block.as_ptr() };
-        if (target ^ block.pc) & !0xfff != 0 || target & 3 != 0 {
+        // SAFETY: the caller has found the block just now.
+        let header = unsafe { block.as_ref() };
+        if (target ^ header.pc) & !0xfff != 0 || target & 3 != 0 {
             return Kept::Whole;
         }
+        if let Some(decoded) = self.code.block_beside(header, target) {
+            // SAFETY: as above; the other is in the table, and may be the same.
+            unsafe { (*block.as_ptr()).granules |= decoded.as_ref().granules };
+            return flags::kept_before(insns_of(decoded));
+        }
+        // SAFETY: the caller has found the block just now, and nobody else refers to it.
+        let block = unsafe { &mut *block.as_ptr() };
         let place = hw::Pa(block.pa & !0xfff | target & 0xfff);
         let count = ((0x1000 - (target & 0xfff)) / 4).min(AHEAD as u64) as usize;
         // Marked before they are read, as decoded code is. Meanwhile another vCPU may have overwritten all that was

@@ -106,8 +106,8 @@ impl Cpu {
         if !loops.iter().any(|&(to, _)| to == first.pc) {
             return None;
         }
-        // In the order of their addresses, but the head first: it is entered from above.
-        found.sort_by_key(|block| (block.pc != first.pc, block.pc));
+        // In the order of their addresses from the head on, which is entered from above: what falls through stays together.
+        found.sort_by_key(|block| (block.pc < first.pc, block.pc));
         Some(Plan { blocks: found.iter().map(|block| block.block).collect(), loops })
     }
 }

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use super::emit::constants;
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
-use super::{float, runtime};
+use super::{crowded, float, runtime};
 use crate::Cpu;
 use crate::code::{Block, JUMPS, Jump};
 use crate::state::State;
@@ -113,6 +113,10 @@ pub(crate) struct Stubs {
     pub(crate) fallible: u64,
     /// Calls that of a system instruction at RDX, place in ECX, and goes on at `state.pc`.
     pub(crate) system: u64,
+    /// Has a site looked at that has missed often: its number is in EDX. Keeps RAX.
+    pub(crate) crowded: u64,
+    /// How many more misses of each site are counted, 4 bytes for each.
+    pub(crate) patience: u64,
     /// The constants of [`emit::constants`](super::emit::constants).
     pub(crate) constants: u64,
     /// Bytes of all of them.
@@ -203,6 +207,16 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     }
 
     asm.align(16);
+    stubs.crowded = asm.here();
+    save(asm, true);
+    asm.mov_store(Size::Qword, KEPT, Gpr::Rax);
+    asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
+    call(asm, crowded::miss as *const () as u64, mxcsr);
+    restore(asm, true);
+    asm.mov(Size::Qword, Gpr::Rax, KEPT);
+    asm.ret();
+
+    asm.align(16);
     stubs.plain = asm.here();
     save(asm, false);
     asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
@@ -245,10 +259,20 @@ fn return_unless(asm: &mut Asm, faulted: Gpr, dispatch: Label) {
 
 /// Jumps to `wanted` if something is pending that matters now. Changes RAX and the host's flags.
 pub(crate) fn jump_if_wanted(asm: &mut Asm, wanted: Label) {
+    test_wanted(asm);
+    asm.jcc(Cond::Ne, wanted);
+}
+
+/// Jumps to `back` if nothing is pending that matters now. Changes RAX and the host's flags.
+pub(crate) fn jump_unless_wanted(asm: &mut Asm, back: Label) {
+    test_wanted(asm);
+    asm.jcc(Cond::E, back);
+}
+
+fn test_wanted(asm: &mut Asm) {
     asm.mov(Size::Qword, Gpr::Rax, state_at(State::PENDING));
     asm.mov(Size::Dword, Gpr::Rax, Mem::base(Gpr::Rax, 0));
     asm.test(Size::Dword, state_at(offset_of!(State, interest)), Gpr::Rax);
-    asm.jcc(Cond::Ne, wanted);
 }
 
 /// Goes where the jump cache says for the address in RAX and the stamp in RDX, or to `miss`. Changes RCX.
@@ -266,6 +290,9 @@ pub(crate) fn probe(asm: &mut Asm, miss: Label) {
     asm.mov(Size::Qword, Gpr::Rcx, Mem::base(Gpr::Rcx, offset_of!(Jump, block) as i32));
     asm.jmp_rm(Mem::base(Gpr::Rcx, offset_of!(Block, code) as i32));
 }
+
+/// No access is under way while it holds a scratch register.
+const KEPT: Mem = cpu_at(offset_of!(Cpu, frame.transfer));
 
 fn saved_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame.saved) + 8 * index)

@@ -6,7 +6,9 @@
 mod faults;
 mod interrupts;
 mod litmus;
+mod regions;
 mod rewriting;
+mod system;
 
 use super::x64::HostFeatures;
 use crate::insn::{Features, Kind, Memory, ROWS, Row, decode, disassemble, op_of};

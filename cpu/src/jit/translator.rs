@@ -8,6 +8,7 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::access::Cold;
+use super::crowded::Crowded;
 use super::flags::{self, HostFlags, Kept};
 use super::registers::Registers;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
@@ -46,7 +47,7 @@ pub(crate) struct Fixed {
 }
 
 /// What a translation is made of besides its code.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Made {
     /// Bytes of the code.
     pub(crate) len: usize,
@@ -54,8 +55,8 @@ pub(crate) struct Made {
     pub(crate) head: usize,
     /// Where the code is that leaves it before its first instruction.
     pub(crate) leave: usize,
-    /// The site that the next region's accesses begin with.
-    pub(crate) next_site: usize,
+    /// Its sites, which have the numbers from the one that was given on.
+    pub(super) sites: Vec<Crowded>,
 }
 
 /// A block that is being translated.
@@ -74,7 +75,7 @@ pub(crate) struct Translator<'a> {
     pub(crate) may_have_shown: bool,
     /// SP is a multiple of 16.
     pub(crate) sp_is_aligned: bool,
-    pub(crate) cold: Vec<Cold>,
+    pub(crate) cold: &'a mut Vec<Cold>,
     links: &'a mut Vec<LinkSite>,
     insns: &'a [Insn],
     /// Index of the present instruction.
@@ -97,8 +98,14 @@ pub(crate) struct Translator<'a> {
     counter: u64,
     /// The site that the next access of a region takes.
     next_site: usize,
+    /// The sites whose code is complete.
+    pub(super) crowded: Vec<Crowded>,
     /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
     region: Vec<(u64, Label)>,
+    /// The next block of the region, whose code follows.
+    following: Option<u64>,
+    /// Ways within the region: where to, and what the host's flags hold there.
+    edges: Vec<(u64, HostFlags)>,
 }
 
 /// A block to be translated.
@@ -112,14 +119,29 @@ pub(crate) struct Part<'a> {
     pub(crate) counter: u64,
 }
 
+impl Part<'_> {
+    /// Address after it.
+    fn end(&self) -> u64 {
+        let own = usize::from(self.insns.last().is_some_and(|last| last.op == Op::FallThrough));
+        self.pc.wrapping_add(4 * (self.insns.len() - own) as u64)
+    }
+
+    /// Whether a direct branch at its end may lead to `target`, or what follows it is there.
+    fn leads_to(&self, target: u64) -> bool {
+        let is_branch_there = |last: &Insn| last.op.kind() == Kind::Branch && last.imm == target;
+        self.insns.last().is_some_and(is_branch_there) || self.end() == target
+    }
+}
+
 impl<'a> Translator<'a> {
     fn new(
         asm: &'a mut Asm,
         stubs: &'a Stubs,
-        links: &'a mut Vec<LinkSite>,
+        (links, cold): (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
         first: &Part<'a>,
         context: u8,
     ) -> Self {
+        cold.clear();
         Self {
             asm,
             stubs,
@@ -130,7 +152,7 @@ impl<'a> Translator<'a> {
             host_flags: HostFlags::Unknown,
             may_have_shown: true,
             sp_is_aligned: false,
-            cold: Vec::new(),
+            cold,
             links,
             insns: first.insns,
             at: 0,
@@ -142,7 +164,10 @@ impl<'a> Translator<'a> {
             collects: false,
             counter: first.counter,
             next_site: SITES,
+            crowded: Vec::new(),
             region: Vec::new(),
+            following: None,
+            edges: Vec::new(),
             keeps_all_flags: stubs.keeps_all_flags || context & context::SHORT != 0,
         }
     }
@@ -154,11 +179,11 @@ impl<'a> Translator<'a> {
     pub(crate) fn translate(
         asm: &'a mut Asm,
         stubs: &'a Stubs,
-        links: &'a mut Vec<LinkSite>,
+        lists: (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
         part: &Part<'a>,
         context: u8,
     ) -> Result<Made, AsmError> {
-        let mut t = Self::new(asm, stubs, links, part, context);
+        let mut t = Self::new(asm, stubs, lists, part, context);
         let wanted = t.head();
         let head = t.asm.offset();
         t.body();
@@ -173,13 +198,13 @@ impl<'a> Translator<'a> {
     pub(crate) fn translate_region(
         asm: &'a mut Asm,
         stubs: &'a Stubs,
-        links: &'a mut Vec<LinkSite>,
+        lists: (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
         parts: &[Part<'a>],
         fixed: &Fixed,
         context: u8,
         next_site: usize,
     ) -> Result<Made, AsmError> {
-        let mut t = Self::new(asm, stubs, links, &parts[0], context);
+        let mut t = Self::new(asm, stubs, lists, &parts[0], context);
         t.next_site = next_site;
         t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
         let wanted = t.head();
@@ -187,8 +212,13 @@ impl<'a> Translator<'a> {
         t.fix(fixed);
         for (part, at) in parts.iter().zip(0..) {
             t.begin(part);
+            // Whoever enters the region brings no flags to its first block.
+            if at > 0 {
+                t.host_flags = t.arriving_flags(&parts[at..]);
+            }
             let label = t.region[at].1;
             t.asm.bind(label);
+            t.following = parts.get(at + 1).map(|next| next.pc);
             t.body();
         }
         t.finish(wanted, head)
@@ -225,6 +255,22 @@ impl<'a> Translator<'a> {
         self.collects = false;
     }
 
+    /// What the host's flags hold at the start of the present block of a region: what they do on all ways to it, none of
+    /// which comes from the `rest` of the blocks, this one among them.
+    fn arriving_flags(&self, rest: &[Part<'_>]) -> HostFlags {
+        let target = self.start;
+        let mut ways = self.edges.iter().filter(|(to, _)| *to == target).map(|&(_, flags)| flags);
+        let Some(flags) = ways.next() else { return HostFlags::Unknown };
+        if rest.iter().any(|part| part.leads_to(target)) || ways.any(|other| other != flags) {
+            return HostFlags::Unknown;
+        }
+        match flags {
+            HostFlags::Borrow | HostFlags::Carry => flags,
+            // Made for those readers that follow in the same block.
+            HostFlags::Compared | HostFlags::Unknown => HostFlags::Unknown,
+        }
+    }
+
     fn body(&mut self) {
         let insns = self.insns;
         for (at, insn) in insns.iter().enumerate() {
@@ -245,7 +291,7 @@ impl<'a> Translator<'a> {
         self.emit_cold();
         let leave = self.asm.label_offset(wanted).unwrap_or(0);
         let len = self.asm.finish()?;
-        Ok(Made { len, head, leave, next_site: self.next_site })
+        Ok(Made { len, head, leave, sites: self.crowded })
     }
 
     /// The look at the pending word. Out of the way: the exit, which is also where a translation that has lost its block
@@ -613,7 +659,15 @@ impl<'a> Translator<'a> {
 
     /// A conditional branch: to `taken` if `cond`, else to the next instruction. All registers have been written back.
     pub(crate) fn leave_if(&mut self, cond: Cond, taken: u64) {
-        if !self.region.is_empty() || self.counts(taken) {
+        if let Some(label) = self.label_behind(taken) {
+            // The look that each round of a loop takes is in line, so that a round has one jump.
+            let stay = self.asm.label();
+            self.asm.jcc(cond.not(), stay);
+            self.emit_back(label, taken);
+            self.asm.bind(stay);
+            // What comes here has not looked: the flags are what they were.
+            self.jump_to(self.end());
+        } else if !self.region.is_empty() || self.counts(taken) {
             let label = self.edge(taken);
             self.asm.jcc(cond, label);
             self.jump_to(self.end());
@@ -646,23 +700,25 @@ impl<'a> Translator<'a> {
         self.region.is_empty() && self.is_near(target) && target <= self.pc()
     }
 
-    /// Where to jump to for `target`: to a block of the region, or to code out of the way that leaves it.
+    /// The block of the region at `target`.
+    fn label_inside(&self, target: u64) -> Option<Label> {
+        self.region.iter().find(|(pc, _)| *pc == target).map(|(_, label)| *label)
+    }
+
+    /// The block of the region at `target`, if a branch there may close a loop: then the pending word is to be looked at.
+    fn label_behind(&self, target: u64) -> Option<Label> {
+        self.label_inside(target).filter(|_| target < self.end())
+    }
+
+    /// Where to jump to for `target`, which is ahead in the region or outside: then code out of the way leaves it.
     fn edge(&mut self, target: u64) -> Label {
-        let inside = self.region.iter().find(|(pc, _)| *pc == target).map(|(_, label)| *label);
-        match inside {
-            Some(label) if target > self.pc() => label,
-            Some(label) => {
-                // Every loop looks at the pending word once in a round.
-                let entry = self.asm.label();
-                self.cold.push(Cold::back(entry, label, target));
-                entry
-            }
-            None => {
-                let entry = self.asm.label();
-                self.cold.push(Cold::leave_to(entry, target, self.counts(target)));
-                entry
-            }
+        if let Some(label) = self.label_inside(target) {
+            self.edges.push((target, self.host_flags));
+            return label;
         }
+        let entry = self.asm.label();
+        self.cold.push(Cold::leave_to(entry, target, self.counts(target)));
+        entry
     }
 
     /// Emits code out of the way that leaves for `target`.
@@ -677,12 +733,17 @@ impl<'a> Translator<'a> {
         self.link_to(target);
     }
 
-    /// Emits code out of the way that goes round a loop.
-    pub(super) fn emit_back(&mut self, label: Label, target: u64) {
+    /// Goes round a loop of the region, to its block `label` at `target`, unless something is pending.
+    fn emit_back(&mut self, label: Label, target: u64) {
         let wanted = self.asm.label();
-        stubs::jump_if_wanted(self.asm, wanted);
-        self.asm.jmp(label);
-        self.asm.bind(wanted);
+        self.edges.push((target, HostFlags::Unknown));
+        stubs::jump_unless_wanted(self.asm, label);
+        self.asm.jmp(wanted);
+        self.cold.push(Cold::wanted(wanted, target));
+    }
+
+    /// Emits code out of the way that leaves a loop for something that is pending.
+    pub(super) fn emit_wanted(&mut self, target: u64) {
         self.write_back_fixed();
         self.asm.mov_imm(Gpr::Rax, target);
         self.asm.mov_store(Size::Qword, state_at(offset_of!(State, pc)), Gpr::Rax);
@@ -712,7 +773,18 @@ impl<'a> Translator<'a> {
     }
 
     fn jump_to(&mut self, target: u64) {
-        if self.counts(target) || self.region.iter().any(|(pc, _)| *pc == target) {
+        if let Some(label) = self.label_behind(target) {
+            self.emit_back(label, target);
+            return;
+        }
+        if self.label_inside(target).is_some() {
+            let label = self.edge(target);
+            if self.following != Some(target) {
+                self.asm.jmp(label);
+            }
+            return;
+        }
+        if self.counts(target) {
             let label = self.edge(target);
             self.asm.jmp(label);
             return;

@@ -8,16 +8,11 @@ use hw::SysReg;
 use vmsa::AccessKind;
 
 use super::features::CACHE_LINE;
+use super::regs::sctlr;
 use crate::exception::FaultStatus;
 use crate::mem::{Invalidation, untagged};
 use crate::state::Pstate;
 use crate::{Cpu, Exception};
-
-/// SCTLR_EL1 bits that open instructions to EL0.
-mod sctlr {
-    pub(super) const DZE: u64 = 1 << 14;
-    pub(super) const UCI: u64 = 1 << 26;
-}
 
 impl Cpu {
     /// SYS: IC, DC, AT, TLBI and unallocated ones. op0 of `reg` is 1.

@@ -14,11 +14,15 @@ use crate::state::{Flags, Pstate, SysRegs, pending};
 use crate::{Cpu, State};
 
 /// SCTLR_EL1.
-mod sctlr {
+pub(crate) mod sctlr {
     /// EL0 may read and write the interrupt masks.
     pub(super) const UMA: u64 = 1 << 9;
+    /// EL0 may execute DC ZVA.
+    pub(crate) const DZE: u64 = 1 << 14;
     /// EL0 may read CTR_EL0.
     pub(super) const UCT: u64 = 1 << 15;
+    /// EL0 may maintain caches by address.
+    pub(crate) const UCI: u64 = 1 << 26;
     /// Bits that software can change: UCI, SPAN, WXN, nTWE, nTWI, UCT, DZE, I, UMA, SA0, SA, C, A, M.
     pub(super) const WRITABLE: u64 = 0x048d_d21f;
     pub(super) const SPAN: u64 = 1 << 23;
@@ -245,7 +249,7 @@ fn dcc_open(regs: &SysRegs) -> bool {
 
 /// DCZID_EL0: DZP tells whether DC ZVA is forbidden at this exception level.
 fn dczid(cpu: &mut Cpu) -> u64 {
-    features::DCZID | u64::from(cpu.at_el0() && cpu.state.sys.sctlr >> 14 & 1 == 0) << 4
+    features::DCZID | u64::from(cpu.at_el0() && cpu.state.sys.sctlr & sctlr::DZE == 0) << 4
 }
 
 /// ISR_EL1: physical interrupts that are pending, masked or not.
@@ -277,6 +281,69 @@ fn row(reg: SysReg) -> Option<&'static Row> {
     }
     let index = INDEX[usize::from(reg.0 & 0x7fff)];
     ROWS.get(usize::from(index).wrapping_sub(1))
+}
+
+#[cfg(target_arch = "x86_64")]
+const DAIF: SysReg = SysReg::new(3, 3, 4, 2, 1);
+
+/// A register that is as simple as to be read or written without its handler.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// At this offset in [`SysRegs`]; the bits that software can change.
+    Stored {
+        offset: usize,
+        writable: u64,
+    },
+    /// SP_EL0, in the state, if PSTATE.SP is 1.
+    SpEl0,
+    /// PSTATE.{D,A,I,F}, where PSTATE has them.
+    Daif,
+    Constant(u64),
+}
+
+/// How MRS of the register with encoding `reg` reads it, if that is simple and certainly allowed at the exception level.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn plain_to_read(reg: u64, el0: bool) -> Option<Plain> {
+    const CURRENT_EL: SysReg = SysReg::new(3, 0, 4, 2, 2);
+    let row = row(SysReg(reg as u16))?;
+    if el0 && !matches!(row.user, User::Read | User::ReadWrite) {
+        return None;
+    }
+    match row.kind {
+        Kind::Constant(value) => Some(Plain::Constant(value)),
+        Kind::Stored(at, writable, 0, _) => Some(Plain::Stored { offset: offset_of(at), writable }),
+        Kind::SpEl0 => Some(Plain::SpEl0),
+        _ if row.reg == DAIF => Some(Plain::Daif),
+        _ if row.reg == CURRENT_EL => Some(Plain::Constant(1 << 2)),
+        _ => None,
+    }
+}
+
+/// How MSR of the register with encoding `reg` writes it, if that is simple, certainly allowed at the exception level, and
+/// changes nothing else.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn plain_to_write(reg: u64, el0: bool) -> Option<Plain> {
+    let row = row(SysReg(reg as u16))?;
+    if el0 && !matches!(row.user, User::ReadWrite) {
+        return None;
+    }
+    match row.kind {
+        Kind::Stored(at, writable, _, Effect::None) => {
+            Some(Plain::Stored { offset: offset_of(at), writable })
+        }
+        Kind::SpEl0 => Some(Plain::SpEl0),
+        _ if row.reg == DAIF => Some(Plain::Daif),
+        _ => None,
+    }
+}
+
+/// Where [`SysRegs`] has what `at` gives.
+#[cfg(target_arch = "x86_64")]
+fn offset_of(at: fn(&mut SysRegs) -> &mut u64) -> usize {
+    let mut regs = SysRegs::default();
+    let start = std::ptr::from_ref(&regs).addr();
+    std::ptr::from_ref(at(&mut regs)).addr() - start
 }
 
 /// The register's name in the architecture, for traces and debuggers.

@@ -244,12 +244,12 @@ pub(crate) fn subs_extended<T: Width, const SIGNED: bool>(t: &mut Translator<'_>
 fn with_carry<T: Width, const SUB: bool>(t: &mut Translator<'_>, i: &Insn) {
     let (a, b) = (t.read(i.rn), t.read(i.rm));
     t.asm.mov(size::<T>(), Gpr::Rax, a);
-    // CF from the guest's C.
-    t.asm.bit_test_imm(x64::BitTest::Bt, Size::Dword, flags::C, 0);
+    // CF from the guest's C, whose only byte that is not zero is its first: 0 is below 1.
+    t.asm.alu_imm(Alu::Cmp, Size::Byte, flags::C, 1);
     if SUB {
-        t.asm.cmc();
         t.asm.alu(Alu::Sbb, size::<T>(), Gpr::Rax, b);
     } else {
+        t.asm.cmc();
         t.asm.alu(Alu::Adc, size::<T>(), Gpr::Rax, b);
     }
 }

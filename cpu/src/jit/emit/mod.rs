@@ -19,6 +19,7 @@ mod simd_same;
 mod simd_shift;
 mod simd_wide;
 mod structure;
+mod system;
 
 #[allow(clippy::wildcard_imports, reason = "the variants that emitters in the table are generic over")]
 use crate::exec::width::*;
