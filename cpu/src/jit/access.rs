@@ -202,7 +202,8 @@ fn site_at(site: usize, offset: usize) -> Mem {
     cpu_at(offset_of!(Cpu, mem.tlb.sites) + std::mem::size_of::<Site>() * site + offset)
 }
 
-fn transfer_at(index: usize) -> Mem {
+/// A word of [`Frame::transfer`].
+pub(crate) fn transfer_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame) + offset_of!(Frame, transfer) + 8 * index)
 }
 
@@ -485,10 +486,11 @@ impl Translator<'_> {
     pub(super) fn rejoin_elsewhere(&mut self, mut rare: Rare, i: &Insn) -> Label {
         let written = i.op.row().into_iter().flat_map(|row| row.registers);
         let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
-        rare.cold.held = Dirty::from(written.filter_map(|register| {
-            let guest = i.register(register.slot);
-            Some((self.registers.peek(guest)?, guest))
-        }));
+        let guests = written.flat_map(|register| {
+            let first = i.register(register.slot);
+            first..first + register.count
+        });
+        rare.cold.held = Dirty::from(guests.filter_map(|guest| Some((self.registers.peek(guest)?, guest))));
         rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
         self.cold.push(rare.cold);
         rare.back

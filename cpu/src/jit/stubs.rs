@@ -267,7 +267,8 @@ pub(crate) fn probe(asm: &mut Asm, miss: Label) {
     asm.jmp_rm(Mem::base(Gpr::Rcx, offset_of!(Block, code) as i32));
 }
 
-fn saved_at(index: usize) -> Mem {
+/// A word of [`Frame::saved`](super::Frame), which is free between calls.
+pub(crate) fn saved_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame.saved) + 8 * index)
 }
 
