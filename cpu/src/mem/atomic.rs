@@ -173,6 +173,13 @@ impl Cpu {
     /// unwatched.
     #[cold]
     fn update_slow<T: Scalar>(&mut self, va: u64, update: &dyn Fn(u64) -> T) -> Result<T, Exception> {
+        if va & (T::BYTES - 1) == 0
+            && let Some((at, pa)) = self.beside_code(va, T::BYTES, self.at_el0())
+        {
+            let found = update(at);
+            self.stored(pa, T::BYTES);
+            return Ok(found);
+        }
         self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);
