@@ -147,14 +147,12 @@ pub(crate) fn sys(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use crate::insn::{Features, decode};
     use crate::interp::Handler;
     use crate::testbed::Bench;
-
-    use super::*;
 
     /// Leaves this thread, and those that it starts, one of the host's processors.
     fn keep_to_one_processor() {
