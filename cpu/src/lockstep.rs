@@ -35,14 +35,18 @@ struct Registers {
     fpsr: u32,
     sp_bank: [u64; 2],
     sys: SysRegs,
+    /// The exclusive monitor: its address, size and value.
+    monitor: Option<(u64, u64, u128)>,
 }
 
 impl Registers {
-    fn of(state: &State) -> Self {
+    fn of(cpu: &Cpu) -> Self {
+        let state = &cpu.state;
         let mut x = [0; 32];
         x.copy_from_slice(&state.x[..32]);
         let State { pc, pstate, fpcr, fpsr, v, sp_bank, ref sys, .. } = *state;
-        Self { x, v, pc, nzcv: state.flags.nzcv(), pstate, fpcr, fpsr, sp_bank, sys: sys.clone() }
+        let monitor = cpu.mem.monitor().map(|monitor| monitor.seen());
+        Self { x, v, pc, nzcv: state.flags.nzcv(), pstate, fpcr, fpsr, sp_bank, sys: sys.clone(), monitor }
     }
 
     /// The first difference, as text.
@@ -66,6 +70,9 @@ impl Registers {
         ];
         if let Some((name, first, second)) = words.into_iter().find(|(_, first, second)| first != second) {
             return Some(format!("{name}: {first:#x} and {second:#x}"));
+        }
+        if self.monitor != other.monitor {
+            return Some(format!("the exclusive monitor: {:x?} and {:x?}", self.monitor, other.monitor));
         }
         (self.sys != other.sys).then(|| format!("system registers: {:?} and {:?}", self.sys, other.sys))
     }
@@ -179,7 +186,7 @@ impl Cpu {
         let comparable = !is_short && piece.insns.iter().all(is_repeatable);
         // One that waits for other vCPUs must not make them wait.
         let turn = comparable.then(|| cluster.turn.lock().unwrap_or_else(PoisonError::into_inner));
-        let before = Registers::of(&self.state);
+        let before = Registers::of(self);
         let monitor = self.mem.monitor();
         let expected = if comparable { self.try_handlers(block, &before) } else { None };
         self.mem.set_monitor(monitor);
@@ -203,7 +210,7 @@ impl Cpu {
             }
         }
         if let Some(expected) = expected {
-            let found = Registers::of(&self.state);
+            let found = Registers::of(self);
             let written = expected.writes.bytes();
             if let Some(difference) = expected.difference(&found, &written) {
                 // A device may have written to what is read: then it is not the same when it is tried again.
@@ -241,14 +248,14 @@ impl Cpu {
                 if exception.is_some() {
                     return exception;
                 }
-                steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(&cpu.state) });
+                steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(cpu) });
                 next = cpu.next_of_region(block, piece);
             }
             None
         });
         if let Some(exception) = exception {
             self.take_exception(exception);
-            steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(&self.state) });
+            steps.push(Step { written: replay.writes.bytes(), registers: Registers::of(self) });
         }
         replay.writes.undo();
         self.put_back(before);

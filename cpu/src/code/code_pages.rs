@@ -75,6 +75,14 @@ impl CodePages {
         self.word(pa.0).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
     }
 
+    /// Whether any of `len` bytes at `pa`, within one page, are in granules that hold decoded code: [`Self::written`] then
+    /// has something to do.
+    #[must_use]
+    pub(crate) fn is_code_at(&self, pa: Pa, len: u64) -> bool {
+        let marks = marks(pa.0, pa.0.saturating_add(len));
+        self.word(pa.0).is_some_and(|word| word.load(Ordering::SeqCst) & marks != 0)
+    }
+
     /// Marks `len` bytes at `pa`, within one page, as decoded. True if the page had no code before: its fast write
     /// paths must end before its bytes are read.
     pub(crate) fn add(&self, pa: Pa, len: u64) -> bool {

@@ -81,26 +81,11 @@ pub(crate) fn stxp_64<const ORDERED: bool>(cpu: &mut Cpu, i: &Insn) -> Result<()
     Ok(())
 }
 
-/// The operation whose number is `n`: what generic handlers can be instantiated with.
-const fn atomic_op(n: u8) -> AtomicOp {
-    const ALL: [AtomicOp; 9] = [
-        AtomicOp::Add,
-        AtomicOp::Clr,
-        AtomicOp::Eor,
-        AtomicOp::Set,
-        AtomicOp::Smax,
-        AtomicOp::Smin,
-        AtomicOp::Umax,
-        AtomicOp::Umin,
-        AtomicOp::Swp,
-    ];
-    ALL[n as usize]
-}
-
 /// LDADD, LDCLR, LDEOR, LDSET, LDSMAX, ... and SWP.
 pub(crate) fn rmw<T: Scalar, const OP: u8>(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let va = base(cpu, i)?;
-    let old = cpu.atomic::<T>(const { atomic_op(OP) }, va, register(cpu, i.rm), Order::Ordered)?;
+    let old =
+        cpu.atomic::<T>(const { AtomicOp::ALL[OP as usize] }, va, register(cpu, i.rm), Order::Ordered)?;
     cpu.set_x(i.rd, old.to_u128() as u64);
     Ok(())
 }

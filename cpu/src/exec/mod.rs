@@ -10,6 +10,7 @@ use crate::insn::Insn;
 use crate::{Cpu, Exception};
 
 pub(crate) mod atomic;
+pub(crate) mod barrier;
 pub(crate) mod branch;
 pub(crate) mod crc;
 pub(crate) mod crypto;

@@ -3,8 +3,6 @@
 //! Arm ARM C3.1.3, C5. What they do to the machine is in `sys`; here are the operands, and the few registers that
 //! live in [`crate::State`] itself.
 
-use std::sync::atomic::{Ordering, compiler_fence, fence};
-
 use hw::SysReg;
 
 use crate::exception::Class;
@@ -61,30 +59,6 @@ pub(crate) fn sev(cpu: &mut Cpu, _i: &Insn) {
 
 pub(crate) fn sevl(cpu: &mut Cpu, _i: &Insn) {
     cpu.send_event(false);
-}
-
-pub(crate) fn clrex(cpu: &mut Cpu, _i: &Insn) {
-    cpu.clear_exclusive();
-}
-
-pub(crate) fn dsb(cpu: &mut Cpu, _i: &Insn) {
-    fence(Ordering::SeqCst);
-    cpu.complete_requests();
-}
-
-#[inline(always)]
-pub(crate) fn dmb_full(_cpu: &mut Cpu, _i: &Insn) {
-    fence(Ordering::SeqCst);
-}
-
-/// DMB of loads (LD) or of stores (ST).
-#[inline(always)]
-pub(crate) fn dmb_partial(_cpu: &mut Cpu, _i: &Insn) {
-    if cfg!(target_arch = "x86_64") {
-        compiler_fence(Ordering::SeqCst);
-    } else {
-        fence(Ordering::SeqCst);
-    }
 }
 
 /// ISB: the block ends here, and what follows is looked up again.
@@ -177,14 +151,12 @@ pub(crate) fn sys(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use crate::insn::{Features, decode};
     use crate::interp::Handler;
     use crate::testbed::Bench;
-
-    use super::*;
 
     /// Leaves this thread, and those that it starts, one of the host's processors.
     fn keep_to_one_processor() {

@@ -208,7 +208,8 @@ fn site_at(site: usize, offset: usize) -> Mem {
     cpu_at(offset_of!(Cpu, mem.tlb.sites) + std::mem::size_of::<Site>() * site + offset)
 }
 
-fn transfer_at(index: usize) -> Mem {
+/// A word of [`Frame::transfer`].
+pub(crate) fn transfer_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame) + offset_of!(Frame, transfer) + 8 * index)
 }
 
@@ -366,8 +367,8 @@ impl Translator<'_> {
         // the time begins with a jump to the look into the TLB instead.
         let start = self.asm.here();
         let refill = self.asm.label();
-        self.last_byte(look.bytes);
-        self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
+        self.asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
+        self.asm.alu(Alu::Sub, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, tag)));
         self.asm.alu(Alu::Cmp, Size::Qword, Gpr::Rdx, site_at(site, offset_of!(Site, limit)));
         self.asm.jcc(Cond::Ae, refill);
         let hit = self.asm.label_here();
@@ -421,7 +422,9 @@ impl Translator<'_> {
             self.asm.mov(Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, from));
             self.asm.mov_store(Size::Qword, site_at(site, to), Gpr::Rdx);
         }
-        self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), 0x1000);
+        // Where the last access may begin that does not leave the page.
+        let limit = 0x1001 - look.bytes as i32;
+        self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), limit);
         self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
         self.asm.mov_imm(Gpr::Rdx, site as u64);
         self.asm.mov_imm64(Gpr::Rcx, self.stubs.patience + 4 * site as u64);
@@ -507,10 +510,11 @@ impl Translator<'_> {
     pub(super) fn rejoin_elsewhere(&mut self, mut rare: Rare, i: &Insn) -> Label {
         let written = i.op.row().into_iter().flat_map(|row| row.registers);
         let written = written.filter(|register| !register.role.is_vector() && register.role.writes());
-        rare.cold.held = Dirty::from(written.filter_map(|register| {
-            let guest = i.register(register.slot);
-            Some((self.registers.peek(guest)?, guest))
-        }));
+        let guests = written.flat_map(|register| {
+            let first = i.register(register.slot);
+            first..first + register.count
+        });
+        rare.cold.held = Dirty::from(guests.filter_map(|guest| Some((self.registers.peek(guest)?, guest))));
         rare.cold.held_vectors = Dirty::from(self.vectors.occupied());
         self.cold.push(rare.cold);
         rare.back

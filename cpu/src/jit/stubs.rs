@@ -294,7 +294,8 @@ pub(crate) fn probe(asm: &mut Asm, miss: Label) {
 /// No access is under way while it holds a scratch register.
 const KEPT: Mem = cpu_at(offset_of!(Cpu, frame.transfer));
 
-fn saved_at(index: usize) -> Mem {
+/// A word of [`Frame::saved`](super::Frame), which is free between calls.
+pub(crate) fn saved_at(index: usize) -> Mem {
     cpu_at(offset_of!(Cpu, frame.saved) + 8 * index)
 }
 

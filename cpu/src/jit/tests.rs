@@ -3,6 +3,7 @@
 //! A row without an emitter is compared too, which tests how its handler is called. Each row is drawn alone and among
 //! others of its class, so that operands share registers in all ways and values stay in host registers for a while.
 
+mod atomics;
 mod faults;
 mod interrupts;
 mod litmus;
@@ -138,6 +139,8 @@ struct Seen {
     fpsr: u32,
     /// ESR, FAR and ELR.
     exception: [u64; 3],
+    /// The exclusive monitor, without the host address, which machines do not share.
+    monitor: Option<(u64, u64, u128)>,
     data: Vec<u8>,
 }
 
@@ -197,6 +200,7 @@ impl Machine {
             nzcv: state.flags.nzcv(),
             fpsr: state.fpsr,
             exception: [state.sys.esr, state.sys.far, state.sys.elr],
+            monitor: self.cpu.mem.monitor().map(|monitor| monitor.seen()),
             data,
         }
     }
@@ -262,7 +266,7 @@ fn difference(at: u64, words: &[u32], start: &Start, interpreted: &Seen, transla
             text += &format!("  x{n}: {:#x} is {:#x}\n", interpreted.x[n], translated.x[n]);
         }
     }
-    let others = |seen: &Seen| (seen.x0, seen.nzcv, seen.fpsr, seen.exception);
+    let others = |seen: &Seen| (seen.x0, seen.nzcv, seen.fpsr, seen.exception, seen.monitor);
     text += &format!("  {:x?} is {:x?}\n", others(interpreted), others(translated));
     text += &format!("  memory differs: {}\n", interpreted.data != translated.data);
     for (n, v) in start.v.iter().enumerate() {

@@ -14,14 +14,40 @@ use crate::exception::FaultStatus;
 use crate::{Cpu, Exception};
 
 /// What an exclusive load has seen. The monitor watches a physical location (B2.9.1), here by its host address: the
-/// mapping of `va` may change meanwhile, even to a device.
-#[derive(Clone, Copy, Debug)]
+/// mapping of `va` may change meanwhile, even to a device. Translated code reads and writes it, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub(crate) struct Monitor {
-    va: u64,
+    pub(crate) va: u64,
     /// Where the bytes are. RAM stays where it is as long as its vCPUs live.
-    at: u64,
-    bytes: u64,
-    value: u128,
+    pub(crate) at: u64,
+    /// How many there are. 0: nothing is watched, and the rest has no meaning.
+    pub(crate) bytes: u64,
+    /// What they were, low half first. Of an access of at most 8 bytes the high half has no meaning.
+    pub(crate) value: [u64; 2],
+}
+
+impl Monitor {
+    fn new<T: Scalar>(va: u64, at: u64, value: T) -> Self {
+        let value = value.to_u128();
+        Self { va, at, bytes: T::BYTES, value: [value as u64, (value >> 64) as u64] }
+    }
+
+    /// Whether anything is watched.
+    pub(crate) const fn is_set(&self) -> bool {
+        self.bytes != 0
+    }
+
+    /// Its address, size and value, to be compared.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn seen(&self) -> (u64, u64, u128) {
+        let value = if self.bytes > 8 { self.value::<u128>() } else { self.value[0].into() };
+        (self.va, self.bytes, value)
+    }
+
+    fn value<T: Scalar>(&self) -> T {
+        T::from_u128(u128::from(self.value[1]) << 64 | u128::from(self.value[0]))
+    }
 }
 
 impl Cpu {
@@ -46,7 +72,7 @@ impl Cpu {
             // SAFETY: the host address is in a page of RAM and aligned.
             (at, unsafe { host::load_acquire(at) })
         };
-        self.mem.monitor = Some(Monitor { va, at, bytes: T::BYTES, value: value.to_u128() });
+        self.mem.monitor = Monitor::new(va, at, value);
         Ok(value)
     }
 
@@ -61,11 +87,11 @@ impl Cpu {
         if va & (T::BYTES - 1) != 0 {
             return Err(Exception::data_abort(va, FaultStatus::ALIGNMENT, true));
         }
-        let Some(monitor) = self.mem.monitor.take() else { return Ok(false) };
+        let monitor = std::mem::take(&mut self.mem.monitor);
         if monitor.va != va || monitor.bytes != T::BYTES {
             return Ok(false);
         }
-        let expected = T::from_u128(monitor.value);
+        let expected: T = monitor.value();
         let exchange = |at| {
             // SAFETY: callers give the address of aligned bytes of RAM.
             at == monitor.at && unsafe { host::compare_exchange(at, expected, value) == expected }
@@ -89,18 +115,19 @@ impl Cpu {
     /// CLREX.
     #[inline]
     pub(crate) fn clear_exclusive(&mut self) {
-        self.mem.monitor = None;
+        self.mem.monitor = Monitor::default();
     }
 
     /// Whether the monitored location no longer holds what the exclusive load saw: the event that clears the global
     /// monitor and wakes WFE (B2.9.2). `None` without a monitor.
     pub(crate) fn monitor_broken(&self) -> Option<bool> {
-        let monitor = self.mem.monitor?;
+        let monitor = self.mem.monitor()?;
         let mut bytes = [0; 16];
         let len = usize::try_from(monitor.bytes).ok()?;
         // SAFETY: the exclusive load has read these bytes of RAM, which `self.cluster` keeps mapped.
         unsafe { host::copy_from(monitor.at, bytes.get_mut(..len)?) };
-        Some(u128::from_le_bytes(bytes) != monitor.value)
+        let seen = monitor.value::<u128>().to_le_bytes();
+        Some(bytes.get(..len) != seen.get(..len))
     }
 
     /// LDADD, LDCLR, ... SWP: the value that was in memory.
@@ -146,6 +173,13 @@ impl Cpu {
     /// unwatched.
     #[cold]
     fn update_slow<T: Scalar>(&mut self, va: u64, update: &dyn Fn(u64) -> T) -> Result<T, Exception> {
+        if va & (T::BYTES - 1) == 0
+            && let Some((at, pa)) = self.beside_code(va, T::BYTES, self.at_el0())
+        {
+            let found = update(at);
+            self.stored(pa, T::BYTES);
+            return Ok(found);
+        }
         self.locate_aligned(va, T::BYTES, AccessKind::Read)?;
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, false);

@@ -19,6 +19,7 @@ mod tests;
 pub(crate) mod tlb;
 mod writers;
 
+pub(crate) use atomic::Monitor;
 pub use fetch::fetch_as;
 pub(crate) use host::HostRam;
 pub(crate) use replay::{Replay, Writes};
@@ -27,7 +28,6 @@ pub(crate) use writers::Writers;
 
 use crate::state::SysRegs;
 use crate::{Cpu, Exception};
-use atomic::Monitor;
 use fetch::FetchTlb;
 use regime::Regime;
 use tlb::Tlb;
@@ -37,7 +37,7 @@ pub struct Context {
     pub(crate) tlb: Tlb,
     fetch: FetchTlb,
     regime: Regime,
-    monitor: Option<Monitor>,
+    pub(crate) monitor: Monitor,
     /// What is written is noted, to be undone.
     replay: Option<Box<Replay>>,
 }
@@ -48,7 +48,7 @@ impl Context {
             tlb: Tlb::new(),
             fetch: FetchTlb::new(),
             regime: Regime::new(sys),
-            monitor: None,
+            monitor: Monitor::default(),
             replay: None,
         }
     }
@@ -58,18 +58,19 @@ impl Context {
         self.regime.mmu_on()
     }
 
-    /// The exclusive monitor, to be put back by [`Self::set_monitor`].
+    /// What the exclusive monitor watches, if anything.
     pub(crate) fn monitor(&self) -> Option<Monitor> {
-        self.monitor
+        self.monitor.is_set().then_some(self.monitor)
     }
 
+    /// Puts back what [`Self::monitor`] has given.
     pub(crate) fn set_monitor(&mut self, monitor: Option<Monitor>) {
-        self.monitor = monitor;
+        self.monitor = monitor.unwrap_or_default();
     }
 
     /// Whether an exclusive load has been made and not yet paired.
     pub(crate) fn has_monitor(&self) -> bool {
-        self.monitor.is_some()
+        self.monitor.is_set()
     }
 
     /// An address as the program counter takes it (D8.2.5: without the tag, where tags are ignored).
@@ -120,6 +121,21 @@ pub enum AtomicOp {
     Umax,
     Umin,
     Swp,
+}
+
+impl AtomicOp {
+    /// All of them, by number: what handlers and emitters can be generic over.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Add,
+        Self::Clr,
+        Self::Eor,
+        Self::Set,
+        Self::Smax,
+        Self::Smin,
+        Self::Umax,
+        Self::Umin,
+        Self::Swp,
+    ];
 }
 
 /// How an ordinary access differs from a plain one.

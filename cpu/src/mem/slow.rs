@@ -3,10 +3,10 @@
 use std::sync::atomic::{Ordering, fence};
 
 use hw::Pa;
-use vmsa::{Access, AccessKind};
+use vmsa::{Access, AccessKind, Permissions};
 
 use super::regime::Intent;
-use super::tlb::{PAGE, Page};
+use super::tlb::{PAGE, Page, info};
 use super::{Scalar, host};
 use crate::exception::FaultStatus;
 use crate::sizes::ZVA_BYTES;
@@ -191,13 +191,31 @@ impl Cpu {
         Ok(())
     }
 
-    /// Bytes have been stored past the fast path: code that was decoded from them goes.
+    /// Bytes of one page have been stored past the fast path: code that was decoded from them goes.
+    #[inline]
     pub(super) fn stored(&mut self, pa: Pa, len: u64) {
-        // The decoder marks the page before it reads it; here the bytes are written before the mark is looked at.
+        // The decoder marks granules before it reads them; here the bytes are written before the marks are looked at.
         fence(Ordering::SeqCst);
-        if self.mem.replay.is_none() && self.cluster.code_pages.is_code(pa) {
+        if self.mem.replay.is_none() && self.cluster.code_pages.is_code_at(pa, len) {
             self.cluster.code_written(pa, len);
         }
+    }
+
+    /// Where `len` bytes at `va` are, in the host and in the guest, if a store there is fast but for code in its page. It
+    /// may be made at once, and told of by [`Self::stored`]: a page that a guest's code shares with data that it
+    /// writes all the time costs a call and a fence for each store, and not a search for all that forbids fast stores.
+    #[inline]
+    pub(super) fn beside_code(&self, va: u64, len: u64, el0: bool) -> Option<(u64, Pa)> {
+        let entry = if el0 { self.mem.tlb.el0(va) } else { self.mem.tlb.current(va) };
+        // What may be read inline is RAM, neither watched nor in need of alignment. Writes may be refused.
+        if !super::hits(va, len, entry.tag_r) {
+            return None;
+        }
+        let pan = !el0 && self.state.pstate.has(crate::state::Pstate::PAN);
+        let permissions = Permissions::from_bits((entry.info & info::PERMISSIONS) as u8);
+        let allowed = permissions.allow(Access { kind: AccessKind::Write, privileged: !el0 }, pan);
+        let pa = Pa(entry.info & 0x0000_ffff_ffff_f000 | va & (PAGE - 1));
+        (allowed && self.cluster.code_pages.is_code(pa)).then(|| (va.wrapping_add(entry.addend), pa))
     }
 
     #[cold]
@@ -211,6 +229,12 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub(super) fn store_slow<T: Scalar>(&mut self, va: u64, value: T, el0: bool) -> Result<(), Exception> {
+        if let Some((at, pa)) = self.beside_code(va, T::BYTES, el0) {
+            // SAFETY: `beside_code` gives the address of as many bytes of RAM.
+            unsafe { host::store(at, value) };
+            self.stored(pa, T::BYTES);
+            return Ok(());
+        }
         self.write_bytes(va, &value.to_u128().to_le_bytes()[..size_of::<T>()], T::BYTES, el0)
     }
 
@@ -237,11 +261,20 @@ impl Cpu {
         first: T,
         second: T,
     ) -> Result<(), Exception> {
+        let el0 = self.at_el0();
+        if let Some((at, pa)) = self.beside_code(va, 2 * T::BYTES, el0) {
+            // SAFETY: as in `store_slow`, for both.
+            unsafe {
+                host::store(at, first);
+                host::store(at + T::BYTES, second);
+            }
+            self.stored(pa, 2 * T::BYTES);
+            return Ok(());
+        }
         let size = size_of::<T>();
         let mut bytes = [0; 32];
         bytes[..size].copy_from_slice(&first.to_u128().to_le_bytes()[..size]);
         bytes[size..2 * size].copy_from_slice(&second.to_u128().to_le_bytes()[..size]);
-        let el0 = self.at_el0();
         self.write_bytes(va, &bytes[..2 * size], T::BYTES, el0)
     }
 

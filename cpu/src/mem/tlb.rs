@@ -223,7 +223,7 @@ pub(crate) enum Invalidation {
 }
 
 /// What one instruction of translated code remembers of its last page: an access of `size` bytes at `va` may go to host
-/// address `va + addend` if `(va + size - 1) ^ tag < limit`. 32 bytes.
+/// address `va + addend` if `va - tag < limit`. 32 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(32))]
 pub(crate) struct Site {

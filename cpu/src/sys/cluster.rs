@@ -484,6 +484,10 @@ impl Outstanding {
 }
 
 impl Cpu {
+    /// Where translated code finds whether [`Self::complete_requests`] has anything to do: a byte.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const OUTSTANDING: usize = std::mem::offset_of!(Self, local.outstanding.any);
+
     /// Posts a broadcast TLBI to all other vCPUs.
     pub(crate) fn broadcast(&mut self, what: Invalidation) {
         let cluster = &self.cluster;

@@ -4,6 +4,7 @@
 //! handler.
 
 mod atomic;
+mod barrier;
 mod branch;
 pub(crate) mod constants;
 mod crc;
@@ -24,6 +25,7 @@ mod system;
 #[allow(clippy::wildcard_imports, reason = "the variants that emitters in the table are generic over")]
 use crate::exec::width::*;
 use crate::insn::{Class, Op};
+use crate::mem::AtomicOp;
 
 use super::translator::Translator;
 use super::x64::{HostFeatures, Size};

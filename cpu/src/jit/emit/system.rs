@@ -30,13 +30,6 @@ const fn register_at(offset: usize) -> Mem {
 /// A NOP, or what needs no more on this host.
 pub(crate) fn hint(_t: &mut Translator<'_>, _i: &Insn) {}
 
-pub(crate) fn dmb_full(t: &mut Translator<'_>, _i: &Insn) {
-    t.asm.full_barrier();
-}
-
-/// The host's loads and stores each keep their order, and nothing here changes it.
-pub(crate) fn dmb_partial(_t: &mut Translator<'_>, _i: &Insn) {}
-
 pub(crate) fn mrs(t: &mut Translator<'_>, i: &Insn) {
     match plain_to_read(i.imm, t.el0) {
         Some(Plain::Stored { offset, .. }) => {

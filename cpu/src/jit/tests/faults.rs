@@ -1,12 +1,14 @@
 //! Faults in the middle of translations: every kind of memory instruction, at every place of a block, to every kind of
 //! place in memory, with values that are nowhere but in host registers.
 
+use std::sync::Arc;
+
 use hw::Pa;
 
 use crate::insn::{Memory, ROWS, Row};
 use crate::state::Flags;
 use crate::state::SysRegs;
-use crate::testbed::{Bench, DEVICE, RAM, RAM_BYTES, mmu_on_flat};
+use crate::testbed::{Bench, DEVICE, RAM, RAM_BYTES, Tables, mmu_on, mmu_on_flat, pte};
 use crate::{Cpu, Exit, Features, Tier};
 
 /// MOV W0, #0x8400_0008; HVC #0: PSCI SYSTEM_OFF.
@@ -32,27 +34,47 @@ struct Machine {
     bench: Bench,
     cpu: Cpu,
     next: u64,
+    map: fn(&mut Cpu),
+}
+
+/// Three pages in a row, of which each has another physical page than its neighbours would have it.
+const SCATTERED: u64 = 0x8000_0000;
+/// What they are made of.
+const PAGES: u64 = RAM + 0x3_0000;
+const PAGES_BYTES: usize = 0x3000;
+
+/// RAM at its own address, and [`SCATTERED`].
+fn mmu_on_scattered(cpu: &mut Cpu) {
+    let ram = Arc::clone(cpu.cluster.host.ram());
+    let mut tables = Tables::new(&ram, RAM + 0xff_0000);
+    tables.set(RAM, 1, RAM | pte::BLOCK | pte::AF);
+    for (page, place) in [2, 0, 1].into_iter().enumerate() {
+        tables.page(SCATTERED + 0x1000 * page as u64, PAGES + 0x1000 * place, 0);
+    }
+    mmu_on(cpu, tables.root, 0, 1);
 }
 
 impl Machine {
-    fn new(tier: Tier) -> Self {
+    fn new(tier: Tier, map: fn(&mut Cpu)) -> Self {
         let bench = Bench::with_tier(1, tier);
         for vector in 0..16 {
             bench.code(VECTORS + 0x80 * vector, &OFF);
         }
         let cpu = bench.cpu(0);
-        Self { bench, cpu, next: CODE }
+        Self { bench, cpu, next: CODE, map }
     }
 
     fn run(&mut self, code: &[u32], base: u64, index: u64) -> Outcome {
-        let Self { bench, cpu, next } = self;
+        let Self { bench, cpu, next, map } = self;
         bench.code(*next, code);
         bench.code(*next + 4 * code.len() as u64, &OFF);
         let pattern: Vec<u8> = (0..0x300).map(|n| n as u8 ^ 0x5a).collect();
         bench.ram.write(Pa(DATA - 0x100), &pattern).unwrap();
+        let pages: Vec<u8> = (0..PAGES_BYTES).map(|n| (n * 31 >> 3) as u8).collect();
+        bench.ram.write(Pa(PAGES), &pages).unwrap();
         bench.cluster.resume();
         cpu.set_boot_state(*next, 0);
-        mmu_on_flat(cpu);
+        map(cpu);
         cpu.state.sys.vbar = VECTORS;
         cpu.state.sys.cpacr = 3 << 20;
         cpu.state.fpsr = 0;
@@ -66,6 +88,9 @@ impl Machine {
         assert_eq!(cpu.run(None), Exit::SystemOff);
         let mut data = vec![0; 0x300];
         bench.ram.read(Pa(DATA - 0x100), &mut data).unwrap();
+        let mut pages = vec![0; PAGES_BYTES];
+        bench.ram.read(Pa(PAGES), &mut pages).unwrap();
+        data.extend(pages);
         let sys = cpu.state.sys.clone();
         *next += (4 * (code.len() + OFF.len()) as u64).next_multiple_of(64);
         Outcome { x: cpu.state.x[..32].to_vec(), v: cpu.state.v, fpsr: cpu.state.fpsr, sys, data }
@@ -111,7 +136,8 @@ fn every_memory_instruction_at_every_place_of_a_block_faults_or_not_as_in_the_in
     let rows = ROWS.iter().filter(|row| {
         !matches!(row.memory, Memory::None | Memory::Maintenance) && Features::default().has(row.feature)
     });
-    let (mut interpreter, mut translated) = (Machine::new(Tier::Interpreter), Machine::new(Tier::Translated));
+    let (mut interpreter, mut translated) =
+        (Machine::new(Tier::Interpreter, mmu_on_flat), Machine::new(Tier::Translated, mmu_on_flat));
     let mut seen = 0;
     for row in rows {
         for base in [DATA + 0x10, DATA + 0x13, EDGE, 0x1000, DEVICE] {
@@ -127,4 +153,32 @@ fn every_memory_instruction_at_every_place_of_a_block_faults_or_not_as_in_the_in
         }
     }
     assert!(seen > 1000, "{seen} cases");
+}
+
+/// In a loop, each access remembers its last page: here it goes from the middle page, byte by byte, to the one before.
+#[test]
+fn every_memory_instruction_in_a_loop_that_crosses_pages_does_what_the_interpreter_does() {
+    let rows = ROWS.iter().filter(|row| {
+        !matches!(row.memory, Memory::None | Memory::Maintenance) && Features::default().has(row.feature)
+    });
+    let mut interpreter = Machine::new(Tier::Interpreter, mmu_on_scattered);
+    let mut translated = Machine::new(Tier::Translated, mmu_on_scattered);
+    for row in rows {
+        // Byte by byte, and with every alignment that an access can have.
+        for step in [1, 4, 16] {
+            let code = [
+                0xaa15_03e1,              // loop: mov x1, x21
+                word(row),                // of x1
+                0xd100_02b5 | step << 10, // sub x21, x21, #step
+                0xd100_0694,              // sub x20, x20, #1
+                0xb5ff_ff94,              // cbnz x20, loop
+            ];
+            // MOV X20, #160 and MOV X21, X1.
+            let code = [&[0xd280_1414, 0xaa01_03f5], &code[..]].concat();
+            let from = SCATTERED + 0x1000 + 0x50 * u64::from(step).min(8);
+            let expected = interpreter.run(&code, from, 8);
+            assert_eq!(translated.run(&code, from, 8), expected, "{} by {step}", row.name);
+        }
+    }
+    assert!(translated.cpu.jit.as_ref().unwrap().has_regions());
 }

@@ -2,7 +2,7 @@
 
 use hw::Pa;
 
-use crate::testbed::{Bench, RAM, mmu_on_flat};
+use crate::testbed::{Bench, RAM, Tables, mmu_on, mmu_on_flat, pte};
 use crate::{Cpu, Exit, Tier};
 
 const OFF: [u32; 3] = [0x5280_0100, 0x72b0_8000, 0xd400_0002];
@@ -42,6 +42,63 @@ fn guest_that_rewrites_itself_again_and_again_is_soon_interpreted() {
         assert_eq!(cpu.state.x[3], 5000 * 4999 / 2);
         let made = cpu.jit.as_ref().unwrap().starts.len();
         assert!(made < 100, "{tier:?}: {made} translations");
+    }
+}
+
+#[test]
+fn data_in_a_page_of_code_is_written_and_read_without_an_end_to_the_code() {
+    // Stores, pairs and atomics to the same 64 bytes, in the page of the loop but behind it.
+    let words = [
+        0x1000_2002, // adr x2, data
+        0xd28f_a005, // mov x5, #32000
+        0xf900_0045, // loop: str x5, [x2]
+        0x7900_1045, // strh w5, [x2, #8]
+        0xa901_1445, // stp x5, x5, [x2, #16]
+        0xad01_0440, // stp q0, q1, [x2, #32]
+        0xf860_0046, // ldaddl x0, x6, [x2]
+        0xf100_04a5, // subs x5, x5, #1
+        0x54ff_ff41, // b.ne loop
+    ];
+    for tier in [Tier::Interpreter, Tier::Auto, Tier::Translated] {
+        let bench = Bench::with_tier(1, tier);
+        bench.code(RAM, &words);
+        bench.code(RAM + 0x24, &OFF);
+        let mut cpu = started(&bench);
+        mmu_on_flat(&mut cpu);
+        cpu.state.sys.cpacr = 3 << 20;
+        cpu.state.x[0] = 0x100;
+        (cpu.state.v[0], cpu.state.v[1]) = (1 << 64 | 2, 3 << 64 | 4);
+
+        assert_eq!(cpu.run(None), Exit::SystemOff);
+
+        let data: Vec<u64> = (0..8).map(|n| bench.ram.load_u64(Pa(RAM + 0x400 + 8 * n)).unwrap()).collect();
+        assert_eq!(data, [0x101, 1, 1, 1, 2, 1, 4, 3], "{tier:?}");
+        assert_eq!(cpu.state.x[6], 1, "{tier:?}");
+        assert_eq!(cpu.counts.stale, 0, "{tier:?}");
+        assert!(bench.cluster.code_pages.is_code(Pa(RAM)), "{tier:?}");
+    }
+}
+
+#[test]
+fn store_into_a_page_of_code_that_permissions_forbid_faults() {
+    const VA: u64 = RAM + 0x60_0000;
+    for tier in [Tier::Interpreter, Tier::Translated] {
+        let bench = Bench::with_tier(1, tier);
+        // A page that EL1 may read and run and not write, from which code has run: `svc`'s vector is the way out.
+        bench.code(RAM + 0x1000, &[0xf940_0023, 0xf900_0025, 0xd503_201f]); // ldr x3, [x1]; str x5, [x1]
+        bench.code(RAM + 0x2200, &OFF);
+        let mut tables = Tables::new(&bench.ram, RAM + 0xe0_0000);
+        tables.set(RAM, 2, RAM | pte::BLOCK | pte::AF);
+        tables.page(VA, RAM + 0x1000, pte::READ_ONLY);
+        let mut cpu = started(&bench);
+        mmu_on(&mut cpu, tables.root, tables.root, 0);
+        cpu.state.sys.vbar = RAM + 0x2000;
+        (cpu.state.pc, cpu.state.x[1], cpu.state.x[5]) = (VA, VA + 0x800, 7);
+
+        assert_eq!(cpu.run(None), Exit::SystemOff);
+
+        assert_eq!((cpu.state.sys.elr, cpu.state.sys.far), (VA + 4, VA + 0x800), "{tier:?}");
+        assert_eq!(bench.ram.load_u64(Pa(RAM + 0x1800)), Ok(0), "{tier:?}");
     }
 }
 
