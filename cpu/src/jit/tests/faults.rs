@@ -70,7 +70,7 @@ impl Machine {
         bench.code(*next + 4 * code.len() as u64, &OFF);
         let pattern: Vec<u8> = (0..0x300).map(|n| n as u8 ^ 0x5a).collect();
         bench.ram.write(Pa(DATA - 0x100), &pattern).unwrap();
-        let pages: Vec<u8> = (0..PAGES_BYTES).map(|n| (n * 31 >> 3) as u8).collect();
+        let pages: Vec<u8> = (0..PAGES_BYTES).map(|n| ((n * 31) >> 3) as u8).collect();
         bench.ram.write(Pa(PAGES), &pages).unwrap();
         bench.cluster.resume();
         cpu.set_boot_state(*next, 0);

@@ -60,7 +60,8 @@ fn interrupts_come_between_blocks_with_all_registers_in_place() {
         assert_eq!((x[2], x[26]), (3 * x[1], 0), "{tier:?}");
         for place in (0..0x40).step_by(4) {
             let taken = bench.ram.load_u64(Pa(RAM + 0x4000 + 8 * place)).unwrap() != 0;
-            assert!(!taken || matches!(place, 4 | 0x10 | 0x18 | 0x20), "{tier:?} at {place:#x}");
+            // 0x1c: behind the comparison, if the flags had not been stored before it.
+            assert!(!taken || matches!(place, 4 | 0x10 | 0x18 | 0x1c | 0x20), "{tier:?} at {place:#x}");
         }
     }
 }
