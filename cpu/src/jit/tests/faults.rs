@@ -163,6 +163,7 @@ fn every_memory_instruction_in_a_loop_that_crosses_pages_does_what_the_interpret
     });
     let mut interpreter = Machine::new(Tier::Interpreter, mmu_on_scattered);
     let mut translated = Machine::new(Tier::Translated, mmu_on_scattered);
+    let mut regions = 0;
     for row in rows {
         // Byte by byte, and with every alignment that an access can have.
         for step in [1, 4, 16] {
@@ -177,8 +178,12 @@ fn every_memory_instruction_in_a_loop_that_crosses_pages_does_what_the_interpret
             let code = [&[0xd280_1414, 0xaa01_03f5], &code[..]].concat();
             let from = SCATTERED + 0x1000 + 0x50 * u64::from(step).min(8);
             let expected = interpreter.run(&code, from, 8);
+            // There are not as many sites as accesses here.
+            translated.cpu.empty_code();
             assert_eq!(translated.run(&code, from, 8), expected, "{} by {step}", row.name);
+            regions += u32::from(translated.cpu.jit.as_ref().unwrap().has_regions());
         }
     }
-    assert!(translated.cpu.jit.as_ref().unwrap().has_regions());
+    // But for those that fault at once, unaligned.
+    assert!(regions > 500, "{regions}");
 }
