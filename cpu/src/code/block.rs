@@ -69,8 +69,7 @@ const _: () = assert!(size_of::<Block>().is_multiple_of(align_of::<Insn>()));
 
 /// Bytes of a segment.
 const SEGMENT: usize = 1 << 20;
-/// Segments of a full arena. 12 MiB hold some 450,000 instructions: more than a distribution's kernel executes
-/// while it boots.
+/// Segments of a full arena. 12 MiB hold some 450,000 instructions: a distribution's kernel fills it once while it boots.
 const SEGMENTS: usize = 12;
 
 const LAYOUT: Layout = match Layout::from_size_align(SEGMENT, 64) {

@@ -4,9 +4,25 @@ use hw::Pa;
 
 use crate::state::Flags;
 use crate::testbed::{Bench, RAM, mmu_on_flat};
-use crate::{Exit, Tier};
+use crate::{Cpu, Exit, Tier};
 
 const OFF: [u32; 3] = [0x5280_0100, 0x72b0_8000, 0xd400_0002];
+
+/// Runs the guest to its end while its IRQ line goes up and down all the time. Gives its general registers.
+fn run_interrupted(bench: &Bench, mut cpu: Cpu) -> [u64; 34] {
+    let guest = std::thread::spawn(move || {
+        assert_eq!(cpu.run(None), Exit::SystemOff);
+        cpu.state.x
+    });
+    let line = bench.signals.irq_line(0);
+    while !guest.is_finished() {
+        line.set(true);
+        std::thread::yield_now();
+        line.set(false);
+        std::thread::yield_now();
+    }
+    guest.join().unwrap()
+}
 
 #[test]
 fn interrupts_come_between_blocks_with_all_registers_in_place() {
@@ -44,18 +60,7 @@ fn interrupts_come_between_blocks_with_all_registers_in_place() {
         mmu_on_flat(&mut cpu);
         cpu.state.sys.vbar = RAM + 0x1000;
         (cpu.state.x[19], cpu.state.x[22], cpu.state.x[23]) = (300, RAM, RAM + 0x4000);
-        let guest = std::thread::spawn(move || {
-            assert_eq!(cpu.run(None), Exit::SystemOff);
-            cpu.state.x
-        });
-        let line = bench.signals.irq_line(0);
-        while !guest.is_finished() {
-            line.set(true);
-            std::thread::yield_now();
-            line.set(false);
-            std::thread::yield_now();
-        }
-        let x = guest.join().unwrap();
+        let x = run_interrupted(&bench, cpu);
         // The handler has never seen x2 differ from three times x1.
         assert_eq!((x[2], x[26]), (3 * x[1], 0), "{tier:?}");
         for place in (0..0x40).step_by(4) {
@@ -102,17 +107,6 @@ fn interrupt_before_flags_are_overwritten_shows_those_that_were_set_last() {
         cpu.state.sys.vbar = RAM + 0x1000;
         cpu.state.flags = Flags::from_nzcv(0x4000_0000);
         (cpu.state.x[5], cpu.state.x[19]) = (1, 300);
-        let guest = std::thread::spawn(move || {
-            assert_eq!(cpu.run(None), Exit::SystemOff);
-            cpu.state.x
-        });
-        let line = bench.signals.irq_line(0);
-        while !guest.is_finished() {
-            line.set(true);
-            std::thread::yield_now();
-            line.set(false);
-            std::thread::yield_now();
-        }
-        assert_eq!(guest.join().unwrap()[26], 0, "{tier:?}");
+        assert_eq!(run_interrupted(&bench, cpu)[26], 0, "{tier:?}");
     }
 }
