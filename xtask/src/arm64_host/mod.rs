@@ -39,8 +39,8 @@ struct Suite {
     engine: &'static str,
     /// Tests whose names contain one of these; all if there is none.
     only: &'static [&'static str],
-    /// But not these: they boot dozens of guests, move a gigabyte, or need programs or kernels that the outer guest does
-    /// not have.
+    /// But not these: they boot dozens of guests, or one with dozens of vCPUs, move a gigabyte, or need programs or kernels
+    /// that the outer guest does not have.
     skip: &'static [&'static str],
     /// And not these, unless the slow ones are wanted: they are long there, and another one takes the same road through the
     /// engine, or it is the program's handling of files and options that they test.
@@ -72,7 +72,7 @@ const SUITES: &[Suite] = &[
         program: "boot",
         engine: "kvm",
         only: &[],
-        skip: &["fifty_boots_in_a_row", "stock_kernel_of_the_distribution"],
+        skip: &["fifty_boots_in_a_row", "sixty_six_cpus", "stock_kernel_of_the_distribution"],
         slow: &[
             "date_in_the_guest",
             "gzipped_kernel_boots",
