@@ -1,4 +1,4 @@
-//! Hints, barriers, registers that are words of the state, DC ZVA.
+//! Hints, registers that are words of the state, interrupt masks, DC ZVA.
 //!
 //! What EL1 may forbid to EL0 is the handlers' where the context does not tell: `sys::regs` says which registers are as
 //! simple as to be read or written here.
@@ -6,6 +6,7 @@
 use std::mem::offset_of;
 
 use crate::insn::Insn;
+use crate::jit::access::Rare;
 use crate::jit::stubs::state_at;
 use crate::jit::translator::Translator;
 use crate::jit::x64::simd_ops::{MOVUPS_STORE, PXOR};
@@ -38,9 +39,7 @@ pub(crate) fn mrs(t: &mut Translator<'_>, i: &Insn) {
         }
         Some(Plain::SpEl0) => {
             let to = t.reserve(i.rd);
-            let rare = t.rare(i);
-            t.asm.test_imm(Size::Byte, PSTATE, Pstate::SP as i32);
-            t.asm.jcc(Cond::E, rare.entry());
+            let rare = rare_if_in_use(t, i);
             t.asm.mov(Size::Qword, to, SP_EL0);
             t.written(i.rd);
             t.rejoin(rare, i);
@@ -69,15 +68,21 @@ pub(crate) fn msr(t: &mut Translator<'_>, i: &Insn) {
         }
         Some(Plain::SpEl0) => {
             let from = t.read(i.rn);
-            let rare = t.rare(i);
-            t.asm.test_imm(Size::Byte, PSTATE, Pstate::SP as i32);
-            t.asm.jcc(Cond::E, rare.entry());
+            let rare = rare_if_in_use(t, i);
             t.asm.mov_store(Size::Qword, SP_EL0, from);
             t.rejoin(rare, i);
         }
         Some(Plain::Daif) => write_daif(t, i),
         Some(Plain::Constant(_)) | None => t.call_handler(i),
     }
+}
+
+/// Leaves the access to SP_EL0 to the handler, which refuses it, where that is the stack pointer in use.
+fn rare_if_in_use(t: &mut Translator<'_>, i: &Insn) -> Rare {
+    let rare = t.rare(i);
+    t.asm.test_imm(Size::Byte, PSTATE, Pstate::SP as i32);
+    t.asm.jcc(Cond::E, rare.entry());
+    rare
 }
 
 /// MSR DAIF. The debug exception mask may decide which breakpoints match, and whether instructions are stepped: the

@@ -75,7 +75,7 @@ fn interrupts_come_between_blocks_with_all_registers_in_place() {
 fn interrupt_before_flags_are_overwritten_shows_those_that_were_set_last() {
     for tier in [Tier::Auto, Tier::Translated] {
         let bench = Bench::with_tier(1, tier);
-        // Nothing in the loop reads the flags.
+        // Nothing reads the flags, in the loop and after it, before they are overwritten.
         bench.code(
             RAM,
             &[
@@ -83,9 +83,10 @@ fn interrupt_before_flags_are_overwritten_shows_those_that_were_set_last() {
                 0x9100_0421, // loop: add x1, x1, #1
                 0xf240_003f, // tst x1, #1
                 0xb5ff_ffc5, // cbnz x5, loop
+                0xf240_003f, // tst x1, #1
             ],
         );
-        bench.code(RAM + 0x10, &OFF);
+        bench.code(RAM + 0x14, &OFF);
         bench.code(
             RAM + 0x1280,
             &[
