@@ -3,7 +3,7 @@
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
-//! ([`clock`]) and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
+//! ([`clock`]), the life cycle of models ([`life_cycle`]) and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
 //! model built on it runs in a unit test and under a deterministic clock.
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod dma;
 pub mod fault;
 pub mod irq;
+pub mod life_cycle;
 pub mod mmio;
 pub mod ram;
 pub mod regmap;
@@ -26,6 +27,7 @@ pub use clock::{AlarmTarget, Alarms, Clock, ManualAlarms, ManualClock};
 pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Waiter};
 pub use fault::{Faults, FaultyPort};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
+pub use life_cycle::LifeCycle;
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram, RamSpan};
 pub use sysreg::{SysReg, SysRegDevice};

@@ -30,6 +30,7 @@ use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
+use crate::host::huge_pages;
 use crate::machine::Stats;
 use crate::sandbox::Sandbox;
 use crate::supervise::ConsoleInput;
@@ -94,6 +95,7 @@ impl Board {
             Ram::new(&[(Pa(map::RAM_BASE), topology.ram_bytes())])
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
+        huge_pages::ask(&ram);
         let clock = HostClock::new();
         let alarms = AlarmThread::start(Arc::clone(&clock), &config.sandbox)
             .context("cannot start the alarms' thread")?;

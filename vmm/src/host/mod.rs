@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod huge_pages;
 pub mod image_format;
 pub mod logger;
 pub mod perf_map;
