@@ -6,7 +6,7 @@ use hw::{Pa, Ram};
 use vmsa::{AccessKind, Half};
 
 use super::HostRam;
-use super::regime::{Intent, Regime};
+use super::regime::{Controls, Intent, Regime};
 use super::tlb::{Invalidation, PAGE, PAGE_SHIFT, Regions, untagged};
 use crate::exception::FaultStatus;
 use crate::state::SysRegs;
@@ -17,7 +17,7 @@ use crate::{Cpu, Exception};
 #[must_use]
 pub fn fetch_as(sys: &SysRegs, el0: bool, pc: u64, ram: &Arc<Ram>) -> Option<u32> {
     let intent = Intent { kind: AccessKind::Execute, el0, pan: false };
-    let page = Regime::new(sys).translate(pc, intent, &HostRam::new(Arc::clone(ram))).ok()?;
+    let page = Regime::new(&Controls::el1(sys)).translate(pc, intent, &HostRam::new(Arc::clone(ram))).ok()?;
     ram.load_u32(Pa(page.pa | pc & (PAGE - 1))).ok()
 }
 
@@ -168,13 +168,13 @@ impl Cpu {
 
     /// Gives up this vCPU's fast write path to a page.
     pub(crate) fn protect(&mut self, pa: Pa) {
-        self.mem.tlb.protect(pa.0);
+        self.mem.tlb.protect(Some(pa.0));
         self.cluster.writers.remove(pa, self.index);
     }
 
     /// Gives up all of this vCPU's fast write paths. It still counts as a writer to their pages: whoever decodes code
     /// from one asks again.
     pub(crate) fn protect_all(&mut self) {
-        self.mem.tlb.protect_all();
+        self.mem.tlb.protect(None);
     }
 }

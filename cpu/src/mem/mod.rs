@@ -29,7 +29,7 @@ pub(crate) use writers::Writers;
 use crate::state::SysRegs;
 use crate::{Cpu, Exception};
 use fetch::FetchTlb;
-use regime::Regime;
+use regime::{Controls, Regime};
 use tlb::Tlb;
 
 /// A vCPU's translation caches and exclusive monitor.
@@ -47,7 +47,7 @@ impl Context {
         Self {
             tlb: Tlb::new(),
             fetch: FetchTlb::new(),
-            regime: Regime::new(sys),
+            regime: Regime::new(&Controls::el1(sys)),
             monitor: Monitor::default(),
             replay: None,
         }
@@ -201,7 +201,7 @@ impl Cpu {
     /// LDTR: as if from EL0.
     #[inline(always)]
     pub(crate) fn load_unprivileged<T: Scalar>(&mut self, va: u64) -> Result<T, Exception> {
-        let entry = self.mem.tlb.el0(va);
+        let entry = self.mem.tlb.user(va);
         if hits(va, T::BYTES, entry.tag_r) {
             // SAFETY: as in `load`.
             return Ok(unsafe { host::load(va.wrapping_add(entry.addend)) });
@@ -212,7 +212,7 @@ impl Cpu {
     /// STTR: as if from EL0.
     #[inline(always)]
     pub(crate) fn store_unprivileged<T: Scalar>(&mut self, va: u64, value: T) -> Result<(), Exception> {
-        let entry = self.mem.tlb.el0(va);
+        let entry = self.mem.tlb.user(va);
         if hits(va, T::BYTES, entry.tag_w) {
             // SAFETY: as in `store`.
             unsafe { host::store(va.wrapping_add(entry.addend), value) };
@@ -313,19 +313,19 @@ impl Cpu {
     /// A register that translation depends on has changed.
     pub(crate) fn memory_regime_changed(&mut self) {
         let old = self.mem.regime;
-        self.mem.regime = Regime::new(&self.state.sys);
+        self.mem.regime = Regime::new(&Controls::el1(&self.state.sys));
         if old.same_space_as(&self.mem.regime) {
             return;
         }
         let el0 = self.at_el0();
         if old.differs_only_in_process(&self.mem.regime) {
-            self.mem.tlb.leave_context(el0);
+            self.mem.tlb.leave_user(el0);
             if let Some(lower_only) = self.mem.fetch.leave_context() {
                 self.mapping_changed(lower_only);
             }
         } else {
             self.mem.tlb.clear_all();
-            self.mem.tlb.leave_context(el0);
+            self.mem.tlb.leave_user(el0);
             self.mem.fetch.clear();
             self.mapping_changed(false);
             self.context_changed();

@@ -1,5 +1,6 @@
-//! The EL1&0 translation regime: what SCTLR, TCR, TTBRn and MAIR make of an address.
+//! A translation regime of stage 1: what SCTLR, TCR, TTBRn and MAIR make of an address.
 //!
+//! Which registers control it, and what they mean there, is data ([`Controls`]); EL1&0 is the only one so far.
 //! Arm ARM (DDI 0487) D8. The walk itself is `vmsa`'s. Deliberately absent, and advertised so: hardware management
 //! of the access flag and dirty state, 52-bit addresses, hierarchical permission disables, E0PD.
 
@@ -15,7 +16,7 @@ use crate::state::SysRegs;
 /// MAIR_EL1.Attr of Normal memory that is Inner and Outer Non-cacheable.
 const NON_CACHEABLE: u8 = 0x44;
 
-/// SCTLR_EL1 bits that this module reads.
+/// SCTLR_ELx bits that this module reads.
 mod sctlr {
     pub(super) const M: u64 = 1 << 0;
     pub(super) const A: u64 = 1 << 1;
@@ -25,7 +26,7 @@ mod sctlr {
 /// One of the two table bases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Side {
-    /// `None` where TCR_EL1.EPDn forbids walks.
+    /// `None` where TCR_ELx.EPDn forbids walks.
     walk: Option<WalkParams>,
     /// Bits of the addresses of this side.
     input_bits: u32,
@@ -76,11 +77,43 @@ fn granule(half: Half, tcr: u64) -> Granule {
     }
 }
 
+/// The registers that control a regime of two address ranges, one of which EL0 uses too (D8.1.2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Controls {
+    /// SCTLR_ELx.
+    sctlr: u64,
+    /// TCR_ELx, with the fields of TCR_EL1.
+    tcr: u64,
+    /// TTBR0_ELx and TTBR1_ELx.
+    ttbr: [u64; 2],
+    /// MAIR_ELx.
+    mair: u64,
+    /// The ASID, which TCR_ELx.A1 takes from one of the two.
+    asid: u16,
+    /// How permission bits are read.
+    rules: Stage1Rules,
+}
+
+impl Controls {
+    /// Those of EL1&0.
+    #[must_use]
+    pub(crate) const fn el1(sys: &SysRegs) -> Self {
+        Self {
+            sctlr: sys.sctlr,
+            tcr: sys.tcr,
+            ttbr: [sys.ttbr0, sys.ttbr1],
+            mair: sys.mair,
+            asid: sys.asid(),
+            rules: Stage1Rules::EL1_AND_EL0,
+        }
+    }
+}
+
 impl Regime {
     /// What the registers say now.
     #[must_use]
-    pub(crate) fn new(sys: &SysRegs) -> Self {
-        let tcr = sys.tcr;
+    pub(crate) fn new(controls: &Controls) -> Self {
+        let &Controls { sctlr, tcr, ttbr, mair, asid, rules } = controls;
         let output_bits = match tcr >> 32 & 7 {
             0 => 32,
             1 => 36,
@@ -98,16 +131,16 @@ impl Regime {
             Side { walk, input_bits, tbi: tcr >> tbi & 1 != 0 }
         };
         Self {
-            mmu_on: sys.sctlr & sctlr::M != 0,
-            alignment_checked: sys.sctlr & sctlr::A != 0,
-            rules: Stage1Rules { wxn: sys.sctlr & sctlr::WXN != 0, ..Stage1Rules::EL1_AND_EL0 },
+            mmu_on: sctlr & sctlr::M != 0,
+            alignment_checked: sctlr & sctlr::A != 0,
+            rules: Stage1Rules { wxn: sctlr & sctlr::WXN != 0, ..rules },
             sides: [
-                side(Half::Low, tcr & 0x3f, 7, 37, sys.ttbr0),
-                side(Half::High, tcr >> 16 & 0x3f, 23, 38, sys.ttbr1),
+                side(Half::Low, tcr & 0x3f, 7, 37, ttbr[0]),
+                side(Half::High, tcr >> 16 & 0x3f, 23, 38, ttbr[1]),
             ],
-            mair: sys.mair,
-            asid: sys.asid(),
-            ttbr0: sys.ttbr0 & 0x0000_ffff_ffff_fffe,
+            mair,
+            asid,
+            ttbr0: ttbr[0] & 0x0000_ffff_ffff_fffe,
         }
     }
 

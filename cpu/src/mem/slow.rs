@@ -18,6 +18,8 @@ pub(super) struct Place {
     pub(super) page: Page,
     /// Host address of the page, if it is RAM.
     host: Option<u64>,
+    /// Stores there are fast from now on.
+    writable: bool,
 }
 
 impl Place {
@@ -48,9 +50,9 @@ impl Cpu {
     /// Finds where `va` leads, for an access of `kind` with the rights of EL0 or EL1, and lets the TLB know.
     pub(super) fn locate(&mut self, va: u64, kind: AccessKind, el0: bool) -> Result<Place, FaultStatus> {
         let is_try = self.mem.replay.is_some();
-        if el0 && !is_try && !self.mem.tlb.has_context() {
+        if el0 && !is_try && !self.mem.tlb.has_user() {
             let (asid, ttbr0, at_el0) = (self.mem.regime.asid, self.mem.regime.ttbr0, self.at_el0());
-            self.mem.tlb.choose_context(asid, ttbr0, at_el0);
+            self.mem.tlb.choose_user(asid, ttbr0, at_el0);
         }
         let pan = !el0 && self.state.pstate.has(crate::state::Pstate::PAN);
         let known = self
@@ -78,7 +80,7 @@ impl Cpu {
         if !is_try && (known.is_none() || writable) {
             self.mem.tlb.insert(el0, va, &page, fast, writable);
         }
-        Ok(Place { page, host })
+        Ok(Place { page, host, writable })
     }
 
     /// Finds where the `len` bytes at `va` lead, both pages if there are two, for an access that is then made.
@@ -176,7 +178,10 @@ impl Cpu {
                 self.note_write(host, data.len() as u64);
                 // SAFETY: the host address is that of a page of RAM, and the bytes do not leave the page.
                 unsafe { host::copy_to(host, data) };
-                self.stored(place.pa(va), data.len() as u64);
+                // Where stores are fast is no code, as it is for the next one.
+                if !place.writable {
+                    self.stored(place.pa(va), data.len() as u64);
+                }
             }
             None => {
                 self.note_device(va)?;
@@ -206,7 +211,7 @@ impl Cpu {
     /// writes all the time costs a call and a fence for each store, and not a search for all that forbids fast stores.
     #[inline]
     pub(super) fn beside_code(&self, va: u64, len: u64, el0: bool) -> Option<(u64, Pa)> {
-        let entry = if el0 { self.mem.tlb.el0(va) } else { self.mem.tlb.current(va) };
+        let entry = if el0 { self.mem.tlb.user(va) } else { self.mem.tlb.current(va) };
         // What may be read inline is RAM, neither watched nor in need of alignment. Writes may be refused.
         if !super::hits(va, len, entry.tag_r) {
             return None;
