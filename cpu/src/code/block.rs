@@ -37,7 +37,7 @@ pub(crate) struct Block {
     /// Where the block goes when its branch is taken (0) and when not (1).
     pub links: [Link; 2],
     /// The context that it was decoded for.
-    pub context: u8,
+    pub context: u16,
     /// Whether it is in the upper half of the address space: which of the vCPU's stamps counts.
     pub half: u8,
     /// The 64-byte granules of its page that it was made from: what is written there makes it stale.
@@ -51,6 +51,8 @@ pub(crate) struct Block {
     pub rounds: i32,
     /// The translation is that of a region that begins with this block.
     pub is_region: bool,
+    /// How often that has been made anew.
+    pub renewed: u8,
     /// The translation, or what stands for none: an address to jump to, with the guest's registers in memory.
     pub code: *const u8,
 }

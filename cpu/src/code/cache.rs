@@ -19,26 +19,26 @@ use crate::{Cpu, Exception};
 
 /// What the meaning of an instruction depends on besides its bits: part of a block's key and of stamps.
 pub(crate) mod context {
-    /// At EL0.
-    pub(crate) const EL0: u8 = 1 << 0;
-    /// SCTLR_EL1.M.
-    pub(crate) const MMU: u8 = 1 << 1;
+    /// PSTATE.EL, as a number.
+    pub(crate) const EL: u16 = 3;
+    /// Stage 1 translation is on: SCTLR_ELx.M.
+    pub(crate) const MMU: u16 = 1 << 2;
     /// CPACR_EL1.FPEN traps floating point and SIMD at this EL.
-    pub(crate) const FP_TRAPPED: u8 = 1 << 2;
+    pub(crate) const FP_TRAPPED: u16 = 1 << 3;
     /// PSTATE.IL: every instruction takes an exception.
-    pub(crate) const ILLEGAL: u8 = 1 << 3;
+    pub(crate) const ILLEGAL: u16 = 1 << 4;
     /// Software step: blocks of one instruction.
-    pub(crate) const STEP: u8 = 1 << 4;
+    pub(crate) const STEP: u16 = 1 << 5;
     /// There are breakpoints that match. In a block's key: one of them is in its page, so that it is one instruction
     /// long.
-    pub(crate) const BREAKPOINTS: u8 = 1 << 5;
+    pub(crate) const BREAKPOINTS: u16 = 1 << 6;
     /// Blocks of one instruction, because a budget of instructions is nearly spent.
-    pub(crate) const SINGLE: u8 = 1 << 6;
+    pub(crate) const SINGLE: u16 = 1 << 7;
     /// FPCR asks for another rounding than to nearest, or flushes denormals: translations leave arithmetic to the
     /// handlers.
-    pub(crate) const FP_CONTROLLED: u8 = 1 << 7;
+    pub(crate) const FP_CONTROLLED: u16 = 1 << 8;
     /// Any of the contexts whose blocks are one instruction long.
-    pub(crate) const SHORT: u8 = STEP | BREAKPOINTS | SINGLE;
+    pub(crate) const SHORT: u16 = STEP | BREAKPOINTS | SINGLE;
 }
 
 /// Entries of the jump cache.
@@ -62,7 +62,7 @@ impl Jump {
 struct Key {
     pa: u64,
     pc: u64,
-    context: u8,
+    context: u16,
 }
 
 /// Pages whose rewriting is counted, at most; the count begins anew when the arena is emptied.
@@ -81,7 +81,7 @@ impl Hasher for AddressHasher {
             self.write_u64(byte.into());
         }
     }
-    fn write_u8(&mut self, value: u8) {
+    fn write_u16(&mut self, value: u16) {
         self.write_u64(value.into());
     }
     fn write_u64(&mut self, value: u64) {
@@ -100,7 +100,7 @@ pub(crate) struct Code {
     pages: Map<u64, Vec<NonNull<Block>>>,
     pub(crate) jumps: Box<[Jump; JUMPS]>,
     /// The vCPU's present context.
-    context: u8,
+    context: u16,
     /// Counts changes of mappings, for each half of the address space.
     generations: [u64; 2],
     /// Counts how often the arena has been emptied.
@@ -146,7 +146,7 @@ impl Code {
 
     /// The stamp of now. Stamps of the two halves are never equal.
     fn stamp(&self, half: usize) -> u64 {
-        self.generations[half] << 9 | (half as u64) << 8 | u64::from(self.context)
+        self.generations[half] << 17 | (half as u64) << 16 | u64::from(self.context)
     }
 
     /// Forgets everything. Only between blocks, and links of blocks that are still running are not followed after.
@@ -211,11 +211,7 @@ impl Cpu {
     /// PSTATE.EL, PSTATE.IL, SCTLR_EL1.M, CPACR_EL1.FPEN, FPCR, software step or the breakpoints that match may have
     /// changed.
     pub(crate) fn context_changed(&mut self) {
-        let el0 = self.state.pstate.el() == 0;
-        let mut context = 0;
-        if el0 {
-            context |= context::EL0;
-        }
+        let mut context = self.state.pstate.el() as u16 & context::EL;
         if self.mem.mmu_on() {
             context |= context::MMU;
         }
@@ -405,6 +401,7 @@ impl Cpu {
             heat: self.code.heat_at(key.pa),
             rounds: self.cluster.tier.rounds(),
             is_region: false,
+            renewed: 0,
             code: self.code.untranslated,
             granules: granules(key.pa, 4 * count as u64),
         };

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use super::Frame;
 use super::crowded::Crowded;
+use super::flags::HostFlags;
 use super::float::Float;
 use super::registers::Registers;
 use super::runtime::Access;
@@ -18,7 +19,7 @@ use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::insn::{Extend, Insn};
-use crate::mem::tlb::{EL0_ENTRIES, EL1_ENTRIES, Entry, Site};
+use crate::mem::tlb::{Entry, SLOTS, Site};
 use crate::state::{SP, State};
 
 /// Code that is emitted behind a block.
@@ -76,14 +77,14 @@ pub(super) enum What {
     Link { number: usize, stub: u64 },
     /// The stamp and the address of a link to another page.
     Data { address: Label, number: usize },
-    /// Leaves for another block.
-    LeaveTo { target: u64, counted: bool },
+    /// Leaves for another block, with the host's flags stored.
+    LeaveTo { target: u64, counted: bool, flags: Option<HostFlags> },
     /// Leaves a loop of the region, because something is pending.
     Wanted { target: u64 },
     /// Takes the page of the address in RAX from the TLB to a site.
     Refill { site: usize, look: Look, hit: Label, miss: Label },
-    /// Looks into the TLB in place of a site whose code is at `start`.
-    Without { start: u64, look: Look, done: Label, miss: Label },
+    /// Looks into the TLB in place of a site of the instruction at `insn`, the code of which is at `start`.
+    Without { start: u64, insn: usize, look: Look, done: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
     /// The handler does the instruction, which is at `pc`.
@@ -178,9 +179,10 @@ impl Cold {
         Self::new(entry, What::Link { number, stub })
     }
 
-    /// Leaves for `target`; `counted` if that is another round of a loop.
-    pub(crate) fn leave_to(entry: Label, target: u64, counted: bool) -> Self {
-        Self::new(entry, What::LeaveTo { target, counted })
+    /// Leaves for `target`; `counted` if that is another round of a loop. What the host's flags hold is stored if `flags`
+    /// tells.
+    pub(crate) fn leave_to(entry: Label, target: u64, counted: bool, flags: Option<HostFlags>) -> Self {
+        Self::new(entry, What::LeaveTo { target, counted, flags })
     }
 
     /// Leaves a loop of the region, on the way to its block at `target`.
@@ -246,11 +248,12 @@ impl Translator<'_> {
                     self.asm.bind(address);
                     self.asm.data(&0u64.to_le_bytes());
                 }
-                What::LeaveTo { target, counted } => self.emit_leave_to(target, counted),
+                What::LeaveTo { target, counted, flags } => self.emit_leave_to(target, counted, flags),
                 What::Wanted { target } => self.emit_wanted(target),
                 What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
-                What::Without { start, look, done, miss } => {
-                    self.crowded.push(Crowded::new(start, self.asm.here()));
+                What::Without { start, insn, look, done, miss } => {
+                    let region = self.region_start();
+                    self.crowded.push(Crowded::new(start, self.asm.here(), insn, region));
                     self.look_into_tlb(look, miss);
                     self.add_addend();
                     self.asm.jmp(done);
@@ -375,7 +378,8 @@ impl Translator<'_> {
         self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
         let (done, without) = (self.asm.label_here(), self.asm.label());
         self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
-        self.cold.push(Cold::new(without, What::Without { start, look, done, miss }));
+        let insn = self.insn_address();
+        self.cold.push(Cold::new(without, What::Without { start, insn, look, done, miss }));
     }
 
     /// The host address into RAX, from the entry that RCX points to.
@@ -395,16 +399,15 @@ impl Translator<'_> {
 
     /// Finds the entry of the TLB for the address in RAX: its address is then in RCX. Changes RDX.
     fn look_into_tlb(&mut self, look: Look, miss: Label) {
-        let entries = if self.el0 || look.unprivileged { EL0_ENTRIES } else { EL1_ENTRIES };
         let start = if look.unprivileged {
-            offset_of!(Cpu, mem.tlb.el0_start)
+            offset_of!(Cpu, mem.tlb.user_start)
         } else {
             offset_of!(Cpu, mem.tlb.current_start)
         };
         // Entries are 32 bytes, found by the page's number.
         self.asm.mov(Size::Dword, Gpr::Rcx, Gpr::Rax);
         self.asm.shift(Shift::Shr, Size::Dword, Gpr::Rcx, 7);
-        self.asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((entries - 1) << 5) as i32);
+        self.asm.alu_imm(Alu::And, Size::Dword, Gpr::Rcx, ((SLOTS - 1) << 5) as i32);
         self.asm.alu(Alu::Add, Size::Qword, Gpr::Rcx, cpu_at(start));
         self.last_byte(look.bytes);
         self.asm.alu(Alu::Xor, Size::Qword, Gpr::Rdx, Mem::base(Gpr::Rcx, look.tag()));

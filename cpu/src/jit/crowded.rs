@@ -2,6 +2,7 @@
 //!
 //! Each miss of a [`Site`](crate::mem::tlb::Site) costs a branch that the host could not foresee, and the refill. Where they
 //! come in quick succession, the look into the TLB alone is faster: the code of the site then begins with a jump to it.
+//! When the region is left next, it is made anew without it, a few times at most.
 //! Hits are not counted, so it is the time that a number of misses takes that tells. Nothing that the guest sees depends on it.
 
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ const MISSES: i32 = 256;
 /// If they have taken less, the site is not worth its misses, each of which is some 10 ns.
 const QUICK: Duration = Duration::from_nanos(60 * MISSES as u64);
 
+/// How often a region is made anew for such sites.
+pub(super) const RENEWALS: u8 = 4;
+
 /// A site, as it concerns us.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crowded {
@@ -23,13 +27,17 @@ pub(super) struct Crowded {
     start: u64,
     /// The look into the TLB, which goes on behind the site's code.
     without: u64,
+    /// The instruction, by where it is.
+    insn: usize,
+    /// The first address of the region.
+    region: u64,
     /// When its misses were counted last.
     since: Option<Instant>,
 }
 
 impl Crowded {
-    pub(super) const fn new(start: u64, without: u64) -> Self {
-        Self { start, without, since: None }
+    pub(super) const fn new(start: u64, without: u64, insn: usize, region: u64) -> Self {
+        Self { start, without, insn, region, since: None }
     }
 }
 
@@ -69,6 +77,9 @@ impl Jit {
         let site = *site;
         if is_quick || is_test {
             self.redirect(site.start as *const u8, site.without);
+            // The region will look into the TLB in line when it is next left, and is made anew.
+            self.siteless.insert(site.insn);
+            self.outdated = Some(site.region);
         }
         self.patience.0[number] = MISSES;
     }
@@ -85,6 +96,17 @@ mod tests {
     /// Sums a word of each of `pages` pages, one after the other, `rounds` times: the sum, and how many sites have been given
     /// up.
     fn sum(pages: u64, rounds: u64) -> (u64, usize) {
+        let (cpu, _) = summed(pages, rounds);
+        let jit = cpu.jit.as_ref().unwrap();
+        let is_jump = |site: &&Crowded| {
+            let place = jit.memory.to_write(site.start).unwrap();
+            // SAFETY: the code of a site, which does not run now.
+            unsafe { *place == 0xe9 }
+        };
+        (cpu.state.x[3], jit.sites.iter().filter(is_jump).count())
+    }
+
+    fn summed(pages: u64, rounds: u64) -> (Cpu, Bench) {
         const DATA: u64 = RAM + 0x10_0000;
         let bench = Bench::with_tier(1, Tier::Translated);
         bench.code(
@@ -111,13 +133,21 @@ mod tests {
         (cpu.state.x[1], cpu.state.x[3], cpu.state.x[5], cpu.state.x[7]) =
             (DATA, 0, rounds * pages, pages - 1);
         assert_eq!(cpu.run(None), Exit::SystemOff);
+        (cpu, bench)
+    }
+
+    #[test]
+    fn region_made_anew_has_no_site_for_what_was_crowded_and_does_the_same() {
+        let (mut cpu, _bench) = summed(4, 1000);
+        // If it was not left for something that was pending.
+        cpu.renew_region();
         let jit = cpu.jit.as_ref().unwrap();
-        let is_jump = |site: &&Crowded| {
-            let place = jit.memory.to_write(site.start).unwrap();
-            // SAFETY: the code of a site, which does not run now.
-            unsafe { *place == 0xe9 }
-        };
-        (cpu.state.x[3], jit.sites.iter().filter(is_jump).count())
+        assert_eq!((jit.sites.len(), jit.outdated), (2 + 1, None));
+
+        cpu.cluster.resume();
+        (cpu.state.pc, cpu.state.x[3], cpu.state.x[5]) = (RAM, 0, 400);
+        assert_eq!((cpu.run(None), cpu.state.x[3]), (Exit::SystemOff, 1000));
+        assert_eq!(cpu.jit.as_ref().unwrap().sites.len(), 3, "no other region was made");
     }
 
     #[test]

@@ -30,8 +30,13 @@ pub(crate) enum HostFlags {
 impl HostFlags {
     /// Whether the host can store them in one word: LAHF in 64-bit mode, which came before SSSE3 on every processor, but has
     /// no name in the language's own list of features.
-    fn can_be_packed() -> bool {
+    pub(crate) fn can_be_packed() -> bool {
         HostFeatures::get().ssse3
+    }
+
+    /// Whether all of the guest's flags can be had from the host's.
+    pub(crate) const fn can_be_stored(self) -> bool {
+        matches!(self, Self::Borrow | Self::Carry)
     }
 }
 
@@ -58,13 +63,30 @@ pub(crate) enum Kept {
     Whole,
 }
 
-/// Where the flags that an instruction sets must be stored, given what follows it in its block, and after the block.
-pub(crate) fn kept(rest: &[Insn], after: Kept) -> Kept {
+/// Where the flags must be at the end of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LiveOut {
+    /// If the host's hold them there.
+    pub(crate) host: Kept,
+    /// If they do not.
+    pub(crate) memory: Kept,
+}
+
+impl LiveOut {
+    /// The same in both cases.
+    pub(crate) const fn same(kept: Kept) -> Self {
+        Self { host: kept, memory: kept }
+    }
+}
+
+/// Where the flags that an instruction sets, and leaves in the host's, must be stored, given what follows it in its block,
+/// and after the block.
+pub(crate) fn kept(rest: &[Insn], after: LiveOut) -> Kept {
     let mut direct = true;
     let mut kept = Kept::Nowhere;
     for insn in rest {
         let effects = effects(insn.op);
-        direct &= effects.reads && takes_host_flags(insn.op);
+        direct &= leaves_host_flags(insn.op);
         if effects.reads && !direct {
             return Kept::Whole;
         }
@@ -75,11 +97,11 @@ pub(crate) fn kept(rest: &[Insn], after: Kept) -> Kept {
             return kept;
         }
     }
-    kept.max(after)
+    kept.max(if direct { after.host } else { after.memory })
 }
 
-/// Where flags must be that are set before the code that `insns` is the beginning of.
-pub(crate) fn kept_before(insns: &[Insn]) -> Kept {
+/// Where flags must be that are set before the code that `insns` is the beginning of, if the host's do not hold them.
+pub(crate) fn kept_before(insns: &[Insn], after: Kept) -> Kept {
     let mut kept = Kept::Nowhere;
     for insn in insns {
         let effects = effects(insn.op);
@@ -93,7 +115,7 @@ pub(crate) fn kept_before(insns: &[Insn]) -> Kept {
             return kept;
         }
     }
-    Kept::Whole
+    kept.max(after)
 }
 
 /// The first of `insns` that overwrites the flags, if nothing can tell before what they are.
@@ -122,6 +144,12 @@ pub(crate) fn effects(op: Op) -> Effects {
     // without a context synchronization event (B2.2.5).
     let reads = row.reads_flags || row.kind == Kind::System || row.class == Class::Hint;
     Effects { reads, shows: row.kind == Kind::Fallible, writes: row.writes_flags && row.class != Class::Hint }
+}
+
+/// Whether its emitter leaves the host's flags as they are, and finds there what it reads of them: those that test them,
+/// and direct branches, which write registers back by moves.
+pub(crate) fn leaves_host_flags(op: Op) -> bool {
+    op == Op::FallThrough || op.row().is_some_and(|row| row.name == "b") || takes_host_flags(op)
 }
 
 /// Whether its emitter tests the host's flags, and leaves them as they are.
@@ -177,8 +205,12 @@ impl Translator<'_> {
     /// clear. PF, which is V, is set then.
     pub(crate) fn flags_compared(&mut self) -> bool {
         let wanted = wanted_unordered(self.rest());
-        if wanted.is_none() || self.kept_flags() != Kept::Nowhere {
+        // Who does not follow in this block finds them in memory.
+        if wanted.is_none() || self.kept_flags_of(LiveOut::same(self.live_out().memory)) != Kept::Nowhere {
             self.store_compared();
+            self.memory_is_old = false;
+        } else {
+            self.memory_is_old = true;
         }
         self.host_flags = if wanted.is_some() { HostFlags::Compared } else { HostFlags::Unknown };
         wanted.unwrap_or(false)
@@ -205,6 +237,7 @@ impl Translator<'_> {
 
     /// The host's flags are now those of the guest's instruction. `result` is what N and Z were made from. Changes RAX.
     pub(crate) fn flags_set(&mut self, form: HostFlags, size: Size, result: Gpr) {
+        self.memory_is_old = true;
         match self.kept_flags() {
             Kept::Nowhere => {}
             Kept::Shown if HostFlags::can_be_packed() => self.pack_flags(form),
@@ -215,6 +248,7 @@ impl Translator<'_> {
 
     /// The same for an instruction that leaves no result. The flags are not kept whole.
     pub(crate) fn flags_compared_to(&mut self, form: HostFlags) {
+        self.memory_is_old = true;
         if self.kept_flags() != Kept::Nowhere {
             self.pack_flags(form);
         }
@@ -231,7 +265,7 @@ impl Translator<'_> {
     }
 
     /// Stores the host's flags as they are, for exceptions. Changes RAX, no flags.
-    fn pack_flags(&mut self, form: HostFlags) {
+    pub(crate) fn pack_flags(&mut self, form: HostFlags) {
         let borrow = if form == HostFlags::Borrow { shown::BORROW } else { 0 };
         self.asm.mov_imm(Gpr::Rax, u64::from(shown::VALID | borrow));
         self.asm.lahf();
@@ -242,6 +276,7 @@ impl Translator<'_> {
 
     /// Stores the host's flags. Changes none: MOV and SETcc do not.
     pub(crate) fn store_flags(&mut self, form: HostFlags, size: Size, result: Gpr) {
+        self.memory_is_old = false;
         if std::mem::take(&mut self.may_have_shown) {
             self.asm.mov_store_imm(Size::Dword, SHOWN, 0);
         }
@@ -253,6 +288,32 @@ impl Translator<'_> {
         let carry = if form == HostFlags::Borrow { Cond::Ae } else { Cond::B };
         self.asm.setcc(carry, C);
         self.asm.setcc(Cond::O, V);
+    }
+
+    /// Stores the host's flags, of which there is no result: what a way out of a region does. Changes RAX and RDX, no flags.
+    pub(super) fn store_host_flags(&mut self, form: HostFlags) {
+        self.asm.mov_store_imm(Size::Dword, SHOWN, 0);
+        let carry = if form == HostFlags::Borrow { Cond::Ae } else { Cond::B };
+        self.asm.setcc(carry, C);
+        self.asm.setcc(Cond::O, V);
+        self.asm.mov_imm(Gpr::Rdx, u64::MAX);
+        for (cond, place) in [(Cond::S, N), (Cond::Ne, Z)] {
+            self.asm.mov_imm(Gpr::Rax, 0);
+            self.asm.cmovcc(cond, Size::Qword, Gpr::Rax, Gpr::Rdx);
+            self.asm.mov_store(Size::Qword, place, Gpr::Rax);
+        }
+    }
+
+    /// Makes the host's flags those of a nibble, N in its bit 3. Changes RAX.
+    pub(crate) fn set_host_flags(&mut self, form: HostFlags, nibble: u8) {
+        debug_assert!(HostFlags::can_be_packed());
+        let [n, z, c, v] = [3, 2, 1, 0].map(|bit| nibble >> bit & 1);
+        // The sum of these overflows exactly if V is set.
+        self.asm.mov_imm(Gpr::Rax, if v == 1 { i32::MAX as u64 } else { 0 });
+        self.asm.alu_imm(Alu::Add, Size::Dword, Gpr::Rax, 1);
+        let carry = if form == HostFlags::Borrow { c ^ 1 } else { c };
+        self.asm.mov_imm(Gpr::Rax, u64::from(n << 7 | z << 6 | carry) << 8);
+        self.asm.sahf();
     }
 
     /// Stores the flags of a nibble, N in its bit 3.
@@ -273,7 +334,10 @@ impl Translator<'_> {
     pub(crate) fn condition(&mut self, cond: u8) -> Cond {
         assert!(cond < 14, "AL and NV are no conditions");
         let holds = match self.host_flags {
-            HostFlags::Unknown => self.condition_from_memory(cond >> 1),
+            HostFlags::Unknown => {
+                debug_assert!(!self.memory_is_old, "flags are stored for those that read them in memory");
+                self.condition_from_memory(cond >> 1)
+            }
             HostFlags::Compared => match cond >> 1 {
                 0 => Cond::E,
                 2 => Cond::B,
@@ -355,10 +419,10 @@ mod tests {
         const NOP: u32 = 0xd503_201f;
         const CMP: u32 = 0xeb02_003f;
         const ADD: u32 = 0x8b02_0020;
-        assert_eq!(kept(&insns(&[ADD, CMP]), Kept::Whole), Kept::Nowhere);
-        assert_eq!(kept_before(&insns(&[ADD, CMP])), Kept::Nowhere);
-        assert_eq!(kept(&insns(&[NOP, CMP]), Kept::Nowhere), Kept::Whole);
-        assert_eq!(kept_before(&insns(&[ADD, NOP, CMP])), Kept::Whole);
+        assert_eq!(kept(&insns(&[ADD, CMP]), LiveOut::same(Kept::Whole)), Kept::Nowhere);
+        assert_eq!(kept_before(&insns(&[ADD, CMP]), Kept::Whole), Kept::Nowhere);
+        assert_eq!(kept(&insns(&[NOP, CMP]), LiveOut::same(Kept::Nowhere)), Kept::Whole);
+        assert_eq!(kept_before(&insns(&[ADD, NOP, CMP]), Kept::Whole), Kept::Whole);
     }
 
     #[test]
@@ -366,11 +430,11 @@ mod tests {
         const LDR: u32 = 0xf940_0020;
         const CMP: u32 = 0xeb02_003f;
         const B_EQ: u32 = 0x5400_0040;
-        assert_eq!(kept(&insns(&[LDR, CMP]), Kept::Whole), Kept::Shown);
-        assert_eq!(kept(&insns(&[CMP, LDR]), Kept::Whole), Kept::Nowhere);
-        assert_eq!(kept(&insns(&[B_EQ]), Kept::Shown), Kept::Shown);
-        assert_eq!(kept(&insns(&[LDR, B_EQ]), Kept::Nowhere), Kept::Whole);
-        assert_eq!(kept_before(&insns(&[LDR, CMP])), Kept::Shown);
+        assert_eq!(kept(&insns(&[LDR, CMP]), LiveOut::same(Kept::Whole)), Kept::Shown);
+        assert_eq!(kept(&insns(&[CMP, LDR]), LiveOut::same(Kept::Whole)), Kept::Nowhere);
+        assert_eq!(kept(&insns(&[B_EQ]), LiveOut::same(Kept::Shown)), Kept::Shown);
+        assert_eq!(kept(&insns(&[LDR, B_EQ]), LiveOut::same(Kept::Nowhere)), Kept::Whole);
+        assert_eq!(kept_before(&insns(&[LDR, CMP]), Kept::Whole), Kept::Shown);
         assert_eq!(overwritten_at(&insns(&[LDR, CMP])), None);
     }
 }

@@ -13,6 +13,7 @@ mod flags;
 mod float;
 mod memory;
 mod region;
+mod region_flags;
 mod registers;
 mod runtime;
 mod single;
@@ -23,18 +24,19 @@ mod translator;
 mod x64;
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use access::Cold;
-use crowded::{Crowded, Patience};
+use crowded::{Crowded, Patience, RENEWALS};
 use flags::Kept;
 use memory::CodeMemory;
 pub(crate) use single::Stopped;
 use stubs::{Stubs, exit};
 pub(crate) use translator::insns_of;
-use translator::{Fixed, LinkKind, LinkSite, Made, Part, Translator};
+use translator::{Fixed, LinkKind, LinkSite, Made, Part, Sites, Successors, Translator};
 use x64::{Asm, AsmError};
 
 use crate::code::{Block, context, granules};
@@ -110,6 +112,10 @@ pub(crate) struct Jit {
     head: u64,
     /// Those sites that regions use.
     sites: Vec<Crowded>,
+    /// Instructions, by where they are, whose accesses have no site: theirs were crowded.
+    siteless: BTreeSet<usize>,
+    /// The first address of a region that is to be made anew, because more of its instructions have no site.
+    outdated: Option<u64>,
     patience: Patience,
     /// Who hears of each translation.
     code_map: Option<Arc<dyn CodeMap>>,
@@ -150,6 +156,8 @@ impl Jit {
             regions: 0,
             head: 0,
             sites: Vec::new(),
+            siteless: BTreeSet::new(),
+            outdated: None,
             patience,
             code_map,
             made: MadeCode::default(),
@@ -184,6 +192,8 @@ impl Jit {
         self.links.clear();
         self.regions = 0;
         self.sites.clear();
+        self.siteless.clear();
+        self.outdated = None;
         self.patience.renew();
     }
 
@@ -229,18 +239,21 @@ impl Jit {
     }
 
     /// Translates a block.
-    fn translate(&mut self, part: &Part<'_>, context: u8) -> Option<*const u8> {
+    fn translate(&mut self, part: &Part<'_>, context: u16) -> Option<*const u8> {
         self.make(part.pc, CodeKind::Block(part.pc), |asm, stubs, lists| {
             Translator::translate(asm, stubs, lists, part, context)
         })
     }
 
     /// Translates a region.
-    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u8) -> Option<*const u8> {
-        let next_site = self.sites.len();
-        self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, lists| {
-            Translator::translate_region(asm, stubs, lists, parts, fixed, context, next_site)
-        })
+    fn translate_region(&mut self, parts: &[Part<'_>], fixed: &Fixed, context: u16) -> Option<*const u8> {
+        let siteless = std::mem::take(&mut self.siteless);
+        let sites = Sites { next: self.sites.len(), siteless: &siteless };
+        let code = self.make(parts[0].pc, CodeKind::Region(parts[0].pc), |asm, stubs, lists| {
+            Translator::translate_region(asm, stubs, lists, parts, fixed, context, sites)
+        });
+        self.siteless = siteless;
+        code
     }
 
     /// Puts a jump to `target` at the start of a translation, or of a site: all that leads to it goes on there.
@@ -316,6 +329,7 @@ impl Cpu {
                 exit::PENDING => {
                     self.counts.exits.pending += 1;
                     self.settle_flags();
+                    self.renew_region();
                     return Left::LookAround;
                 }
                 exit::LOOKUP => {
@@ -403,19 +417,25 @@ impl Cpu {
         if known.heat != 0 || known.code == jit.untranslated() || known.is_region || !jit.has_room() {
             return Some(head);
         }
-        let Some(plan) = self.plan_region(head) else { return Some(head) };
-        let live_out: Vec<Kept> = plan.blocks.iter().map(|&block| self.flags_live_after(block)).collect();
-        // SAFETY: as above.
+        self.make_region(head);
+        Some(head)
+    }
+
+    /// Makes a region that begins with `head`, if that is possible, in place of its translation.
+    fn make_region(&mut self, head: NonNull<Block>) {
+        let Some(plan) = self.plan_region(head) else { return };
+        let successors: Vec<_> = plan.blocks.iter().map(|&block| self.flags_live_after(block)).collect();
+        // SAFETY: here and below, the caller has found the block just now.
         let granules = plan.blocks.iter().fold(0, |all, block| all | unsafe { block.as_ref() }.granules);
         let parts: Vec<Part<'_>> = plan
             .blocks
             .iter()
-            .zip(live_out)
-            .map(|(&block, live_out)| region::part(block, live_out))
+            .zip(successors)
+            .map(|(&block, successors)| region::part(block, successors))
             .collect();
         // SAFETY: as above.
         let context = unsafe { head.as_ref() }.context;
-        let jit = self.jit.as_mut()?;
+        let Some(jit) = self.jit.as_mut() else { return };
         self.watch.switch(Activity::Translating);
         let code = jit.translate_region(&parts, &plan.fixed(), context);
         self.watch.switch(Activity::Between);
@@ -428,7 +448,23 @@ impl Cpu {
             head.is_region = true;
             head.granules |= granules;
         }
-        Some(head)
+    }
+
+    /// Makes the region anew that has instructions whose sites were crowded, if there is one, and it is still there.
+    fn renew_region(&mut self) {
+        let Some(pc) = self.jit.as_mut().and_then(|jit| jit.outdated.take()) else { return };
+        let emptied = self.code.emptied;
+        let Ok(mut head) = self.find_block(pc) else { return };
+        let has_room = self.jit.as_ref().is_some_and(|jit| jit.has_room());
+        if !has_room || self.code.emptied != emptied {
+            return;
+        }
+        // SAFETY: found just now.
+        let header = unsafe { head.as_mut() };
+        if header.is_region && header.renewed < RENEWALS {
+            header.renewed += 1;
+            self.make_region(head);
+        }
     }
 
     fn raise_at(&mut self, pc: u64, exception: crate::Exception) -> Left {
@@ -458,13 +494,13 @@ impl Cpu {
             self.empty_code();
             return None;
         }
-        let live_out = self.flags_live_after(block);
+        let successors = self.flags_live_after(block);
         // SAFETY: as above; looking at code does not empty the arena.
         let header = unsafe { &mut *block.as_ptr() };
         let jit = self.jit.as_mut()?;
         let context = header.context;
         self.watch.switch(Activity::Translating);
-        let code = jit.translate(&region::part(block, live_out), context);
+        let code = jit.translate(&region::part(block, successors), context);
         self.watch.switch(Activity::Between);
         match code {
             Some(code) => header.code = code,
@@ -496,16 +532,18 @@ impl Cpu {
         self.state.pc = self.state.pc.wrapping_add(4 * (last as u64 + 1));
     }
 
-    /// Where the flags must be after a block: what its direct branches lead to is looked at, if it is in the same page.
-    fn flags_live_after(&mut self, block: NonNull<Block>) -> Kept {
-        let Some(last) = insns_of(block).last() else { return Kept::Whole };
+    /// Where the direct branches at the end of a block lead, and where code there must find the flags: it is looked at, if it
+    /// is in the same page. Nothing if the block has another end.
+    fn flags_live_after(&mut self, block: NonNull<Block>) -> Option<Successors> {
+        let last = insns_of(block).last()?;
         // SAFETY: the caller has found the block just now.
         let end = unsafe { block.as_ref() }.end;
+        let mut at = |target| Some((target, self.flags_live_at(block, target)));
         match last.op.kind() {
-            Kind::Branch if last.op.row().is_none() => self.flags_live_at(block, end),
-            Kind::Branch if is_unconditional(last) => self.flags_live_at(block, last.imm),
-            Kind::Branch => self.flags_live_at(block, last.imm).max(self.flags_live_at(block, end)),
-            _ => Kept::Whole,
+            Kind::Branch if last.op.row().is_none() => Some([at(end), None]),
+            Kind::Branch if is_unconditional(last) => Some([at(last.imm), None]),
+            Kind::Branch => Some([at(last.imm), at(end)]),
+            _ => None,
         }
     }
 
@@ -522,7 +560,7 @@ impl Cpu {
         if let Some(decoded) = self.code.block_beside(header, target) {
             // SAFETY: as above; the other is in the table, and may be the same.
             unsafe { (*block.as_ptr()).granules |= decoded.as_ref().granules };
-            return flags::kept_before(insns_of(decoded));
+            return flags::kept_before(insns_of(decoded), Kept::Whole);
         }
         // SAFETY: the caller has found the block just now, and nobody else refers to it.
         let block = unsafe { &mut *block.as_ptr() };
@@ -545,7 +583,7 @@ impl Cpu {
                 break;
             }
         }
-        flags::kept_before(&insns)
+        flags::kept_before(&insns, Kept::Whole)
     }
 
     /// Translations that have lost their blocks lead nowhere any more.

@@ -7,9 +7,9 @@
 
 use std::ptr::NonNull;
 
-use super::flags::Kept;
+use super::flags::{Kept, LiveOut};
 use super::stubs::{POOL, VECTORS};
-use super::translator::{Fixed, Part, insns_of};
+use super::translator::{Fixed, Part, Successors, insns_of};
 use crate::Cpu;
 use crate::code::{Block, context};
 use crate::insn::{Insn, Kind};
@@ -163,9 +163,14 @@ fn heaviest(uses: &[(u64, bool)], count: usize) -> Vec<(u8, bool)> {
     used.into_iter().map(|(_, number, written)| (number, written)).collect()
 }
 
-/// A block as the translator takes it.
-pub(super) fn part<'a>(block: NonNull<Block>, live_out: Kept) -> Part<'a> {
+/// A block as the translator takes it. Code at `successors`, if its end leads to them only, must find the flags where they
+/// say.
+pub(super) fn part<'a>(block: NonNull<Block>, successors: Option<Successors>) -> Part<'a> {
     // SAFETY: the caller has found the block just now.
     let (pc, counter) = unsafe { ((*block.as_ptr()).pc, &raw mut (*block.as_ptr()).rounds) };
-    Part { pc, insns: insns_of(block), live_out, counter: counter as u64 }
+    let after = successors.map_or(Kept::Whole, |successors| {
+        successors.iter().flatten().map(|&(_, kept)| kept).max().unwrap_or(Kept::Whole)
+    });
+    let live_out = LiveOut::same(after);
+    Part { pc, insns: insns_of(block), live_out, successors, counter: counter as u64 }
 }

@@ -4,12 +4,14 @@
 //! [`Translator::write`]), emits a few host instructions, and never thinks of where guest registers live. What rarely
 //! happens is emitted after the block, out of the way ([`Cold`]).
 
+use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::access::Cold;
 use super::crowded::Crowded;
-use super::flags::{self, HostFlags, Kept};
+use super::flags::{self, HostFlags, Kept, LiveOut};
+use super::region_flags;
 use super::registers::Registers;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
@@ -59,6 +61,17 @@ pub(crate) struct Made {
     pub(super) sites: Vec<Crowded>,
 }
 
+/// Which sites a region may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sites<'a> {
+    /// The first that is free.
+    pub(crate) next: usize,
+    /// Instructions that get none.
+    pub(crate) siteless: &'a BTreeSet<usize>,
+}
+
+static NO_SITELESS: BTreeSet<usize> = BTreeSet::new();
+
 /// A block that is being translated.
 pub(crate) struct Translator<'a> {
     pub(crate) asm: &'a mut Asm,
@@ -85,7 +98,11 @@ pub(crate) struct Translator<'a> {
     /// Address of the first instruction.
     start: u64,
     /// Where the flags must be after the block.
-    live_out: Kept,
+    live_out: LiveOut,
+    /// The block's [`Part::successors`].
+    successors: Successors,
+    /// The flags in [`State::flags`] are older than those of the last instruction that has set them.
+    pub(crate) memory_is_old: bool,
     /// In EL0's context.
     pub(crate) el0: bool,
     /// In a context where FPCR is not the default: floating-point arithmetic is the handlers'.
@@ -96,16 +113,16 @@ pub(crate) struct Translator<'a> {
     keeps_all_flags: bool,
     /// Address of the block's [`Block::rounds`].
     counter: u64,
-    /// The site that the next access of a region takes.
-    next_site: usize,
+    /// The sites that accesses of a region take.
+    sites: Sites<'a>,
     /// The sites whose code is complete.
     pub(super) crowded: Vec<Crowded>,
     /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
     region: Vec<(u64, Label)>,
     /// The next block of the region, whose code follows.
     following: Option<u64>,
-    /// Ways within the region: where to, and what the host's flags hold there.
-    edges: Vec<(u64, HostFlags)>,
+    /// Ways within the region: where to, what the host's flags hold there, and whether memory's are older.
+    edges: Vec<(u64, HostFlags, bool)>,
 }
 
 /// A block to be translated.
@@ -114,10 +131,16 @@ pub(crate) struct Part<'a> {
     pub(crate) pc: u64,
     pub(crate) insns: &'a [Insn],
     /// Where the flags must be after the block.
-    pub(crate) live_out: Kept,
+    pub(crate) live_out: LiveOut,
+    /// Where direct branches at its end lead, and where code there must find the flags; nothing if the end is of another
+    /// kind.
+    pub(crate) successors: Option<Successors>,
     /// Address of the block's [`Block::rounds`].
     pub(crate) counter: u64,
 }
+
+/// Targets of direct branches, and where code there must find the flags.
+pub(crate) type Successors = [Option<(u64, Kept)>; 2];
 
 impl Part<'_> {
     /// Address after it.
@@ -139,7 +162,7 @@ impl<'a> Translator<'a> {
         stubs: &'a Stubs,
         (links, cold): (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
         first: &Part<'a>,
-        context: u8,
+        context: u16,
     ) -> Self {
         cold.clear();
         Self {
@@ -159,11 +182,13 @@ impl<'a> Translator<'a> {
             next_is_done: false,
             start: first.pc,
             live_out: first.live_out,
-            el0: context & context::EL0 != 0,
+            successors: first.successors.unwrap_or_default(),
+            memory_is_old: false,
+            el0: context & context::EL == 0,
             fp_is_controlled: context & context::FP_CONTROLLED != 0,
             collects: false,
             counter: first.counter,
-            next_site: SITES,
+            sites: Sites { next: SITES, siteless: &NO_SITELESS },
             crowded: Vec::new(),
             region: Vec::new(),
             following: None,
@@ -181,7 +206,7 @@ impl<'a> Translator<'a> {
         stubs: &'a Stubs,
         lists: (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
         part: &Part<'a>,
-        context: u8,
+        context: u16,
     ) -> Result<Made, AsmError> {
         let mut t = Self::new(asm, stubs, lists, part, context);
         let wanted = t.head();
@@ -196,32 +221,57 @@ impl<'a> Translator<'a> {
     /// # Errors
     /// If the code did not fit.
     pub(crate) fn translate_region(
-        asm: &'a mut Asm,
-        stubs: &'a Stubs,
-        lists: (&'a mut Vec<LinkSite>, &'a mut Vec<Cold>),
+        asm: &mut Asm,
+        stubs: &Stubs,
+        lists: (&mut Vec<LinkSite>, &mut Vec<Cold>),
+        parts: &[Part<'_>],
+        fixed: &Fixed,
+        context: u16,
+        sites: Sites<'_>,
+    ) -> Result<Made, AsmError> {
+        let (links, cold) = lists;
+        let first_link = links.len();
+        let mut parts = parts.to_vec();
+        let first = Translator::new(asm, stubs, (links, cold), &parts[0], context);
+        let (_, arrivals) = first.emit_region(&parts, fixed, sites)?;
+        // Now it is known what each block finds in the host's flags; the second time stores no more than is needed.
+        let needed = region_flags::live_out(&parts, &arrivals);
+        parts.iter_mut().zip(needed).for_each(|(part, needed)| part.live_out = needed);
+        asm.rewind();
+        links.truncate(first_link);
+        let second = Translator::new(asm, stubs, (links, cold), &parts[0], context);
+        let (made, again) = second.emit_region(&parts, fixed, sites)?;
+        debug_assert_eq!(arrivals, again, "what is stored does not change what the host's flags hold");
+        Ok(made)
+    }
+
+    /// Emits the blocks of a region. Tells what each finds in the host's flags.
+    fn emit_region(
+        mut self,
         parts: &[Part<'a>],
         fixed: &Fixed,
-        context: u8,
-        next_site: usize,
-    ) -> Result<Made, AsmError> {
-        let mut t = Self::new(asm, stubs, lists, &parts[0], context);
-        t.next_site = next_site;
-        t.region = parts.iter().map(|part| (part.pc, t.asm.label())).collect();
-        let wanted = t.head();
-        let head = t.asm.offset();
-        t.fix(fixed);
+        sites: Sites<'a>,
+    ) -> Result<(Made, Vec<HostFlags>), AsmError> {
+        self.sites = sites;
+        self.region = parts.iter().map(|part| (part.pc, self.asm.label())).collect();
+        let wanted = self.head();
+        let head = self.asm.offset();
+        self.fix(fixed);
+        let mut arrivals = Vec::with_capacity(parts.len());
         for (part, at) in parts.iter().zip(0..) {
-            t.begin(part);
+            self.begin(part);
             // Whoever enters the region brings no flags to its first block.
             if at > 0 {
-                t.host_flags = t.arriving_flags(&parts[at..]);
+                self.host_flags = self.arriving_flags(&parts[at..]);
+                self.memory_is_old = self.edges.iter().any(|&(to, _, is_old)| to == part.pc && is_old);
             }
-            let label = t.region[at].1;
-            t.asm.bind(label);
-            t.following = parts.get(at + 1).map(|next| next.pc);
-            t.body();
+            arrivals.push(self.host_flags);
+            let label = self.region[at].1;
+            self.asm.bind(label);
+            self.following = parts.get(at + 1).map(|next| next.pc);
+            self.body();
         }
-        t.finish(wanted, head)
+        Ok((self.finish(wanted, head)?, arrivals))
     }
 
     /// Gives registers their places for the whole region.
@@ -245,6 +295,8 @@ impl<'a> Translator<'a> {
     /// Begins another block: of registers, only the fixed ones are in host registers.
     fn begin(&mut self, part: &Part<'a>) {
         (self.insns, self.start, self.live_out) = (part.insns, part.pc, part.live_out);
+        self.successors = part.successors.unwrap_or_default();
+        self.memory_is_old = false;
         self.registers.forget_all();
         self.vectors.forget_all();
         self.known = [None; 34];
@@ -259,7 +311,7 @@ impl<'a> Translator<'a> {
     /// which comes from the `rest` of the blocks, this one among them.
     fn arriving_flags(&self, rest: &[Part<'_>]) -> HostFlags {
         let target = self.start;
-        let mut ways = self.edges.iter().filter(|(to, _)| *to == target).map(|&(_, flags)| flags);
+        let mut ways = self.edges.iter().filter(|(to, ..)| *to == target).map(|&(_, flags, _)| flags);
         let Some(flags) = ways.next() else { return HostFlags::Unknown };
         if rest.iter().any(|part| part.leads_to(target)) || ways.any(|other| other != flags) {
             return HostFlags::Unknown;
@@ -278,7 +330,7 @@ impl<'a> Translator<'a> {
             if std::mem::take(&mut self.next_is_done) {
                 continue;
             }
-            if !insn.op.row().is_some_and(|row| row.reads_flags) {
+            if !insn.op.row().is_some_and(|row| row.reads_flags) && !flags::leaves_host_flags(insn.op) {
                 self.host_flags = HostFlags::Unknown;
             }
             self.instruction(insn);
@@ -336,13 +388,19 @@ impl<'a> Translator<'a> {
         &self.insns[self.at + 1..]
     }
 
-    /// Where the flags that the present instruction sets must be stored.
+    /// Where the flags must be after the block.
+    pub(crate) fn live_out(&self) -> LiveOut {
+        self.live_out
+    }
+
+    /// Where the flags that the present instruction sets, and leaves in the host's, must be stored.
     pub(crate) fn kept_flags(&self) -> Kept {
-        if self.keeps_all_flags {
-            Kept::Whole
-        } else {
-            flags::kept(&self.insns[self.at + 1..], self.live_out)
-        }
+        self.kept_flags_of(self.live_out)
+    }
+
+    /// The same, if they must be there after the block.
+    pub(crate) fn kept_flags_of(&self, after: LiveOut) -> Kept {
+        if self.keeps_all_flags { Kept::Whole } else { flags::kept(&self.insns[self.at + 1..], after) }
     }
 
     pub(crate) fn set_link_kind(&mut self, number: usize, kind: LinkKind) {
@@ -619,6 +677,7 @@ impl<'a> Translator<'a> {
     fn forget_written(&mut self, insn: &Insn) {
         self.host_flags = HostFlags::Unknown;
         let Some(row) = insn.op.row() else { return };
+        self.memory_is_old &= !row.writes_flags;
         // Functions in Rust may change them all.
         self.vectors.forget_all();
         for (slot, guest) in self.vectors.fixed() {
@@ -688,11 +747,21 @@ impl<'a> Translator<'a> {
 
     /// A site for the present access, if it is in a region and there is one left.
     pub(super) fn new_site(&mut self) -> Option<usize> {
-        let site = self.next_site;
-        (site < SITES).then(|| {
-            self.next_site += 1;
+        let site = self.sites.next;
+        (site < SITES && !self.sites.siteless.contains(&self.insn_address())).then(|| {
+            self.sites.next += 1;
             site
         })
+    }
+
+    /// Where the present instruction is: its name as long as there are translations of it.
+    pub(super) fn insn_address(&self) -> usize {
+        &raw const self.insns[self.at] as usize
+    }
+
+    /// The first address of the region.
+    pub(super) fn region_start(&self) -> u64 {
+        self.region.first().map_or(self.start, |&(pc, _)| pc)
     }
 
     /// Whether a branch to `target` closes a loop that may become worth a region.
@@ -713,16 +782,32 @@ impl<'a> Translator<'a> {
     /// Where to jump to for `target`, which is ahead in the region or outside: then code out of the way leaves it.
     fn edge(&mut self, target: u64) -> Label {
         if let Some(label) = self.label_inside(target) {
-            self.edges.push((target, self.host_flags));
+            self.edges.push((target, self.host_flags, self.memory_is_old));
             return label;
         }
         let entry = self.asm.label();
-        self.cold.push(Cold::leave_to(entry, target, self.counts(target)));
+        self.cold.push(Cold::leave_to(entry, target, self.counts(target), self.flags_for(target)));
         entry
     }
 
+    /// What the host's flags hold, if code at `target`, outside the region, must find that in memory, and it is not there.
+    fn flags_for(&self, target: u64) -> Option<HostFlags> {
+        let lives = |&(successor, kept): &(u64, Kept)| successor == target && kept != Kept::Nowhere;
+        if self.region.is_empty() || !self.memory_is_old || !self.successors.iter().flatten().any(lives) {
+            return None;
+        }
+        debug_assert!(
+            self.host_flags.can_be_stored() || self.live_out.memory < Kept::Whole,
+            "flags are stored for those that find them in memory"
+        );
+        Some(self.host_flags).filter(|flags| flags.can_be_stored())
+    }
+
     /// Emits code out of the way that leaves for `target`.
-    pub(super) fn emit_leave_to(&mut self, target: u64, counted: bool) {
+    pub(super) fn emit_leave_to(&mut self, target: u64, counted: bool, flags: Option<HostFlags>) {
+        if let Some(flags) = flags {
+            self.store_host_flags(flags);
+        }
         if counted {
             let hot = self.hot(target);
             self.asm.mov_imm64(Gpr::Rax, self.counter);
@@ -736,7 +821,7 @@ impl<'a> Translator<'a> {
     /// Goes round a loop of the region, to its block `label` at `target`, unless something is pending.
     fn emit_back(&mut self, label: Label, target: u64) {
         let wanted = self.asm.label();
-        self.edges.push((target, HostFlags::Unknown));
+        self.edges.push((target, HostFlags::Unknown, self.memory_is_old));
         stubs::jump_unless_wanted(self.asm, label);
         self.asm.jmp(wanted);
         self.cold.push(Cold::wanted(wanted, target));
@@ -788,6 +873,9 @@ impl<'a> Translator<'a> {
             let label = self.edge(target);
             self.asm.jmp(label);
             return;
+        }
+        if let Some(flags) = self.flags_for(target) {
+            self.store_host_flags(flags);
         }
         self.write_back_fixed();
         self.link_to(target);

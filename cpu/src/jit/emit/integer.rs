@@ -4,7 +4,7 @@ pub(crate) use super::crc::{crc32, crc32c};
 use super::size;
 use crate::exec::width::{Logic, LogicKind, Otherwise, OtherwiseKind, Shift, ShiftKind, Width};
 use crate::insn::Insn;
-use crate::jit::flags::{self, HostFlags};
+use crate::jit::flags::{self, HostFlags, Kept};
 use crate::jit::translator::Translator;
 use crate::jit::x64::bmi::LZCNT;
 use crate::jit::x64::{self, Alu, Cond, Gpr, HostFeatures, Mem, Scale, Size, Unary};
@@ -497,8 +497,8 @@ pub(crate) fn csel<T: Width, O: Otherwise>(t: &mut Translator<'_>, i: &Insn) {
     t.asm.mov(size::<T>(), to, Gpr::Rdx);
 }
 
-/// CCMP and CCMN: the flags of the comparison, or the given ones. They always go to memory, from where the readers take
-/// them.
+/// CCMP and CCMN: the flags of the comparison, or the given ones. Both ways leave them in the host's, in the same form; hosts
+/// that cannot be given flags have them in memory only.
 fn conditional_compare<T: Width>(t: &mut Translator<'_>, i: &Insn, b: Operand, form: HostFlags) {
     let a = t.read(i.rn);
     let done = t.asm.label();
@@ -507,15 +507,28 @@ fn conditional_compare<T: Width>(t: &mut Translator<'_>, i: &Insn, b: Operand, f
         let cond = t.condition(i.a);
         t.asm.jcc(cond.not(), given);
     }
+    let in_host = HostFlags::can_be_packed();
+    let kept = if in_host { t.kept_flags() } else { Kept::Whole };
     t.asm.mov(size::<T>(), Gpr::Rax, a);
     apply::<T>(t, if form == HostFlags::Borrow { Alu::Sub } else { Alu::Add }, Gpr::Rax, b);
-    t.may_have_shown = true;
-    t.store_flags(form, size::<T>(), Gpr::Rax);
+    if kept == Kept::Whole {
+        t.may_have_shown = true;
+        t.store_flags(form, size::<T>(), Gpr::Rax);
+    }
     t.asm.jmp(done);
     t.asm.bind(given);
-    t.store_given_flags(i.b);
+    if kept == Kept::Whole {
+        t.store_given_flags(i.b);
+    }
+    if in_host {
+        t.set_host_flags(form, i.b);
+    }
     t.asm.bind(done);
-    t.host_flags = HostFlags::Unknown;
+    if kept == Kept::Shown {
+        t.pack_flags(form);
+    }
+    t.memory_is_old = kept != Kept::Whole;
+    t.host_flags = if in_host { form } else { HostFlags::Unknown };
 }
 
 pub(crate) fn ccmn_reg<T: Width>(t: &mut Translator<'_>, i: &Insn) {

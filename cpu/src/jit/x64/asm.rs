@@ -119,6 +119,13 @@ impl Asm {
         self.labels.clear();
     }
 
+    /// Starts anew at the same place.
+    pub(crate) fn rewind(&mut self) {
+        self.at = self.start;
+        self.error = None;
+        self.labels.clear();
+    }
+
     /// How many bytes of instructions surely fit. The one that goes over this may still, the next will not.
     #[inline(always)]
     pub(crate) fn room(&self) -> usize {
