@@ -303,6 +303,55 @@ fn compare_rows(seed: u64, rounds: usize, wanted: impl Fn(&Row) -> bool) {
     }
 }
 
+/// Whether a word names the general register X27.
+fn names_x27(word: u32) -> bool {
+    let insn = decode(word, 0, Features::default(), false);
+    insn.op.row().is_some_and(|row| {
+        row.registers.iter().filter(|register| !register.role.is_vector()).any(|register| {
+            let first = insn.register(register.slot);
+            (first..first + register.count).contains(&27)
+        })
+    })
+}
+
+/// The rows again, inside a loop that X27 counts: registers stay in the host's from round to round, and accesses have sites.
+fn compare_rows_in_loops(seed: u64, rounds: usize) {
+    const SUB: u32 = 0xd100_077b; // sub x27, x27, #1
+    const CBNZ: u32 = 0xb500_001b; // cbnz x27
+    let rows: Vec<&Row> = rows().collect();
+    let mut twins = Twins::new(seed);
+    for &row in &rows {
+        let class: Vec<&Row> = rows.iter().copied().filter(|other| other.class == row.class).collect();
+        for round in 0..rounds {
+            let length = 1 + round % 2 * 5;
+            let mut words = vec![SUB];
+            for n in 0..length {
+                let other = class[twins.random.below(class.len() as u64) as usize];
+                let word = twins.word(if n == length / 2 { row } else { other });
+                words.extend(word.filter(|&word| !names_x27(word)));
+            }
+            words.push(CBNZ | ((words.len() as u32).wrapping_neg() & 0x7_ffff) << 5);
+            let mut start = Start::random(&mut twins.random);
+            start.x[27] = 1 + twins.random.below(24);
+            let at = RAM + CASE_BYTES * twins.cases;
+            twins.cases += 1;
+            twins.compare_from(at, &words, &start);
+        }
+    }
+    assert!(twins.translated.cpu.jit.as_ref().is_some_and(|jit| jit.made.regions as usize > rows.len()));
+}
+
+#[test]
+fn instructions_in_a_loop_do_what_the_interpreter_does() {
+    compare_rows_in_loops(0x100f, 8);
+}
+
+#[test]
+fn instructions_in_a_loop_do_so_on_a_host_without_optional_instructions() {
+    HostFeatures::limit(|host| *host = HostFeatures::default());
+    compare_rows_in_loops(0x100e, 4);
+}
+
 #[test]
 fn translated_instructions_do_what_the_interpreter_does() {
     compare_rows(0x5eed, 24, |_| true);
