@@ -37,12 +37,18 @@ struct Args {
     /// Cases per class
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     cases: u64,
+    /// Random instructions to execute per class
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    instructions: u64,
     /// Time per class, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     seconds: u64,
     /// Seed of the first batch; a failing batch prints its own
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Cases with the same instructions and other registers: most of the other side's time is translation
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    inputs: usize,
     /// Cases in a batch
     #[arg(long, value_name = "N", default_value_t = 4000)]
     batch: usize,
@@ -65,9 +71,6 @@ fn tier(name: &str) -> Result<Tier, String> {
         _ => Err("one of auto, interp, jit".into()),
     }
 }
-
-/// Cases with the same instructions and other registers: most of the other side's time is translation.
-const INPUTS: usize = 8;
 
 /// What one class is run with.
 struct Job<'a> {
@@ -134,19 +137,21 @@ fn run(args: &Args) -> anyhow::Result<usize> {
 
 fn class(job: &Job<'_>, args: &Args, name: &str, rows: &[&'static Row], seed: u64) -> anyhow::Result<usize> {
     let start = Instant::now();
-    let (mut done, mut different, mut shown) = (0, 0, 0);
+    let (mut done, mut executed, mut different, mut shown) = (0, 0, 0, 0);
     let mut batch_seed = seed;
-    while done < args.cases && start.elapsed() < Duration::from_secs(args.seconds) {
+    let is_time_over = || start.elapsed() >= Duration::from_secs(args.seconds);
+    while done < args.cases && executed < args.instructions && !is_time_over() {
         let mut random = Random::new(batch_seed);
         let count = args.batch.min(usize::try_from(args.cases - done).unwrap_or(args.batch));
-        let (cases, dropped) = make(job, rows, count, &mut random)?;
+        let (cases, dropped) = make(job, args.inputs, rows, count, &mut random)?;
         let bad = differences(job, &cases)?;
         different += bad.len();
         for &index in bad.iter().take(args.show - shown) {
             print_difference(job, name, batch_seed, &cases[index])?;
             shown += 1;
         }
-        done += (count - dropped) as u64;
+        done += (count - dropped.cases) as u64;
+        executed += cases.iter().map(|case| case.words.len() as u64).sum::<u64>() - dropped.instructions;
         batch_seed = batch_seed.wrapping_add(1);
         if shown >= args.show {
             println!("{name}: gave up after {shown} printed differences");
@@ -155,27 +160,35 @@ fn class(job: &Job<'_>, args: &Args, name: &str, rows: &[&'static Row], seed: u6
     }
     let seconds = start.elapsed().as_secs_f64();
     println!(
-        "{name}: {done} cases of {} instructions, {different} differences, {:.0} cases/s (seed {seed})",
+        "{name}: {done} cases of {} kinds, {executed} instructions, {different} differences, {:.0} cases/s (seed {seed})",
         rows.len(),
         done as f64 / seconds
     );
     Ok(different)
 }
 
-/// Random cases, and how many were dropped because they have no usable address.
+/// Cases that do nothing, because they have no usable address.
+#[derive(Default)]
+struct Dropped {
+    cases: usize,
+    instructions: u64,
+}
+
+/// Random cases, and which of them were dropped.
 fn make(
     job: &Job<'_>,
+    inputs: usize,
     rows: &[&'static Row],
     count: usize,
     random: &mut Random,
-) -> anyhow::Result<(Vec<Case>, usize)> {
+) -> anyhow::Result<(Vec<Case>, Dropped)> {
     const LENGTHS: [usize; 4] = [1, 1, 4, 16];
     let mut cases = Vec::with_capacity(count);
     let mut probes = Vec::new();
     while cases.len() < count {
         let (words, need) = generate::code(rows, LENGTHS[random.below(4)], random, job.features);
         let group = cases.len();
-        for _ in 0..INPUTS.min(count - group) {
+        for _ in 0..inputs.clamp(1, count - group) {
             if let Need::Base(base) = need {
                 probes.push((cases.len(), base));
             }
@@ -183,7 +196,7 @@ fn make(
         }
     }
     if probes.is_empty() {
-        return Ok((cases, 0));
+        return Ok((cases, Dropped::default()));
     }
     // First with an unmapped base: the fault tells what the instruction adds.
     for &(index, base) in &probes {
@@ -210,11 +223,12 @@ fn make(
         }
     }
     // Their whole group keeps its place and does nothing.
-    let mut dropped = 0;
+    let mut dropped = Dropped::default();
     for case in &mut cases {
         if useless.binary_search(&case.group).is_ok() {
             case.words.fill(0xd503_201f);
-            dropped += 1;
+            dropped.cases += 1;
+            dropped.instructions += case.words.len() as u64;
         }
     }
     Ok((cases, dropped))
