@@ -8,18 +8,18 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::Frame;
-use super::crowded::Crowded;
 use super::flags::HostFlags;
 use super::float::Float;
 use super::registers::Registers;
 use super::runtime::Access;
+use super::sites::SiteCode;
 use super::stubs::{POOL, VECTORS, cpu_at, state_at, v_at, vector, x_at};
 use super::translator::{LinkKind, Translator};
 use super::x64::simd_ops::{MOVQ, MOVQ_STORE, MOVSS, MOVSS_STORE, MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Cond, Gpr, Label, Mem, Shift, Size, Xmm};
 use crate::Cpu;
 use crate::insn::{Extend, Insn};
-use crate::mem::tlb::{Entry, SLOTS, Site};
+use crate::mem::tlb::{Entry, SLOTS, Site, Tlb};
 use crate::state::{SP, State};
 
 /// Code that is emitted behind a block.
@@ -81,10 +81,9 @@ pub(super) enum What {
     LeaveTo { target: u64, counted: bool, flags: Option<HostFlags> },
     /// Leaves a loop of the region, because something is pending.
     Wanted { target: u64 },
-    /// Takes the page of the address in RAX from the TLB to a site.
-    Refill { site: usize, look: Look, hit: Label, miss: Label },
-    /// Looks into the TLB in place of a site of the instruction at `insn`, the code of which is at `start`.
-    Without { start: u64, insn: usize, look: Look, done: Label, miss: Label },
+    /// Takes the page of the address in RAX from the TLB to a site of the instruction at `insn`, the code of which is at
+    /// `start`; and looks into the TLB without it, for later.
+    Refill { site: usize, start: u64, insn: usize, look: Look, hit: Label, done: Label, miss: Label },
     /// An access, and what becomes of its value.
     Access { access: Access, moves: Moves, back: Label },
     /// The handler does the instruction, which is at `pc`.
@@ -150,6 +149,12 @@ pub(crate) enum Moves {
 }
 
 impl Look {
+    /// Makes a site cover the page of `va` and those around it that lie beside it in the host's memory, as far as the TLB
+    /// has them: tells how many they are.
+    pub(super) fn widen(&self, tlb: &mut Tlb, site: usize, va: u64) -> u64 {
+        tlb.widen(site, va, self.store, self.unprivileged, u64::from(self.bytes))
+    }
+
     /// The tag of an entry that counts.
     const fn tag(&self) -> i32 {
         if self.store { offset_of!(Entry, tag_w) as i32 } else { offset_of!(Entry, tag_r) as i32 }
@@ -250,13 +255,13 @@ impl Translator<'_> {
                 }
                 What::LeaveTo { target, counted, flags } => self.emit_leave_to(target, counted, flags),
                 What::Wanted { target } => self.emit_wanted(target),
-                What::Refill { site, look, hit, miss } => self.emit_refill(site, look, hit, miss),
-                What::Without { start, insn, look, done, miss } => {
-                    let region = self.region_start();
-                    self.crowded.push(Crowded::new(start, self.asm.here(), insn, region));
-                    self.look_into_tlb(look, miss);
-                    self.add_addend();
-                    self.asm.jmp(done);
+                What::Refill { site, start, insn, look, hit, done, miss } => {
+                    let refill = self.asm.here();
+                    self.emit_refill(site, look, hit, miss);
+                    let without = self.asm.here();
+                    self.emit_without(site, look, done, miss);
+                    let place = (insn, self.region_start());
+                    self.site_codes.push(SiteCode::new(start, refill, without, place, look));
                 }
                 What::Access { access, moves, back } => {
                     self.call_access(access, moves, cold.keeps_vectors);
@@ -376,10 +381,8 @@ impl Translator<'_> {
         self.asm.jcc(Cond::Ae, refill);
         let hit = self.asm.label_here();
         self.asm.alu(Alu::Add, Size::Qword, Gpr::Rax, site_at(site, offset_of!(Site, addend)));
-        let (done, without) = (self.asm.label_here(), self.asm.label());
-        self.cold.push(Cold::new(refill, What::Refill { site, look, hit, miss }));
-        let insn = self.insn_address();
-        self.cold.push(Cold::new(without, What::Without { start, insn, look, done, miss }));
+        let (done, insn) = (self.asm.label_here(), self.insn_address());
+        self.cold.push(Cold::new(refill, What::Refill { site, start, insn, look, hit, done, miss }));
     }
 
     /// The host address into RAX, from the entry that RCX points to.
@@ -429,12 +432,34 @@ impl Translator<'_> {
         let limit = 0x1001 - look.bytes as i32;
         self.asm.mov_store_imm(Size::Qword, site_at(site, offset_of!(Site, limit)), limit);
         self.asm.mov_store_imm(Size::Dword, cpu_at(offset_of!(Cpu, mem.tlb.sites_filled)), 1);
+        self.count_miss(site, hit);
+        self.asm.jmp(hit);
+    }
+
+    /// Emits the look into the TLB for a site that is left as it is.
+    fn emit_without(&mut self, site: usize, look: Look, done: Label, miss: Label) {
+        let again = self.asm.label_here();
+        let counted = self.asm.label();
+        self.look_into_tlb(look, miss);
+        // Leaves RCX, the entry.
+        self.asm.mov_imm64(Gpr::Rdx, self.stubs.patience + 4 * site as u64);
+        self.asm.alu_imm(Alu::Sub, Size::Dword, Mem::base(Gpr::Rdx, 0), 1);
+        self.asm.jcc(Cond::S, counted);
+        self.add_addend();
+        self.asm.jmp(done);
+        self.asm.bind(counted);
+        self.asm.mov_imm(Gpr::Rdx, site as u64);
+        self.asm.call_to(self.stubs.crowded);
+        self.asm.jmp(again);
+    }
+
+    /// Counts a miss of a site, and has it looked at after many; else goes to `go_on`.
+    fn count_miss(&mut self, site: usize, go_on: Label) {
         self.asm.mov_imm(Gpr::Rdx, site as u64);
         self.asm.mov_imm64(Gpr::Rcx, self.stubs.patience + 4 * site as u64);
         self.asm.alu_imm(Alu::Sub, Size::Dword, Mem::base(Gpr::Rcx, 0), 1);
-        self.asm.jcc(Cond::Ns, hit);
+        self.asm.jcc(Cond::Ns, go_on);
         self.asm.call_to(self.stubs.crowded);
-        self.asm.jmp(hit);
     }
 
     /// An access to the address in RAX. The registers that it loads are [reserved](Self::reserve); what the caller

@@ -7,7 +7,6 @@
 //! of it is the interpreter: what a translation leaves in [`State`](crate::State) is what the handlers would have left.
 
 mod access;
-mod crowded;
 mod emit;
 mod flags;
 mod float;
@@ -17,6 +16,7 @@ mod region_flags;
 mod registers;
 mod runtime;
 mod single;
+mod sites;
 mod stubs;
 #[cfg(test)]
 mod tests;
@@ -30,10 +30,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use access::Cold;
-use crowded::{Crowded, Patience, RENEWALS};
 use flags::Kept;
 use memory::CodeMemory;
 pub(crate) use single::Stopped;
+use sites::{Patience, RENEWALS, SiteCode};
 use stubs::{Stubs, exit};
 pub(crate) use translator::insns_of;
 use translator::{Fixed, LinkKind, LinkSite, Made, Part, Sites, Successors, Translator};
@@ -111,7 +111,7 @@ pub(crate) struct Jit {
     /// Bytes of the look at the pending word that each translation starts with.
     head: u64,
     /// Those sites that regions use.
-    sites: Vec<Crowded>,
+    sites: Vec<SiteCode>,
     /// Instructions, by where they are, whose accesses have no site: theirs were crowded.
     siteless: BTreeSet<usize>,
     /// The first address of a region that is to be made anew, because more of its instructions have no site.

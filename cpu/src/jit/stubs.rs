@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use super::emit::constants;
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, Cond, Gpr, Label, Mem, Scale, Shift, Size, Xmm};
-use super::{crowded, float, runtime};
+use super::{float, runtime, sites};
 use crate::Cpu;
 use crate::code::{Block, JUMPS, Jump};
 use crate::state::State;
@@ -113,7 +113,8 @@ pub(crate) struct Stubs {
     pub(crate) fallible: u64,
     /// Calls that of a system instruction at RDX, place in ECX, and goes on at `state.pc`.
     pub(crate) system: u64,
-    /// Has a site looked at that has missed often: its number is in EDX. Keeps RAX.
+    /// Has a site looked at that has missed often: its number is in EDX, the address in RAX.
+    /// Keeps RAX.
     pub(crate) crowded: u64,
     /// How many more misses of each site are counted, 4 bytes for each.
     pub(crate) patience: u64,
@@ -211,7 +212,8 @@ pub(crate) fn emit(asm: &mut Asm) -> Stubs {
     save(asm, true);
     asm.mov_store(Size::Qword, KEPT, Gpr::Rax);
     asm.mov(Size::Qword, Gpr::Rsi, Gpr::Rdx);
-    call(asm, crowded::miss as *const () as u64, mxcsr);
+    asm.mov(Size::Qword, Gpr::Rdx, Gpr::Rax);
+    call(asm, sites::miss as *const () as u64, mxcsr);
     restore(asm, true);
     asm.mov(Size::Qword, Gpr::Rax, KEPT);
     asm.ret();

@@ -9,10 +9,10 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use super::access::Cold;
-use super::crowded::Crowded;
 use super::flags::{self, HostFlags, Kept, LiveOut};
 use super::region_flags;
 use super::registers::Registers;
+use super::sites::SiteCode;
 use super::stubs::{self, POOL, Stubs, VECTORS, state_at, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
 use super::x64::{Alu, Asm, AsmError, Cond, Gpr, Label, Mem, Size, Xmm};
@@ -58,7 +58,7 @@ pub(crate) struct Made {
     /// Where the code is that leaves it before its first instruction.
     pub(crate) leave: usize,
     /// Its sites, which have the numbers from the one that was given on.
-    pub(super) sites: Vec<Crowded>,
+    pub(super) sites: Vec<SiteCode>,
 }
 
 /// Which sites a region may take.
@@ -116,7 +116,7 @@ pub(crate) struct Translator<'a> {
     /// The sites that accesses of a region take.
     sites: Sites<'a>,
     /// The sites whose code is complete.
-    pub(super) crowded: Vec<Crowded>,
+    pub(super) site_codes: Vec<SiteCode>,
     /// The blocks that are translated together: their addresses, and where they are. None for a block alone.
     region: Vec<(u64, Label)>,
     /// The next block of the region, whose code follows.
@@ -189,7 +189,7 @@ impl<'a> Translator<'a> {
             collects: false,
             counter: first.counter,
             sites: Sites { next: SITES, siteless: &NO_SITELESS },
-            crowded: Vec::new(),
+            site_codes: Vec::new(),
             region: Vec::new(),
             following: None,
             edges: Vec::new(),
@@ -343,7 +343,7 @@ impl<'a> Translator<'a> {
         self.emit_cold();
         let leave = self.asm.label_offset(wanted).unwrap_or(0);
         let len = self.asm.finish()?;
-        Ok(Made { len, head, leave, sites: self.crowded })
+        Ok(Made { len, head, leave, sites: self.site_codes })
     }
 
     /// The look at the pending word. Out of the way: the exit, which is also where a translation that has lost its block

@@ -111,7 +111,8 @@ pub(crate) enum Invalidation {
     },
 }
 
-/// What one instruction of translated code remembers of its last page: an access of `size` bytes at `va` may go to host
+/// What one instruction of translated code remembers of its last page, or of pages around it that lie beside it in the
+/// host's memory: an access of `size` bytes at `va` may go to host
 /// address `va + addend` if `va - tag < limit`. 32 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(32))]
@@ -120,7 +121,8 @@ pub(crate) struct Site {
     pub(crate) tag: u64,
     /// [`Entry::addend`].
     pub(crate) addend: u64,
-    /// A page, or 0 for a site that remembers nothing: then no address passes.
+    /// A page, or several, less what an access has beyond its first byte; or 0 for a site that remembers nothing: then no
+    /// address passes.
     pub(crate) limit: u64,
 }
 
@@ -295,6 +297,30 @@ impl Tlb {
                 site.limit = 0;
             }
         }
+    }
+
+    /// Makes a site cover the page of `va` and as many around it as have entries that lead to the host's memory beside it:
+    /// tells how many pages they are, which may be none. `bytes` is the length of its access.
+    pub(crate) fn widen(&mut self, site: usize, va: u64, store: bool, unprivileged: bool, bytes: u64) -> u64 {
+        /// Pages in one direction, at most.
+        const REACH: u64 = SLOTS as u64 / 4;
+        let addend_of = |va: u64| {
+            let entry = if unprivileged { self.user(va) } else { self.current(va) };
+            let tag = if store { entry.tag_w } else { entry.tag_r };
+            (tag == va).then_some(entry.addend)
+        };
+        let page = va & !(PAGE - 1);
+        let Some(addend) = addend_of(page) else { return 0 };
+        let beside = |step: u64| {
+            let is_beside = |n: &u64| addend_of(page.wrapping_add(n.wrapping_mul(step))) == Some(addend);
+            (1..=REACH).take_while(is_beside).count() as u64
+        };
+        let (below, above) = (beside(PAGE.wrapping_neg()), beside(PAGE));
+        let pages = below + 1 + above;
+        let tag = page.wrapping_sub(below * PAGE);
+        self.sites[site] = Site { tag, addend, limit: pages * PAGE - bytes + 1 };
+        self.sites_filled = 1;
+        pages
     }
 
     /// The process has changed: EL0 has no table until [`Self::choose_user`], and what EL1 had of the old process is gone.
