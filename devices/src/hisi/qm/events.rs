@@ -1,7 +1,6 @@
 //! The event queue and the asynchronous event queue, and when their messages are sent.
 //!
-//! Entries are written by one thread at a time: whoever finds nobody writing takes the job and goes on until
-//! nothing is due ([`Events::next`], [`Events::done`]). No lock is held while an entry is on its way, and an event
+//! Entries are written by one thread at a time, the writer: whoever finds none becomes it and goes on until nothing is due ([`Events::next`], [`Events::done`]). No lock is held while an entry is on its way, and an event
 //! costs no hop to another thread.
 //!
 //! A message is sent once: the interrupt is off until software rings the queue's doorbell, which turns it on again
@@ -10,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hw::{Iova, Waiter};
+use hw::{Activity, Iova, Waiter};
 
 use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
 
@@ -45,15 +44,14 @@ pub(super) struct EventRing {
 }
 
 impl EventRing {
-    fn at_reset() -> Self {
-        Self { context: None, enabled: false, unmasked: false, life: 0, waiter: Waiter::new() }
+    fn new(activity: &Arc<Activity>) -> Self {
+        Self { context: None, enabled: false, unmasked: false, life: 0, waiter: Waiter::watched(activity) }
     }
 
     /// Gives up an entry on its way.
     fn give_up(&mut self) {
         self.life += 1;
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
+        Waiter::replace(&mut self.waiter);
     }
 
     fn reset(&mut self) {
@@ -115,17 +113,17 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn at_reset() -> Self {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
         Self {
-            eq: EventRing::at_reset(),
-            aeq: EventRing::at_reset(),
+            eq: EventRing::new(activity),
+            aeq: EventRing::new(activity),
             pending: VecDeque::new(),
             trouble: VecDeque::new(),
             overflow_told: false,
             abnormal_due: false,
             masked_due: false,
             writing: false,
-            waiter: Waiter::new(),
+            waiter: Waiter::watched(activity),
         }
     }
 
@@ -137,15 +135,12 @@ impl Events {
         self.overflow_told = false;
         self.eq.give_up();
         self.aeq.give_up();
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
+        Waiter::replace(&mut self.waiter);
     }
 
-    /// The end: nothing is waited for any more.
-    pub(super) fn shut_down(&mut self) {
-        for waiter in [&self.eq.waiter, &self.aeq.waiter, &self.waiter] {
-            waiter.cancel();
-        }
+    /// The rings are no longer there; what is due waits for new ones.
+    pub(super) fn forget_contexts(&mut self) {
+        (self.eq.context, self.aeq.context) = (None, None);
     }
 
     /// Forgets everything; an entry on its way is given up.
@@ -257,6 +252,17 @@ impl Events {
         self.writing
     }
 
+    /// Whether nobody writes, or the writer's access waits for the guest or for guest time.
+    pub(super) fn is_still(&self) -> bool {
+        !self.writing
+            || [&self.eq.waiter, &self.aeq.waiter, &self.waiter].iter().any(|waiter| waiter.is_waiting())
+    }
+
+    /// The writer leaves its place though something may be due.
+    pub(super) const fn stop_writing(&mut self) {
+        self.writing = false;
+    }
+
     /// Takes the writer's place, if it is free.
     pub(super) fn start_writing(&mut self) -> bool {
         !std::mem::replace(&mut self.writing, true)
@@ -337,7 +343,7 @@ mod tests {
     use super::*;
 
     fn events(depth: u16) -> Events {
-        let mut events = Events::at_reset();
+        let mut events = Events::new(&Arc::default());
         for ring in [Ring::Eq, Ring::Aeq] {
             let mut image = [0; 32];
             image[4..8].copy_from_slice(&0x1000_u32.to_le_bytes());

@@ -12,7 +12,7 @@ use super::Qm;
 use super::context::{CQE_BYTES, EVENT_ENTRY_BYTES, Eqe};
 use super::engine::Engine;
 use super::events::Ring;
-use super::front::{Outcome, Task};
+use super::task::{Outcome, Task};
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 const LEAVE_OUT: ControlFlow<()> = ControlFlow::Break(());

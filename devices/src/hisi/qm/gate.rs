@@ -1,0 +1,39 @@
+//! Whether workers may begin something.
+
+/// What keeps workers from beginning anything. What they have begun goes on.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// The machine is paused, or about to be.
+    is_quiesced: bool,
+    /// Resets that wait for the end of what was under way.
+    resets: u32,
+    /// For good.
+    is_shut_down: bool,
+}
+
+impl Gate {
+    /// Whether a task, a request of the control worker or an event may be begun.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.is_quiesced && self.resets == 0 && !self.is_shut_down
+    }
+
+    pub(super) const fn is_shut_down(&self) -> bool {
+        self.is_shut_down
+    }
+
+    pub(super) const fn set_quiesced(&mut self, is_quiesced: bool) {
+        self.is_quiesced = is_quiesced;
+    }
+
+    pub(super) const fn begin_reset(&mut self) {
+        self.resets += 1;
+    }
+
+    pub(super) fn end_reset(&mut self) {
+        self.resets = self.resets.checked_sub(1).expect("each reset ends once");
+    }
+
+    pub(super) const fn shut_down(&mut self) {
+        self.is_shut_down = true;
+    }
+}
