@@ -13,13 +13,13 @@ use super::control::{Control, Request};
 use super::device::{Device, Raised, error};
 use super::events::{Action, Ring};
 use super::function::{Function, Rung, Schedule, Stop};
-use super::gate::Gate;
 use super::mailbox::{Command, STATUS_REFUSED, Transfer};
 use super::patience::Poll;
 use super::queue::Place;
 use super::regs::QmReg;
 use super::scheduler::{Scheduler, Served};
 use super::task::{Completion, Outcome, Stage, Task, TaskState};
+use crate::gate::Gate;
 
 /// Commands of doorbells.
 mod doorbell {

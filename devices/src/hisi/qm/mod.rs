@@ -23,7 +23,6 @@ mod events;
 mod faults;
 mod front;
 mod function;
-mod gate;
 pub mod mailbox;
 mod patience;
 mod pool;
