@@ -225,7 +225,7 @@ pub(super) struct Machine {
     pub(super) threads: Option<Arc<Threads>>,
     pub(super) zip: Arc<Zip>,
     next: AtomicU64,
-    bench: Mutex<super::qm::Bench<super::zip::ZipEngine>>,
+    bench: Mutex<super::qm::WorkerMemory<super::zip::ZipEngine>>,
 }
 
 impl Drop for Machine {
@@ -345,7 +345,7 @@ impl Machine {
             limits,
             faults,
         })?;
-        let bench = Mutex::new(zip.qm().bench());
+        let bench = Mutex::new(zip.qm().worker_memory());
         let next = AtomicU64::new(RAM_BASE + PAGE);
         Ok(Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench })
     }

@@ -18,7 +18,7 @@ use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
 pub(super) enum Ring {
     /// Completions.
     Eq,
-    /// Trouble.
+    /// Errors and overflows.
     Aeq,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct Events {
     /// Queues that have an event due; each at most once.
     pending: VecDeque<u16>,
     /// Asynchronous events due; each at most once.
-    trouble: VecDeque<(AsyncEvent, u16)>,
+    async_events: VecDeque<(AsyncEvent, u16)>,
     /// The overflow of the event queue has been told.
     overflow_told: bool,
     abnormal_due: bool,
@@ -118,7 +118,7 @@ impl Events {
             eq: EventRing::new(activity),
             aeq: EventRing::new(activity),
             pending: VecDeque::new(),
-            trouble: VecDeque::new(),
+            async_events: VecDeque::new(),
             overflow_told: false,
             abnormal_due: false,
             masked_due: false,
@@ -131,7 +131,7 @@ impl Events {
     /// live any more: what a live queue is owed would be lost for good, since it does not ask twice.
     pub(super) fn give_up(&mut self) {
         self.pending.clear();
-        self.trouble.clear();
+        self.async_events.clear();
         self.overflow_told = false;
         self.eq.give_up();
         self.aeq.give_up();
@@ -150,7 +150,7 @@ impl Events {
             eq,
             aeq,
             pending: _,
-            trouble: _,
+            async_events: _,
             overflow_told: _,
             abnormal_due,
             masked_due,
@@ -206,9 +206,9 @@ impl Events {
     }
 
     /// Something went wrong with queue `qn`. Told once for as long as it has not been written.
-    pub(super) fn post_trouble(&mut self, event: AsyncEvent, qn: u16) {
-        if !self.trouble.contains(&(event, qn)) {
-            self.trouble.push_back((event, qn));
+    pub(super) fn post_async(&mut self, event: AsyncEvent, qn: u16) {
+        if !self.async_events.contains(&(event, qn)) {
+            self.async_events.push_back((event, qn));
         }
     }
 
@@ -236,7 +236,7 @@ impl Events {
             || self.masked_due
             || has_overflowed
             || ring(&self.eq, !self.pending.is_empty())
-            || ring(&self.aeq, !self.trouble.is_empty())
+            || ring(&self.aeq, !self.async_events.is_empty())
     }
 
     /// What the access of an action waits on.
@@ -292,7 +292,7 @@ impl Events {
             return Some(write);
         }
         let context = self.aeq.context.as_ref().filter(|aeqc| !aeqc.is_full())?;
-        let &(event, qn) = self.trouble.front()?;
+        let &(event, qn) = self.async_events.front()?;
         let value = Aeqe::new().with_qn(qn).with_kind(event.code()).with_phase(context.phase);
         let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
         Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.aeq.life })
@@ -303,7 +303,7 @@ impl Events {
             let context = self.eq.context.as_ref()?;
             if context.is_full() {
                 if !std::mem::replace(&mut self.overflow_told, true) {
-                    self.post_trouble(AsyncEvent::EqOverflow, 0);
+                    self.post_async(AsyncEvent::EqOverflow, 0);
                 }
                 return None;
             }
@@ -326,7 +326,7 @@ impl Events {
             return Written::Stale;
         }
         if ring == Ring::Aeq {
-            self.trouble.pop_front();
+            self.async_events.pop_front();
         }
         if !is_ok {
             return Written::Faulted;
@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn entry_on_its_way_to_a_ring_that_is_replaced_goes_into_the_new_one() {
         let mut events = events(8);
-        events.post_trouble(AsyncEvent::CqOverflow, 3);
+        events.post_async(AsyncEvent::CqOverflow, 3);
         assert!(events.start_writing());
         let Some(Action::Write { ring, life, .. }) = events.next(|_| true) else { panic!("no write") };
         events.load(Ring::Aeq, elsewhere());

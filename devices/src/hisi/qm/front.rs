@@ -188,7 +188,7 @@ impl Front {
 
     // ---- tasks
 
-    /// Puts a queue that has something to do at the end of the line.
+    /// Puts a queue that has something to do at the end of the list.
     fn schedule(&mut self, qn: u16) {
         if self.device.is_shut || self.gate.is_shut_down() {
             return;
@@ -196,7 +196,7 @@ impl Front {
         match self.function.make_runnable(qn) {
             Schedule::Nothing => {}
             Schedule::Overflow => {
-                self.function.events.post_trouble(AsyncEvent::CqOverflow, qn);
+                self.function.events.post_async(AsyncEvent::CqOverflow, qn);
                 self.wake.control = true;
             }
             Schedule::Enqueue => {
@@ -276,7 +276,7 @@ impl Front {
                 Outcome::SqeUnwritable => self.raise_error(error::AXI_BRESP),
                 Outcome::CqeUnwritable => {
                     self.device.counters.completion_error();
-                    self.function.events.post_trouble(AsyncEvent::CqeError, qn);
+                    self.function.events.post_async(AsyncEvent::CqeError, qn);
                 }
             }
         }

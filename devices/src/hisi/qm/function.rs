@@ -339,7 +339,7 @@ impl Function {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Schedule {
     Nothing,
-    /// It goes to the end of the line.
+    /// It goes to the end of the list.
     Enqueue,
     /// Its completions have no room, which has not been told yet.
     Overflow,

@@ -44,7 +44,7 @@ use hw::{Activity, AlarmTarget, BusError, LifeCycle};
 pub use crate::workforce::{NoWorkforce, Workforce};
 pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
 pub use task::{Stage, TaskState};
-pub use worker::Bench;
+pub use worker::WorkerMemory;
 
 use front::{Front, Wake};
 

@@ -1,4 +1,4 @@
-//! Whose turn it is: the line of runnable queues, and the workers that serve it.
+//! Which queue is served next: the list of runnable queues, and the workers that serve it.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ impl Scheduler {
         runnable.clear();
     }
 
-    /// Puts a queue at the end of the line, and sees to it that it is served.
+    /// Puts a queue at the end of the list, and sees to it that it is served.
     pub(super) fn enqueue(&mut self, qn: u16) -> Served {
         self.runnable.push_back(qn);
         self.serve()

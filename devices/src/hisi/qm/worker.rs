@@ -23,7 +23,7 @@ use super::front::{Front, Next};
 use super::task::{Outcome, Stage, Task};
 
 /// What a worker for tasks keeps from one to the next.
-pub struct Bench<E: Engine> {
+pub struct WorkerMemory<E: Engine> {
     scratch: E::Scratch,
     sqe: Vec<u8>,
 }
@@ -31,18 +31,18 @@ pub struct Bench<E: Engine> {
 impl<E: Engine> Qm<E> {
     /// Working memory for [`Self::step`].
     #[must_use]
-    pub fn bench(&self) -> Bench<E> {
-        Bench { scratch: self.engine.scratch(), sqe: vec![0; 1 << E::LOG2_SQE] }
+    pub fn worker_memory(&self) -> WorkerMemory<E> {
+        WorkerMemory { scratch: self.engine.scratch(), sqe: vec![0; 1 << E::LOG2_SQE] }
     }
 
     /// Does one thing that is due: a request of the control worker, or one task. `false` if nothing is. For owners
     /// that give the queue manager no threads.
-    pub fn step(&self, bench: &mut Bench<E>) -> bool {
+    pub fn step(&self, memory: &mut WorkerMemory<E>) -> bool {
         if self.step_control() {
             return true;
         }
         let Some(task) = self.with(Front::take_task) else { return false };
-        let outcome = self.execute(bench, &task);
+        let outcome = self.execute(memory, &task);
         self.with(|front| front.finish_task(&task, outcome));
         self.write_events();
         true
@@ -81,11 +81,11 @@ impl<E: Engine> Qm<E> {
 
     /// A worker of the pool: returns after [`Self::shut_down`].
     pub(super) fn run_tasks(&self) {
-        let mut bench = self.bench();
+        let mut memory = self.worker_memory();
         let mut next = None;
         loop {
             let Some(task) = next.take().or_else(|| self.wait_for_task()) else { return };
-            let outcome = self.execute(&mut bench, &task);
+            let outcome = self.execute(&mut memory, &task);
             next = match self.with(|front| front.next_work(&task, outcome)) {
                 Next::Nothing => None,
                 Next::Task(task) => Some(task),
@@ -116,11 +116,11 @@ impl<E: Engine> Qm<E> {
     }
 
     /// One SQE from fetch to completion.
-    fn execute(&self, bench: &mut Bench<E>, task: &Task) -> Outcome {
-        let or = |trouble: Outcome| {
+    fn execute(&self, memory: &mut WorkerMemory<E>, task: &Task) -> Outcome {
+        let or = |outcome: Outcome| {
             move |fault| match fault {
                 DmaFault::Cancelled => Outcome::Cancelled,
-                DmaFault::Aborted(_) => trouble,
+                DmaFault::Aborted(_) => outcome,
             }
         };
         let ring = Requester { command: Some(task.command()), ..self.untagged(Arc::clone(&task.waiter)) };
@@ -134,16 +134,16 @@ impl<E: Engine> Qm<E> {
             self.fault_of_sqe(task)?;
             // What software wrote before it rang the doorbell is seen after this.
             fence(Ordering::Acquire);
-            port.read(&ring, task.at, &mut bench.sqe).map_err(or(Outcome::SqeUnreadable))?;
+            port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
             task.stage.set(Stage::Execute);
             let dma = EngineDma::new(port, data);
             self.engine
-                .run(&mut bench.scratch, &mut bench.sqe, task.info, &dma)
+                .run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
                 .map_err(|_| Outcome::Cancelled)?;
             task.stage.set(Stage::WriteBack);
             fence(Ordering::Release);
-            if self.fault_of_write_back(task, &mut bench.sqe)?.is_continue() {
-                port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            if self.fault_of_write_back(task, &mut memory.sqe)?.is_continue() {
+                port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
             }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
             if self.fault_of_cqe(task, completion.at)?.is_break() {
