@@ -475,8 +475,8 @@ impl Front {
         if self.scheduler.wants_workers() {
             return Some(Request::StartWorkers(self.scheduler.take_starts()));
         }
-        let waiter = self.control.waiter();
         let request = if let Some((transfer, life)) = self.control.transfer.take() {
+            let waiter = self.control.waiter();
             let request = match transfer {
                 _ if self.device.is_shut => None,
                 Transfer::Load(context, at) => Some(Request::Load { context, at, life, waiter }),
@@ -491,7 +491,7 @@ impl Front {
             request
         } else if std::mem::take(&mut self.control.write_back_due) {
             let tables = self.function.table_images();
-            Some(Request::WriteBack { tables, life: self.control.life(), waiter })
+            Some(Request::WriteBack { tables, life: self.control.life(), waiter: self.control.waiter() })
         } else {
             None
         };
