@@ -5,15 +5,21 @@ use hw::regmap::{Access, Located, RegisterMap};
 /// One value for each declared register and row entry.
 #[derive(Debug)]
 pub(crate) struct Bank<R> {
-    /// For each register of the map: its entries.
+    /// For each register of the bank: its entries.
     values: Vec<(R, Vec<u64>)>,
 }
 
 impl<R: RegisterMap + PartialEq> Bank<R> {
     /// All registers at their reset values.
     pub(crate) fn at_reset() -> Self {
+        Self::at_reset_of(|_| true)
+    }
+
+    /// Some of the map's registers, at their reset values; the others are none of this bank's.
+    pub(crate) fn at_reset_of(is_mine: impl Fn(R) -> bool) -> Self {
         let values = R::ALL
             .iter()
+            .filter(|(reg, _)| is_mine(*reg))
             .map(|(reg, info)| (*reg, vec![info.reset; usize::try_from(info.count).unwrap_or(0)]))
             .collect();
         Self { values }

@@ -7,6 +7,7 @@
 
 mod bank;
 pub mod dma_test;
+mod gate;
 pub mod gic;
 pub mod hisi;
 pub mod pci;

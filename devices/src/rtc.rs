@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
-use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, MmioDevice};
+use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, LifeCycle, MmioDevice};
 
 use crate::primecell;
 
@@ -116,9 +116,12 @@ impl Pl031 {
     fn set_alarm(&self, state: &State) {
         self.alarms.set(self.slot, state.deadline_ns);
     }
+}
 
-    /// The machine's reset: the alarm is gone, the date stays.
-    pub fn reset(&self) {
+impl LifeCycle for Pl031 {
+    /// What the bus's reset line resets: the alarm is gone, and with it the interrupt. The counter has a reset line of its own
+    /// (nRTCRST), which is for the first power-on of a clock with a battery: the date stays, also one that software has set.
+    fn reset(&self) {
         let mut state = self.counter.lock();
         *state = State { offset: state.offset, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
         self.counter.drive(&state);
@@ -337,6 +340,33 @@ mod tests {
         bench.write(LR, 7);
         bench.rtc.reset();
         assert_eq!(*times.lock().unwrap(), 3);
+    }
+
+    /// An interrupt that waits is none of the next kernel's, and its date is that of the clock on the wall.
+    #[test]
+    fn reset_brings_every_register_back_to_power_on_but_the_date_goes_on() {
+        let registers = |bench: &Bench| -> Vec<_> {
+            let row = |info: &'static hw::regmap::RegisterInfo| {
+                (0..info.count).map(move |index| info.offset + index * info.stride)
+            };
+            let all = Pl031Reg::ALL.iter().flat_map(|(_, info)| row(info)).filter(|at| *at != DR);
+            all.map(|at| (at, bench.read(at))).collect()
+        };
+        let bench = Bench::new(1_700_000_000);
+        let at_power_on = registers(&bench);
+        for round in 0..100 {
+            bench.write(LR, 500);
+            bench.write(IMSC, 1);
+            bench.write(MR, 500);
+            assert!(bench.line.level());
+            bench.write(MR, 501);
+            bench.rtc.reset();
+            assert_eq!(registers(&bench), at_power_on, "round {round}");
+            assert_eq!((bench.line.level(), *bench.alarm.deadline_ns.lock().unwrap()), (false, None));
+            bench.clock.advance_ns(NS_PER_SECOND);
+            bench.alarm.target.lock().unwrap().clone().unwrap().alarm();
+            assert_eq!((bench.read(DR), bench.read(RIS)), (501, 0));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitfield_struct::bitfield;
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
-use hw::{BusError, IrqLine, MmioDevice};
+use hw::{BusError, IrqLine, LifeCycle, MmioDevice};
 
 use crate::primecell;
 
@@ -284,15 +284,6 @@ impl Pl011 {
         self.drive(&front);
     }
 
-    /// The machine's reset.
-    pub fn reset(&self) {
-        let Self { front, console: _, irq } = self;
-        let mut front = front.lock().unwrap_or_else(PoisonError::into_inner);
-        let input_waits = front.input_waits;
-        *front = Front { input_waits, ..Front::at_reset() };
-        irq.set(false);
-    }
-
     fn read(&self, front: &mut Front, reg: Pl011Reg, index: u64) -> u32 {
         let id =
             |ids: [u8; 4]| usize::try_from(index).ok().and_then(|i| ids.get(i)).copied().unwrap_or(0).into();
@@ -359,6 +350,17 @@ impl Pl011 {
             front.input_waits = false;
             self.console.input_room();
         }
+    }
+}
+
+impl LifeCycle for Pl011 {
+    /// Input that the host keeps back is still there: it comes once software has enabled the receiver.
+    fn reset(&self) {
+        let Self { front, console: _, irq } = self;
+        let mut front = front.lock().unwrap_or_else(PoisonError::into_inner);
+        let input_waits = front.input_waits;
+        *front = Front { input_waits, ..Front::at_reset() };
+        irq.set(false);
     }
 }
 

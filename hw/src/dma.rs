@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::activity::Activity;
 use crate::fault::Command;
 use crate::{DeviceId, Iova, MsiSink, NotRam, Pa, Pasid, Ram, StreamId};
 
@@ -66,13 +67,24 @@ pub struct Waiter {
     /// A copy of `cancelled`, for the look before each access.
     is_cancelled: AtomicBool,
     changed: Condvar,
+    /// Who is told when an access begins to wait.
+    activity: Option<Arc<Activity>>,
 }
 
 #[derive(Debug, Default)]
 struct WaiterState {
     cancelled: bool,
-    /// Accesses that wait.
+    /// Accesses that wait and have not been told to look again.
     waiting: usize,
+    /// Changes when they are told to.
+    round: u64,
+}
+
+impl WaiterState {
+    fn wake_all(&mut self) {
+        self.waiting = 0;
+        self.round += 1;
+    }
 }
 
 impl Waiter {
@@ -80,6 +92,18 @@ impl Waiter {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// A waiter whose device is told when an access begins to wait.
+    #[must_use]
+    pub fn watched(activity: &Arc<Activity>) -> Arc<Self> {
+        Arc::new(Self { activity: Some(Arc::clone(activity)), ..Self::default() })
+    }
+
+    /// Gives up the accesses of this one for good, and puts a fresh one, watched in the same way, into its place.
+    pub fn replace(slot: &mut Arc<Self>) {
+        slot.cancel();
+        *slot = Arc::new(Self { activity: slot.activity.clone(), ..Self::default() });
     }
 
     /// Gives up waiting accesses, and those to come, until [`Self::rearm`].
@@ -96,6 +120,7 @@ impl Waiter {
     fn set_cancelled(&self, cancelled: bool) {
         let mut state = self.state();
         state.cancelled = cancelled;
+        state.wake_all();
         self.is_cancelled.store(cancelled, Ordering::SeqCst);
     }
 
@@ -103,7 +128,8 @@ impl Waiter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an access waits here now: it goes on when the guest has answered, and not before.
+    /// Whether an access waits here now: it goes on when the guest has answered, and not before. One that has been told
+    /// to look again does not wait, whether or not its thread has come to it.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.state().waiting != 0
@@ -119,7 +145,7 @@ impl Waiter {
     /// Makes waiting accesses look again. The answer must be in place before the call.
     pub fn notify(&self) {
         // The lock orders this after a poll that found no answer and before its wait.
-        drop(self.state());
+        self.state().wake_all();
         self.changed.notify_all();
     }
 
@@ -138,8 +164,14 @@ impl Waiter {
                 return Ok(answer);
             }
             state.waiting += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
+            let round = state.round;
+            if let Some(activity) = &self.activity {
+                activity.changed();
+            }
+            state = self
+                .changed
+                .wait_while(state, |state| state.round == round)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -336,6 +368,37 @@ mod tests {
             }
             waiter.cancel();
             assert_eq!(waiting.join().unwrap(), Err(DmaFault::Cancelled));
+        });
+    }
+
+    #[test]
+    fn access_that_has_been_told_to_look_again_does_not_wait_until_it_has_found_nothing() {
+        let activity = Arc::new(Activity::default());
+        let waiter = Waiter::watched(&activity);
+        let polls = Mutex::new(0);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                waiter.wait(|| {
+                    *polls.lock().unwrap() += 1;
+                    None::<()>
+                })
+            });
+            activity.wait_until(|| waiter.is_waiting());
+            assert_eq!(*polls.lock().unwrap(), 1);
+            let held = polls.lock().unwrap();
+            waiter.notify();
+            let state = waiter.state.try_lock();
+            assert!(
+                state.is_err() || state.is_ok_and(|state| state.waiting == 0),
+                "before its thread has run"
+            );
+            drop(held);
+            activity.wait_until(|| waiter.is_waiting());
+            assert_eq!(*polls.lock().unwrap(), 2);
+            let mut slot = Arc::clone(&waiter);
+            Waiter::replace(&mut slot);
+            assert_eq!(waiting.join().unwrap(), Err(DmaFault::Cancelled));
+            assert!(!waiter.is_waiting() && !slot.is_cancelled() && slot.activity.is_some());
         });
     }
 

@@ -3,11 +3,13 @@
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
-//! ([`clock`]), the life cycle of models ([`life_cycle`]) and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every
-//! model built on it runs in a unit test and under a deterministic clock.
+//! ([`clock`], [`timer`]), the life cycle of models ([`life_cycle`], [`activity`]) and the register declarations
+//! ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every model built on it
+//! runs in a unit test and under a deterministic clock.
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod addr;
 pub mod ats;
 pub mod clock;
@@ -22,6 +24,7 @@ pub mod sysreg;
 pub mod timer;
 pub mod watch;
 
+pub use activity::Activity;
 pub use addr::{DeviceId, Iova, Pa, Pasid, StreamId};
 pub use clock::{AlarmTarget, Alarms, Clock, ManualAlarms, ManualClock};
 pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Waiter};

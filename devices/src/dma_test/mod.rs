@@ -1,8 +1,8 @@
 //! The DMA test device: a PCI function that makes the accesses that software asks for, one by one.
 //!
 //! Described for those who write tests in `docs/dma-test.md`. Eight channels work independently, each on a thread of
-//! its own, so that an access that stalls holds nothing but its channel, as long as the host has threads to give. It has no address translation cache: software
-//! plays the cache, by Translation Requests and translated accesses. Deliberately absent: rings of commands, and
+//! its own, so that an access that stalls holds nothing but its channel, as long as the host has threads to give. It has
+//! no address translation cache: software plays the cache, by Translation Requests and translated accesses. Deliberately absent: rings of commands, and
 //! everything that a real engine does beyond moving bytes.
 
 mod command;
@@ -16,12 +16,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
 use hw::mmio::{read_words, write_words};
 use hw::regmap::RegisterMap;
-use hw::{BusError, DmaPort, DmaTag, Requester, StreamId, Waiter};
+use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, StreamId, Waiter};
 
 use self::command::{Job, Outcome};
 use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
 use crate::Workforce;
 use crate::bank::Bank;
+use crate::gate::Gate;
 use crate::pci::caps::{PortType, page_request};
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker};
 
@@ -64,6 +65,8 @@ pub struct DmaTest {
     front: Mutex<Front>,
     /// For each channel's worker, and for the one that sends messages that were masked.
     work: [Condvar; CHANNELS + 1],
+    /// Whoever waits for the end of work waits here.
+    activity: Arc<Activity>,
     /// Read while an access with a translated address is made.
     translated: RwLock<()>,
     me: Weak<Self>,
@@ -72,45 +75,116 @@ pub struct DmaTest {
 /// The condition of the worker that sends messages that were masked.
 const MESSENGER: usize = CHANNELS;
 
+/// How far a thread has come with a channel's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It makes the accesses.
+    Accesses,
+    /// The result is shown; it sends the message.
+    Message,
+}
+
 /// One channel besides its registers.
-#[derive(Default)]
+#[derive(Debug)]
 struct Channel {
     queued: Option<Job>,
+    /// What a thread does for the channel.
+    in_flight: Option<Stage>,
     /// Of the present command.
     waiter: Arc<Waiter>,
     /// Of the message at its end.
     message: Arc<Waiter>,
     /// Counts resets: the outcome of an older command is dropped.
     age: u64,
-    is_hired: bool,
+    has_thread: bool,
 }
 
 impl Channel {
+    fn new(activity: &Arc<Activity>) -> Self {
+        Self {
+            queued: None,
+            in_flight: None,
+            waiter: Waiter::watched(activity),
+            message: Waiter::watched(activity),
+            age: 0,
+            has_thread: false,
+        }
+    }
+
     fn give_up(&self) {
         self.waiter.cancel();
         self.message.cancel();
     }
+
+    /// As after power-on, but for the thread, and for what it does: that is given up.
+    fn reset(&mut self) {
+        // By name: a new field must be decided on here.
+        let Self { queued, in_flight: _, waiter, message, age, has_thread: _ } = self;
+        *queued = None;
+        Waiter::replace(waiter);
+        Waiter::replace(message);
+        *age += 1;
+    }
+
+    fn take(&mut self) -> Option<Job> {
+        // The message of the command before may be on its way, on another thread.
+        let job = self.queued.take_if(|_| self.in_flight.is_none())?;
+        self.in_flight = Some(Stage::Accesses);
+        Some(job)
+    }
+
+    /// Whether no thread does anything for the channel but wait for the guest or for guest time.
+    fn is_still(&self) -> bool {
+        match self.in_flight {
+            None => true,
+            Some(Stage::Accesses) => self.waiter.is_waiting(),
+            Some(Stage::Message) => self.message.is_waiting(),
+        }
+    }
 }
 
 /// Sends messages that were masked, and carries out the commands of channels for which the host has no thread.
-#[derive(Default)]
+#[derive(Debug)]
 struct Messenger {
     is_due: bool,
+    is_sending: bool,
     waiter: Arc<Waiter>,
 }
 
+#[derive(Debug)]
 struct Front {
     bank: Bank<DmaTestReg>,
     channels: [Channel; CHANNELS],
     messenger: Messenger,
     held: Vec<InvalidateTag>,
-    is_shutting_down: bool,
+    gate: Gate,
 }
 
 impl Front {
+    fn new(activity: &Arc<Activity>) -> Self {
+        Self {
+            bank: Bank::at_reset(),
+            channels: std::array::from_fn(|_| Channel::new(activity)),
+            messenger: Messenger { is_due: false, is_sending: false, waiter: Waiter::watched(activity) },
+            held: Vec::new(),
+            gate: Gate::default(),
+        }
+    }
+
     fn give_up(&self) {
         self.channels.iter().for_each(Channel::give_up);
         self.messenger.waiter.cancel();
+    }
+
+    /// Whether no thread does anything.
+    fn is_quiet(&self) -> bool {
+        !self.messenger.is_sending && self.channels.iter().all(|channel| channel.in_flight.is_none())
+    }
+
+    /// Whether what threads do waits for the guest or for guest time.
+    fn is_still(&self) -> bool {
+        let Messenger { is_sending, waiter, .. } = &self.messenger;
+        (!is_sending || waiter.is_waiting()) && self.channels.iter().all(Channel::is_still)
     }
 
     fn ctrl(&self) -> Ctrl {
@@ -132,8 +206,8 @@ impl Front {
 
     /// Makes a job of a channel's registers.
     fn start(&mut self, channel: usize, command: Command) {
+        Waiter::replace(&mut self.channels[channel].waiter);
         let entry = |reg| self.bank.entry(reg, channel);
-        let waiter = Waiter::new();
         let job = Job {
             command,
             tag: Tag::from(entry(DmaTestReg::CH_TAG) as u32),
@@ -142,22 +216,31 @@ impl Front {
             target: entry(DmaTestReg::CH_TARGET),
             data: entry(DmaTestReg::CH_DATA),
             group: entry(DmaTestReg::CH_GROUP) as u16,
-            waiter: Arc::clone(&waiter),
+            waiter: Arc::clone(&self.channels[channel].waiter),
             age: self.channels[channel].age,
         };
         self.channels[channel].queued = Some(job);
-        self.channels[channel].waiter = waiter;
         self.set_status(channel, Status::new().with_busy(true));
     }
 
+    /// The command of a channel, if threads may begin one.
+    fn take(&mut self, channel: usize) -> Option<Job> {
+        if self.gate.is_open() { self.channels[channel].take() } else { None }
+    }
+
     /// A command of a channel for which there is no thread.
-    fn take_orphan(&mut self) -> Option<(usize, Job)> {
-        let mut orphans = self.channels.iter_mut().enumerate().filter(|(_, channel)| !channel.is_hired);
-        orphans.find_map(|(index, channel)| Some((index, channel.queued.take()?)))
+    fn take_without_thread(&mut self) -> Option<(usize, Job)> {
+        (0..CHANNELS).find_map(|channel| {
+            if self.channels[channel].has_thread {
+                return None;
+            }
+            Some((channel, self.take(channel)?))
+        })
     }
 
     /// Shows what came of a command; whether its message is due.
     fn finish(&mut self, channel: usize, job: &Job, outcome: &Outcome) -> bool {
+        self.channels[channel].in_flight = None;
         if self.channels[channel].age != job.age {
             return false;
         }
@@ -173,23 +256,36 @@ impl Front {
             self.bank.set_entry(DmaTestReg::CH_ATS_INFO, channel, u32::from(info).into());
         }
         self.count(DmaTestReg::CH_COUNT, channel);
-        let is_due = job.command.message() && !self.is_shutting_down;
+        let is_due = job.command.message() && !self.gate.is_shut_down();
         if is_due {
             self.channels[channel].message.rearm();
+            self.channels[channel].in_flight = Some(Stage::Message);
         }
         is_due
     }
 
-    /// Back to the state after power-on; the Invalidate Requests that were held back.
-    fn reset(&mut self) -> Vec<InvalidateTag> {
-        self.give_up();
-        self.bank = Bank::at_reset();
-        for channel in &mut self.channels {
-            channel.age += 1;
-            channel.queued = None;
+    /// What messages that were masked wait on, if they are due and threads may begin something.
+    fn take_messages(&mut self) -> Option<Arc<Waiter>> {
+        if !self.messenger.is_due || !self.gate.is_open() {
+            return None;
         }
-        self.messenger.is_due = false;
-        std::mem::take(&mut self.held)
+        let Messenger { is_due, is_sending, waiter } = &mut self.messenger;
+        (*is_due, *is_sending) = (false, true);
+        waiter.rearm();
+        Some(Arc::clone(waiter))
+    }
+
+    /// Back to the state after power-on; the Invalidate Requests that were held back. What is under way is given up, and
+    /// nothing is begun until the gate is told that it has ended.
+    fn begin_reset(&mut self) -> Vec<InvalidateTag> {
+        // By name: a new field must be decided on here.
+        let Self { bank, channels, messenger, held, gate } = self;
+        gate.begin_reset();
+        *bank = Bank::at_reset();
+        channels.iter_mut().for_each(Channel::reset);
+        messenger.is_due = false;
+        Waiter::replace(&mut messenger.waiter);
+        std::mem::take(held)
     }
 }
 
@@ -211,20 +307,16 @@ impl DmaTest {
             None => config,
         };
         let config = config.build();
+        let activity = Arc::default();
         let device = Arc::new_cyclic(|me: &Weak<Self>| Self {
             port: BusMasterPort::new(&config, dma),
             config,
             stream,
             ats,
             workforce,
-            front: Mutex::new(Front {
-                bank: Bank::at_reset(),
-                channels: Default::default(),
-                messenger: Messenger::default(),
-                held: Vec::new(),
-                is_shutting_down: false,
-            }),
+            front: Mutex::new(Front::new(&activity)),
             work: Default::default(),
+            activity,
             translated: RwLock::default(),
             me: me.clone(),
         });
@@ -240,28 +332,24 @@ impl DmaTest {
     /// Gives everything up and ends the workers.
     pub fn shut_down(&self) {
         let mut front = self.lock();
-        front.is_shutting_down = true;
+        front.gate.shut_down();
         front.give_up();
-        self.work.iter().for_each(Condvar::notify_all);
+        self.wake_all();
     }
 
     /// Carries out one command that is due, or sends the messages that are, for owners that give no threads. `false`
     /// if nothing is due.
     pub fn step(&self) -> bool {
         let mut front = self.lock();
-        let due = (0..CHANNELS).find_map(|channel| Some((channel, front.channels[channel].queued.take()?)));
-        match due {
-            Some((channel, job)) => {
-                drop(front);
-                self.perform(channel, &job);
-                true
-            }
-            None if front.messenger.is_due => {
-                self.send_due(front);
-                true
-            }
-            None => false,
+        if let Some((channel, job)) = (0..CHANNELS).find_map(|channel| Some((channel, front.take(channel)?)))
+        {
+            drop(front);
+            self.perform(channel, &job);
+            return true;
         }
+        let messages = front.take_messages();
+        drop(front);
+        messages.map(|waiter| self.send_due(waiter)).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Front> {
@@ -277,18 +365,26 @@ impl DmaTest {
         };
         if let Some(waiter) = waiter {
             self.config.raise(channel as u16, &self.port, &self.plain(waiter));
+            let mut front = self.lock();
+            front.channels[channel].in_flight = None;
+            if front.channels[channel].queued.is_some() {
+                self.wake(&front, channel);
+            }
         }
+        self.activity.changed();
+    }
+
+    /// Wakes the thread that serves a channel.
+    fn wake(&self, front: &Front, channel: usize) {
+        let worker = if front.channels[channel].has_thread { channel } else { MESSENGER };
+        self.work[worker].notify_all();
     }
 
     /// Sends messages that were masked.
-    fn send_due(&self, mut front: MutexGuard<'_, Front>) {
-        front.messenger.is_due = false;
-        let waiter = Arc::clone(&front.messenger.waiter);
-        if !front.is_shutting_down {
-            waiter.rearm();
-        }
-        drop(front);
+    fn send_due(&self, waiter: Arc<Waiter>) {
         self.config.deliver_pending(&self.port, &self.plain(waiter));
+        self.lock().messenger.is_sending = false;
+        self.activity.changed();
     }
 
     /// Without PASID: messages.
@@ -301,10 +397,10 @@ impl DmaTest {
         loop {
             let mut front = self.lock();
             let job = loop {
-                if front.is_shutting_down {
+                if front.gate.is_shut_down() {
                     return;
                 }
-                if let Some(job) = front.channels[channel].queued.take() {
+                if let Some(job) = front.take(channel) {
                     break job;
                 }
                 front = self.work[channel].wait(front).unwrap_or_else(PoisonError::into_inner);
@@ -318,22 +414,23 @@ impl DmaTest {
     fn run_messenger(&self) {
         loop {
             let mut front = self.lock();
-            let orphan = loop {
-                if front.is_shutting_down {
+            let (messages, job) = loop {
+                if front.gate.is_shut_down() {
                     return;
                 }
-                let orphan = front.take_orphan();
-                if front.messenger.is_due || orphan.is_some() {
-                    break orphan;
+                // One or the other: what has been taken is begun at once.
+                let messages = front.take_messages();
+                let job = if messages.is_none() { front.take_without_thread() } else { None };
+                if messages.is_some() || job.is_some() {
+                    break (messages, job);
                 }
                 front = self.work[MESSENGER].wait(front).unwrap_or_else(PoisonError::into_inner);
             };
-            if front.messenger.is_due {
-                self.send_due(front);
-            } else {
-                drop(front);
+            drop(front);
+            if let Some(waiter) = messages {
+                self.send_due(waiter);
             }
-            if let Some((channel, job)) = orphan {
+            if let Some((channel, job)) = job {
                 self.perform(channel, &job);
             }
         }
@@ -346,7 +443,7 @@ impl DmaTest {
 
     fn command(&self, channel: usize, command: Command) {
         let mut front = self.lock();
-        if front.is_shutting_down {
+        if front.gate.is_shut_down() {
             return;
         }
         let status = front.status(channel);
@@ -356,17 +453,24 @@ impl DmaTest {
         }
         front.bank.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
         front.start(channel, command);
-        if !front.channels[channel].is_hired {
+        if !front.channels[channel].has_thread {
             let hired = self.hire(move |me| me.run_channel(channel));
-            front.channels[channel].is_hired = hired.is_ok();
+            front.channels[channel].has_thread = hired.is_ok();
         }
-        let worker = if front.channels[channel].is_hired { channel } else { MESSENGER };
-        self.work[worker].notify_all();
+        self.wake(&front, channel);
     }
 
-    fn reset(&self) {
-        let held = self.lock().reset();
+    /// Software's reset, the function's and the machine's.
+    fn reset_device(&self) {
+        let held = self.lock().begin_reset();
+        self.activity.wait_until(|| self.lock().is_quiet());
+        self.lock().gate.end_reset();
+        self.wake_all();
         self.answer(held);
+    }
+
+    fn wake_all(&self) {
+        self.work.iter().for_each(Condvar::notify_all);
     }
 
     /// Answers Invalidate Requests: nothing uses a translation from before any more.
@@ -403,7 +507,7 @@ impl DmaTest {
                 let held = std::mem::take(&mut self.lock().held);
                 self.answer(held);
             }
-            DmaTestReg::DT_CTRL if Ctrl::from(word).reset() => self.reset(),
+            DmaTestReg::DT_CTRL if Ctrl::from(word).reset() => self.reset_device(),
             _ => self.lock().bank.write_word(at, word),
         }
     }
@@ -492,6 +596,23 @@ impl PciFunction for DmaTest {
     }
 
     fn function_reset(&self) {
-        self.reset();
+        self.reset_device();
+    }
+}
+
+impl LifeCycle for DmaTest {
+    fn reset(&self) {
+        self.config.reset();
+        self.reset_device();
+    }
+
+    fn quiesce(&self) {
+        self.lock().gate.set_quiesced(true);
+        self.activity.wait_until(|| self.lock().is_still());
+    }
+
+    fn resume(&self) {
+        self.lock().gate.set_quiesced(false);
+        self.wake_all();
     }
 }

@@ -16,6 +16,8 @@ use super::regs::{AtsInfo, completion, opcode};
 use super::*;
 use crate::NoWorkforce;
 
+mod life;
+
 const RAM: u64 = 0x4000_0000;
 const DOORBELL: u64 = 0x809_0040;
 /// Takes no access.
@@ -62,6 +64,8 @@ struct Port {
     direct: DirectPort,
     is_mapped: AtomicBool,
     last: Mutex<Option<DmaTag>>,
+    /// Happens once, after a write.
+    reaction: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Port {
@@ -81,7 +85,12 @@ impl DmaPort for Port {
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        self.direct.write(who, self.pass(who, at)?, data)
+        self.direct.write(who, self.pass(who, at)?, data)?;
+        let reaction = self.reaction.lock().unwrap().take();
+        if let Some(react) = reaction {
+            react();
+        }
+        Ok(())
     }
 
     fn pin(&self, _: &Requester, at: Iova, _: usize, _: Dir) -> Result<Pinned<'_>, DmaFault> {
@@ -191,10 +200,19 @@ impl Bench {
     }
 
     fn try_with(threads: Option<Arc<Threads>>, has_agent: bool) -> io::Result<Self> {
+        Self::powered_on(threads, has_agent).inspect(Self::enable)
+    }
+
+    fn powered_on(threads: Option<Arc<Threads>>, has_agent: bool) -> io::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 0x10_0000)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let direct = DirectPort::new(ram.clone(), msi.clone());
-        let port = Arc::new(Port { direct, is_mapped: AtomicBool::new(false), last: Mutex::default() });
+        let port = Arc::new(Port {
+            direct,
+            is_mapped: AtomicBool::new(false),
+            last: Mutex::default(),
+            reaction: Mutex::default(),
+        });
         let agent = Arc::new(Agent::default());
         let workforce: Arc<dyn Workforce> = match &threads {
             Some(threads) => threads.clone(),
@@ -206,15 +224,39 @@ impl Bench {
             ats: has_agent.then(|| agent.clone() as Arc<dyn AtsPort>),
             workforce,
         })?;
-        let bench = Self { device, ram, msi, port, agent, threads };
-        bench.config(4, &[6, 0]);
-        let pasid = bench.extended(0x1b);
-        bench.config(pasid + 6, &[7, 0]);
-        if has_agent {
-            bench.config(bench.extended(0x0f) + 6, &[0, 0x80]);
-            bench.config(bench.extended(0x13) + 4, &[1, 0]);
+        Ok(Self { device, ram, msi, port, agent, threads })
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut memory = vec![0; 0x10_0000];
+        self.ram.read(Pa(RAM), &mut memory).unwrap();
+        memory
+    }
+
+    /// A bus master with PASIDs and, in front of an agent, translation services.
+    fn enable(&self) {
+        self.config(4, &[6, 0]);
+        let pasid = self.extended(0x1b);
+        self.config(pasid + 6, &[7, 0]);
+        if self.device.ats.is_some() {
+            self.config(self.extended(0x0f) + 6, &[0, 0x80]);
+            self.config(self.extended(0x13) + 4, &[1, 0]);
         }
-        Ok(bench)
+    }
+
+    /// Starts a command of a channel.
+    fn start(&self, channel: u64, opcode: u8, address: u64, flags: u32) {
+        self.w64(CH_ADDRESS + 0x100 * channel, address);
+        self.w32(CH_LENGTH + 0x100 * channel, 8);
+        self.w32(CH_COMMAND + 0x100 * channel, u32::from(opcode) | flags);
+    }
+
+    /// The page whose accesses wait is there.
+    fn serve(&self) {
+        self.port.is_mapped.store(true, Ordering::SeqCst);
+        for channel in &self.device.lock().channels {
+            channel.waiter.notify();
+        }
     }
 
     fn config(&self, offset: u64, data: &[u8]) {

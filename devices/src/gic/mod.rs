@@ -26,7 +26,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hw::{BusError, DeviceId, IrqLine, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
+use hw::{BusError, DeviceId, IrqLine, LifeCycle, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
 
 pub use self::delivery::Counters;
 use self::delivery::{Core, Wiring};
@@ -162,9 +162,12 @@ impl Gic {
     pub fn counters(&self) -> Counters {
         lock(&self.core).counters()
     }
+}
 
-    /// Back to the state after power-on, except that the inputs keep their levels and the counters go on.
-    pub fn reset(&self) {
+impl LifeCycle for Gic {
+    /// The inputs keep the levels that they are driven with. What is pending in guest memory stays there, and nothing is
+    /// written to it.
+    fn reset(&self) {
         let mut its = lock(&self.its);
         its.reset();
         lock(&self.core).reset();

@@ -54,9 +54,14 @@ impl Spaces {
 
     pub(super) fn map(&self, pasid: Option<u32>, va: u64, page: Page) {
         self.pages.lock().unwrap().insert((pasid, va / PAGE), page);
-        for waiter in self.stalled.lock().unwrap().drain(..).filter_map(|waiter| waiter.upgrade()) {
-            waiter.notify();
-        }
+        // Who finds another page missing waits on.
+        self.stalled.lock().unwrap().retain(|waiter| match waiter.upgrade() {
+            Some(waiter) => {
+                waiter.notify();
+                true
+            }
+            None => false,
+        });
     }
 
     pub(super) fn stalls(&self) -> u64 {
@@ -220,7 +225,7 @@ pub(super) struct Machine {
     pub(super) threads: Option<Arc<Threads>>,
     pub(super) zip: Arc<Zip>,
     next: AtomicU64,
-    bench: Mutex<super::qm::Bench<super::zip::ZipEngine>>,
+    bench: Mutex<super::qm::WorkerMemory<super::zip::ZipEngine>>,
 }
 
 impl Drop for Machine {
@@ -292,7 +297,23 @@ impl Machine {
         Self::try_with(threads, limits, plan).unwrap()
     }
 
+    /// Without threads, and nothing has been enabled.
+    pub(super) fn at_power_on() -> Self {
+        let limits = Limits { workers: 0, mailbox_patience_ns: 0 };
+        Self::powered_on(None, limits, None).unwrap()
+    }
+
     fn try_with(
+        threads: Option<Arc<Threads>>,
+        limits: Limits,
+        plan: Option<Arc<dyn FaultPlan>>,
+    ) -> io::Result<Self> {
+        let machine = Self::powered_on(threads, limits, plan)?;
+        machine.enable_function();
+        Ok(machine)
+    }
+
+    fn powered_on(
         threads: Option<Arc<Threads>>,
         limits: Limits,
         plan: Option<Arc<dyn FaultPlan>>,
@@ -324,15 +345,13 @@ impl Machine {
             limits,
             faults,
         })?;
-        let bench = Mutex::new(zip.qm().bench());
+        let bench = Mutex::new(zip.qm().worker_memory());
         let next = AtomicU64::new(RAM_BASE + PAGE);
-        let machine = Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench };
-        machine.enable_function();
-        Ok(machine)
+        Ok(Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench })
     }
 
     /// What the PCI core and the driver's probe set: memory, bus master, four MSI vectors, PASID.
-    fn enable_function(&self) {
+    pub(super) fn enable_function(&self) {
         let config = self.zip.config();
         let write = |offset: u64, value: u32, len: usize| {
             let _ = config.write(offset, &value.to_le_bytes()[..len]);
@@ -539,6 +558,11 @@ impl Machine {
     /// Writes to a queue's own doorbell page.
     pub(super) fn ring_page(&self, qn: u16, bell: u64) {
         ring_page(&self.zip, qn, bell);
+    }
+
+    /// All of RAM that the test has taken.
+    pub(super) fn memory(&self) -> Vec<u8> {
+        self.bytes(RAM_BASE, (self.next.load(Ordering::SeqCst) - RAM_BASE) as usize)
     }
 
     /// The next completion's SQE index, if there is one; the doorbell is the caller's.

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hw::{BusError, MmioDevice, StreamId};
+use hw::{BusError, LifeCycle, MmioDevice, StreamId};
 use thiserror::Error;
 
 use super::config::{ConfigSpace, Identity};
@@ -126,19 +126,6 @@ impl PciHost {
         function
     }
 
-    /// Resets all functions and their configuration spaces, as the machine's reset does.
-    pub fn reset(&self) {
-        let functions: Vec<_> = {
-            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
-            functions.values().cloned().collect()
-        };
-        for function in functions {
-            function.config().reset();
-            function.function_reset();
-        }
-        self.remap();
-    }
-
     /// The ECAM window: 4 KiB for each function of 256 buses, 256 MiB in all.
     #[must_use]
     pub fn ecam(self: &Arc<Self>) -> Arc<dyn MmioDevice> {
@@ -216,6 +203,23 @@ fn claim(routes: &mut Routes, new: Route) {
     for (first, last) in free {
         let at = routes.partition_point(|route| route.first < first);
         routes.insert(at, Route { first, last, ..new.clone() });
+    }
+}
+
+impl LifeCycle for PciHost {
+    /// The configuration spaces of all functions, those of bridges among them, and with them the routes. What a function has
+    /// besides it resets itself, before: it makes accesses, or is behind what does.
+    fn reset(&self) {
+        {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            for function in functions.values() {
+                function.config().reset();
+                if let Some(port) = function.as_port() {
+                    port.reset_configurations();
+                }
+            }
+        }
+        self.remap();
     }
 }
 

@@ -27,7 +27,8 @@ pub use port::RootPort;
 
 /// A function of a PCI device: what the host needs of it.
 ///
-/// All calls come on vCPU threads: they move state and wake workers, they never wait and never do DMA.
+/// All calls come on vCPU threads: they move state and wake workers, and never do DMA. Only a reset may wait, for the end of
+/// accesses that it has given up.
 pub trait PciFunction: Send + Sync {
     /// The function's configuration space.
     fn config(&self) -> &ConfigSpace;
@@ -60,8 +61,9 @@ pub trait PciFunction: Send + Sync {
     /// [`BusError`] where nothing takes it: the write is dropped.
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError>;
 
-    /// Function-level reset (6.6.2). The configuration space has already gone back to its reset values, so no DMA
-    /// and no message leaves any more; the function forgets everything else and gives up waiting accesses.
+    /// A reset of the function (6.6.2), of its bus, or of the machine. The configuration space has already gone back to its
+    /// reset values, so no DMA and no message leaves any more; the function forgets everything else and gives up waiting
+    /// accesses.
     fn function_reset(&self);
 }
 

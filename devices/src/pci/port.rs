@@ -98,11 +98,18 @@ impl RootPort {
         [memory, prefetchable].into_iter().filter(|(base, limit)| base <= limit).collect()
     }
 
-    fn reset_bus(&self) {
+    /// A reset of the bus, by software or of the machine, as far as configuration spaces go: functions also forget the bus
+    /// number that they have captured.
+    pub(super) fn reset_configurations(&self) {
         for function in self.functions() {
             function.config().reset();
-            function.function_reset();
+            function.config().forget_requester();
         }
+    }
+
+    fn reset_bus(&self) {
+        self.reset_configurations();
+        self.functions().iter().for_each(|function| function.function_reset());
     }
 }
 
@@ -132,8 +139,6 @@ impl PciFunction for RootPort {
         Err(BusError::NoRegister(offset))
     }
 
-    /// The machine's reset; ports have no function-level reset.
-    fn function_reset(&self) {
-        self.reset_bus();
-    }
+    /// Ports have no function-level reset.
+    fn function_reset(&self) {}
 }

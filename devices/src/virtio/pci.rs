@@ -2,13 +2,14 @@
 //!
 //! Two locks: the front, which vCPU threads take for register accesses, and the rings, which only the worker takes
 //! and holds while it serves requests. The worker takes the front for short looks inside. A reset that finds the
-//! worker busy cancels its DMA; the device status reads as zero once the worker has let go (4.1.4.3.1).
+//! worker busy cancels its DMA; the device status reads as zero once the worker has let go (4.1.4.3.1). Only the machine's
+//! reset waits for that: the worker may be waiting for the host's disk, and a driver looks at the status.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
-use hw::{BusError, DmaPort, DmaTag, Ram, Requester, StreamId};
+use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, StreamId, Waiter};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -17,6 +18,7 @@ use super::device::{Io, ServeError, VirtioDevice, feature};
 use super::front::{Asked, COMMON_CFG_BYTES, Front, NO_VECTOR, QueueSetup, status};
 use super::memory::DmaMemory;
 use super::work::{MESSAGES, Work};
+use crate::gate::Gate;
 use crate::pci::caps::{Field, PortType};
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, MsixLayout, PciFunction};
 
@@ -67,9 +69,17 @@ mod cap {
 }
 
 /// A ring of one epoch.
-struct Ring {
+pub(super) struct Ring {
     epoch: u64,
     queue: Queue,
+}
+
+/// Where serving a ring has come to.
+enum Served {
+    /// Its end.
+    All,
+    /// A pause: the rest is for later.
+    Part,
 }
 
 /// A virtio device as a PCI function.
@@ -81,10 +91,12 @@ pub struct VirtioPci {
     front: Mutex<Front>,
     isr: AtomicU8,
     rings: Mutex<Vec<Option<Ring>>>,
-    work: Arc<Work>,
+    pub(super) work: Arc<Work>,
+    /// Whoever waits for the end of work waits here.
+    activity: Arc<Activity>,
     ram: Arc<Ram>,
     port: Arc<dyn DmaPort>,
-    who: Requester,
+    pub(super) who: Requester,
 }
 
 impl VirtioPci {
@@ -113,6 +125,8 @@ impl VirtioPci {
             | feature::EVENT_IDX;
         let front = Front::new(offered, vectors, sizes);
         let rings = sizes.iter().map(|_| None).collect();
+        let activity = Arc::default();
+        let waiter = Waiter::watched(&activity);
         Arc::new(Self {
             port: Arc::new(BusMasterPort::new(&config, port)),
             config,
@@ -122,16 +136,17 @@ impl VirtioPci {
             isr: AtomicU8::new(0),
             rings: Mutex::new(rings),
             work,
+            activity,
             ram,
-            who: Requester::new(DmaTag::untagged(stream)),
+            who: Requester { tag: DmaTag::untagged(stream), waiter, command: None },
         })
     }
 
-    fn front(&self) -> MutexGuard<'_, Front> {
+    pub(super) fn front(&self) -> MutexGuard<'_, Front> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is work; `false` once [`Self::stop`] has been called. For the worker's thread, which then
+    /// Waits until there is work that may be begun; `false` once [`Self::stop`] has been called. For the worker's thread, which then
     /// calls [`Self::step`].
     #[must_use]
     pub fn wait_for_work(&self) -> bool {
@@ -140,16 +155,23 @@ impl VirtioPci {
 
     /// Ends the worker: [`Self::wait_for_work`] returns, and DMA that waits is given up.
     pub fn stop(&self) {
-        self.work.stop();
+        self.work.set(Gate::shut_down);
         self.who.waiter.cancel();
     }
 
     /// Does the work that there is: serves notified queues until they are empty, and sends messages that were held
-    /// back. On one thread at a time.
+    /// back; nothing while the device is paused. On one thread at a time.
     pub fn step(&self) {
-        let mut rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rings = self.rings();
+        {
+            // The front's lock makes this one with the question whether the worker is busy.
+            let mut front = self.front();
+            if !self.work.may_begin() {
+                return;
+            }
+            front.is_busy = true;
+        }
         let todo = self.work.take();
-        self.front().is_busy = true;
         if todo & MESSAGES != 0 {
             self.config.deliver_pending(&*self.port, &self.who);
         }
@@ -163,6 +185,13 @@ impl VirtioPci {
         if front.is_resetting {
             self.finish_reset(&mut front);
         }
+        drop(front);
+        drop(rings);
+        self.activity.changed();
+    }
+
+    pub(super) fn rings(&self) -> MutexGuard<'_, Vec<Option<Ring>>> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, index: u16, ring: &mut Option<Ring>) {
@@ -182,13 +211,14 @@ impl VirtioPci {
             None => Err(ServeError::Malformed),
         };
         match outcome {
-            Ok(()) | Err(ServeError::Cancelled) => {}
+            Ok(Served::Part) => self.work.add(1 << index),
+            Ok(Served::All) | Err(ServeError::Cancelled) => {}
             Err(ServeError::Malformed) => self.fail(epoch),
         }
     }
 
-    /// Serves requests until the ring is empty, the device is being reset, or something is wrong.
-    fn run(&self, index: u16, queue: &mut Queue, vector: u16, io: &Io<'_>) -> Result<(), ServeError> {
+    /// Serves requests until the ring is empty, the device is being reset or paused, or something is wrong.
+    fn run(&self, index: u16, queue: &mut Queue, vector: u16, io: &Io<'_>) -> Result<Served, ServeError> {
         let memory = DmaMemory { ram: &self.ram, port: io.port, who: io.who };
         let failed = |_| self.why();
         loop {
@@ -196,6 +226,9 @@ impl VirtioPci {
             while queue.avail_idx(&memory, Ordering::Acquire).map_err(failed)?.0 != queue.next_avail() {
                 if !self.front().is_running() || self.work.is_stopped() {
                     return Err(ServeError::Cancelled);
+                }
+                if !self.work.may_begin() {
+                    return Ok(Served::Part);
                 }
                 let chain = queue.iter(&memory).map_err(failed)?.next().ok_or_else(|| self.why())?;
                 let head = chain.head_index();
@@ -207,7 +240,7 @@ impl VirtioPci {
                 }
             }
             if !queue.enable_notification(&memory).map_err(failed)? {
-                return Ok(());
+                return Ok(Served::All);
             }
         }
     }
@@ -427,5 +460,32 @@ impl PciFunction for VirtioPci {
 
     fn function_reset(&self) {
         self.begin_reset(&mut self.front());
+    }
+}
+
+impl LifeCycle for VirtioPci {
+    fn reset(&self) {
+        self.config.reset();
+        {
+            let mut front = self.front();
+            self.work.set(Gate::begin_reset);
+            self.begin_reset(&mut front);
+        }
+        self.activity.wait_until(|| !self.front().is_busy);
+        self.rings().fill_with(|| None);
+        self.work.take();
+        self.work.set(Gate::end_reset);
+    }
+
+    fn quiesce(&self) {
+        {
+            let _front = self.front();
+            self.work.set(|gate| gate.set_quiesced(true));
+        }
+        self.activity.wait_until(|| !self.front().is_busy || self.who.waiter.is_waiting());
+    }
+
+    fn resume(&self) {
+        self.work.set(|gate| gate.set_quiesced(false));
     }
 }

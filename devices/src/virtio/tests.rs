@@ -3,6 +3,7 @@
 mod life;
 mod registers;
 mod requests;
+mod reset;
 mod rings;
 
 use std::io;
@@ -60,6 +61,8 @@ struct Disk {
     is_sparse: bool,
     fails: AtomicBool,
     log: Mutex<Vec<&'static str>>,
+    /// Happens once, while the disk is busy.
+    during: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Offset and length of what was discarded, or made zero with leave to discard.
     holes: Mutex<Vec<(u64, u64)>>,
 }
@@ -73,12 +76,17 @@ impl Disk {
             is_sparse: true,
             fails: AtomicBool::new(false),
             log: Mutex::default(),
+            during: Mutex::default(),
             holes: Mutex::default(),
         }
     }
 
     fn enter(&self, what: &'static str) -> io::Result<()> {
         self.log.lock().unwrap().push(what);
+        let during = self.during.lock().unwrap().take();
+        if let Some(during) = during {
+            during();
+        }
         if self.fails.load(Ordering::SeqCst) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 }

@@ -1,8 +1,9 @@
-//! What a worker thread sleeps on.
+//! What a worker thread sleeps on, and whether it may begin anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::gate::Gate;
 use crate::pci::PendingWaker;
 
 /// Bit of [`Work`] for messages that were held back by a mask.
@@ -12,16 +13,20 @@ pub(super) const MESSAGES: u64 = 1 << 63;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     todo: AtomicU64,
-    stopped: Mutex<bool>,
+    gate: Mutex<Gate>,
     changed: Condvar,
 }
 
 impl Work {
-    /// Adds things to do and wakes the worker. On the doorbell's road: takes the lock only if they are new.
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds things to do and wakes the worker. On a doorbell's way: takes the lock only if they are new.
     pub(super) fn add(&self, bits: u64) {
         if self.todo.fetch_or(bits, Ordering::AcqRel) & bits != bits {
             // The lock orders this after a look that found nothing and before the wait that follows it.
-            drop(self.stopped.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(self.gate());
             self.changed.notify_all();
         }
     }
@@ -31,28 +36,33 @@ impl Work {
         self.todo.swap(0, Ordering::AcqRel)
     }
 
-    /// Waits until there is something to do; `false` once stopped.
+    /// Waits until there is something to do that may be begun; `false` once stopped.
     pub(super) fn wait(&self) -> bool {
-        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.gate();
         loop {
-            if *stopped {
+            if gate.is_shut_down() {
                 return false;
             }
-            if self.todo.load(Ordering::Acquire) != 0 {
+            if gate.is_open() && self.todo.load(Ordering::Acquire) != 0 {
                 return true;
             }
-            stopped = self.changed.wait(stopped).unwrap_or_else(PoisonError::into_inner);
+            gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Ends the waiting for good.
-    pub(super) fn stop(&self) {
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// Whether anything may be begun.
+    pub(super) fn may_begin(&self) -> bool {
+        self.gate().is_open()
+    }
+
+    /// Changes whether anything may be begun.
+    pub(super) fn set(&self, change: impl FnOnce(&mut Gate)) {
+        change(&mut self.gate());
         self.changed.notify_all();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gate().is_shut_down()
     }
 }
 

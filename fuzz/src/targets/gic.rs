@@ -5,7 +5,7 @@ use std::sync::Arc;
 use devices::gic::{
     DISTRIBUTOR_BYTES, Gic, GicConfig, ITS_BYTES, REDISTRIBUTOR_BYTES, TRANSLATER_OFFSET, virt_affinity,
 };
-use hw::{DeviceId, IrqLine, MmioDevice, MsiSink, Pa, Ram, RecordingLine, SysReg, SysRegDevice};
+use hw::{DeviceId, IrqLine, LifeCycle, MmioDevice, MsiSink, Pa, Ram, RecordingLine, SysReg, SysRegDevice};
 
 use crate::input::Input;
 use crate::machine::{ITS, PLACES, RAM, mmio, put, ram, scribble, w32, w64};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use devices::pci::caps::PortType;
 use devices::pci::{Bar, BusMasterPort, ConfigSpace, Identity, MsixLayout, PciFunction, PciHost};
-use hw::{BusError, DirectPort, DmaTag, Pa, RecordingMsiSink, Requester, StreamId};
+use hw::{BusError, DirectPort, DmaTag, LifeCycle, Pa, RecordingMsiSink, Requester, StreamId};
 
 use crate::input::Input;
 use crate::machine::{DOORBELL, access, mmio, ram};

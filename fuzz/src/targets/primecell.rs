@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use devices::rtc::{Pl031, Pl031Reg};
 use devices::uart::{ConsoleOut, Pl011, Pl011Reg};
-use hw::{Clock, ManualAlarms, ManualClock, RecordingLine};
+use hw::{Clock, LifeCycle, ManualAlarms, ManualClock, RecordingLine};
 
 use crate::input::Input;
 use crate::machine::{mmio, offsets};

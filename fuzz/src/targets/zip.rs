@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use devices::hisi::qm::regs::QmReg;
-use devices::hisi::qm::{Bench, Limits, NoWorkforce};
+use devices::hisi::qm::{Limits, NoWorkforce, WorkerMemory};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipEngine, ZipWiring};
 use devices::pci::PciFunction;
@@ -33,7 +33,7 @@ const DEPTH: u16 = 16;
 
 struct Machine {
     zip: Arc<Zip>,
-    bench: Bench<ZipEngine>,
+    bench: WorkerMemory<ZipEngine>,
     ram: Arc<Ram>,
     msi: Arc<RecordingMsiSink>,
     clock: Arc<ManualClock>,
@@ -56,7 +56,7 @@ impl Machine {
             faults: hw::Faults::default(),
         })
         .expect("nobody is hired");
-        let bench = zip.qm().bench();
+        let bench = zip.qm().worker_memory();
         Self { zip, bench, ram, msi, clock, alarms, tails: [0; STARTED as usize] }
     }
 

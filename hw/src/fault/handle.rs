@@ -41,6 +41,24 @@ impl Faults {
         Self(Some(Arc::new(Active { plan, points, timer: Timer::new(clock, alarms) })))
     }
 
+    /// The same plan for one model, which can drop its delayed steps without those of others.
+    #[must_use]
+    pub fn for_model(&self) -> Self {
+        let own = |active: &Arc<Active>| {
+            let Active { plan, points, timer } = &**active;
+            Arc::new(Active { plan: Arc::clone(plan), points: *points, timer: timer.another() })
+        };
+        Self(self.0.as_ref().map(own))
+    }
+
+    /// Drops what [`Self::later`] was to do; what it is doing has ended when this returns. For the reset of a model that
+    /// has the handle to itself ([`Self::for_model`]).
+    pub fn drop_delayed(&self) {
+        if let Some(active) = &self.0 {
+            active.timer.clear();
+        }
+    }
+
     /// Whether there is a plan.
     #[inline]
     #[must_use]
@@ -80,10 +98,10 @@ impl Faults {
     /// Does something after so much guest time, on the alarm service's thread: it waits for nobody. At once, if far too
     /// much is waiting already.
     #[cold]
-    pub fn later(&self, ns: u64, deed: impl FnOnce() + Send + 'static) {
+    pub fn later(&self, ns: u64, step: impl FnOnce() + Send + 'static) {
         match &self.0 {
-            Some(active) => active.timer.later(ns, deed),
-            None => deed(),
+            Some(active) => active.timer.later(ns, step),
+            None => step(),
         }
     }
 }
@@ -129,5 +147,22 @@ mod tests {
         assert_eq!(faults.at(FaultPoint::Msi, occasion), Some(FaultAction::Drop));
         assert_eq!(faults.at(FaultPoint::QmCqe, |_| panic!("nobody asks")), None);
         assert_eq!(Faults::default().at(FaultPoint::Msi, |_| panic!("nobody asks")), None);
+    }
+
+    #[test]
+    fn model_drops_its_own_delayed_steps_and_no_other_ones() {
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let all = Faults::new(Arc::new(OnlyMessages), clock.clone(), alarms.clone());
+        let one = all.for_model();
+        assert!(one.watches(FaultPoint::Msi) && !one.watches(FaultPoint::QmCqe));
+        let done = Arc::new(std::sync::Mutex::new(Vec::new()));
+        for (faults, name) in [(&all, "another's"), (&one, "its own")] {
+            let done = Arc::clone(&done);
+            faults.later(10, move || done.lock().unwrap().push(name));
+        }
+        one.drop_delayed();
+        clock.advance_ns(10);
+        alarms.ring(clock.now_ns());
+        assert_eq!(*done.lock().unwrap(), ["another's"]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod its;
+mod life;
 mod lpi;
 mod registers;
 mod robustness;
@@ -133,13 +134,17 @@ impl Bench {
     /// PE. No interrupt is enabled.
     pub(super) fn linux(cpus: usize) -> Self {
         let bench = Self::new(cpus);
-        bench.init_distributor();
-        for cpu in 0..cpus {
-            bench.init_cpu(cpu);
-        }
-        bench.init_lpis();
-        bench.init_its();
+        bench.initialise();
         bench
+    }
+
+    fn initialise(&self) {
+        self.init_distributor();
+        for cpu in 0..self.irq.len() {
+            self.init_cpu(cpu);
+        }
+        self.init_lpis();
+        self.init_its();
     }
 
     fn init_distributor(&self) {

@@ -277,7 +277,7 @@ fn reset_forgets_everything_but_the_inputs() {
     line.set(true);
     assert!(bench.irq[0].level());
 
-    bench.gic.reset();
+    hw::LifeCycle::reset(&*bench.gic);
 
     assert!(!bench.irq[0].level());
     assert_eq!(bench.d_read(GICD_CTLR), 0x50);

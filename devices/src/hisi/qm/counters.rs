@@ -41,6 +41,14 @@ impl Counters {
         self.cqe_out = self.cqe_out.wrapping_add(1);
     }
 
+    pub(super) fn event_written(&mut self) {
+        self.eqe_out = self.eqe_out.wrapping_add(1);
+    }
+
+    pub(super) fn asynchronous_event_written(&mut self) {
+        self.aeqe_out = self.aeqe_out.wrapping_add(1);
+    }
+
     pub(super) fn completion_error(&mut self) {
         self.completion_errors = self.completion_errors.wrapping_add(1);
     }

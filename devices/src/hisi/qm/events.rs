@@ -1,7 +1,6 @@
 //! The event queue and the asynchronous event queue, and when their messages are sent.
 //!
-//! Entries are written by one thread at a time: whoever finds nobody writing takes the job and goes on until
-//! nothing is due ([`Events::next`], [`Events::done`]). No lock is held while an entry is on its way, and an event
+//! Entries are written by one thread at a time, the writer: whoever finds none becomes it and goes on until nothing is due ([`Events::next`], [`Events::done`]). No lock is held while an entry is on its way, and an event
 //! costs no hop to another thread.
 //!
 //! A message is sent once: the interrupt is off until software rings the queue's doorbell, which turns it on again
@@ -10,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hw::{Iova, Waiter};
+use hw::{Activity, Iova, Waiter};
 
 use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
 
@@ -19,7 +18,7 @@ use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
 pub(super) enum Ring {
     /// Completions.
     Eq,
-    /// Trouble.
+    /// Errors and overflows.
     Aeq,
 }
 
@@ -45,15 +44,14 @@ pub(super) struct EventRing {
 }
 
 impl EventRing {
-    fn at_reset() -> Self {
-        Self { context: None, enabled: false, unmasked: false, life: 0, waiter: Waiter::new() }
+    fn new(activity: &Arc<Activity>) -> Self {
+        Self { context: None, enabled: false, unmasked: false, life: 0, waiter: Waiter::watched(activity) }
     }
 
     /// Gives up an entry on its way.
     fn give_up(&mut self) {
         self.life += 1;
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
+        Waiter::replace(&mut self.waiter);
     }
 
     fn reset(&mut self) {
@@ -103,7 +101,7 @@ pub(super) struct Events {
     /// Queues that have an event due; each at most once.
     pending: VecDeque<u16>,
     /// Asynchronous events due; each at most once.
-    trouble: VecDeque<(AsyncEvent, u16)>,
+    async_events: VecDeque<(AsyncEvent, u16)>,
     /// The overflow of the event queue has been told.
     overflow_told: bool,
     abnormal_due: bool,
@@ -115,17 +113,17 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn at_reset() -> Self {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
         Self {
-            eq: EventRing::at_reset(),
-            aeq: EventRing::at_reset(),
+            eq: EventRing::new(activity),
+            aeq: EventRing::new(activity),
             pending: VecDeque::new(),
-            trouble: VecDeque::new(),
+            async_events: VecDeque::new(),
             overflow_told: false,
             abnormal_due: false,
             masked_due: false,
             writing: false,
-            waiter: Waiter::new(),
+            waiter: Waiter::watched(activity),
         }
     }
 
@@ -133,19 +131,16 @@ impl Events {
     /// live any more: what a live queue is owed would be lost for good, since it does not ask twice.
     pub(super) fn give_up(&mut self) {
         self.pending.clear();
-        self.trouble.clear();
+        self.async_events.clear();
         self.overflow_told = false;
         self.eq.give_up();
         self.aeq.give_up();
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
+        Waiter::replace(&mut self.waiter);
     }
 
-    /// The end: nothing is waited for any more.
-    pub(super) fn shut_down(&mut self) {
-        for waiter in [&self.eq.waiter, &self.aeq.waiter, &self.waiter] {
-            waiter.cancel();
-        }
+    /// The rings are no longer there; what is due waits for new ones.
+    pub(super) fn forget_contexts(&mut self) {
+        (self.eq.context, self.aeq.context) = (None, None);
     }
 
     /// Forgets everything; an entry on its way is given up.
@@ -155,7 +150,7 @@ impl Events {
             eq,
             aeq,
             pending: _,
-            trouble: _,
+            async_events: _,
             overflow_told: _,
             abnormal_due,
             masked_due,
@@ -211,9 +206,9 @@ impl Events {
     }
 
     /// Something went wrong with queue `qn`. Told once for as long as it has not been written.
-    pub(super) fn post_trouble(&mut self, event: AsyncEvent, qn: u16) {
-        if !self.trouble.contains(&(event, qn)) {
-            self.trouble.push_back((event, qn));
+    pub(super) fn post_async(&mut self, event: AsyncEvent, qn: u16) {
+        if !self.async_events.contains(&(event, qn)) {
+            self.async_events.push_back((event, qn));
         }
     }
 
@@ -241,7 +236,7 @@ impl Events {
             || self.masked_due
             || has_overflowed
             || ring(&self.eq, !self.pending.is_empty())
-            || ring(&self.aeq, !self.trouble.is_empty())
+            || ring(&self.aeq, !self.async_events.is_empty())
     }
 
     /// What the access of an action waits on.
@@ -255,6 +250,17 @@ impl Events {
 
     pub(super) const fn is_writing(&self) -> bool {
         self.writing
+    }
+
+    /// Whether nobody writes, or the writer's access waits for the guest or for guest time.
+    pub(super) fn is_still(&self) -> bool {
+        !self.writing
+            || [&self.eq.waiter, &self.aeq.waiter, &self.waiter].iter().any(|waiter| waiter.is_waiting())
+    }
+
+    /// The writer leaves its place though something may be due.
+    pub(super) const fn stop_writing(&mut self) {
+        self.writing = false;
     }
 
     /// Takes the writer's place, if it is free.
@@ -286,7 +292,7 @@ impl Events {
             return Some(write);
         }
         let context = self.aeq.context.as_ref().filter(|aeqc| !aeqc.is_full())?;
-        let &(event, qn) = self.trouble.front()?;
+        let &(event, qn) = self.async_events.front()?;
         let value = Aeqe::new().with_qn(qn).with_kind(event.code()).with_phase(context.phase);
         let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
         Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.aeq.life })
@@ -297,7 +303,7 @@ impl Events {
             let context = self.eq.context.as_ref()?;
             if context.is_full() {
                 if !std::mem::replace(&mut self.overflow_told, true) {
-                    self.post_trouble(AsyncEvent::EqOverflow, 0);
+                    self.post_async(AsyncEvent::EqOverflow, 0);
                 }
                 return None;
             }
@@ -320,7 +326,7 @@ impl Events {
             return Written::Stale;
         }
         if ring == Ring::Aeq {
-            self.trouble.pop_front();
+            self.async_events.pop_front();
         }
         if !is_ok {
             return Written::Faulted;
@@ -337,7 +343,7 @@ mod tests {
     use super::*;
 
     fn events(depth: u16) -> Events {
-        let mut events = Events::at_reset();
+        let mut events = Events::new(&Arc::default());
         for ring in [Ring::Eq, Ring::Aeq] {
             let mut image = [0; 32];
             image[4..8].copy_from_slice(&0x1000_u32.to_le_bytes());
@@ -469,7 +475,7 @@ mod tests {
     #[test]
     fn entry_on_its_way_to_a_ring_that_is_replaced_goes_into_the_new_one() {
         let mut events = events(8);
-        events.post_trouble(AsyncEvent::CqOverflow, 3);
+        events.post_async(AsyncEvent::CqOverflow, 3);
         assert!(events.start_writing());
         let Some(Action::Write { ring, life, .. }) = events.next(|_| true) else { panic!("no write") };
         events.load(Ring::Aeq, elsewhere());

@@ -1,7 +1,7 @@
 //! What goes wrong on purpose: the queue manager's fault points (`hw::fault`).
 //!
 //! Each function is asked before the access that it can spoil. `Break` leaves the access out as if it had been made; an
-//! [`Outcome`] ends the task as the same trouble on the bus would.
+//! [`Outcome`] ends the task as the same error on the bus would.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use super::Qm;
 use super::context::{CQE_BYTES, EVENT_ENTRY_BYTES, Eqe};
 use super::engine::Engine;
 use super::events::Ring;
-use super::front::{Outcome, Task};
+use super::task::{Outcome, Task};
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 const LEAVE_OUT: ControlFlow<()> = ControlFlow::Break(());
@@ -70,7 +70,7 @@ impl<E: Engine> Qm<E> {
         Ok(GO_ON)
     }
 
-    /// Before an entry of an event ring is written. Those that tell of trouble are left alone.
+    /// Before an entry of an event ring is written. Those of the asynchronous event queue are left alone.
     pub(super) fn fault_of_event(
         &self,
         ring: Ring,

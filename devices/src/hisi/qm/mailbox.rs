@@ -54,11 +54,29 @@ pub(super) enum Context {
     Aeqc,
 }
 
+impl Context {
+    /// The queue whose context it is.
+    pub(super) const fn queue(self) -> Option<u16> {
+        match self {
+            Self::Sqc(qn) | Self::Cqc(qn) => Some(qn),
+            Self::Eqc | Self::Aeqc => None,
+        }
+    }
+}
+
+/// What a command does to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transfer {
+    /// A context comes from there.
+    Load(Context, Iova),
+    /// It goes there.
+    Dump(Context, Iova),
+}
+
 /// A decoded command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    Load(Context, Iova),
-    Dump(Context, Iova),
+    Transfer(Transfer),
     SetSqcTable(Iova),
     GetSqcTable,
     SetCqcTable(Iova),
@@ -135,7 +153,9 @@ impl Mailbox {
         let at = Iova(u64::from(self.word(1)) | u64::from(self.word(2)) << 32);
         let w0 = self.w0();
         let context = |context| {
-            if w0.op_get() { Command::Dump(context, at) } else { Command::Load(context, at) }
+            let transfer =
+                if w0.op_get() { Transfer::Dump(context, at) } else { Transfer::Load(context, at) };
+            Command::Transfer(transfer)
         };
         match (w0.command(), w0.op_get()) {
             (command::SQC, _) => context(Context::Sqc(qn)),
@@ -186,7 +206,8 @@ mod tests {
                 started.push(mailbox.write(i * split, chunk));
             }
             let last = started.pop().unwrap();
-            assert_eq!(last, Some(Command::Load(Context::Sqc(5), Iova(0x1_2345_6780))));
+            let load = Transfer::Load(Context::Sqc(5), Iova(0x1_2345_6780));
+            assert_eq!(last, Some(Command::Transfer(load)));
             assert!(started.iter().all(Option::is_none), "split {split}");
             assert!(mailbox.is_started());
         }

@@ -15,17 +15,22 @@
 //! executes it; the poll is the only place where the device can make good for that.
 
 pub mod context;
+mod control;
 mod counters;
-mod crew;
+mod device;
 mod engine;
 mod events;
 mod faults;
 mod front;
+mod function;
 pub mod mailbox;
 mod patience;
+mod pool;
 mod queue;
 mod registers;
 pub mod regs;
+mod scheduler;
+mod task;
 #[cfg(test)]
 mod tests;
 pub mod vft;
@@ -34,18 +39,19 @@ mod worker;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use hw::mmio::{read_words, write_words};
-use hw::{AlarmTarget, BusError};
+use hw::{Activity, AlarmTarget, BusError, LifeCycle};
 
 pub use crate::workforce::{NoWorkforce, Workforce};
 pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
-pub use worker::Bench;
+pub use task::{Stage, TaskState};
+pub use worker::WorkerMemory;
 
 use front::{Front, Wake};
 
 /// Log2 of the bytes of a queue's doorbell page in BAR4.
 const DOORBELL_PAGE_SHIFT: u32 = 16;
 /// Bytes of BAR4: a doorbell page for each queue that a function can have.
-pub const DOORBELL_BAR_BYTES: u64 = (front::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
+pub const DOORBELL_BAR_BYTES: u64 = (device::FUNCTION_QUEUES as u64) << DOORBELL_PAGE_SHIFT;
 
 /// Offsets in BAR2.
 mod offset {
@@ -64,9 +70,11 @@ pub struct Qm<E: Engine> {
     /// Workers for tasks sleep here.
     tasks: Condvar,
     /// The control worker sleeps here.
-    errands: Condvar,
+    requests: Condvar,
     /// Readers of a busy mailbox are held here.
     done: Condvar,
+    /// Whoever waits for the end of work waits here.
+    activity: Arc<Activity>,
     /// The alarm service's slot for [`Self::time_is_up`].
     timer: usize,
     this: Weak<Self>,
@@ -84,17 +92,19 @@ impl<E: Engine> AlarmTarget for Timer<E> {
 }
 
 impl<E: Engine> Qm<E> {
-    /// A queue manager after reset, without workers ([`Self::hire_first`]).
+    /// A queue manager after reset, without workers ([`Self::start_first`]).
     #[must_use]
     pub fn new(engine: E, wiring: Wiring) -> Arc<Self> {
         Arc::new_cyclic(|this| {
             let timer = wiring.alarms.register(Arc::new(Timer(Weak::clone(this))));
+            let activity = Arc::default();
             Self {
-                front: Mutex::new(Front::at_reset(E::LOG2_SQE, wiring.limits.workers)),
+                front: Mutex::new(Front::new(E::LOG2_SQE, wiring.limits.workers, &activity)),
+                activity,
                 engine,
                 wiring,
                 tasks: Condvar::new(),
-                errands: Condvar::new(),
+                requests: Condvar::new(),
                 done: Condvar::new(),
                 timer,
                 this: Weak::clone(this),
@@ -116,11 +126,11 @@ impl<E: Engine> Qm<E> {
         if wake.command_began || wake.write_back_began {
             let (now, most) = (self.wiring.clock.now_ns(), self.wiring.limits.mailbox_patience_ns);
             if wake.command_began {
-                let is_stop = front.is_draining();
-                front.patience.command_began(now, most, is_stop);
+                let is_stop = front.function.is_stopping();
+                front.function.patience.command_began(now, most, is_stop);
             }
             if wake.write_back_began {
-                front.patience.write_back_began(now, most);
+                front.function.patience.write_back_began(now, most);
             }
             self.set_timer(&front, now);
         }
@@ -130,11 +140,18 @@ impl<E: Engine> Qm<E> {
     }
 
     fn wake(&self, wake: Wake) {
-        for _ in 0..wake.workers {
-            self.tasks.notify_one();
+        if wake.everyone {
+            self.tasks.notify_all();
+        } else {
+            for _ in 0..wake.workers {
+                self.tasks.notify_one();
+            }
         }
-        if wake.control {
-            self.errands.notify_all();
+        if wake.control || wake.everyone {
+            self.requests.notify_all();
+        }
+        if wake.observers {
+            self.activity.changed();
         }
         if wake.readers {
             self.done.notify_all();
@@ -151,8 +168,8 @@ impl<E: Engine> Qm<E> {
     fn time_is_up(&self) {
         self.with(|front| {
             let now = self.wiring.clock.now_ns();
-            if front.is_draining() && front.patience.is_stop_over(now) {
-                front.cut_drain();
+            if front.function.is_stopping() && front.function.patience.is_stop_over(now) {
+                front.cut_stop();
             }
             front.wake.readers = true;
             self.set_timer(front, now);
@@ -187,7 +204,7 @@ impl<E: Engine> Qm<E> {
         if offset >= offset::MAILBOX && end <= offset::MAILBOX_END {
             self.with(|front| {
                 let byte = usize::try_from(offset - offset::MAILBOX).unwrap_or(usize::MAX);
-                if let Some(command) = front.mailbox.write(byte, data) {
+                if let Some(command) = front.function.mailbox.write(byte, data) {
                     front.start_command(command);
                 }
             });
@@ -215,29 +232,49 @@ impl<E: Engine> Qm<E> {
 
     /// An error of the engine that has no other way to the guest: the abnormal interrupt is raised.
     pub fn engine_error(&self) {
-        self.with(|front| {
-            front.events.post_abnormal();
-            front.wake.control = true;
-        });
+        self.with(Front::post_abnormal);
     }
 
     /// Messages that were held back by a mask may be due: the control worker sends them.
     pub fn messages_unmasked(&self) {
         self.with(|front| {
-            front.events.post_masked();
+            front.function.events.post_masked();
             front.wake.control = true;
         });
     }
 
-    /// Function-level reset.
-    pub fn reset(&self) {
-        self.with(Front::reset);
+    /// Where the tasks are that workers have, by queue.
+    #[must_use]
+    pub fn tasks_in_flight(&self) -> Vec<TaskState> {
+        self.with(|front| front.task_states())
     }
 
     /// Ends all workers and gives up their accesses. The queue manager is of no use afterwards.
     pub fn shut_down(&self) {
         self.with(Front::shut_down);
-        self.tasks.notify_all();
-        self.errands.notify_all();
+    }
+}
+
+impl<E: Engine> LifeCycle for Qm<E> {
+    /// The machine's reset and the function's are the same. Not from a worker, which would wait for itself.
+    fn reset(&self) {
+        self.with(|front| {
+            front.begin_reset();
+            self.set_timer(front, self.wiring.clock.now_ns());
+        });
+        self.activity.wait_until(|| self.with(|front| front.is_quiet()));
+        self.with(Front::end_reset);
+    }
+
+    fn quiesce(&self) {
+        self.with(|front| front.gate.set_quiesced(true));
+        self.activity.wait_until(|| self.with(|front| front.is_still()));
+    }
+
+    fn resume(&self) {
+        self.with(|front| {
+            front.gate.set_quiesced(false);
+            front.wake.everyone = true;
+        });
     }
 }

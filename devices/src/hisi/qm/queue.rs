@@ -1,19 +1,26 @@
 //! One queue: its two contexts, whether they are live, and where it is with regard to the workers.
+//!
+//! A queue is *live* from the commands that load its two contexts until it is stopped; doorbells of other queues are
+//! ignored. Each start and stop begins a new *life*: what a worker brings back from an older one does not count, and
+//! the accesses of an older one are given up through its `Waiter`. So a task of the present life has both contexts.
 
 use std::sync::Arc;
 
-use hw::Waiter;
+use hw::{Activity, Waiter};
 
-use super::context::{Cqc, Sqc};
+use super::context::{CQE_BYTES, Doorbell};
+use super::context::{Cqc, CqeTail, Sqc, entry, next};
+use super::engine::QueueInfo;
+use super::task::{Completion, Stage, StageCell, Task, TaskState};
 
 /// Where a queue is with regard to the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Idle,
     /// In the list of runnable queues.
-    Waiting,
-    /// A worker has a task of it.
-    Running,
+    Runnable,
+    /// A worker has the task of this SQE.
+    InFlight(u16),
 }
 
 #[derive(Debug)]
@@ -28,8 +35,9 @@ pub(super) struct Queue {
     /// An event is due that has not been written.
     pub(super) wants_event: bool,
     pub(super) place: Place,
-    pub(super) life: u64,
-    pub(super) waiter: Arc<Waiter>,
+    life: u64,
+    waiter: Arc<Waiter>,
+    stage: Arc<StageCell>,
     /// Low half of a doorbell that arrives at the queue's own page in two writes.
     pub(super) bell_low: u32,
     pub(super) sqes: u32,
@@ -37,7 +45,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn at_reset() -> Self {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
         Self {
             sqc: None,
             cqc: None,
@@ -48,11 +56,47 @@ impl Queue {
             wants_event: false,
             place: Place::Idle,
             life: 0,
-            waiter: Waiter::new(),
+            waiter: Waiter::watched(activity),
+            stage: Arc::new(StageCell::new()),
             bell_low: 0,
             sqes: 0,
             cqes: 0,
         }
+    }
+
+    /// As after power-on, but for the task that a worker still has: it is of an older life.
+    pub(super) fn reset(&mut self) {
+        self.new_life();
+        self.forget_contexts();
+        // By name: a new field must be decided on here.
+        let Self {
+            sqc: _,
+            cqc: _,
+            sq_live,
+            cq_live,
+            is_halted: _,
+            overflow_told: _,
+            wants_event: _,
+            place,
+            life: _,
+            waiter: _,
+            stage,
+            bell_low,
+            sqes,
+            cqes,
+        } = self;
+        (*sq_live, *cq_live) = (false, false);
+        (*bell_low, *sqes, *cqes) = (0, 0, 0);
+        // A worker that still has a task keeps the cell of before.
+        *stage = Arc::new(StageCell::new());
+        if *place == Place::Runnable {
+            *place = Place::Idle;
+        }
+    }
+
+    /// The contexts that the function's memory holds are gone. Only of a queue that is not live.
+    pub(super) fn forget_contexts(&mut self) {
+        (self.sqc, self.cqc) = (None, None);
     }
 
     pub(super) const fn is_live(&self) -> bool {
@@ -67,10 +111,25 @@ impl Queue {
         self.has_tasks() && self.cqc.as_ref().is_some_and(|cqc| !cqc.is_full())
     }
 
+    pub(super) const fn is_in_flight(&self) -> bool {
+        matches!(self.place, Place::InFlight(_))
+    }
+
+    /// Whether the task that a worker has waits for the guest or for guest time. One of an older life does not: it has
+    /// been given up, and ends.
+    pub(super) fn waits(&self) -> bool {
+        self.waiter.is_waiting()
+    }
+
+    /// Where the task is that a worker has.
+    pub(super) fn task_state(&self, qn: u16) -> Option<TaskState> {
+        let Place::InFlight(index) = self.place else { return None };
+        Some(TaskState { qn, index, stage: self.stage.get(), waits: self.waits() })
+    }
+
     pub(super) fn new_life(&mut self) {
         self.life += 1;
-        self.waiter.cancel();
-        self.waiter = Waiter::new();
+        Waiter::replace(&mut self.waiter);
         self.is_halted = false;
         self.overflow_told = false;
         self.wants_event = false;
@@ -83,5 +142,60 @@ impl Queue {
         }
         self.sq_live = false;
         self.cq_live = false;
+    }
+
+    /// A doorbell of the submission queue. Whether it counts.
+    pub(super) fn submit(&mut self, bell: Doorbell) -> bool {
+        let Some(sqc) = self.sqc.as_mut().filter(|_| self.sq_live && self.cq_live) else { return false };
+        if bell.random() != sqc.random || bell.index() >= sqc.depth {
+            return false;
+        }
+        sqc.wrap ^= bell.index() < sqc.tail;
+        sqc.tail = bell.index();
+        true
+    }
+
+    /// A worker takes the next task. `None` if there is none, or no room for its completion.
+    pub(super) fn take(&mut self, qn: u16) -> Option<Task> {
+        let sqc = self.sqc.as_ref().filter(|_| self.is_ready())?;
+        let task = Task {
+            info: QueueInfo { qn, queue_type: sqc.queue_type },
+            life: self.life,
+            index: sqc.head,
+            at: entry(sqc.base, sqc.head, 1 << sqc.log2_sqe),
+            pasid: sqc.pasid,
+            waiter: Arc::clone(&self.waiter),
+            stage: Arc::clone(&self.stage),
+        };
+        self.stage.set(Stage::Fetch);
+        self.place = Place::InFlight(sqc.head);
+        self.sqes = self.sqes.wrapping_add(1);
+        Some(task)
+    }
+
+    /// Whether a task is of the present life.
+    pub(super) const fn owns(&self, task: &Task) -> bool {
+        self.life == task.life
+    }
+
+    /// What the completion of a task of the present life says.
+    pub(super) fn completion(&self, task: &Task) -> Completion {
+        let (Some(sqc), Some(cqc)) = (&self.sqc, &self.cqc) else {
+            unreachable!("contexts are only forgotten when a queue is not live, and that ends its life")
+        };
+        let tail = CqeTail::new().with_sq_head(sqc.head).with_sq_num(task.info.qn).with_phase(cqc.phase);
+        Completion { at: entry(cqc.base, cqc.tail, CQE_BYTES), tail: tail.into() }
+    }
+
+    /// The completion of a task of the present life is in memory. Whether an event is due for it.
+    pub(super) fn complete(&mut self) -> bool {
+        self.cqes = self.cqes.wrapping_add(1);
+        let (Some(sqc), Some(cqc)) = (&mut self.sqc, &mut self.cqc) else {
+            unreachable!("contexts are only forgotten when a queue is not live, and that ends its life")
+        };
+        sqc.head = next(sqc.head, sqc.depth).0;
+        cqc.advance();
+        // Software that has read the entry needs no event for it: it is armed for the next one.
+        cqc.tail != cqc.head && std::mem::take(&mut cqc.armed)
     }
 }

@@ -6,9 +6,10 @@ use hw::regmap::{Located, RegisterMap};
 
 use super::context::Doorbell;
 use super::counters;
+use super::device::{DEVICE_QUEUES, FUNCTION_QUEUES};
 use super::events::Ring;
-use super::front::{DEVICE_QUEUES, FUNCTION_QUEUES, Front};
-use super::regs::QmReg;
+use super::front::Front;
+use super::regs::{QmReg, is_of_function};
 
 /// The doorbell in a queue's page: for SQ and CQ.
 const DOORBELL_IN_PAGE: u64 = 0x1000;
@@ -51,14 +52,14 @@ impl Front {
     /// A read of the aligned word at `offset`. Nothing is at offsets that the map does not know: zero.
     pub(super) fn read_word(&mut self, offset: u64) -> u32 {
         let Some(at) = QmReg::locate(offset) else { return 0 };
-        let clears = self.regs.get(QmReg::DFX_CNT_CLR_CE) & 1 != 0;
+        let clears = self.device.regs.get(QmReg::DFX_CNT_CLR_CE) & 1 != 0;
         match at.reg {
-            QmReg::MAILBOX => self.mailbox.word(at.index),
+            QmReg::MAILBOX => self.function.mailbox.word(at.index),
             QmReg::DOORBELL_SQ_CQ | QmReg::DOORBELL_EQ_AEQ => 0,
-            QmReg::EQ_INT_SOURCE => u32::from(self.events.eq.has_entries()),
-            QmReg::AEQ_INT_SOURCE => u32::from(self.events.aeq.has_entries()),
+            QmReg::EQ_INT_SOURCE => u32::from(self.function.events.eq.has_entries()),
+            QmReg::AEQ_INT_SOURCE => u32::from(self.function.events.aeq.has_entries()),
             QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(FUNCTION_QUEUES) << 11,
-            QmReg::ABNORMAL_INT_STATUS => self.regs.get(QmReg::ABNORMAL_INT_SOURCE),
+            QmReg::ABNORMAL_INT_STATUS => self.device.regs.get(QmReg::ABNORMAL_INT_SOURCE),
             QmReg::AM_CURR_TRANS_RETURN => {
                 if self.is_quiet() {
                     3
@@ -68,34 +69,39 @@ impl Front {
             }
             QmReg::DFX_IN_IDLE_ST => u32::from(self.is_idle()),
             QmReg::DFX_MB_CNT if self.selects_pf(QmReg::DFX_MB_CNT_VF) => {
-                counters::read(&mut self.counters.mailboxes, clears)
+                counters::read(&mut self.device.counters.mailboxes, clears)
             }
             QmReg::DFX_DB_CNT if self.selects_pf(QmReg::DFX_DB_CNT_VF) => {
-                counters::read(&mut self.counters.doorbells, clears)
+                counters::read(&mut self.device.counters.doorbells, clears)
             }
             QmReg::DFX_SQE_CNT if self.selects_pf(QmReg::DFX_SQE_CNT_VF_SQN) => {
-                let queue = self.regs.get(QmReg::DFX_SQE_CNT_VF_SQN) >> 16;
-                self.queues.get_mut(queue as usize).map_or(0, |queue| counters::read(&mut queue.sqes, clears))
+                let queue = self.device.regs.get(QmReg::DFX_SQE_CNT_VF_SQN) >> 16;
+                self.function
+                    .place_of(queue as usize)
+                    .map_or(0, |queue| counters::read(&mut queue.sqes, clears))
             }
             QmReg::DFX_CQE_CNT if self.selects_pf(QmReg::DFX_CQE_CNT_VF_CQN) => {
-                let queue = self.regs.get(QmReg::DFX_CQE_CNT_VF_CQN) >> 16;
-                self.queues.get_mut(queue as usize).map_or(0, |queue| counters::read(&mut queue.cqes, clears))
+                let queue = self.device.regs.get(QmReg::DFX_CQE_CNT_VF_CQN) >> 16;
+                self.function
+                    .place_of(queue as usize)
+                    .map_or(0, |queue| counters::read(&mut queue.cqes, clears))
             }
-            QmReg::DFX_SEND_SQE_TO_ACC_CNT => counters::read(&mut self.counters.sent, clears),
-            QmReg::DFX_WB_SQE_FROM_ACC_CNT => counters::read(&mut self.counters.written_back, clears),
-            QmReg::DFX_ACC_FINISH_CNT => counters::read(&mut self.counters.finished, clears),
-            QmReg::DFX_CQE_ERR_CNT => counters::read(&mut self.counters.completion_errors, clears),
-            QmReg::DFX_CQE_OUT => self.counters.cqe_out,
-            QmReg::DFX_EQE_OUT => self.counters.eqe_out,
-            QmReg::DFX_AEQE_OUT => self.counters.aeqe_out,
-            QmReg::DFX_DB_INFO => (self.counters.last_doorbell >> (32 * (at.index & 1))) as u32,
-            _ => self.regs.read_word(at),
+            QmReg::DFX_SEND_SQE_TO_ACC_CNT => counters::read(&mut self.device.counters.sent, clears),
+            QmReg::DFX_WB_SQE_FROM_ACC_CNT => counters::read(&mut self.device.counters.written_back, clears),
+            QmReg::DFX_ACC_FINISH_CNT => counters::read(&mut self.device.counters.finished, clears),
+            QmReg::DFX_CQE_ERR_CNT => counters::read(&mut self.device.counters.completion_errors, clears),
+            QmReg::DFX_CQE_OUT => self.device.counters.cqe_out,
+            QmReg::DFX_EQE_OUT => self.device.counters.eqe_out,
+            QmReg::DFX_AEQE_OUT => self.device.counters.aeqe_out,
+            QmReg::DFX_DB_INFO => (self.device.counters.last_doorbell >> (32 * (at.index & 1))) as u32,
+            reg if is_of_function(reg) => self.function.regs.read_word(at),
+            _ => self.device.regs.read_word(at),
         }
     }
 
     /// The counter selector names the PF, the only function that there is.
     fn selects_pf(&self, selector: QmReg) -> bool {
-        self.regs.get(selector) & 0x3f == 0
+        self.device.regs.get(selector) & 0x3f == 0
     }
 
     /// A write of the aligned word at `offset`; lost at offsets that the map does not know. The mailbox does not
@@ -115,9 +121,9 @@ impl Front {
                 }
             }
             QmReg::EQ_INT_MASK | QmReg::AEQ_INT_MASK => {
-                self.regs.write_word(at, word);
+                self.function.regs.write_word(at, word);
                 let ring = if at.reg == QmReg::EQ_INT_MASK { Ring::Eq } else { Ring::Aeq };
-                self.wake.control |= self.events.set_mask(ring, word & 1 != 0);
+                self.wake.control |= self.function.events.set_mask(ring, word & 1 != 0);
             }
             QmReg::CACHE_WB_START => {
                 if word & 1 != 0 {
@@ -125,12 +131,8 @@ impl Front {
                 }
             }
             QmReg::ABNORMAL_INT_MASK => {
-                let before = self.regs.get(QmReg::ABNORMAL_INT_MASK);
-                self.regs.write_word(at, word);
-                let unmasked = before & !self.regs.get(QmReg::ABNORMAL_INT_MASK);
-                if self.regs.get(QmReg::ABNORMAL_INT_SOURCE) & unmasked != 0 {
-                    self.events.post_abnormal();
-                    self.wake.control = true;
+                if self.device.set_error_mask(word) {
+                    self.post_abnormal();
                 }
             }
             QmReg::ABNORMAL_INT_SET => self.raise_error(word & 0x7fff),
@@ -140,25 +142,26 @@ impl Front {
                 }
             }
             QmReg::VFT_CFG_OP_ENABLE => {
-                if word & 1 != 0 {
-                    self.access_vft();
+                if word & 1 != 0 && self.device.access_table() {
+                    self.table_changed();
                 }
             }
             QmReg::AM_CTRL_GLOBAL => {
-                self.regs.set(QmReg::AM_CTRL_GLOBAL, word & 1);
+                self.device.regs.set(QmReg::AM_CTRL_GLOBAL, word & 1);
                 if word & 1 != 0 {
                     self.shut_master();
                 } else {
-                    self.is_shut = false;
+                    self.device.is_shut = false;
                 }
             }
-            _ => self.regs.write_word(at, word),
+            reg if is_of_function(reg) => self.function.regs.write_word(at, word),
+            _ => self.device.regs.write_word(at, word),
         }
     }
 
     /// A doorbell as two words: the upper one makes it whole.
     fn whole_bell(&mut self, which: usize, at: Located<QmReg>, word: u32) -> Option<Doorbell> {
-        let low = self.bell_low.get_mut(which)?;
+        let low = self.function.bell_low.get_mut(which)?;
         if at.byte < 4 {
             *low = word;
             return None;
@@ -169,7 +172,7 @@ impl Front {
     /// A write to a queue's own doorbell page: the page says whose doorbell it is, whatever the data say.
     pub(super) fn ring_page(&mut self, qn: u16, offset: u64, data: &[u8]) -> Result<(), BusError> {
         write_words(offset, data, |at, word| {
-            if let Some(queue) = self.queues.get_mut(usize::from(qn)) {
+            if let Some(queue) = self.function.place_of(usize::from(qn)) {
                 match at {
                     DOORBELL_IN_PAGE => queue.bell_low = word,
                     DOORBELL_IN_PAGE_HIGH => {
@@ -181,22 +184,5 @@ impl Front {
             }
             Ok(())
         })
-    }
-
-    /// The access to the table of functions that the `VFT_CFG` registers describe. Ready at once.
-    fn access_vft(&mut self) {
-        let kind = self.regs.get(QmReg::VFT_CFG_TYPE);
-        let function = self.regs.get(QmReg::VFT_CFG) & 0x3f;
-        if self.regs.get(QmReg::VFT_CFG_OP_WR) & 1 == 0 {
-            let low = self.regs.get(QmReg::VFT_CFG_DATA_L);
-            let high = self.regs.get(QmReg::VFT_CFG_DATA_H);
-            self.vft.set(kind, function, u64::from(low) | u64::from(high) << 32);
-            self.vft_changed();
-        } else {
-            let entry = self.vft.get(kind, function);
-            self.regs.set(QmReg::VFT_CFG_DATA_L, entry as u32);
-            self.regs.set(QmReg::VFT_CFG_DATA_H, (entry >> 32) as u32);
-        }
-        self.regs.set(QmReg::VFT_CFG_RDY, 1);
     }
 }

@@ -6,6 +6,8 @@
 //! Deliberately absent, because not advertised: inter-function messages beyond their summary registers, the shaper,
 //! live migration.
 
+use hw::regmap::RegisterMap;
+
 hw::register_map! {
     /// Queue manager registers.
     pub enum QmReg {
@@ -129,10 +131,15 @@ hw::register_map! {
     }
 }
 
+/// Whether each function has this register for itself.
+pub(super) fn is_of_function(reg: QmReg) -> bool {
+    matches!(reg.info().section, "function" | "capabilities")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hw::regmap::{RegisterMap, check_map};
+    use hw::regmap::check_map;
 
     #[test]
     fn map_is_consistent() {

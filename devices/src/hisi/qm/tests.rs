@@ -2,6 +2,7 @@
 
 mod event_rings;
 mod held_polls;
+mod life;
 mod workers;
 
 use std::sync::Arc;

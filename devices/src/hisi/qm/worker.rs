@@ -1,9 +1,9 @@
 //! The loops that workers run, and the accesses that they make. No lock is held during an access.
 //!
 //! There is one *control worker*, which makes the accesses of mailbox commands and sends the messages that registers
-//! ask for; it never executes a task, so that a stopped queue can be reported whatever the tasks wait for. And there
-//! are workers for tasks, the first hired with it and others when a queue becomes runnable and none is free: a task that
-//! waits for a page occupies its worker, and a fixed small number of workers would let a few such tasks stop all queues.
+//! ask for; it never executes a task, so that a stopped queue can be reported whatever the tasks wait for. And there is
+//! the pool of workers for tasks, the first started with it and others when a queue becomes runnable and none is idle: a
+//! task that waits for a page occupies its worker, and a small pool would let a few such tasks stop all queues.
 //! When the host has no further thread, queues wait for those workers that there are. Idle workers sleep.
 
 use std::io;
@@ -14,13 +14,16 @@ use std::sync::{Arc, PoisonError};
 use hw::{DmaFault, DmaTag, Iova, Requester, Waiter};
 
 use super::Qm;
-use super::context::{CONTEXT_BYTES, EVENT_CONTEXT_BYTES, Eqe};
+use super::context::{CONTEXT_BYTES, Eqe};
+use super::control::{Request, context_bytes};
+use super::device::error;
 use super::engine::{Engine, EngineDma};
 use super::events::{Action, Ring, Written};
-use super::front::{Errand, Outcome, Task, error};
+use super::front::{Front, Next};
+use super::task::{Outcome, Stage, Task};
 
 /// What a worker for tasks keeps from one to the next.
-pub struct Bench<E: Engine> {
+pub struct WorkerMemory<E: Engine> {
     scratch: E::Scratch,
     sqe: Vec<u8>,
 }
@@ -28,86 +31,79 @@ pub struct Bench<E: Engine> {
 impl<E: Engine> Qm<E> {
     /// Working memory for [`Self::step`].
     #[must_use]
-    pub fn bench(&self) -> Bench<E> {
-        Bench { scratch: self.engine.scratch(), sqe: vec![0; 1 << E::LOG2_SQE] }
+    pub fn worker_memory(&self) -> WorkerMemory<E> {
+        WorkerMemory { scratch: self.engine.scratch(), sqe: vec![0; 1 << E::LOG2_SQE] }
     }
 
-    /// Does one thing that is due: an errand of the control worker, or one task. `false` if nothing is. For owners
+    /// Does one thing that is due: a request of the control worker, or one task. `false` if nothing is. For owners
     /// that give the queue manager no threads.
-    pub fn step(&self, bench: &mut Bench<E>) -> bool {
+    pub fn step(&self, memory: &mut WorkerMemory<E>) -> bool {
         if self.step_control() {
             return true;
         }
-        let Some(task) = self.with(|front| front.take_task()) else { return false };
-        let outcome = self.execute(bench, &task);
+        let Some(task) = self.with(Front::take_task) else { return false };
+        let outcome = self.execute(memory, &task);
         self.with(|front| front.finish_task(&task, outcome));
         self.write_events();
         true
     }
 
-    /// Hires the workers without which nothing would ever be done: the one for control, and, unless the owner steps the
-    /// queue manager, one for tasks. What is hired later only makes more of them.
+    /// Starts the workers without which nothing would ever be done: the one for control, and, unless the owner steps the
+    /// queue manager, one for tasks. What is started later only makes more of them.
     ///
     /// # Errors
     /// If there is no thread. The queue manager is then of no use.
-    pub fn hire_first(self: &Arc<Self>) -> io::Result<()> {
-        let hire = |work: fn(&Self)| {
+    pub fn start_first(self: &Arc<Self>) -> io::Result<()> {
+        let start = |work: fn(&Self)| {
             let qm = Arc::clone(self);
             self.wiring.workforce.hire(Box::new(move || work(&qm)))
         };
-        let hire_all = || {
-            hire(Self::run_control)?;
-            if self.with(|front| front.crew.hire()) { hire(Self::run_tasks) } else { Ok(()) }
+        let start_all = || {
+            start(Self::run_control)?;
+            if self.with(|front| front.scheduler.pool.grow()) { start(Self::run_tasks) } else { Ok(()) }
         };
-        hire_all().inspect_err(|_| self.shut_down())
+        start_all().inspect_err(|_| self.shut_down())
     }
 
-    /// The control worker's life: returns after [`Self::shut_down`].
+    /// The control worker: returns after [`Self::shut_down`].
     fn run_control(&self) {
         loop {
             while self.step_control() {}
             let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
-            while !front.has_errand() {
-                if front.is_shutting_down {
+            while !front.has_request() {
+                if front.gate.is_shut_down() {
                     return;
                 }
-                front = self.errands.wait(front).unwrap_or_else(PoisonError::into_inner);
-            }
-            if front.is_shutting_down {
-                return;
+                front = self.requests.wait(front).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 
-    /// A hired worker's life: returns after [`Self::shut_down`].
+    /// A worker of the pool: returns after [`Self::shut_down`].
     pub(super) fn run_tasks(&self) {
-        let mut bench = self.bench();
+        let mut memory = self.worker_memory();
         let mut next = None;
         loop {
             let Some(task) = next.take().or_else(|| self.wait_for_task()) else { return };
-            let outcome = self.execute(&mut bench, &task);
-            next = self.with(|front| {
-                front.crew.idle += 1;
-                front.finish_task(&task, outcome);
-                let next = front.take_task();
-                if next.is_some() {
-                    front.crew.idle = front.crew.idle.saturating_sub(1);
-                    front.wake.workers = front.wake.workers.saturating_sub(1);
+            let outcome = self.execute(&mut memory, &task);
+            next = match self.with(|front| front.next_work(&task, outcome)) {
+                Next::Nothing => None,
+                Next::Task(task) => Some(task),
+                Next::Event(action, waiter) => {
+                    self.write_events_from(action, waiter);
+                    self.with(Front::after_events)
                 }
-                next
-            });
-            self.write_events();
+            };
         }
     }
 
     fn wait_for_task(&self) -> Option<Task> {
         let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if front.is_shutting_down {
+            if front.gate.is_shut_down() {
                 return None;
             }
-            if let Some(task) = front.take_task() {
-                front.crew.idle = front.crew.idle.saturating_sub(1);
+            if let Some(task) = front.take_task_for_idle() {
                 return Some(task);
             }
             front = self.tasks.wait(front).unwrap_or_else(PoisonError::into_inner);
@@ -120,11 +116,11 @@ impl<E: Engine> Qm<E> {
     }
 
     /// One SQE from fetch to completion.
-    fn execute(&self, bench: &mut Bench<E>, task: &Task) -> Outcome {
-        let or = |trouble: Outcome| {
+    fn execute(&self, memory: &mut WorkerMemory<E>, task: &Task) -> Outcome {
+        let or = |outcome: Outcome| {
             move |fault| match fault {
                 DmaFault::Cancelled => Outcome::Cancelled,
-                DmaFault::Aborted(_) => trouble,
+                DmaFault::Aborted(_) => outcome,
             }
         };
         let ring = Requester { command: Some(task.command()), ..self.untagged(Arc::clone(&task.waiter)) };
@@ -138,14 +134,16 @@ impl<E: Engine> Qm<E> {
             self.fault_of_sqe(task)?;
             // What software wrote before it rang the doorbell is seen after this.
             fence(Ordering::Acquire);
-            port.read(&ring, task.at, &mut bench.sqe).map_err(or(Outcome::SqeUnreadable))?;
+            port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
+            task.stage.set(Stage::Execute);
             let dma = EngineDma::new(port, data);
             self.engine
-                .run(&mut bench.scratch, &mut bench.sqe, task.info, &dma)
+                .run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
                 .map_err(|_| Outcome::Cancelled)?;
+            task.stage.set(Stage::WriteBack);
             fence(Ordering::Release);
-            if self.fault_of_write_back(task, &mut bench.sqe)?.is_continue() {
-                port.write(&ring, task.at, &bench.sqe).map_err(or(Outcome::SqeUnwritable))?;
+            if self.fault_of_write_back(task, &mut memory.sqe)?.is_continue() {
+                port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
             }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
             if self.fault_of_cqe(task, completion.at)?.is_break() {
@@ -160,33 +158,27 @@ impl<E: Engine> Qm<E> {
         run().err().unwrap_or(Outcome::Completed)
     }
 
-    /// One errand, or the events that are due.
+    /// One request, or the events that are due.
     fn step_control(&self) -> bool {
-        let Some(errand) = self.with(|front| front.next_errand()) else { return self.write_events() };
+        let Some(request) = self.with(Front::next_request) else { return self.write_events() };
         let port = &*self.wiring.dma;
-        let image = match &errand {
-            Errand::Hire(count) => {
-                self.hire(*count);
+        let image = match &request {
+            Request::StartWorkers(count) => {
+                self.start_workers(*count);
                 None
             }
-            Errand::Load { at, waiter, .. } => {
+            Request::Load { context, at, waiter, .. } => {
                 let mut image = [0; CONTEXT_BYTES];
-                // Event queue contexts are 28 bytes in a slot of 32.
-                let (context, rest) = image.split_at_mut(EVENT_CONTEXT_BYTES);
                 let who = self.untagged(Arc::clone(waiter));
-                let rest_at = Iova(at.0.wrapping_add(EVENT_CONTEXT_BYTES as u64));
-                let wants_rest = errand.is_queue_context();
-                let read = port
-                    .read(&who, *at, context)
-                    .and_then(|()| if wants_rest { port.read(&who, rest_at, rest) } else { Ok(()) });
+                let read = port.read(&who, *at, &mut image[..context_bytes(*context)]);
                 read.is_ok().then_some(image)
             }
-            Errand::Dump { at, image, bytes, waiter, .. } => {
+            Request::Dump { context, at, image, waiter, .. } => {
                 let who = self.untagged(Arc::clone(waiter));
-                let data = image.get(..*bytes).unwrap_or(image);
-                port.write(&who, *at, data).is_ok().then_some(*image)
+                let write = port.write(&who, *at, &image[..context_bytes(*context)]);
+                write.is_ok().then_some(*image)
             }
-            Errand::WriteBack { tables, waiter, .. } => {
+            Request::WriteBack { tables, waiter, .. } => {
                 let who = self.untagged(Arc::clone(waiter));
                 for (at, image) in tables {
                     if let Err(DmaFault::Cancelled) = port.write(&who, *at, image) {
@@ -196,16 +188,16 @@ impl<E: Engine> Qm<E> {
                 None
             }
         };
-        self.with(|front| front.finish_errand(&errand, image));
+        self.with(|front| front.finish_request(&request, image));
         true
     }
 
-    fn hire(&self, count: usize) {
+    fn start_workers(&self, count: usize) {
         for done in 0..count {
-            let Some(qm) = self.this.upgrade() else { return };
+            let qm = self.this.upgrade().expect("who runs this has the queue manager");
             if let Err(error) = self.wiring.workforce.hire(Box::new(move || qm.run_tasks())) {
                 log::warn!("no further worker for an accelerator's queues: {error}");
-                self.with(|front| front.crew.hire_failed(count - done));
+                self.with(|front| front.scheduler.pool.start_failed(count - done));
                 return;
             }
         }
@@ -214,11 +206,14 @@ impl<E: Engine> Qm<E> {
     /// Writes the event entries and sends the messages that are due, unless somebody else is at it. Whether there
     /// was anything.
     pub(super) fn write_events(&self) -> bool {
-        let start = self.with(|front| {
-            let is_mine = front.events.is_due() && front.events.start_writing();
-            is_mine.then(|| front.next_event())
-        });
-        let Some(mut action) = start else { return false };
+        let Some((action, waiter)) = self.with(Front::start_events) else { return false };
+        self.write_events_from(action, waiter);
+        true
+    }
+
+    /// Writes events from this one on, as the writer.
+    fn write_events_from(&self, action: Action, waiter: Arc<Waiter>) {
+        let mut action = Some((action, waiter));
         while let Some((now, waiter)) = action {
             let who = self.untagged(waiter);
             let outcome = match now {
@@ -243,13 +238,11 @@ impl<E: Engine> Qm<E> {
             };
             action = self.with(|front| {
                 if let Some((ring, life, is_ok)) = outcome {
-                    match front.events.done(ring, life, is_ok) {
+                    match front.function.events.done(ring, life, is_ok) {
                         Written::Yes if ring == Ring::Eq => {
-                            front.counters.eqe_out = front.counters.eqe_out.wrapping_add(1);
+                            front.device.counters.event_written();
                         }
-                        Written::Yes => {
-                            front.counters.aeqe_out = front.counters.aeqe_out.wrapping_add(1);
-                        }
+                        Written::Yes => front.device.counters.asynchronous_event_written(),
                         Written::Faulted => front.raise_error(error::AXI_BRESP),
                         Written::Stale => {}
                     }
@@ -257,6 +250,5 @@ impl<E: Engine> Qm<E> {
                 front.next_event()
             });
         }
-        true
     }
 }

@@ -19,14 +19,14 @@ const ENTRY_BYTES: usize = 32;
 
 /// Why data could not be had or put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum AccessError {
     /// The queue was stopped.
     Cancelled,
     /// An address that does not answer, or a chain that is none.
     Fault,
 }
 
-impl From<DmaFault> for Trouble {
+impl From<DmaFault> for AccessError {
     fn from(fault: DmaFault) -> Self {
         match fault {
             DmaFault::Cancelled => Self::Cancelled,
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Makes the run non-empty. `false` at the end of the chain.
-    fn find_run(&mut self) -> Result<bool, Trouble> {
+    fn find_run(&mut self) -> Result<bool, AccessError> {
         while self.run.1 == 0 {
             let Some(chain) = &mut self.chain else { return Ok(false) };
             match chain.next_entry(self.dma)? {
@@ -100,7 +100,7 @@ impl<'a> Walk<'a> {
         &mut self,
         want: usize,
         mut access: impl FnMut(&EngineDma<'_>, Iova, std::ops::Range<usize>) -> Result<(), DmaFault>,
-    ) -> Result<usize, Trouble> {
+    ) -> Result<usize, AccessError> {
         let mut done = 0;
         while done < want && self.left != 0 && self.find_run()? {
             let (at, len) = self.run;
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads up to `out.len()` bytes; fewer only at the end.
-    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<usize, Trouble> {
+    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<usize, AccessError> {
         self.each_run(out.len(), |dma, at, range| match out.get_mut(range) {
             Some(piece) => dma.read(at, piece),
             None => Ok(()),
@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Writes as much of `data` as there is room for.
-    pub(super) fn write(&mut self, data: &[u8]) -> Result<usize, Trouble> {
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<usize, AccessError> {
         self.each_run(data.len(), |dma, at, range| match data.get(range) {
             Some(piece) => dma.write(at, piece),
             None => Ok(()),
@@ -133,7 +133,7 @@ impl<'a> Walk<'a> {
 
 impl Chain<'_> {
     /// The next entry's run after the skipped bytes, `None` after the last.
-    fn next_entry(&mut self, dma: &EngineDma<'_>) -> Result<Option<(Iova, u32)>, Trouble> {
+    fn next_entry(&mut self, dma: &EngineDma<'_>) -> Result<Option<(Iova, u32)>, AccessError> {
         loop {
             while self.entry == self.entries {
                 let Some(at) = self.next else { return Ok(None) };
@@ -141,7 +141,7 @@ impl Chain<'_> {
             }
             let at = HEADER_BYTES + self.entry * ENTRY_BYTES;
             self.entry += 1;
-            let Some(entry) = self.memory.0.get(at..at + ENTRY_BYTES) else { return Err(Trouble::Fault) };
+            let Some(entry) = self.memory.0.get(at..at + ENTRY_BYTES) else { return Err(AccessError::Fault) };
             let base = u64::from(u32_at(entry, 0)) | u64::from(u32_at(entry, 4)) << 32;
             let len = u32_at(entry, 16);
             let skipped = self.skip.min(len);
@@ -152,9 +152,9 @@ impl Chain<'_> {
         }
     }
 
-    fn read_list(&mut self, at: Iova, dma: &EngineDma<'_>) -> Result<(), Trouble> {
+    fn read_list(&mut self, at: Iova, dma: &EngineDma<'_>) -> Result<(), AccessError> {
         if self.lists == MAX_LISTS {
-            return Err(Trouble::Fault);
+            return Err(AccessError::Fault);
         }
         self.lists += 1;
         let (header, entries) = self.memory.0.split_at_mut(HEADER_BYTES);
@@ -162,7 +162,7 @@ impl Chain<'_> {
         let next = u64::from(u32_at(header, 0)) | u64::from(u32_at(header, 4)) << 32;
         let count = (u32_at(header, 8) >> 16) as u16;
         if count > MAX_ENTRIES {
-            return Err(Trouble::Fault);
+            return Err(AccessError::Fault);
         }
         let count = usize::from(count);
         if let Some(entries) = entries.get_mut(..count * ENTRY_BYTES).filter(|entries| !entries.is_empty()) {

@@ -7,7 +7,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status as Step};
 use hw::Iova;
 
-use super::buffers::{ListMemory, Trouble, Walk};
+use super::buffers::{AccessError, ListMemory, Walk};
 use super::checksum::Digest;
 use super::inflate::Inflate;
 use super::sqe::{Mode, Place, Report, Request, Status, StreamWords};
@@ -59,10 +59,10 @@ impl From<Cancelled> for Stop {
 }
 
 /// A failed access, with the status that stands for it.
-pub(super) fn failed(status: Status) -> impl Fn(Trouble) -> Stop {
-    move |trouble| match trouble {
-        Trouble::Cancelled => Stop::Cancelled,
-        Trouble::Fault => Stop::Failed(status),
+pub(super) fn failed(status: Status) -> impl Fn(AccessError) -> Stop {
+    move |error| match error {
+        AccessError::Cancelled => Stop::Cancelled,
+        AccessError::Fault => Stop::Failed(status),
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
-use hw::{BusError, Clock, DmaPort, Faults, FaultyPort, StreamId};
+use hw::{BusError, Clock, DmaPort, Faults, FaultyPort, LifeCycle, StreamId};
 
 pub use checksum::Format;
 pub use engine::ZipEngine;
@@ -80,6 +80,8 @@ pub struct Zip {
     config: Arc<ConfigSpace>,
     atc: Option<Arc<Atc>>,
     qm: Arc<Qm<ZipEngine>>,
+    messages: Arc<Msi>,
+    faults: Faults,
 }
 
 /// Tells the queue manager that masked messages may go.
@@ -100,6 +102,7 @@ impl Zip {
     /// If there are no threads for them.
     pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
         let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults } = wiring;
+        let faults = faults.for_model();
         let identity = Identity {
             vendor: 0x19e5,
             device: 0xa250,
@@ -138,11 +141,20 @@ impl Zip {
         let dma = FaultyPort::before(atc.clone().map_or(dma, |atc| atc), &faults);
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
         let engine = ZipEngine::new(Arc::clone(&clock));
-        let wiring = Wiring { stream, dma: port, messages, clock, alarms, workforce, limits, faults };
+        let wiring = Wiring {
+            stream,
+            dma: port,
+            messages: messages.clone(),
+            clock,
+            alarms,
+            workforce,
+            limits,
+            faults: faults.clone(),
+        };
         let qm = Qm::new(engine, wiring);
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
-        qm.hire_first()?;
-        Ok(Arc::new(Self { config, atc, qm }))
+        qm.start_first()?;
+        Ok(Arc::new(Self { config, atc, qm, messages, faults }))
     }
 
     /// The queue manager, for owners that give it no threads and step it.
@@ -211,10 +223,28 @@ impl PciFunction for Zip {
     }
 
     fn function_reset(&self) {
+        // First what makes accesses, messages and translations; it has ended when this returns.
         self.qm.reset();
+        self.faults.drop_delayed();
+        self.messages.reset();
         self.qm.engine().reset();
         if let Some(atc) = &self.atc {
             atc.reset();
         }
+    }
+}
+
+impl LifeCycle for Zip {
+    fn reset(&self) {
+        self.config.reset();
+        self.function_reset();
+    }
+
+    fn quiesce(&self) {
+        self.qm.quiesce();
+    }
+
+    fn resume(&self) {
+        self.qm.resume();
     }
 }

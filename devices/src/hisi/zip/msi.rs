@@ -1,6 +1,6 @@
 //! The queue manager's messages through the function's MSI capability, and their fault point.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::fault::{FaultAction, FaultPoint, Occasion};
 use hw::{DmaPort, Faults, Requester};
@@ -19,6 +19,15 @@ pub(super) struct Msi {
 impl Msi {
     pub(super) fn new(config: &Arc<ConfigSpace>, port: Arc<dyn DmaPort>, faults: &Faults) -> Self {
         Self { config: Arc::clone(config), port, faults: faults.clone(), late: Arc::default() }
+    }
+
+    /// Forgets messages whose delay is over; the fault plan has dropped those whose delay is not.
+    pub(super) fn reset(&self) {
+        self.late().clear();
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<u16>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,7 +53,7 @@ impl Messages for Msi {
     }
 
     fn send_due(&self, who: &Requester) {
-        let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
+        let late = std::mem::take(&mut *self.late());
         for vector in late {
             self.config.raise(vector, &*self.port, who);
         }

@@ -20,14 +20,16 @@ mod tests;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, Stamp, TranslatedFault,
     TranslationRequest,
 };
 use hw::fault::{FaultAction, FaultPoint, Occasion};
-use hw::{Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, StreamId, Timer};
+use hw::{
+    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, LifeCycle, Pa, Pinned, Requester, StreamId, Timer,
+};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
 
 use self::cache::{Found, Need, Translations};
@@ -120,12 +122,61 @@ pub struct Atc {
     invalidations: AtomicU64,
     timer: Arc<Timer>,
     faults: Faults,
+    /// Invalidations whose completions a fault plan delays.
+    delayed: Mutex<Vec<InvalidateTag>>,
+    this: Weak<Self>,
 }
 
 /// Where one piece of an access goes.
 enum Way {
     Translated(Pa),
     Untranslated(Iova),
+}
+
+/// One access: who makes it, where, and what for.
+#[derive(Clone, Copy)]
+struct Access<'a> {
+    who: &'a Requester,
+    at: Iova,
+    len: usize,
+    dir: Dir,
+    need: Need,
+}
+
+impl<'a> Access<'a> {
+    fn read(who: &'a Requester, at: Iova, len: usize) -> Self {
+        let need = if who.tag.execute && who.tag.pasid.is_some() { Need::Execute } else { Need::Read };
+        Self { who, at, len, dir: Dir::Read, need }
+    }
+
+    const fn write(who: &'a Requester, at: Iova, len: usize) -> Self {
+        Self { who, at, len, dir: Dir::Write, need: Need::Write }
+    }
+
+    /// What is left of it after so many bytes.
+    fn after(self, done: usize) -> Result<Self, DmaFault> {
+        let at = self.at.0.checked_add(done as u64).map(Iova).ok_or(DmaFault::Aborted(self.at))?;
+        Ok(Self { at, len: self.len - done, ..self })
+    }
+
+    /// The part of it in the page that comes so many pages after its first.
+    const fn in_page(self, nth: u32) -> Self {
+        Self { at: Iova((self.at.0 & !0xfff) + ((nth as u64) << 12)), ..self }
+    }
+
+    /// Whose translations it uses.
+    fn whose(&self) -> u64 {
+        cache::whose(self.who.tag.pasid, self.who.tag.privileged)
+    }
+}
+
+/// When a look-up was made: what it finds is good for as long.
+#[derive(Clone, Copy)]
+struct Since {
+    /// The enabling of ATS.
+    enabling: u32,
+    /// The age of the cache.
+    age: u64,
 }
 
 /// What a Translation Request came to.
@@ -143,7 +194,7 @@ impl Atc {
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
         let AtcWiring { stream, config, port, agent, clock, alarms, faults } = wiring;
-        let atc = Arc::new(Self {
+        let atc = Arc::new_cyclic(|this| Self {
             stream,
             gates: Arc::clone(config.gates()),
             port,
@@ -156,15 +207,17 @@ impl Atc {
             invalidations: AtomicU64::new(0),
             timer: Timer::new(clock, alarms),
             faults,
+            delayed: Mutex::default(),
+            this: Weak::clone(this),
         });
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
         atc.agent.attach(stream, endpoint);
         atc
     }
 
-    /// Follows a write to the function's configuration space.
+    /// Follows a write to the function's configuration space; [`Self::reset`] comes besides if it was a reset.
     pub fn config_written(&self, effects: &Effects) {
-        if effects.reset || effects.page_requests_reset {
+        if effects.page_requests_reset {
             self.pages.forget();
         }
         if effects.services_changed {
@@ -174,10 +227,28 @@ impl Atc {
         }
     }
 
-    /// The function's reset: nothing is cached (its configuration space has been reset), and nobody waits.
-    pub fn reset(&self) {
-        self.pages.forget();
-        self.drain();
+    /// Completes invalidations at once that a fault plan delays.
+    fn complete_delayed(&self) {
+        let delayed = std::mem::take(&mut *self.delayed());
+        for tag in delayed {
+            self.agent.invalidate_completed(self.stream, tag);
+        }
+    }
+
+    /// The delay of a completion is over.
+    fn complete_if_delayed(&self, tag: InvalidateTag) {
+        let is_delayed = {
+            let mut delayed = self.delayed();
+            let place = delayed.iter().position(|other| *other == tag);
+            place.map(|place| delayed.swap_remove(place)).is_some()
+        };
+        if is_delayed {
+            self.agent.invalidate_completed(self.stream, tag);
+        }
+    }
+
+    fn delayed(&self) -> MutexGuard<'_, Vec<InvalidateTag>> {
+        self.delayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the accesses under way, and begins an age in which nothing remembered is used.
@@ -212,18 +283,12 @@ impl Atc {
         self.gates.ats().filter(|&enabling| self.refused.load(Ordering::SeqCst) != enabling)
     }
 
-    /// Asks the agent, for an access that is counted in and asks from `asked` on.
+    /// Asks the agent for a translation of where an access begins, which is counted in and asks from `since` on.
     #[cold]
-    fn request(
-        &self,
-        enabling: u32,
-        who: &Requester,
-        at: Iova,
-        need: Need,
-        asked: u64,
-        was_delayed: bool,
-    ) -> Result<Reply, DmaFault> {
-        if !was_delayed && let Some(action) = self.fault(FaultPoint::AtcRequest, who, at) {
+    fn request(&self, access: &Access<'_>, since: Since, was_delayed: bool) -> Result<Reply, DmaFault> {
+        let Access { who, at, need, .. } = *access;
+        let Since { enabling, age } = since;
+        if !was_delayed && let Some(action) = self.fault(FaultPoint::AtcRequest, access) {
             match action {
                 FaultAction::NotGranted => return Ok(Reply::Denied),
                 FaultAction::UnsupportedRequest => return Ok(self.refuse(enabling)),
@@ -244,7 +309,7 @@ impl Atc {
                         Reply::Denied
                     });
                 };
-                self.translations.insert(enabling, &who.tag, at, asked, &self.age, found);
+                self.translations.insert(enabling, &who.tag, at, age, &self.age, found);
                 Ok(if found.allows(need) { Reply::Granted(found) } else { Reply::Denied })
             }
             Err(AtsRefusal::UnsupportedRequest) => Ok(self.refuse(enabling)),
@@ -261,35 +326,36 @@ impl Atc {
     }
 
     #[inline]
-    fn fault(&self, point: FaultPoint, who: &Requester, at: Iova) -> Option<FaultAction> {
+    fn fault(&self, point: FaultPoint, access: &Access<'_>) -> Option<FaultAction> {
+        let Access { who, at, .. } = *access;
         self.faults.at(point, |point| {
             Occasion::new(point, who.tag.stream, who.tag.pasid).at(at, 1).during(who.command)
         })
     }
 
-    /// Consecutive pages from `at` on that an access of `len` bytes needs and that are not there.
-    fn missing_pages(&self, enabling: u32, who: &Requester, at: Iova, len: u64, need: Need) -> u32 {
-        let last = at.0.saturating_add(len - 1) >> 12;
-        let in_access = last - (at.0 >> 12) + 1;
+    /// Consecutive pages from the first on that an access needs and that are not there.
+    fn missing_pages(&self, access: &Access<'_>, enabling: u32) -> u32 {
+        let first = access.at.0;
+        let last = first.saturating_add(access.len as u64 - 1) >> 12;
+        let in_access = last - (first >> 12) + 1;
         let candidates = in_access.min(GROUP_PAGES.into()) as u32;
-        let access = self.inflight.enter();
-        let asked = self.age.now();
+        let entered = self.inflight.enter();
+        let since = Since { enabling, age: self.age.now() };
         let is_missing = |nth: &u32| {
-            let page = Iova((at.0 & !0xfff) + (u64::from(*nth) << 12));
-            access.add(&access.local().requests, 1);
-            matches!(self.request(enabling, who, page, need, asked, false), Ok(Reply::Denied))
+            entered.add(&entered.local().requests, 1);
+            matches!(self.request(&access.in_page(*nth), since, false), Ok(Reply::Denied))
         };
         1 + (1..candidates).take_while(is_missing).count() as u32
     }
 
     /// Where a whole access goes, as this thread remembers it.
     #[inline(always)]
-    fn remembered(&self, who: &Requester, at: Iova, len: usize, need: Need) -> Option<Remembered<'_>> {
+    fn remembered(&self, access: &Access<'_>) -> Option<Remembered<'_>> {
+        let Access { who, at, len, need, .. } = *access;
         let tallies = self.inflight.own()?.local();
         // Whatever ends the use of translations begins a new age: whether ATS is enabled need not be asked.
         let age = self.age.now();
-        let whose = cache::whose(who.tag.pasid, who.tag.privileged);
-        let pa = Pa(tallies.memo.view(age, whose, need.permission())?.pa(at.0)?);
+        let pa = Pa(tallies.memo.view(age, access.whose(), need.permission())?.pa(at.0)?);
         let is_whole = at.0 % SMALLEST_PAGE + len as u64 <= SMALLEST_PAGE;
         (is_whole && !who.waiter.is_cancelled()).then_some(Remembered {
             pa,
@@ -301,13 +367,11 @@ impl Atc {
     /// Makes an access: `go` moves the bytes of a range of the buffer one way or the other.
     fn access(
         &self,
-        who: &Requester,
-        at: Iova,
-        len: usize,
-        dir: Dir,
-        need: Need,
+        whole: &Access<'_>,
         mut go: impl FnMut(Way, Range<usize>) -> Result<(), DmaFault>,
     ) -> Result<(), DmaFault> {
+        let Access { who, len, need, .. } = *whole;
+        let whose = whole.whose();
         let mut done = 0;
         let mut rounds = 0;
         let mut was_delayed = false;
@@ -315,25 +379,23 @@ impl Atc {
             if who.waiter.is_cancelled() {
                 return Err(DmaFault::Cancelled);
             }
-            let Some(here) = at.0.checked_add(done as u64).map(Iova) else {
-                return Err(DmaFault::Aborted(at));
-            };
-            let access = self.inflight.enter();
+            let rest = whole.after(done)?;
+            let here = rest.at;
+            let entered = self.inflight.enter();
             // Before the enabling: what is remembered from this age is so from an enabling that lasts as long.
-            let asked = self.age.now();
+            let age = self.age.now();
             // After the access is counted in: a write that disables ATS waits for it.
             let Some(enabling) = self.enabling() else {
-                drop(access);
+                drop(entered);
                 return go(Way::Untranslated(here), done..len);
             };
             let end_after = |bytes: u64| len.min(done + bytes.min(PIECE_BYTES) as usize);
-            let memo = access.own().map(|own| &own.memo);
-            let whose = cache::whose(who.tag.pasid, who.tag.privileged);
+            let memo = entered.own().map(|own| &own.memo);
             if let Some(memo) = memo
                 && let Some(place) =
-                    memo.view(asked, whose, need.permission()).and_then(|view| view.get(here.0))
+                    memo.view(age, whose, need.permission()).and_then(|view| view.get(here.0))
             {
-                access.add(&access.local().hits, 1);
+                entered.add(&entered.local().hits, 1);
                 let end = end_after(place.len);
                 go(Way::Translated(Pa(place.pa)), done..end)
                     .map_err(|fault| at_iova(fault, Pa(place.pa), here))?;
@@ -341,14 +403,14 @@ impl Atc {
                 continue;
             }
             let found = self.translations.get(enabling, &who.tag, here, need);
-            let reply = match found.filter(|_| self.fault(FaultPoint::AtcLookup, who, here).is_none()) {
+            let reply = match found.filter(|_| self.fault(FaultPoint::AtcLookup, &rest).is_none()) {
                 Some(found) => {
-                    access.add(&access.local().hits, 1);
+                    entered.add(&entered.local().hits, 1);
                     Reply::Granted(found)
                 }
                 None => {
-                    access.add(&access.local().requests, 1);
-                    self.request(enabling, who, here, need, asked, std::mem::take(&mut was_delayed))?
+                    entered.add(&entered.local().requests, 1);
+                    self.request(&rest, Since { enabling, age }, std::mem::take(&mut was_delayed))?
                 }
             };
             match reply {
@@ -358,7 +420,7 @@ impl Atc {
                     if let Some(memo) = memo
                         && !self.faults.watches(FaultPoint::AtcLookup)
                     {
-                        memo.put(asked, whose, here.0, &place, found.permissions());
+                        memo.put(age, whose, here.0, &place, found.permissions());
                     }
                     let end = end_after(place.len);
                     go(Way::Translated(Pa(place.pa)), done..end)
@@ -366,16 +428,16 @@ impl Atc {
                     (done, rounds) = (end, 0);
                     continue;
                 }
-                Reply::Untranslated => drop(access),
+                Reply::Untranslated => drop(entered),
                 Reply::Later(ns) => {
-                    drop(access);
+                    drop(entered);
                     self.faults.wait(ns, &who.waiter)?;
                     was_delayed = true;
                     continue;
                 }
                 Reply::Denied => {
-                    drop(access);
-                    match self.ask_for_pages(enabling, who, here, (len - done) as u64, dir, need)? {
+                    drop(entered);
+                    match self.ask_for_pages(&rest, enabling)? {
                         Answer::Success if rounds < MOST_ROUNDS => {
                             if let pause @ 1.. = pause_before_ns(rounds) {
                                 self.timer.wait(pause, &who.waiter)?;
@@ -397,43 +459,35 @@ impl Atc {
     }
 
     #[inline(never)]
-    fn read_in_pieces(&self, who: &Requester, at: Iova, out: &mut [u8], need: Need) -> Result<(), DmaFault> {
-        self.access(who, at, out.len(), Dir::Read, need, |way, range| {
-            let Some(piece) = out.get_mut(range) else { return Ok(()) };
+    fn read_in_pieces(&self, access: &Access<'_>, out: &mut [u8]) -> Result<(), DmaFault> {
+        self.access(access, |way, range| {
+            let piece = &mut out[range];
             match way {
-                Way::Translated(pa) => self.agent.read_translated(who.tag.stream, pa, piece),
-                Way::Untranslated(here) => self.port.read(who, here, piece),
+                Way::Translated(pa) => self.agent.read_translated(access.who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.read(access.who, here, piece),
             }
         })
     }
 
     #[inline(never)]
-    fn write_in_pieces(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        self.access(who, at, data.len(), Dir::Write, Need::Write, |way, range| {
-            let Some(piece) = data.get(range) else { return Ok(()) };
+    fn write_in_pieces(&self, access: &Access<'_>, data: &[u8]) -> Result<(), DmaFault> {
+        self.access(access, |way, range| {
+            let piece = &data[range];
             match way {
-                Way::Translated(pa) => self.agent.write_translated(who.tag.stream, pa, piece),
-                Way::Untranslated(here) => self.port.write(who, here, piece),
+                Way::Translated(pa) => self.agent.write_translated(access.who.tag.stream, pa, piece),
+                Way::Untranslated(here) => self.port.write(access.who, here, piece),
             }
         })
     }
 
     /// What a driver maps for the function itself is there; only a process's pages are asked for.
     #[cold]
-    fn ask_for_pages(
-        &self,
-        enabling: u32,
-        who: &Requester,
-        at: Iova,
-        len: u64,
-        dir: Dir,
-        need: Need,
-    ) -> Result<Answer, DmaFault> {
-        if who.tag.pasid.is_none() || !self.pages.is_on() {
+    fn ask_for_pages(&self, access: &Access<'_>, enabling: u32) -> Result<Answer, DmaFault> {
+        if access.who.tag.pasid.is_none() || !self.pages.is_on() {
             return Ok(Answer::Off);
         }
-        let pages = self.missing_pages(enabling, who, at, len, need);
-        self.pages.ask(who, at, pages, dir)
+        let pages = self.missing_pages(access, enabling);
+        self.pages.ask(access.who, access.at, pages, access.dir)
     }
 }
 
@@ -470,29 +524,41 @@ fn at_iova(fault: DmaFault, pa: Pa, here: Iova) -> DmaFault {
 
 impl DmaPort for Atc {
     fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
-        let need = if who.tag.execute && who.tag.pasid.is_some() { Need::Execute } else { Need::Read };
-        if let Some(found) = self.remembered(who, at, out.len(), need) {
+        let access = Access::read(who, at, out.len());
+        if let Some(found) = self.remembered(&access) {
             let result = self.agent.read_translated_if(who.tag.stream, found.pa, out, found.from);
             if let Some(result) = found.result(at, result) {
                 return result;
             }
         }
-        self.read_in_pieces(who, at, out, need)
+        self.read_in_pieces(&access, out)
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
-        if let Some(found) = self.remembered(who, at, data.len(), Need::Write) {
+        let access = Access::write(who, at, data.len());
+        if let Some(found) = self.remembered(&access) {
             let result = self.agent.write_translated_if(who.tag.stream, found.pa, data, found.from);
             if let Some(result) = found.result(at, result) {
                 return result;
             }
         }
-        self.write_in_pieces(who, at, data)
+        self.write_in_pieces(&access, data)
     }
 
     /// Untranslated, which is always allowed.
     fn pin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Pinned<'_>, DmaFault> {
         self.port.pin(who, at, len, dir)
+    }
+}
+
+impl LifeCycle for Atc {
+    /// The function's reset and the machine's. The configuration space has been reset, so that translations of before are of
+    /// an enabling that is over; nobody waits any more, and the agent is owed nothing.
+    fn reset(&self) {
+        self.pages.forget();
+        self.drain();
+        self.refused.store(0, Ordering::SeqCst);
+        self.complete_delayed();
     }
 }
 
@@ -508,8 +574,13 @@ impl AtsEndpoint for Atc {
         match self.faults.at(FaultPoint::AtcInvalidate, occasion) {
             Some(FaultAction::Drop) => {}
             Some(FaultAction::Delay { delay }) => {
-                let (agent, stream) = (Arc::clone(&self.agent), self.stream);
-                self.faults.later(delay, move || agent.invalidate_completed(stream, tag));
+                self.delayed().push(tag);
+                let this = Weak::clone(&self.this);
+                self.faults.later(delay, move || {
+                    if let Some(atc) = this.upgrade() {
+                        atc.complete_if_delayed(tag);
+                    }
+                });
             }
             _ => self.agent.invalidate_completed(self.stream, tag),
         }

@@ -187,7 +187,11 @@ impl Pages {
                 group.filter(|group| group.asked.as_ref().is_some_and(|other| Arc::ptr_eq(other, asked)));
             mine.map(|group| group.asked = None).is_some()
         };
-        if is_unanswered && let Some(pasid) = who.tag.pasid {
+        // Without the interface no message leaves: its reset has given up the requester.
+        if is_unanswered
+            && self.is_on()
+            && let Some(pasid) = who.tag.pasid
+        {
             self.agent.request_page(&PageRequest::stop_marker(who.tag.stream, pasid));
         }
     }
@@ -225,7 +229,8 @@ impl Pages {
         if has_failed { self.forget() } else { self.changed() }
     }
 
-    /// Ends every group without an answer: its access is aborted.
+    /// Ends every group without an answer: its access is aborted. The numbers of groups go on, so that a late answer is for
+    /// none of the next ones.
     pub(super) fn forget(&self) {
         let unanswered = {
             let mut groups = self.groups();

@@ -805,8 +805,7 @@ fn requester_gives_up_during_a_pause_at_once() {
         who.waiter.cancel();
         assert_eq!(access.join().unwrap(), Err(DmaFault::Cancelled));
     });
-    // The alarm that is left over finds nobody.
-    m.pass_ns(10_000);
+    assert_eq!(m.alarms.next_ns(), None, "no alarm is left over");
     assert_eq!(m.atc.totals().unanswered_groups, 0);
 }
 
@@ -836,6 +835,40 @@ fn stopped_is_told_when_the_last_answer_is_there() {
         assert!(access.join().unwrap().is_ok());
     });
     assert_eq!(m.status(), 0x8100);
+}
+
+#[test]
+fn reset_leaves_nothing_cached_asked_for_or_owed_and_sends_no_message() {
+    let m = Bench::new(8);
+    for round in 0..100 {
+        m.map(1, 0x1000, RAM, true);
+        m.read(&process(1), 0x1000, 1).unwrap();
+        let who = process(1);
+        thread::scope(|scope| {
+            let waits = reader(&m, scope, &who, 0x8000, 1);
+            m.await_requests(1);
+            // As the function's reset does: its configuration space, then its work, then the cache.
+            m.config.reset();
+            who.waiter.cancel();
+            assert_eq!(waits.join().unwrap(), Err(DmaFault::Cancelled));
+            m.atc.reset();
+        });
+        assert_eq!(m.agent.requests.lock().unwrap().len(), 0, "round {round}: no stop marker");
+        assert_eq!((m.atc.totals().unanswered_groups, m.alarms.next_ns()), (0, None));
+        assert_eq!(m.status(), 0x8100, "as after power-on");
+        m.set(ATS, &ats::CONTROL, 0x8000);
+        m.set(PRI, &page_request::ALLOCATION, 8);
+        m.set(PRI, &page_request::CONTROL, 1);
+        m.unmap(1, 0x1000);
+        m.asked();
+        thread::scope(|scope| {
+            let waits = reader(&m, scope, &process(1), 0x1000, 1);
+            let request = m.await_requests(1)[0];
+            m.respond(Some(1), request.index, PageResponseCode::InvalidRequest);
+            assert_eq!(waits.join().unwrap(), aborted(0x1000), "it is looked up anew");
+        });
+    }
+    assert_eq!(m.atc.totals().page_requests, 200, "counts go on");
 }
 
 #[test]

@@ -99,6 +99,17 @@ fn delayed_invalidation_is_answered_when_its_time_has_come() {
     assert_eq!(*planned.m.agent.completed.lock().unwrap(), [InvalidateTag(7)]);
 }
 
+#[test]
+fn delayed_invalidation_is_answered_at_once_by_a_reset_and_not_again() {
+    let planned = planned(0, FaultPoint::AtcInvalidate, 1, FaultAction::Delay { delay: 1000 });
+    let request = InvalidateRequest { pasid: None, global: false, address: Iova(0), size_log2: 64 };
+    planned.m.atc.invalidate(&request, InvalidateTag(7));
+    planned.m.atc.reset();
+    assert_eq!(*planned.m.agent.completed.lock().unwrap(), [InvalidateTag(7)]);
+    planned.m.pass_ns(1000);
+    assert_eq!(*planned.m.agent.completed.lock().unwrap(), [InvalidateTag(7)]);
+}
+
 /// Reads two missing pages, and hands over the access.
 fn with_reader(planned: &Planned, then: impl FnOnce(Reader<'_>, &Requester)) {
     thread::scope(|scope| {
