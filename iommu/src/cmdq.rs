@@ -5,22 +5,23 @@
 //! register write executes no more commands than the queue holds.
 
 use std::ops::ControlFlow;
+use std::sync::Weak;
 
-use hw::ats::{PageResponse, PageResponseCode, PrgIndex};
-use hw::{Pa, Pasid};
+use hw::ats::{InvalidateTag, PageResponse, PageResponseCode, PrgIndex};
+use hw::{AlarmTarget, Pa, Pasid};
 use vmsa::Granule;
 
-use crate::Smmu;
 use crate::ats::Invalidations;
-use crate::config::World;
+use crate::context::World;
 use crate::queue::Ring;
-use crate::registers::State;
+use crate::smmu::Smmu;
 use crate::spec::command::{
     AtcInvD1, AtsD0, COMMAND_BYTES, Opcode, PriRespD1, SYNC_MSI_ADDRESS, StreamD0, SyncD0, TlbiD0, TlbiD1,
     cs, resp,
 };
 use crate::spec::regs::{Cerror, QueueBase, SmmuReg, gerror, queue_index};
-use crate::stall::Verdict;
+use crate::stalls::ResumeAction;
+use crate::state::State;
 use crate::stats::count;
 use crate::tlb::{Extent, Space};
 
@@ -126,8 +127,8 @@ impl Smmu {
             Opcode::RESUME | Opcode::STALL_TERM if !self.features.can_stall() => return Err(illegal()),
             Opcode::RESUME => {
                 // Ac is bit 12. Ab does not matter: TERM_MODEL is 1, terminated is aborted.
-                let verdict = if d0 >> 12 & 1 != 0 { Verdict::Retry } else { Verdict::Abort };
-                self.resume(sid, d1 as u16, verdict);
+                let action = if d0 >> 12 & 1 != 0 { ResumeAction::Retry } else { ResumeAction::Abort };
+                self.answer_stall(sid, d1 as u16, action);
             }
             Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
             Opcode::ATC_INV if !self.features.ats => return Err(illegal()),
@@ -135,7 +136,7 @@ impl Smmu {
                 return Err(illegal());
             }
             Opcode::ATC_INV | Opcode::PRI_RESP if !self.state().cr0().smmuen() => {}
-            Opcode::ATC_INV => self.invalidate_atc(AtsD0::from(d0), AtcInvD1::from(d1)),
+            Opcode::ATC_INV => self.endpoints.invalidate(&self.features, AtsD0::from(d0), AtcInvD1::from(d1)),
             Opcode::PRI_RESP => {
                 let d1 = PriRespD1::from(d1);
                 let response = PageResponse {
@@ -154,7 +155,7 @@ impl Smmu {
                 if sync.cs() > cs::SIG_SEV {
                     return Err(illegal());
                 }
-                match self.ats.invalidations() {
+                match self.endpoints.invalidations() {
                     Invalidations::Complete => {}
                     Invalidations::Waiting => return Ok(Completion::Waiting),
                     Invalidations::Failed => return Err(Cerror::ATC_INV_SYNC),
@@ -171,14 +172,20 @@ impl Smmu {
             _ => return Err(illegal()),
         }
         if opcode.is_cfgi() {
-            self.release_answers();
+            self.give_answers_of_ended_contexts();
         }
         self.stats.command(opcode);
         Ok(Completion::Done)
     }
-}
 
-impl Smmu {
+    /// An endpoint has completed an invalidation.
+    pub(crate) fn complete_invalidation(&self, sid: u32, tag: InvalidateTag) {
+        // Not from within CMD_ATC_INV, whose thread has the consumer's lock: no CMD_SYNC waits then.
+        if self.endpoints.complete(sid, tag) {
+            self.consume_commands();
+        }
+    }
+
     /// CMD_TLBI_*; `None` if it is illegal (4.4).
     fn invalidate_tlb(&self, opcode: Opcode, d0: u64, d1: u64) -> Option<()> {
         let (tlb, age) = (&self.tlb, &self.age);
@@ -220,6 +227,19 @@ impl Smmu {
             _ => return None,
         }
         Some(())
+    }
+}
+
+/// Calls the SMMU when a CMD_SYNC has waited long enough for endpoints.
+pub(crate) struct SyncTimeout(pub(crate) Weak<Smmu>);
+
+impl AlarmTarget for SyncTimeout {
+    fn alarm(&self) {
+        if let Some(smmu) = self.0.upgrade()
+            && smmu.endpoints.time_out()
+        {
+            smmu.consume_commands();
+        }
     }
 }
 

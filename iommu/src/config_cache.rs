@@ -3,10 +3,12 @@
 //! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
 //! software may make one valid without a command, and one that has been followed is part of what was found there.
 
-use crate::config::{Ats, StreamConfig, World};
+use crate::context::World;
 use crate::spec::cd::{Cd, CdD0, CdTtb};
 use crate::spec::ste::{SteD1, SteD2, SteD3};
 use crate::stage2::Stage2;
+use crate::stream::{Ats, StreamConfig};
+use crate::transaction::{Kind, Transaction};
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
 const WAYS: usize = 4;
@@ -22,6 +24,16 @@ pub(crate) enum Part {
     Context(Option<u32>),
     /// Translated ones, for which there is no context.
     Translated,
+}
+
+impl Part {
+    /// Which configuration a transaction takes.
+    pub(crate) fn of(tx: &Transaction) -> Self {
+        match tx.kind {
+            Kind::Translated => Self::Translated,
+            Kind::Untranslated | Kind::Request => Self::Context(tx.ssid),
+        }
+    }
 }
 
 fn key(sid: u32, part: Part) -> Key {

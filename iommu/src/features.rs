@@ -249,6 +249,11 @@ impl Features {
         !matches!(self.stall_model, StallModel::TerminateOnly)
     }
 
+    /// Whether a table may have its access flags (HA) and dirty state (HD) updated by hardware.
+    pub(crate) fn allows_updates(&self, ha: bool, hd: bool) -> bool {
+        (!ha || self.httu >= Httu::AccessFlag) && (!hd || self.httu >= Httu::Dirty)
+    }
+
     pub(crate) const fn has_granule(&self, granule: Granule) -> bool {
         match granule {
             Granule::K4 => self.gran4k,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tcache::{Memo, View};
 use vmsa::AccessKind;
 
-use crate::translate::{Kind, Mapping, Transaction};
+use crate::transaction::{Kind, Mapping, Transaction};
 
 /// StreamID, SubstreamID and whether the address is a translated one.
 #[inline]

@@ -4,17 +4,15 @@
 //! size, so that an invalidation is soon complete; between pieces and while it is stalled it holds nothing.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use hw::dma::write_physical;
-use hw::fault::FaultPoint;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
-use crate::Smmu;
 use crate::memo;
-use crate::stall::{Stalled, Verdict};
+use crate::smmu::Smmu;
 use crate::stats::{Access, count};
-use crate::translate::{Fault, Mapping, Route, Transaction};
+use crate::transaction::{Fault, Mapping, Transaction};
+use crate::translate::Route;
 
 /// Bytes after which an access lets invalidations pass: a copy of tens of microseconds. Being counted in again waits for
 /// all stores of the copy before, so smaller pieces make large copies slower.
@@ -23,74 +21,7 @@ const PIECE_BYTES: u64 = 1024 * 1024;
 /// What lies in one page of this size lies in one page.
 const SMALLEST_PAGE: u64 = 0x1000;
 
-/// How a fault goes on once it is recorded.
-enum Outcome {
-    Abort,
-    Wait(Arc<Stalled>),
-}
-
 impl Smmu {
-    /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
-    /// record is there.
-    #[cold]
-    fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
-        match fault {
-            Fault::Silent | Fault::Blocked => Outcome::Abort,
-            Fault::Recorded(event) => {
-                self.record_for(tx, &event);
-                Outcome::Abort
-            }
-            Fault::Stalled(event) => {
-                let mut state = self.state();
-                if !state.cr0().smmuen() {
-                    // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
-                    return Outcome::Abort;
-                }
-                let stalled = Stalled::new(tx, &who.waiter);
-                self.stall(&mut state, event, &stalled);
-                Outcome::Wait(stalled)
-            }
-        }
-    }
-
-    /// Records a fault, ends its access and waits for what is to be done: `Ok` to look again.
-    #[cold]
-    fn fault(
-        &self,
-        who: &Requester,
-        tx: &mut Transaction,
-        fault: Fault,
-        access: Access<'_>,
-    ) -> Result<(), DmaFault> {
-        if who.waiter.is_cancelled() {
-            // Retried, but its device has given up meanwhile: software hears no more of it.
-            return Err(DmaFault::Cancelled);
-        }
-        tx.command = who.command;
-        if let Some(ns) = self.delay_of_stall(tx, &fault) {
-            drop(access);
-            return self.faults.wait(ns, &who.waiter);
-        }
-        let outcome = self.report(who, tx, fault);
-        drop(access);
-        let verdict = match outcome {
-            Outcome::Abort => Verdict::Abort,
-            Outcome::Wait(stalled) => who.waiter.wait(|| stalled.verdict()).inspect_err(|_| {
-                self.state().stalls.forget_unrecorded(&stalled);
-            })?,
-        };
-        match verdict {
-            Verdict::Retry => {
-                count(&self.stats.retries);
-                Ok(())
-            }
-            Verdict::Abort => {
-                count(&self.stats.aborts);
-                Err(DmaFault::Aborted(Iova(tx.address)))
-            }
-        }
-    }
-
     /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address.
     #[inline]
     fn access(
@@ -162,7 +93,7 @@ impl Smmu {
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
             match fault {
-                Some(fault) => self.fault(who, &mut tx, fault, access)?,
+                Some(fault) => self.handle_fault(who, &mut tx, fault, access)?,
                 None if done == len => return Ok(()),
                 None => drop(access),
             }
@@ -195,7 +126,7 @@ impl Smmu {
         let mapping = self.translate(access, route, tx)?;
         // Where lookups are watched, each one comes here.
         if let Some(memo) = memo
-            && !self.faults.watches(FaultPoint::SmmuLookup)
+            && !self.faults.watches_lookups()
         {
             memo::put(memo, route.age, tx, &mapping);
         }
@@ -248,7 +179,7 @@ impl Smmu {
         if len != 0 && at.0.checked_add(len as u64 - 1).is_none() {
             return Err(DmaFault::Aborted(at));
         }
-        Ok(Transaction::new(who, at.0, dir == Dir::Write))
+        Ok(Transaction::untranslated(who, at.0, dir == Dir::Write))
     }
 }
 
@@ -280,7 +211,7 @@ impl DmaPort for Smmu {
             let route = match self.route(&access, &tx, &mut route) {
                 Ok(route) => route,
                 Err(fault) => {
-                    self.fault(who, &mut tx, fault, access)?;
+                    self.handle_fault(who, &mut tx, fault, access)?;
                     continue 'again;
                 }
             };
@@ -290,7 +221,7 @@ impl DmaPort for Smmu {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.
-                        self.fault(who, &mut tx, fault, access)?;
+                        self.handle_fault(who, &mut tx, fault, access)?;
                         continue 'again;
                     }
                 };

@@ -10,7 +10,7 @@ use crate::spec::event::EventType;
 
 /// What is kept for each thread, with its count of accesses: counters of the fast road, and what makes it fast.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies {
+pub(crate) struct PerThread {
     pub(crate) tlb_hits: AtomicCounter,
     pub(crate) walks: AtomicCounter,
     pub(crate) config_fetches: AtomicCounter,
@@ -20,7 +20,7 @@ pub(crate) struct Tallies {
 }
 
 /// An access under way. Its translations stay good until it is dropped.
-pub(crate) type Access<'a> = tcache::Access<'a, Tallies>;
+pub(crate) type Access<'a> = tcache::Access<'a, PerThread>;
 
 /// Counters of the slow road.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ pub struct Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn snapshot<'a>(&self, tallies: impl Iterator<Item = &'a Tallies>) -> Snapshot {
+    pub(crate) fn snapshot<'a>(&self, tallies: impl Iterator<Item = &'a PerThread>) -> Snapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
             stalls: get(&self.stalls),

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 use vmsa::{Granule, Permissions};
 
-use crate::config::{StreamConfig, World};
+use crate::context::World;
+use crate::stream::StreamConfig;
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 11;

@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod hostile;
 mod model;
+mod modules;
 mod port;
 mod pri;
 mod races;

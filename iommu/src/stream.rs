@@ -1,28 +1,17 @@
-//! From StreamID and SubstreamID to a context: stream table entry, context descriptor, and what makes them illegal
-//! (chapter 5, 3.3, 3.4; order of errors: 7.2).
+//! From StreamID to configuration: the stream table, its entries, and what makes one illegal (3.3, 3.4, 5.2; order of
+//! errors: 7.2).
 
 use hw::{Pa, Ram};
-use vmsa::{Granule, stage2_start};
 
-use crate::features::{Features, Httu, StallModel};
-use crate::spec::cd::{CD_BYTES, Cd, CdD0, CdTtb, L1Cd};
-use crate::spec::event::{Event, EventType, FETCH_ADDR, class};
+use crate::context::{ContextTable, World, context_index};
+use crate::features::{Features, StallModel};
+use crate::spec::cd::Cd;
+use crate::spec::event::EventType;
+use crate::spec::granule::tg0;
 use crate::spec::regs::{Cr2, StrtabBaseCfg};
-use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3, eats, s1dss, s1fmt, strw};
-use crate::stage2::{Stage2, Translator};
-use crate::translate::{Fault, Kind, Transaction, stage2_fault};
-
-/// Whose translations a stream's are (3.3.4, StreamWorld).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum World {
-    /// EL1 and EL0.
-    El1 = 0,
-    /// EL2 alone: one table, one privilege level, no ASID.
-    El2 = 1,
-    /// EL2 and EL0.
-    El2E2h = 2,
-}
+use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3, eats, strw};
+use crate::stage2::{Stage2, Translator, start_level};
+use crate::transaction::{Fault, Kind, Transaction};
 
 /// What a stream's structures say about its transactions; all of it legal. With neither stage, addresses pass as they
 /// are.
@@ -37,6 +26,14 @@ pub(crate) struct StreamConfig {
     /// Tag of EL1's translations; 0 without stage 2 in the machine.
     pub(crate) vmid: u16,
     pub(crate) ats: Ats,
+}
+
+impl StreamConfig {
+    /// EL2 without E2H has no unprivileged accesses, so PAN has no effect there.
+    #[inline]
+    pub(crate) fn has_pan(&self) -> bool {
+        self.world != World::El2 && self.stage1.is_some_and(|cd| cd.d0.pan())
+    }
 }
 
 /// What the endpoint may do with address translation services: STE.EATS, as far as it counts.
@@ -72,10 +69,6 @@ pub(crate) struct StreamTable {
     pub(crate) checks_translated: bool,
 }
 
-fn fetch_fault(tx: &Transaction, event: EventType, address: u64) -> Fault {
-    Fault::Recorded(Event { d3: address & FETCH_ADDR, ..tx.event(event) })
-}
-
 /// Looks the configuration of a transaction up in memory.
 pub(crate) fn fetch(
     ram: &Ram,
@@ -86,10 +79,10 @@ pub(crate) fn fetch(
     let ste_address = find_ste(ram, features, table, tx)?;
     let load = |offset: u64| {
         ram.load_u64(Pa(ste_address + offset))
-            .map_err(|_| fetch_fault(tx, EventType::F_STE_FETCH, ste_address))
+            .map_err(|_| Fault::of_fetch(tx, EventType::F_STE_FETCH, ste_address))
     };
     if !features.in_output_range(ste_address) {
-        return Err(fetch_fault(tx, EventType::F_STE_FETCH, ste_address));
+        return Err(Fault::of_fetch(tx, EventType::F_STE_FETCH, ste_address));
     }
     let ste = Ste {
         d0: SteD0::from(load(0)?),
@@ -122,7 +115,7 @@ pub(crate) fn fetch(
     };
     match tx.kind {
         Kind::Untranslated => {}
-        _ if !config.ats.is_on(table.checks_translated) => return Err(tx.not_allowed()),
+        _ if !config.ats.is_on(table.checks_translated) => return Err(Fault::not_allowed(tx)),
         Kind::Request => {}
         // The endpoint has the translation of a context from its request.
         Kind::Translated => {
@@ -130,12 +123,13 @@ pub(crate) fn fetch(
         }
     }
     if !has_stage1 {
-        return if tx.ssid.is_some() { Err(bad_substream(tx)) } else { Ok(config) };
+        return if tx.ssid.is_some() { Err(Fault::bad_substream(tx)) } else { Ok(config) };
     }
     if let Some(index) = context_index(features, &ste, tx)? {
         let stage2 = config.stage2;
         let translator = stage2.as_ref().map(|stage2| Translator { ram, features, stage2 });
-        config.stage1 = Some(fetch_cd(ram, features, &ste, world, translator, tx, index)?);
+        let contexts = ContextTable { ram, features, ste: &ste, world, stage2: translator };
+        config.stage1 = Some(contexts.fetch(tx, index)?);
     }
     Ok(config)
 }
@@ -146,12 +140,6 @@ fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
         return World::El1;
     }
     if cr2.e2h() { World::El2E2h } else { World::El2 }
-}
-
-fn bad_substream(tx: &Transaction) -> Fault {
-    // The SubstreamID is given, SSV is not (7.3.9).
-    let event = tx.event(EventType::C_BAD_SUBSTREAMID);
-    Fault::Recorded(Event { d0: event.d0.with_ssv(false), ..event })
 }
 
 /// Physical address of the stream table entry (3.3.2).
@@ -178,7 +166,7 @@ fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transactio
     let l1std_address = (table.base & !(align - 1)) + (sid >> split) * 8;
     let l1std = ram
         .load_u64(Pa(l1std_address))
-        .map_err(|_| fetch_fault(tx, EventType::F_STE_FETCH, l1std_address))?;
+        .map_err(|_| Fault::of_fetch(tx, EventType::F_STE_FETCH, l1std_address))?;
     let l1std = L1Std::from(l1std);
     let span = u32::from(l1std.span());
     let index = sid & ((1 << split) - 1);
@@ -232,146 +220,8 @@ fn is_legal_stage2(features: &Features, Ste { d2, d3, .. }: &Ste) -> bool {
     d2.s2aa64()
         && !d2.s2endi()
         && (least_tsz..=u32::from(features.most_tsz(granule))).contains(&u32::from(d2.s2t0sz()))
-        && stage2_start_level(features, *d2).is_some()
+        && start_level(features, *d2).is_some()
         && stall
-        && is_legal_httu(features, d2.s2ha(), d2.s2hd())
+        && features.allows_updates(d2.s2ha(), d2.s2hd())
         && d3.s2ttb() >> features.output_bits(d2.s2ps(), granule) == 0
-}
-
-pub(crate) fn stage2_start_level(features: &Features, d2: SteD2) -> Option<u8> {
-    let input_bits = 64 - u32::from(d2.s2t0sz());
-    stage2_start(tg0(d2.s2tg())?, d2.s2sl0(), input_bits, features.output.bits(), features.small_tables)
-}
-
-fn is_legal_httu(features: &Features, ha: bool, hd: bool) -> bool {
-    (!ha || features.httu >= Httu::AccessFlag) && (!hd || features.httu >= Httu::Dirty)
-}
-
-/// Which context descriptor a transaction uses; `None`: stage 1 is bypassed.
-fn context_index(features: &Features, ste: &Ste, tx: &Transaction) -> Result<Option<u32>, Fault> {
-    let max = ste.d0.s1cdmax();
-    let disabled = || {
-        // No SubstreamID in this record (7.3.7).
-        let event = Transaction { ssid: None, ..*tx }.event(EventType::F_STREAM_DISABLED);
-        Err(Fault::Recorded(event))
-    };
-    if features.ssid_bits == 0 || max == 0 {
-        return if tx.ssid.is_some() { Err(bad_substream(tx)) } else { Ok(Some(0)) };
-    }
-    match (tx.ssid, ste.d1.s1dss()) {
-        (Some(ssid), _) if ssid >> max != 0 => Err(bad_substream(tx)),
-        (Some(0), s1dss::SSID0) => disabled(),
-        (Some(ssid), _) => Ok(Some(ssid)),
-        (None, s1dss::BYPASS) => Ok(None),
-        (None, s1dss::SSID0) => Ok(Some(0)),
-        (None, _) => disabled(),
-    }
-}
-
-/// Finds and reads a context descriptor. With stage 2, the addresses of its table are intermediate physical ones.
-fn fetch_cd(
-    ram: &Ram,
-    features: &Features,
-    ste: &Ste,
-    world: World,
-    stage2: Option<Translator<'_>>,
-    tx: &Transaction,
-    index: u32,
-) -> Result<Cd, Fault> {
-    let physical = |address: u64| match &stage2 {
-        None => Ok(address),
-        Some(stage2) => stage2
-            .table(address, false, class::CD)
-            .map_err(|fault| stage2_fault(&tx.with_overrides(ste.d1), stage2.stage2, &fault)),
-    };
-    let load =
-        |at: u64, start: u64| ram.load_u64(Pa(at)).map_err(|_| fetch_fault(tx, EventType::F_CD_FETCH, start));
-    let table = ste.d0.s1contextptr_55_6() << 6;
-    let index = u64::from(index);
-    let leaf_bits = match ste.d0.s1fmt() {
-        _ if ste.d0.s1cdmax() == 0 || features.ssid_bits == 0 => None,
-        s1fmt::L2_4K => Some(6),
-        s1fmt::L2_64K => Some(10),
-        _ => None,
-    };
-    let cd_address = match leaf_bits {
-        None => table + index * CD_BYTES,
-        Some(bits) => {
-            let at = physical(table + (index >> bits) * 8)?;
-            let l1cd = L1Cd::from(load(at, at)?);
-            // Bits of L2Ptr inside the second level table are RES0.
-            let l2ptr = l1cd.l2ptr_55_12() << 12 & !((CD_BYTES << bits) - 1);
-            if !l1cd.v() || !features.in_output_range(l2ptr) {
-                return Err(bad_substream(tx));
-            }
-            l2ptr + (index & ((1 << bits) - 1)) * CD_BYTES
-        }
-    };
-    let at = physical(cd_address)?;
-    let cd = Cd {
-        d0: CdD0::from(load(at, at)?),
-        d1: CdTtb::from(load(at + 8, at)?),
-        d2: CdTtb::from(load(at + 16, at)?),
-    };
-    if is_legal_cd(features, ste, world, &cd) {
-        Ok(cd)
-    } else {
-        Err(Fault::Recorded(tx.event(EventType::C_BAD_CD)))
-    }
-}
-
-/// CD.TG0.
-pub(crate) const fn tg0(bits: u8) -> Option<Granule> {
-    match bits {
-        0 => Some(Granule::K4),
-        1 => Some(Granule::K64),
-        2 => Some(Granule::K16),
-        _ => None,
-    }
-}
-
-/// CD.TG1, which counts differently.
-pub(crate) const fn tg1(bits: u8) -> Option<Granule> {
-    match bits {
-        1 => Some(Granule::K16),
-        2 => Some(Granule::K4),
-        3 => Some(Granule::K64),
-        _ => None,
-    }
-}
-
-/// ILLEGAL rules of the context descriptor (5.4), V included.
-fn is_legal_cd(features: &Features, ste: &Ste, world: World, cd: &Cd) -> bool {
-    let d0 = cd.d0;
-    let half = |enabled: bool, tsz: u8, granule: Option<Granule>, ttb: u64| {
-        !enabled
-            || granule.filter(|&granule| features.has_granule(granule)).is_some_and(|granule| {
-                let least_tsz = if features.va52 && granule == Granule::K64 { 12 } else { 16 };
-                (least_tsz..=features.most_tsz(granule)).contains(&tsz)
-                    && ttb >> features.output_bits(d0.ips(), granule) == 0
-            })
-    };
-    let stall = if d0.s() {
-        features.can_stall() && !ste.d1.s1stalld()
-    } else {
-        features.stall_model != StallModel::StallForced
-    };
-    let (low, high) = halves(world, d0);
-    d0.v()
-        && d0.aa64()
-        && d0.a() // TERM_MODEL is 1
-        && is_legal_httu(features, d0.ha(), d0.hd())
-        && !(d0.endi() && (low || high))
-        && stall
-        && half(low, d0.t0sz(), tg0(d0.tg0()), cd.d1.ttb())
-        && half(high, d0.t1sz(), tg1(d0.tg1()), cd.d2.ttb())
-}
-
-/// Which halves of the address space are walked. EL2 alone has the lower one, which can't be turned off.
-#[inline]
-pub(crate) fn halves(world: World, d0: CdD0) -> (bool, bool) {
-    match world {
-        World::El2 => (true, false),
-        _ => (!d0.epd0(), !d0.epd1()),
-    }
 }

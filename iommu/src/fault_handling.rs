@@ -1,0 +1,122 @@
+//! What becomes of a transaction that faults: its record, its stall, the wait for an answer, and its abort (3.12, 7.3).
+
+use std::sync::Arc;
+
+use hw::{DmaFault, Iova, Requester};
+
+use crate::smmu::Smmu;
+use crate::spec::event::{Event, EventType};
+use crate::stalls::{ResumeAction, Stalled};
+use crate::state::State;
+use crate::stats::{Access, count};
+use crate::transaction::{Fault, Kind, Transaction};
+
+/// What a fault comes to once it is recorded.
+enum Outcome {
+    Abort,
+    Wait(Arc<Stalled>),
+}
+
+impl Smmu {
+    /// Records an event of a transaction, unless it is one that requests and translated accesses don't cause (3.9.1.2,
+    /// 3.9.1.3).
+    pub(crate) fn record_for(&self, tx: &Transaction, event: &Event) {
+        let mut state = self.state();
+        let cr2 = state.cr2();
+        let is_recorded = match (tx.kind, event.d0.event()) {
+            (Kind::Untranslated, _) => true,
+            (_, EventType::F_BAD_ATS_TREQ | EventType::F_TRANSL_FORBIDDEN) => true,
+            // RECINVSID is not asked for translated accesses.
+            (Kind::Request, EventType::C_BAD_STREAMID) => cr2.rec_cfg_ats() && cr2.recinvsid(),
+            (
+                Kind::Request,
+                EventType::F_TRANSLATION
+                | EventType::F_ADDR_SIZE
+                | EventType::F_ACCESS
+                | EventType::F_PERMISSION,
+            ) => false,
+            // Stage 2 of split-stage ATS is an ordinary one.
+            (Kind::Translated, event) if event.0 >= EventType::F_WALK_EABT.0 => true,
+            _ => cr2.rec_cfg_ats(),
+        };
+        if is_recorded {
+            self.record(&mut state, event);
+        }
+    }
+
+    /// Records a stall, or leaves it waiting to be recorded.
+    fn stall(&self, state: &mut State, mut event: Event, stalled: &Arc<Stalled>) {
+        count(&self.stats.stalls);
+        let stag = state.stalls.free_stag();
+        event.d1 = event.d1.with_stall(true).with_stag(stag);
+        let has_room = state.stalls.recorded_count() < usize::from(self.features.stall_max);
+        if has_room && self.try_record(state, &event).is_ok() {
+            state.stalls.add_recorded(stag, stalled);
+        } else {
+            state.stalls.add_unrecorded(stalled);
+        }
+    }
+
+    /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
+    /// record is there.
+    #[cold]
+    fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
+        match fault {
+            Fault::Silent | Fault::Blocked => Outcome::Abort,
+            Fault::Recorded(event) => {
+                self.record_for(tx, &event);
+                Outcome::Abort
+            }
+            Fault::Stalled(event) => {
+                let mut state = self.state();
+                if !state.cr0().smmuen() {
+                    // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
+                    return Outcome::Abort;
+                }
+                let stalled = Stalled::new(tx, &who.waiter);
+                self.stall(&mut state, event, &stalled);
+                Outcome::Wait(stalled)
+            }
+        }
+    }
+
+    /// Records a fault, ends its access and waits for what is to be done: `Ok` to look again.
+    #[cold]
+    pub(crate) fn handle_fault(
+        &self,
+        who: &Requester,
+        tx: &mut Transaction,
+        fault: Fault,
+        access: Access<'_>,
+    ) -> Result<(), DmaFault> {
+        if who.waiter.is_cancelled() {
+            // Retried, but its device has given up meanwhile: software hears no more of it.
+            return Err(DmaFault::Cancelled);
+        }
+        tx.command = who.command;
+        if matches!(fault, Fault::Stalled(_))
+            && let Some(ns) = self.faults.delay_of_stall(tx)
+        {
+            drop(access);
+            return self.faults.0.wait(ns, &who.waiter);
+        }
+        let outcome = self.report(who, tx, fault);
+        drop(access);
+        let action = match outcome {
+            Outcome::Abort => ResumeAction::Abort,
+            Outcome::Wait(stalled) => who.waiter.wait(|| stalled.action()).inspect_err(|_| {
+                self.state().stalls.forget_unrecorded(&stalled);
+            })?,
+        };
+        match action {
+            ResumeAction::Retry => {
+                count(&self.stats.retries);
+                Ok(())
+            }
+            ResumeAction::Abort => {
+                count(&self.stats.aborts);
+                Err(DmaFault::Aborted(Iova(tx.address)))
+            }
+        }
+    }
+}

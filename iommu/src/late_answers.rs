@@ -1,0 +1,37 @@
+//! Answers of software that a fault plan holds back.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hw::ats::PageResponse;
+
+use crate::stalls::ResumeAction;
+
+/// Most answers that are held until their context ends; further ones are given at once.
+pub(crate) const MOST_HELD: usize = 1024;
+
+/// An answer to a stalled transaction, or to a group of page requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// CMD_RESUME, with its STAG.
+    Resume(u16, ResumeAction),
+    /// CMD_PRI_RESP.
+    Pages(PageResponse),
+}
+
+/// An answer, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LateAnswer {
+    pub(crate) sid: u32,
+    pub(crate) ssid: Option<u32>,
+    pub(crate) answer: Answer,
+}
+
+/// Answers that are held until their context ends. The lock is a leaf.
+#[derive(Debug, Default)]
+pub(crate) struct LateAnswers(Mutex<Vec<LateAnswer>>);
+
+impl LateAnswers {
+    pub(crate) fn held(&self) -> MutexGuard<'_, Vec<LateAnswer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

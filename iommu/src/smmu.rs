@@ -1,0 +1,97 @@
+//! The SMMU as a structure: what it is connected to, its state, its caches, and their locks. What it does is in the
+//! modules that use this one.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use hw::{DeviceId, IrqLine, MsiSink, Ram};
+use tcache::{Age, Inflight};
+
+use crate::ats::Endpoints;
+use crate::config_cache::ConfigCache;
+use crate::faults::FaultPoints;
+use crate::features::Features;
+use crate::late_answers::LateAnswers;
+use crate::state::{Mode, State};
+use crate::stats::{PerThread, Stats};
+use crate::tlb::Tlb;
+
+/// The SMMU's interrupt outputs: pulses, for edge-triggered inputs.
+pub struct Wires {
+    /// The event queue is no longer empty.
+    pub eventq: Arc<dyn IrqLine>,
+    /// The page request queue is no longer empty.
+    pub priq: Arc<dyn IrqLine>,
+    /// A CMD_SYNC that asked for it is complete.
+    pub cmdq_sync: Arc<dyn IrqLine>,
+    /// A global error has become active.
+    pub gerror: Arc<dyn IrqLine>,
+}
+
+impl Wires {
+    /// Wires that lead nowhere.
+    #[must_use]
+    pub fn unconnected() -> Self {
+        let line = || Arc::new(hw::UnconnectedLine);
+        Self { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() }
+    }
+}
+
+/// An SMMUv3.
+pub struct Smmu {
+    /// For what is called later.
+    pub(crate) this: Weak<Self>,
+    pub(crate) features: Features,
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) msi: Arc<dyn MsiSink>,
+    pub(crate) device_id: DeviceId,
+    pub(crate) wires: Wires,
+    pub(crate) state: Mutex<State>,
+    /// Held while commands are executed or the enables change.
+    pub(crate) consumer: Mutex<()>,
+    /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
+    pub(crate) mode: AtomicU8,
+    /// The end of the physical address space.
+    pub(crate) output_end: u64,
+    /// A copy of CR0.ATSCHK.
+    pub(crate) checks_translated: AtomicBool,
+    pub(crate) age: Age,
+    pub(crate) configs: ConfigCache,
+    pub(crate) tlb: Tlb,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) inflight: Inflight<PerThread>,
+    pub(crate) stats: Stats,
+    pub(crate) faults: FaultPoints,
+    pub(crate) late_answers: LateAnswers,
+}
+
+impl Smmu {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn consumer(&self) -> MutexGuard<'_, ()> {
+        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        Mode::from_bits(self.mode.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn checks_translated(&self) -> bool {
+        self.checks_translated.load(Ordering::SeqCst)
+    }
+
+    /// Copies the enables for accesses.
+    pub(crate) fn set_mode(&self, state: &State) {
+        self.mode.store(state.mode() as u8, Ordering::SeqCst);
+        self.checks_translated.store(state.cr0().atschk(), Ordering::SeqCst);
+    }
+}
+
+impl fmt::Debug for Smmu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smmu").field("features", &self.features).finish_non_exhaustive()
+    }
+}
