@@ -7,6 +7,7 @@ use hw::Pasid;
 use hw::ats::{PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
 
+use crate::faults::not_of_this_point;
 use crate::late_answers::{Answer, LateAnswer, MOST_HELD};
 use crate::smmu::Smmu;
 use crate::stalls::ResumeAction;
@@ -70,7 +71,8 @@ impl Smmu {
                     self.give(&answer);
                 }
             }
-            _ => {}
+            FaultAction::Drop => {}
+            other => not_of_this_point(other),
         }
     }
 

@@ -7,12 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hw::ats::{AtsEndpoint, InvalidateRequest, InvalidateTag, PageResponse};
 use hw::{AlarmTarget, Alarms, Clock, Iova, Pasid};
 
 use crate::features::Features;
+use crate::lock::lock;
 use crate::spec::command::{AtcInvD1, AtsD0};
 
 /// How long an endpoint may take to complete an invalidation, in nanoseconds of guest time. Shorter than what a
@@ -94,11 +95,11 @@ impl Endpoints {
     }
 
     fn endpoints(&self) -> MutexGuard<'_, HashMap<u32, Weak<dyn AtsEndpoint>>> {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.endpoints)
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pending)
     }
 
     pub(crate) fn attach(&self, sid: u32, endpoint: Weak<dyn AtsEndpoint>) {

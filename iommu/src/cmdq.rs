@@ -145,7 +145,8 @@ impl Smmu {
                     code: match d1.resp() {
                         resp::FAILURE => PageResponseCode::ResponseFailure,
                         resp::INVALID => PageResponseCode::InvalidRequest,
-                        _ => PageResponseCode::Success,
+                        resp::SUCCESS => PageResponseCode::Success,
+                        resp => unreachable!("response code {resp} is illegal"),
                     },
                 };
                 self.answer_pages(sid, response);
@@ -169,7 +170,7 @@ impl Smmu {
                 }
                 return Ok(Completion::Done);
             }
-            _ => return Err(illegal()),
+            _ => unreachable!("{opcode:?} has a name, so it is among the commands above"),
         }
         if opcode.is_cfgi() {
             self.give_answers_of_ended_contexts();
@@ -224,7 +225,7 @@ impl Smmu {
                 const IPA: u64 = 0x000f_ffff_ffff_f000;
                 tlb.invalidate_ipa(age, vmid, address & IPA, extent(d0, d1)?);
             }
-            _ => return None,
+            _ => unreachable!("{opcode:?} is CMD_TLBI_*, so it is among the commands above"),
         }
         Some(())
     }

@@ -78,7 +78,8 @@ impl StreamConfig {
             world: match head >> Self::WORLD_SHIFT & 3 {
                 0 => World::El1,
                 1 => World::El2,
-                _ => World::El2E2h,
+                2 => World::El2E2h,
+                bits => unreachable!("`pack` knows no world {bits}"),
             },
             stage1: (head & Self::STAGE1 != 0).then(|| Cd {
                 d0: CdD0::from(cd_d0),
@@ -95,7 +96,8 @@ impl StreamConfig {
             ats: match head >> Self::ATS_SHIFT & 3 {
                 0 => Ats::Off,
                 1 => Ats::Full,
-                _ => Ats::Split,
+                2 => Ats::Split,
+                bits => unreachable!("`pack` knows no ATS mode {bits}"),
             },
         }
     }

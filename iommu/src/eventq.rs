@@ -3,6 +3,7 @@
 use hw::Pa;
 use hw::fault::FaultAction;
 
+use crate::faults::not_of_this_point;
 use crate::interrupts::Interrupt;
 use crate::queue::Ring;
 use crate::smmu::Smmu;
@@ -31,7 +32,8 @@ impl Smmu {
         let result = match self.faults.at_event(event) {
             None => self.try_record(state, event),
             Some(FaultAction::Overflow) => Err(NotRecorded::Full),
-            Some(_) => Err(self.abort_write(state)),
+            Some(FaultAction::ExternalAbort) => Err(self.abort_write(state)),
+            Some(other) => not_of_this_point(other),
         };
         let Err(reason) = result else { return };
         count(&self.stats.events_lost);

@@ -34,7 +34,9 @@ impl Smmu {
                 | EventType::F_ADDR_SIZE
                 | EventType::F_ACCESS
                 | EventType::F_PERMISSION,
-            ) => false,
+            ) => {
+                unreachable!("a request whose translation faults is answered without a record: `Smmu::grant`")
+            }
             // Stage 2 of split-stage ATS is an ordinary one.
             (Kind::Translated, event) if event.0 >= EventType::F_WALK_EABT.0 => true,
             _ => cr2.rec_cfg_ats(),

@@ -36,15 +36,20 @@ fn occasion(tx: &Transaction, point: FaultPoint) -> Occasion {
 }
 
 /// The event of an injected fault of translation.
-const fn event_of(action: FaultAction) -> Option<EventType> {
-    Some(match action {
+fn event_of(action: FaultAction) -> EventType {
+    match action {
         FaultAction::Translation => EventType::F_TRANSLATION,
         FaultAction::Permission => EventType::F_PERMISSION,
         FaultAction::AccessFlag => EventType::F_ACCESS,
         FaultAction::AddressSize => EventType::F_ADDR_SIZE,
         FaultAction::ExternalAbort => EventType::F_WALK_EABT,
-        _ => return None,
-    })
+        other => not_of_this_point(other),
+    }
+}
+
+/// [`Faults::at`] gives only actions from the list of the point that it is asked about.
+pub(crate) fn not_of_this_point(action: FaultAction) -> ! {
+    unreachable!("{action:?} is not among the actions of the fault point")
 }
 
 /// Tables of stage 1 that ask the plan at each descriptor.
@@ -60,7 +65,7 @@ impl<M: TableMemory> TableMemory for WatchedTables<'_, M> {
     fn load(&self, address: u64) -> Result<u64, ExternalAbort> {
         let level = self.level.replace(self.level.get().wrapping_add(1));
         let occasion = |point| Occasion { level: Some(level), ..occasion(self.tx, point) };
-        let injected = self.faults.at(FaultPoint::SmmuWalk, occasion).and_then(event_of);
+        let injected = self.faults.at(FaultPoint::SmmuWalk, occasion).map(event_of);
         let descriptor = self.memory.load(address)?;
         self.injected.set(injected);
         if injected.is_some() { Err(ExternalAbort) } else { Ok(descriptor) }
@@ -119,7 +124,10 @@ impl FaultPoints {
     #[cold]
     pub(crate) fn at_lookup(&self, tx: &Transaction) -> Option<LookupFault> {
         let action = self.0.at(FaultPoint::SmmuLookup, |point| occasion(tx, point))?;
-        Some(event_of(action).map_or(LookupFault::Miss, LookupFault::Event))
+        Some(match action {
+            FaultAction::Miss => LookupFault::Miss,
+            fault => LookupFault::Event(event_of(fault)),
+        })
     }
 
     /// When a stall is about to be recorded: the guest time after which it is to be found again instead. Each stall is
@@ -133,7 +141,7 @@ impl FaultPoints {
                 tx.was_delayed = true;
                 Some(delay)
             }
-            _ => None,
+            other => not_of_this_point(other),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Answers of software that a fault plan holds back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use hw::ats::PageResponse;
 
+use crate::lock::lock;
 use crate::stalls::ResumeAction;
 
 /// Most answers that are held until their context ends; further ones are given at once.
@@ -32,6 +33,6 @@ pub(crate) struct LateAnswers(Mutex<Vec<LateAnswer>>);
 
 impl LateAnswers {
     pub(crate) fn held(&self) -> MutexGuard<'_, Vec<LateAnswer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

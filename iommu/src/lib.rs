@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`spec`] | wire formats and registers |
 //! | [`features`] | what is offered; ID registers |
+//! | `lock` | locking of the state |
 //! | `queue` | index arithmetic of the queues |
 //! | `stage2` | stage 2 translation |
 //! | `transaction` | transactions and their faults |
@@ -59,6 +60,7 @@ mod faults;
 pub mod features;
 mod interrupts;
 mod late_answers;
+mod lock;
 mod memo;
 mod port;
 mod priq;
@@ -81,7 +83,7 @@ mod translation_request;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hw::{Alarms, Clock, DeviceId, Faults, MsiSink, Ram};
 use tcache::{Age, Inflight};
@@ -155,7 +157,9 @@ impl Smmu {
     /// Counters, readable at any time.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
-        let unanswered_stalls = self.state().stalls.recorded_count() as u64;
+        // For reports, which are also made after a thread has panicked.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let unanswered_stalls = state.stalls.recorded_count() as u64;
         Snapshot { unanswered_stalls, ..self.stats.snapshot(self.inflight.locals()) }
     }
 }

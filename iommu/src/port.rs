@@ -186,14 +186,15 @@ impl Smmu {
 impl DmaPort for Smmu {
     fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
         self.access(who, at, out.len(), Dir::Read, |pa, range| {
-            out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+            // Ranges are of `0..out.len()`.
+            self.ram.read(pa, &mut out[range])
         })
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
         self.access(who, at, data.len(), Dir::Write, |pa, range| {
-            data.get(range)
-                .map_or(Ok(()), |piece| write_physical(&self.ram, &*self.msi, who.tag.stream, pa, piece))
+            // Ranges are of `0..data.len()`.
+            write_physical(&self.ram, &*self.msi, who.tag.stream, pa, &data[range])
         })
     }
 
@@ -225,7 +226,7 @@ impl DmaPort for Smmu {
                         continue 'again;
                     }
                 };
-                let bytes = usize::try_from(mapping.len).unwrap_or(usize::MAX).min(len - done);
+                let bytes = mapping.len.min((len - done) as u64) as usize;
                 if !self.ram.contains(Pa(mapping.pa), bytes as u64) {
                     count(&self.stats.aborts);
                     return Err(DmaFault::Aborted(Iova(tx.address)));

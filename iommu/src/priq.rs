@@ -8,6 +8,7 @@ use hw::ats::{PageRequest, PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
 use hw::{Pa, Pasid};
 
+use crate::faults::not_of_this_point;
 use crate::interrupts::Interrupt;
 use crate::queue::Ring;
 use crate::smmu::Smmu;
@@ -54,10 +55,14 @@ impl Smmu {
         let cons = state.word(SmmuReg::SMMU_PRIQ_CONS);
         let last_only = state.word(SmmuReg::SMMU_PRIQ_IRQ_CFG2) & PRIQ_IRQ_CFG2_LO != 0;
         let has_overflowed = (prod ^ cons) & queue_index::OVERFLOW != 0;
-        let injected = self.faults.at_page_request(request);
+        let (counts_as_full, is_aborted) = match self.faults.at_page_request(request) {
+            None => (false, false),
+            Some(FaultAction::Overflow) => (true, false),
+            Some(FaultAction::ExternalAbort) => (false, true),
+            Some(other) => not_of_this_point(other),
+        };
         // Software takes entries out of a full queue, and acknowledges the overflow then: so an injected overflow needs an
         // entry in the queue, and an empty queue takes the request first.
-        let counts_as_full = injected == Some(FaultAction::Overflow);
         if has_overflowed || ring.is_full(prod, cons) || counts_as_full && !ring.is_empty(prod, cons) {
             if !has_overflowed {
                 state.set_word(SmmuReg::SMMU_PRIQ_PROD, prod ^ queue_index::OVERFLOW);
@@ -79,7 +84,7 @@ impl Smmu {
         let (d0, d1) = record(request, self.features.pasid(request.tag.pasid));
         let written =
             self.ram.store_u64(Pa(at), d0.into()).and_then(|()| self.ram.store_u64(Pa(at + 8), d1.into()));
-        if written.is_err() || injected == Some(FaultAction::ExternalAbort) {
+        if written.is_err() || is_aborted {
             self.raise(state, gerror::PRIQ_ABT_ERR);
             return failed();
         }

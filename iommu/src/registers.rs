@@ -21,7 +21,7 @@ impl Smmu {
             SmmuReg::SMMU_AIDR => Features::AIDR.into(),
             SmmuReg::SMMU_CIDR0 => {
                 const CIDR: [u64; 4] = [0x0d, 0xf0, 0x05, 0xb1]; // a CoreLink component
-                CIDR.get(at.index as usize).copied().unwrap_or(0)
+                CIDR[at.index as usize] // SMMU_CIDR0 is declared with as many
             }
             reg => {
                 let state = self.state();

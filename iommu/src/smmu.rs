@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hw::{DeviceId, IrqLine, MsiSink, Ram};
 use tcache::{Age, Inflight};
@@ -13,6 +13,7 @@ use crate::config_cache::ConfigCache;
 use crate::faults::FaultPoints;
 use crate::features::Features;
 use crate::late_answers::LateAnswers;
+use crate::lock::lock;
 use crate::state::{Mode, State};
 use crate::stats::{PerThread, Stats};
 use crate::tlb::Tlb;
@@ -68,11 +69,11 @@ pub struct Smmu {
 
 impl Smmu {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(crate) fn consumer(&self) -> MutexGuard<'_, ()> {
-        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.consumer)
     }
 
     pub(crate) fn mode(&self) -> Mode {

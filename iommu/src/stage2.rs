@@ -69,8 +69,9 @@ impl Translator<'_> {
     fn params(&self) -> WalkParams {
         let d2 = self.stage2.d2;
         // Legal, so it has a granule and a start level.
-        let granule = tg0(d2.s2tg()).unwrap_or_default();
-        let start_level = start_level(self.features, d2).unwrap_or(3);
+        // An STE with a reserved S2TG or without a start level is illegal: `stream::fetch`.
+        let granule = tg0(d2.s2tg()).expect("a legal STE has a granule for stage 2");
+        let start_level = start_level(self.features, d2).expect("a legal STE has a start level for stage 2");
         WalkParams {
             access_flag_ignored: d2.s2affd() || d2.s2ha(),
             pa52: self.features.has_52_bit_output(),

@@ -54,7 +54,8 @@ impl Stalled {
         match self.action.load(Ordering::Acquire) {
             Self::UNANSWERED => None,
             1 => Some(ResumeAction::Retry),
-            _ => Some(ResumeAction::Abort),
+            2 => Some(ResumeAction::Abort),
+            _ => unreachable!("only actions are stored"),
         }
     }
 

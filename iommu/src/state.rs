@@ -20,11 +20,12 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) const fn from_bits(bits: u8) -> Self {
+    pub(crate) fn from_bits(bits: u8) -> Self {
         match bits {
             0 => Self::Bypass,
             1 => Self::Abort,
-            _ => Self::Translate,
+            2 => Self::Translate,
+            _ => unreachable!("only modes are stored"),
         }
     }
 }

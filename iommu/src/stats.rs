@@ -29,7 +29,9 @@ pub(crate) struct Stats {
     pub(crate) retries: AtomicU64,
     pub(crate) aborts: AtomicU64,
     pub(crate) events_lost: AtomicU64,
+    /// By event number, up to the highest of [`EventType::ALL`].
     events: [AtomicU64; 0x14],
+    /// By opcode, up to the highest that has a name.
     commands: [AtomicU64; 0x47],
     pub(crate) illegal_commands: AtomicU64,
     pub(crate) translation_requests: AtomicU64,
@@ -61,15 +63,11 @@ pub(crate) fn count(counter: &AtomicU64) {
 
 impl Stats {
     pub(crate) fn event(&self, event: EventType) {
-        if let Some(counter) = self.events.get(usize::from(event.0)) {
-            count(counter);
-        }
+        count(&self.events[usize::from(event.0)]);
     }
 
     pub(crate) fn command(&self, opcode: Opcode) {
-        if let Some(counter) = self.commands.get(usize::from(opcode.0)) {
-            count(counter);
-        }
+        count(&self.commands[usize::from(opcode.0)]);
     }
 }
 
@@ -125,15 +123,32 @@ impl Stats {
             snapshot.walks += tally.walks.get();
             snapshot.config_fetches += tally.config_fetches.get();
         }
-        let nonzero =
-            |name, counter: Option<&AtomicU64>| counter.map(get).filter(|&n| n != 0).map(|n| (name, n));
+        let nonzero = |name, counter| Some((name, get(counter))).filter(|&(_, n)| n != 0);
         snapshot.events = EventType::ALL
             .iter()
-            .filter_map(|&(event, name)| nonzero(name, self.events.get(usize::from(event.0))))
+            .filter_map(|&(event, name)| nonzero(name, &self.events[usize::from(event.0)]))
             .collect();
         snapshot.commands = (0..=u8::MAX)
-            .filter_map(|op| nonzero(Opcode(op).name()?, self.commands.get(usize::from(op))))
+            .filter_map(|op| nonzero(Opcode(op).name()?, &self.commands[usize::from(op)]))
             .collect();
         snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_and_every_command_has_a_counter() {
+        let stats = Stats::default();
+        EventType::ALL.iter().for_each(|&(event, _)| stats.event(event));
+        (0..=u8::MAX).map(Opcode).filter(|op| op.name().is_some()).for_each(|op| stats.command(op));
+        let snapshot = stats.snapshot(std::iter::empty());
+        assert!(
+            snapshot.events.iter().all(|&(_, n)| n == 1) && snapshot.commands.iter().all(|&(_, n)| n == 1)
+        );
+        assert_eq!(snapshot.events.len(), EventType::ALL.len());
+        assert_eq!(snapshot.commands.len(), 22);
     }
 }

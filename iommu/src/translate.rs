@@ -141,8 +141,7 @@ impl Smmu {
                 Fault::of_stage2(tx, stage2, &fault)
             }
             (Some(cd), _) => Fault::of_stage1(tx, cd, event),
-            // Nothing is looked up where nothing is translated.
-            (None, None) => return Ok(false),
+            (None, None) => unreachable!("nothing is looked up where both stages are bypassed"),
         })
     }
 
@@ -157,7 +156,8 @@ impl Smmu {
         let tx = &tx.with_overrides(config.d1);
         self.input(config, tx)?;
         access.add(&access.local().walks, 1);
-        let Some(stage2) = self.translator(config.stage2.as_ref()) else { return Err(Fault::Silent) };
+        // An STE with EATS = 0b10 is legal only with both stages.
+        let stage2 = self.translator(config.stage2.as_ref()).expect("split-stage ATS has stage 2");
         let stage1 = match &config.stage1 {
             Some(cd) => self.walk_stage1_behind(stage2, config.world, cd, tx, config.has_pan())?,
             None => IDENTITY,
@@ -243,8 +243,9 @@ impl Smmu {
             Half::Low => (d0.t0sz(), tg0(d0.tg0()), cd.d1),
             Half::High => (d0.t1sz(), tg1(d0.tg1()), cd.d2),
         };
-        // A half that is walked has a legal granule: `ContextTable::fetch`.
-        let granule = granule.unwrap_or_default();
+        // `Smmu::input` has let no address of a disabled half pass, and the granule of an enabled one is legal:
+        // `ContextTable::fetch`.
+        let granule = granule.expect("an enabled half has a legal granule");
         let params = WalkParams {
             hierarchical_attrs_disabled: base.had(),
             access_flag_ignored: d0.affd() || d0.ha(),
@@ -298,13 +299,10 @@ impl Smmu {
     }
 
     fn walk_stage2_only(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
-        match self.translator(config.stage2.as_ref()) {
-            None => Ok(IDENTITY),
-            Some(stage2) => {
-                let found = behind_stage2(tx, &IDENTITY, &stage2)?;
-                Ok(Translation { fractured: false, ..found })
-            }
-        }
+        // `Smmu::translate` looks nothing up where both stages are bypassed.
+        let stage2 = self.translator(config.stage2.as_ref()).expect("without stage 1 there is stage 2");
+        let found = behind_stage2(tx, &IDENTITY, &stage2)?;
+        Ok(Translation { fractured: false, ..found })
     }
 
     fn translator<'a>(&'a self, stage2: Option<&'a Stage2>) -> Option<Translator<'a>> {

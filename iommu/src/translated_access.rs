@@ -85,7 +85,8 @@ impl Smmu {
     ) -> Result<(), TranslatedFault> {
         let tx = Transaction::translated(stream, at, AccessKind::Read);
         self.access_translated(tx, out.len(), from, |pa, range| {
-            out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+            // Ranges are of `0..out.len()`.
+            self.ram.read(pa, &mut out[range])
         })
     }
 
@@ -99,8 +100,8 @@ impl Smmu {
     ) -> Result<(), TranslatedFault> {
         let tx = Transaction::translated(stream, at, AccessKind::Write);
         self.access_translated(tx, data.len(), from, |pa, range| {
-            let piece = data.get(range).unwrap_or_default();
-            write_physical(&self.ram, &*self.msi, stream, pa, piece)
+            // Ranges are of `0..data.len()`.
+            write_physical(&self.ram, &*self.msi, stream, pa, &data[range])
         })
     }
 

@@ -39,9 +39,12 @@ impl Smmu {
         kind: AccessKind,
     ) -> Result<Option<Mapping>, Fault> {
         let tx = Transaction { access: Access { kind, ..tx.access }, ..*tx };
-        let found = match &route.config {
-            Some(config) if config.ats == Ats::Split => self.translate_to_intermediate(access, config, &tx),
-            _ => self.translate(access, route, &tx),
+        // `Smmu::route` refuses requests while translation is off, and those of streams without ATS.
+        let config = route.config.as_ref().expect("a request has a route only while translation is on");
+        let found = match config.ats {
+            Ats::Full => self.translate(access, route, &tx),
+            Ats::Split => self.translate_to_intermediate(access, config, &tx),
+            Ats::Off => unreachable!("a request has a route only where its stream has ATS"),
         };
         match found {
             Ok(mapping) => Ok(Some(mapping)),
@@ -64,7 +67,8 @@ impl Smmu {
                 self.record_for(&tx, &event);
                 AtsRefusal::CompleterAbort
             }
-            Fault::Silent | Fault::Stalled(_) => AtsRefusal::CompleterAbort,
+            // `Smmu::grant` makes a translation without permissions of them.
+            Fault::Silent | Fault::Stalled(_) => unreachable!("faults of translation refuse no request"),
         })
     }
 
