@@ -55,10 +55,13 @@ impl Smmu {
     fn hold_back(&self, injected: FaultAction, answer: LateAnswer) {
         match injected {
             FaultAction::Delay { delay } => {
-                let this = Weak::clone(&self.this);
+                let (this, resets) = (Weak::clone(&self.this), self.resets());
                 self.faults.0.later(delay, move || {
                     if let Some(smmu) = this.upgrade() {
-                        smmu.give(&answer);
+                        let _one_at_a_time = smmu.late_answers.held();
+                        if !smmu.is_reset_since(resets) {
+                            smmu.give(&answer);
+                        }
                     }
                 });
             }

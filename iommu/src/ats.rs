@@ -140,8 +140,8 @@ impl Endpoints {
         endpoint.invalidate(&request, tag);
     }
 
-    /// For CMD_SYNC, by the consumer. Nobody else sets the alarm, and it is set under the lock: it is that of the
-    /// latest deadline.
+    /// For CMD_SYNC, by the consumer. But for a reset nobody else sets the alarm, and it is set under the lock: it is that of
+    /// the latest deadline.
     pub(crate) fn invalidations(&self) -> Invalidations {
         let mut pending = self.pending();
         let (result, alarm) = if mem::take(&mut pending.is_one_lost) {
@@ -168,6 +168,13 @@ impl Endpoints {
         };
         self.alarms.set(self.alarm, alarm);
         result
+    }
+
+    /// Waits for no endpoint any more. Tags go on, so that a completion that still comes finds nothing.
+    pub(crate) fn reset(&self) {
+        let mut pending = self.pending();
+        *pending = Pending { next_tag: pending.next_tag, ..Pending::default() };
+        self.alarms.set(self.alarm, None);
     }
 
     /// An endpoint has completed an invalidation. Whether a CMD_SYNC waited for this one alone.

@@ -130,7 +130,7 @@ impl Smmu {
                 let action = if d0 >> 12 & 1 != 0 { ResumeAction::Retry } else { ResumeAction::Abort };
                 self.answer_stall(sid, d1 as u16, action);
             }
-            Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
+            Opcode::STALL_TERM => self.state().stalls.terminate(sid),
             Opcode::ATC_INV if !self.features.ats => return Err(illegal()),
             Opcode::PRI_RESP if !self.features.pri || PriRespD1::from(d1).resp() > resp::SUCCESS => {
                 return Err(illegal());

@@ -14,7 +14,10 @@ use crate::transaction::{Fault, Kind, Transaction};
 /// What a fault comes to once it is recorded.
 enum Outcome {
     Abort,
+    /// Stalled.
     Wait(Arc<Stalled>),
+    /// The stall is found again when a timer retries it.
+    Delay(Arc<Stalled>),
 }
 
 impl Smmu {
@@ -62,7 +65,7 @@ impl Smmu {
     /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
     /// record is there.
     #[cold]
-    fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
+    fn report(&self, who: &Requester, tx: &mut Transaction, fault: Fault) -> Outcome {
         match fault {
             Fault::Silent | Fault::Blocked => Outcome::Abort,
             Fault::Recorded(event) => {
@@ -76,13 +79,20 @@ impl Smmu {
                     return Outcome::Abort;
                 }
                 let stalled = Stalled::new(tx, &who.waiter);
+                if let Some(ns) = self.faults.delay_of_stall(tx) {
+                    state.stalls.add_delayed(&stalled);
+                    let retried = Arc::clone(&stalled);
+                    self.faults.0.later(ns, move || retried.answer(ResumeAction::Retry));
+                    return Outcome::Delay(stalled);
+                }
                 self.stall(&mut state, event, &stalled);
                 Outcome::Wait(stalled)
             }
         }
     }
 
-    /// Records a fault, ends its access and waits for what is to be done: `Ok` to look again.
+    /// Records a fault, counts its access out and waits for what is to be done: `Ok`, with what [`Smmu::leave`] says, to
+    /// be translated again.
     #[cold]
     pub(crate) fn handle_fault(
         &self,
@@ -90,35 +100,41 @@ impl Smmu {
         tx: &mut Transaction,
         fault: Fault,
         access: Access<'_>,
-    ) -> Result<(), DmaFault> {
+    ) -> Result<u64, DmaFault> {
         if who.waiter.is_cancelled() {
             // Retried, but its device has given up meanwhile: software hears no more of it.
             return Err(DmaFault::Cancelled);
         }
         tx.command = who.command;
-        if matches!(fault, Fault::Stalled(_))
-            && let Some(ns) = self.faults.delay_of_stall(tx)
-        {
-            drop(access);
-            return self.faults.0.wait(ns, &who.waiter);
-        }
         let outcome = self.report(who, tx, fault);
-        drop(access);
-        let action = match outcome {
-            Outcome::Abort => ResumeAction::Abort,
-            Outcome::Wait(stalled) => who.waiter.wait(|| stalled.action()).inspect_err(|_| {
-                self.state().stalls.forget_unrecorded(&stalled);
-            })?,
+        let resets = self.leave(access);
+        let (action, is_delayed) = match outcome {
+            Outcome::Abort => (ResumeAction::Abort, false),
+            Outcome::Wait(stalled) => (self.wait_for_action(who, &stalled)?, false),
+            Outcome::Delay(stalled) => (self.wait_for_action(who, &stalled)?, true),
         };
         match action {
             ResumeAction::Retry => {
-                count(&self.stats.retries);
-                Ok(())
+                if !is_delayed {
+                    count(&self.stats.retries);
+                }
+                Ok(resets)
             }
-            ResumeAction::Abort => {
-                count(&self.stats.aborts);
-                Err(DmaFault::Aborted(Iova(tx.address)))
-            }
+            ResumeAction::Abort => Err(self.aborted(tx.address)),
         }
+    }
+    /// The end of an access at this address.
+    #[cold]
+    pub(crate) fn aborted(&self, address: u64) -> DmaFault {
+        count(&self.stats.aborts);
+        DmaFault::Aborted(Iova(address))
+    }
+
+    /// Waits for the answer to a stall, with no lock held and nothing counted in.
+    fn wait_for_action(&self, who: &Requester, stalled: &Arc<Stalled>) -> Result<ResumeAction, DmaFault> {
+        let action = who.waiter.wait(|| stalled.action());
+        // One that was given up, and one that a timer has retried, is still in a list.
+        self.state().stalls.forget(stalled);
+        action
     }
 }

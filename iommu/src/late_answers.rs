@@ -27,7 +27,8 @@ pub(crate) struct LateAnswer {
     pub(crate) answer: Answer,
 }
 
-/// Answers that are held until their context ends. The lock is a leaf.
+/// Answers that are held until their context ends. The lock is also held while an answer is given whose time has come, so
+/// that a reset knows that none is under way.
 #[derive(Debug, Default)]
 pub(crate) struct LateAnswers(Mutex<Vec<LateAnswer>>);
 

@@ -38,6 +38,7 @@
 //! | `translation_request` | Translation Requests |
 //! | `translated_access` | accesses with translated addresses |
 //! | `ats_port` | what endpoints with a translation cache call |
+//! | `life_cycle` | reset and pause |
 //!
 //! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
 //! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
@@ -60,6 +61,7 @@ mod faults;
 pub mod features;
 mod interrupts;
 mod late_answers;
+mod life_cycle;
 mod lock;
 mod memo;
 mod port;
@@ -82,7 +84,7 @@ mod translation_request;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hw::{Alarms, Clock, DeviceId, Faults, MsiSink, Ram};
@@ -151,6 +153,7 @@ impl Smmu {
             stats: Stats::default(),
             faults: FaultPoints(faults),
             late_answers: LateAnswers::default(),
+            resets: AtomicU64::new(0),
         })
     }
 

@@ -10,7 +10,7 @@ use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
 use crate::memo;
 use crate::smmu::Smmu;
-use crate::stats::{Access, count};
+use crate::stats::Access;
 use crate::transaction::{Fault, Mapping, Transaction};
 use crate::translate::Route;
 
@@ -92,12 +92,15 @@ impl Smmu {
             access.add(&access.local().tlb_hits, hits);
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
-            match fault {
+            let resets = match fault {
                 Some(fault) => self.handle_fault(who, &mut tx, fault, access)?,
                 None if done == len => return Ok(()),
-                None => drop(access),
-            }
+                None => self.leave(access),
+            };
             access = self.inflight.enter();
+            if self.is_reset_since(resets) {
+                return Err(self.aborted(at.0 + done as u64));
+            }
         }
         Ok(())
     }
@@ -162,8 +165,7 @@ impl Smmu {
             let here = pa.0 + (done - range.start) as u64;
             let end = range.end.min(done + PAGE - here as usize % PAGE);
             if copy(Pa(here), done..end).is_err() {
-                count(&self.stats.aborts);
-                return Err(DmaFault::Aborted(Iova(at.0 + done as u64)));
+                return Err(self.aborted(at.0 + done as u64));
             }
             done = end;
         }
@@ -203,8 +205,12 @@ impl DmaPort for Smmu {
         if len == 0 {
             return Ok(Pinned::new(Vec::new(), ()));
         }
+        let mut resets = self.resets();
         'again: loop {
             let access = self.inflight.hold();
+            if self.is_reset_since(resets) {
+                return Err(self.aborted(tx.address));
+            }
             let mut pieces: Vec<(Pa, usize)> = Vec::new();
             let mut done = 0;
             tx.address = at.0;
@@ -212,7 +218,7 @@ impl DmaPort for Smmu {
             let route = match self.route(&access, &tx, &mut route) {
                 Ok(route) => route,
                 Err(fault) => {
-                    self.handle_fault(who, &mut tx, fault, access)?;
+                    resets = self.handle_fault(who, &mut tx, fault, access)?;
                     continue 'again;
                 }
             };
@@ -222,14 +228,13 @@ impl DmaPort for Smmu {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.
-                        self.handle_fault(who, &mut tx, fault, access)?;
+                        resets = self.handle_fault(who, &mut tx, fault, access)?;
                         continue 'again;
                     }
                 };
                 let bytes = mapping.len.min((len - done) as u64) as usize;
                 if !self.ram.contains(Pa(mapping.pa), bytes as u64) {
-                    count(&self.stats.aborts);
-                    return Err(DmaFault::Aborted(Iova(tx.address)));
+                    return Err(self.aborted(tx.address));
                 }
                 match pieces.last_mut() {
                     Some((pa, so_far)) if pa.0 + *so_far as u64 == mapping.pa => *so_far += bytes,

@@ -89,7 +89,7 @@ impl Smmu {
             let new = state.cr0();
             self.set_mode(&state);
             if !new.smmuen() {
-                state.stalls.terminate(None);
+                state.stalls.terminate_all();
             }
             if new.eventqen() && !old.eventqen() {
                 state.stalls.retry_unrecorded();

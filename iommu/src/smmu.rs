@@ -2,7 +2,7 @@
 //! modules that use this one.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hw::{DeviceId, IrqLine, MsiSink, Ram};
@@ -15,7 +15,7 @@ use crate::features::Features;
 use crate::late_answers::LateAnswers;
 use crate::lock::lock;
 use crate::state::{Mode, State};
-use crate::stats::{PerThread, Stats};
+use crate::stats::{Access, PerThread, Stats};
 use crate::tlb::Tlb;
 
 /// The SMMU's interrupt outputs: pulses, for edge-triggered inputs.
@@ -65,6 +65,8 @@ pub struct Smmu {
     pub(crate) stats: Stats,
     pub(crate) faults: FaultPoints,
     pub(crate) late_answers: LateAnswers,
+    /// Resets begun and ended: odd while one is under way.
+    pub(crate) resets: AtomicU64,
 }
 
 impl Smmu {
@@ -82,6 +84,25 @@ impl Smmu {
 
     pub(crate) fn checks_translated(&self) -> bool {
         self.checks_translated.load(Ordering::SeqCst)
+    }
+
+    /// Resets so far, for [`Self::is_reset_since`].
+    pub(crate) fn resets(&self) -> u64 {
+        self.resets.load(Ordering::SeqCst)
+    }
+
+    /// Whether what began when [`Self::resets`] was `resets` has been ended by a reset.
+    pub(crate) fn is_reset_since(&self, resets: u64) -> bool {
+        !resets.is_multiple_of(2) || self.resets() != resets
+    }
+
+    /// Counts an access out that is not complete. It is counted in again by the caller, who then asks
+    /// [`Self::is_reset_since`].
+    pub(crate) fn leave(&self, access: Access<'_>) -> u64 {
+        // While the access is still counted in: a reset that has begun waits for it, so it is not missed.
+        let resets = self.resets();
+        drop(access);
+        resets
     }
 
     /// Copies the enables for accesses.

@@ -59,9 +59,12 @@ impl Stalled {
         }
     }
 
-    fn answer(&self, action: ResumeAction) {
-        self.action.store(action as u8, Ordering::Release);
-        self.waiter.notify();
+    /// Answers, unless there is an answer already.
+    pub(crate) fn answer(&self, action: ResumeAction) {
+        let (action, ordering) = (action as u8, Ordering::AcqRel);
+        if self.action.compare_exchange(Self::UNANSWERED, action, ordering, Ordering::Acquire).is_ok() {
+            self.waiter.notify();
+        }
     }
 }
 
@@ -73,6 +76,8 @@ pub(crate) struct Stalls {
     next_stag: u16,
     /// At most one for each thread of a device.
     unrecorded: Vec<Arc<Stalled>>,
+    /// Those whose record a fault plan delays. A timer retries them.
+    delayed: Vec<Arc<Stalled>>,
 }
 
 impl Stalls {
@@ -97,6 +102,11 @@ impl Stalls {
         self.unrecorded.push(Arc::clone(stalled));
     }
 
+    /// A fault plan delays the record of a stall.
+    pub(crate) fn add_delayed(&mut self, stalled: &Arc<Stalled>) {
+        self.delayed.push(Arc::clone(stalled));
+    }
+
     /// The stall that a STAG stands for, if it is one of the stream's.
     pub(crate) fn recorded(&self, sid: u32, stag: u16) -> Option<&Arc<Stalled>> {
         self.recorded.get(&stag).filter(|stalled| stalled.sid == sid)
@@ -112,16 +122,24 @@ impl Stalls {
         }
     }
 
-    /// CMD_STALL_TERM for a stream; SMMUEN going to 0 for all.
-    pub(crate) fn terminate(&mut self, sid: Option<u32>) {
-        let is_meant = |stalled: &Stalled| sid.is_none_or(|sid| stalled.sid == sid);
+    /// CMD_STALL_TERM. A stall whose record is delayed has not been found yet.
+    pub(crate) fn terminate(&mut self, sid: u32) {
         self.recorded
-            .extract_if(|_, stalled| is_meant(stalled))
+            .extract_if(|_, stalled| stalled.sid == sid)
             .for_each(|(_, stalled)| stalled.answer(ResumeAction::Abort));
         self.unrecorded
-            .extract_if(.., |stalled| is_meant(stalled))
+            .extract_if(.., |stalled| stalled.sid == sid)
             .for_each(|stalled| stalled.answer(ResumeAction::Abort));
         self.retry_unrecorded();
+    }
+
+    /// The end of translation, by SMMUEN or by a reset.
+    pub(crate) fn terminate_all(&mut self) {
+        let recorded = self.recorded.drain().map(|(_, stalled)| stalled);
+        recorded
+            .chain(self.unrecorded.drain(..))
+            .chain(self.delayed.drain(..))
+            .for_each(|stalled| stalled.answer(ResumeAction::Abort));
     }
 
     /// Something has changed that may let waiting stalls be recorded.
@@ -131,9 +149,10 @@ impl Stalls {
         }
     }
 
-    /// The device has given `stalled` up.
-    pub(crate) fn forget_unrecorded(&mut self, stalled: &Arc<Stalled>) {
+    /// The device's thread waits no longer for a stall. One with a record stays.
+    pub(crate) fn forget(&mut self, stalled: &Arc<Stalled>) {
         self.unrecorded.retain(|other| !Arc::ptr_eq(other, stalled));
+        self.delayed.retain(|other| !Arc::ptr_eq(other, stalled));
     }
 
     /// Recorded and not answered.

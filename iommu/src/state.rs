@@ -13,7 +13,7 @@ use crate::stream::StreamTable;
 pub(crate) enum Mode {
     /// SMMUEN is 0, GBPA.ABORT is 0.
     Bypass,
-    /// SMMUEN is 0, GBPA.ABORT is 1.
+    /// SMMUEN is 0, GBPA.ABORT is 1; also during a reset.
     Abort,
     /// SMMUEN is 1.
     Translate,
@@ -35,6 +35,8 @@ impl Mode {
 pub(crate) struct State {
     values: [u64; SmmuReg::ALL.len()],
     pub(crate) stalls: Stalls,
+    /// A reset is under way: every transaction is aborted.
+    pub(crate) is_in_reset: bool,
 }
 
 impl State {
@@ -43,7 +45,7 @@ impl State {
         for (value, (_, info)) in values.iter_mut().zip(SmmuReg::ALL) {
             *value = info.reset;
         }
-        Self { values, stalls: Stalls::default() }
+        Self { values, stalls: Stalls::default(), is_in_reset: false }
     }
 
     pub(crate) fn get(&self, reg: SmmuReg) -> u64 {
@@ -95,6 +97,9 @@ impl State {
     }
 
     pub(crate) fn mode(&self) -> Mode {
+        if self.is_in_reset {
+            return Mode::Abort;
+        }
         match (self.cr0().smmuen(), self.gbpa().abort()) {
             (true, _) => Mode::Translate,
             (false, true) => Mode::Abort,

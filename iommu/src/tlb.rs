@@ -199,6 +199,13 @@ impl Tlb {
         self.entries.insert(key(space, va, translation.size_log2), Aged { age, data: translation.pack() });
     }
 
+    /// Back to the state of power-on. What is looked up from an age before on is refused from now on.
+    pub(crate) fn reset(&self, age: &Age) {
+        self.invalidate_all(age);
+        // After it: a size that an earlier access still adds is one more place to look, no wrong entry.
+        self.sizes.store(0, Ordering::Relaxed);
+    }
+
     /// CMD_TLBI_NSNH_ALL, and what is wider than needed but rare.
     pub(crate) fn invalidate_all(&self, age: &Age) {
         self.least_of_all.raise(age.advance());

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use hw::ats::{Stamp, TranslatedFault};
 use hw::dma::write_physical;
-use hw::{DmaFault, DmaTag, Iova, NotRam, Pa, RamSpan, Requester, StreamId};
+use hw::{DmaFault, DmaTag, NotRam, Pa, RamSpan, Requester, StreamId};
 use vmsa::AccessKind;
 
 use crate::smmu::Smmu;
 use crate::state::Mode;
-use crate::stats::{Access as InflightAccess, count};
+use crate::stats::Access as InflightAccess;
 use crate::transaction::{Fault, Transaction};
 
 /// What the address of a translated access is.
@@ -59,7 +59,7 @@ impl Smmu {
             if let Fault::Recorded(event) = fault {
                 self.record_for(tx, &event);
             }
-            return Err(self.aborted(tx));
+            return Err(self.aborted(tx.address));
         }
         let end = tx.address.checked_add(len as u64);
         let config = route.and_then(|route| route.config);
@@ -67,7 +67,7 @@ impl Smmu {
             return Ok(Translated::Intermediate);
         }
         if !self.is_physical(end) {
-            return Err(self.aborted(tx));
+            return Err(self.aborted(tx.address));
         }
         if let Some(own) = access.own() {
             own.admitted.set(age, tx.sid);
@@ -118,18 +118,12 @@ impl Smmu {
             return Err(TranslatedFault::OutOfDate);
         }
         match self.admit(&access, &tx, len)? {
-            Translated::Physical => copy(Pa(tx.address), 0..len).map_err(|_| self.aborted(&tx))?,
+            Translated::Physical => copy(Pa(tx.address), 0..len).map_err(|_| self.aborted(tx.address))?,
             Translated::Intermediate => {
                 let who = Requester::new(DmaTag::untagged(StreamId(tx.sid)));
                 self.access_in_pieces(&who, tx, len, self.inflight.enter(), copy)?;
             }
         }
         Ok(())
-    }
-
-    #[cold]
-    fn aborted(&self, tx: &Transaction) -> DmaFault {
-        count(&self.stats.aborts);
-        DmaFault::Aborted(Iova(tx.address))
     }
 }

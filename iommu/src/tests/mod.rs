@@ -18,6 +18,7 @@ mod port;
 mod pri;
 mod races;
 mod registers;
+mod reset;
 mod slow;
 mod slow_pri;
 mod stage2;
