@@ -78,7 +78,8 @@ pub(crate) enum Invalidations {
     Failed,
 }
 
-/// Endpoints, and the invalidations that they have been sent. Behind its locks is only the alarm list's.
+/// Endpoints, and the invalidations that they have not completed. Only the alarm list's lock is taken with one of
+/// these held.
 pub(crate) struct Endpoints {
     endpoints: Mutex<HashMap<u32, Weak<dyn AtsEndpoint>>>,
     pending: Mutex<Pending>,
@@ -118,7 +119,7 @@ impl Endpoints {
         }
     }
 
-    /// CMD_ATC_INV, by the consumer. Where no endpoint is, the interconnect answers at once that there is none.
+    /// CMD_ATC_INV, by the consumer. Without an endpoint the interconnect completes the request at once.
     pub(crate) fn invalidate(&self, features: &Features, d0: AtsD0, d1: AtcInvD1) {
         let Some(endpoint) = self.of_stream(d0.sid()) else { return };
         // 52 and more are everything.
@@ -140,8 +141,8 @@ impl Endpoints {
         endpoint.invalidate(&request, tag);
     }
 
-    /// For CMD_SYNC, by the consumer. But for a reset nobody else sets the alarm, and it is set under the lock: it is that of
-    /// the latest deadline.
+    /// For CMD_SYNC, by the consumer. Only this and a reset set the alarm, both with the lock held: it is always that
+    /// of the latest deadline.
     pub(crate) fn invalidations(&self) -> Invalidations {
         let mut pending = self.pending();
         let (result, alarm) = if mem::take(&mut pending.is_one_lost) {
@@ -149,8 +150,8 @@ impl Endpoints {
             pending.deadline_ns = None;
             (Invalidations::Failed, None)
         } else if mem::take(&mut pending.is_overdue) && !pending.is_empty() {
-            // The last completions may have come after the time, but before the queue went on. Those that did not
-            // count as failed; what still comes is not waited for.
+            // The last completions may have come after the time, but before the queue went on. Invalidations that are
+            // still outstanding have failed and are no longer waited for.
             pending.outstanding.clear();
             pending.deadline_ns = None;
             (Invalidations::Failed, None)

@@ -1,8 +1,9 @@
 //! Command queue: fetch, execute, and what errors do (chapter 4, 7.1).
 //!
-//! Commands are executed on the thread that makes them visible (a vCPU's), one at a time over all threads. Nothing
-//! waits for the guest, and CMD_SYNC waits only for accesses that are being made, never for stalled ones. One
-//! register write executes no more commands than the queue holds.
+//! Commands are executed by the thread that makes them visible (a vCPU's), or that ends the wait of a CMD_SYNC (an
+//! endpoint's, or the alarm service's), one at a time over all threads. Nothing waits for the guest, and CMD_SYNC
+//! waits only for accesses that are counted in, never for stalled ones. One register write executes no more commands
+//! than the queue holds.
 
 use std::ops::ControlFlow;
 use std::sync::Weak;
@@ -25,12 +26,12 @@ use crate::state::State;
 use crate::stats::count;
 use crate::tlb::{Extent, Space};
 
-/// What is left to do once a command has taken effect and CONS has moved past it.
+/// What is left to do once a command has taken effect.
 enum Completion {
     Done,
     /// CMD_SYNC with CS = SIG_IRQ: this message, if any, and the wire.
     Signal(Option<(u64, u32)>),
-    /// CMD_SYNC that waits for endpoints: CONS stays, and whoever ends the wait comes here again.
+    /// CMD_SYNC that waits for endpoints: CONS stays, and the end of the wait consumes the queue again.
     Waiting,
 }
 
@@ -55,7 +56,7 @@ impl Smmu {
                 }
                 (ring, cons)
             };
-            // Whoever puts more in meanwhile comes here too.
+            // A thread that makes more commands visible meanwhile consumes them itself.
             let left = budget.get_or_insert(ring.capacity());
             if *left == 0 {
                 return;
@@ -84,7 +85,7 @@ impl Smmu {
                 let err = state.word(SmmuReg::SMMU_CMDQ_CONS) & queue_index::ERR_MASK;
                 state.set_word(SmmuReg::SMMU_CMDQ_CONS, ring.next(cons) | err);
                 if let Completion::Signal(message) = completion {
-                    // With the lock held: who sees the message also sees CONS.
+                    // With the lock held, so that software which has seen the message also reads the new CONS.
                     if let Some((address, data)) = message
                         && self.send_message(address, data).is_err()
                     {
@@ -121,7 +122,8 @@ impl Smmu {
                 self.configs.invalidate_streams(&self.age, sid, (d1 & 0x1f) as u32);
             }
             Opcode::CFGI_CD if d1 & 1 != 0 => self.configs.invalidate_context(&self.age, sid, ssid),
-            // With the level 1 descriptor go all contexts that may have been found through it.
+            // Without Leaf the level 1 descriptor is invalidated too, with all contexts that may have been found
+            // through it.
             Opcode::CFGI_CD => self.configs.invalidate_stream(&self.age, sid),
             _ if opcode.is_tlbi() => self.invalidate_tlb(opcode, d0, d1).ok_or_else(illegal)?,
             Opcode::RESUME | Opcode::STALL_TERM if !self.features.can_stall() => return Err(illegal()),

@@ -1,7 +1,7 @@
-//! Cached configuration: what a stream and SubstreamID come to, and its invalidation (3.17, 4.3).
+//! Cached configurations of streams and SubstreamIDs, and their invalidation (3.17, 4.3).
 //!
-//! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
-//! software may make one valid without a command, and one that has been followed is part of what was found there.
+//! Only configurations that let transactions pass are kept. Level 1 descriptors aren't cached on their own, because
+//! software may make one valid without a command. A configuration that was found through one is invalidated with it.
 
 use crate::context::World;
 use crate::spec::cd::{Cd, CdD0, CdTtb};
@@ -14,10 +14,10 @@ use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 8;
 
-/// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; larger ranges take all.
+/// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; a larger range invalidates all streams.
 const RANGE_LIMIT: u64 = 256;
 
-/// For which transactions of a stream a configuration is good.
+/// Which transactions of a stream a configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Those with this SubstreamID, or without one.
@@ -155,7 +155,7 @@ impl ConfigCache {
         }
     }
 
-    /// CMD_CFGI_CD: one context descriptor. SubstreamID 0 is also what traffic without one may use.
+    /// CMD_CFGI_CD: one context descriptor. Transactions without SubstreamID may use that of SubstreamID 0.
     pub(crate) fn invalidate_context(&self, age: &Age, sid: u32, ssid: u32) {
         let now = age.advance();
         self.entries.remove(key(sid, Part::Context(Some(ssid))), now);

@@ -11,7 +11,7 @@ use crate::spec::ste::{Ste, s1dss, s1fmt};
 use crate::stage2::Translator;
 use crate::transaction::{Fault, Transaction};
 
-/// Whose translations a stream's are (3.3.4, StreamWorld).
+/// StreamWorld: the exception levels that a stream's translations belong to (3.3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum World {

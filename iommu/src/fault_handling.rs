@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::stats::{Access, count};
 use crate::transaction::{Fault, Kind, Transaction};
 
-/// What a fault comes to once it is recorded.
+/// What follows a fault that has been recorded.
 enum Outcome {
     Abort,
     /// Stalled.
@@ -29,7 +29,7 @@ impl Smmu {
         let is_recorded = match (tx.kind, event.d0.event()) {
             (Kind::Untranslated, _) => true,
             (_, EventType::F_BAD_ATS_TREQ | EventType::F_TRANSL_FORBIDDEN) => true,
-            // RECINVSID is not asked for translated accesses.
+            // RECINVSID does not apply to translated accesses.
             (Kind::Request, EventType::C_BAD_STREAMID) => cr2.rec_cfg_ats() && cr2.recinvsid(),
             (
                 Kind::Request,
@@ -40,7 +40,7 @@ impl Smmu {
             ) => {
                 unreachable!("a request whose translation faults is answered without a record: `Smmu::grant`")
             }
-            // Stage 2 of split-stage ATS is an ordinary one.
+            // Faults of stage 2 in split-stage ATS are recorded as those of untranslated accesses.
             (Kind::Translated, event) if event.0 >= EventType::F_WALK_EABT.0 => true,
             _ => cr2.rec_cfg_ats(),
         };
@@ -62,8 +62,8 @@ impl Smmu {
         }
     }
 
-    /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
-    /// record is there.
+    /// Records a fault. Its access is still counted in, so that the record is written before a later CMD_SYNC
+    /// completes.
     #[cold]
     fn report(&self, who: &Requester, tx: &mut Transaction, fault: Fault) -> Outcome {
         match fault {
@@ -91,8 +91,8 @@ impl Smmu {
         }
     }
 
-    /// Records a fault, counts its access out and waits for what is to be done: `Ok`, with what [`Smmu::leave`] says, to
-    /// be translated again.
+    /// Records a fault, counts its access out, and waits for its answer. `Ok`, with the result of [`Smmu::leave`], if
+    /// it is to be translated again.
     #[cold]
     pub(crate) fn handle_fault(
         &self,
@@ -102,7 +102,7 @@ impl Smmu {
         access: Access<'_>,
     ) -> Result<u64, DmaFault> {
         if who.waiter.is_cancelled() {
-            // Retried, but its device has given up meanwhile: software hears no more of it.
+            // The device gave the access up while it was retried: no further event is recorded.
             return Err(DmaFault::Cancelled);
         }
         tx.command = who.command;
@@ -133,7 +133,7 @@ impl Smmu {
     /// Waits for the answer to a stall, with no lock held and nothing counted in.
     fn wait_for_action(&self, who: &Requester, stalled: &Arc<Stalled>) -> Result<ResumeAction, DmaFault> {
         let action = who.waiter.wait(|| stalled.action());
-        // One that was given up, and one that a timer has retried, is still in a list.
+        // A stall that was given up, or that a timer has retried, is still in a list.
         self.state().stalls.forget(stalled);
         action
     }

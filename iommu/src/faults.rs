@@ -1,8 +1,8 @@
 //! What goes wrong on purpose: the SMMU's fault points (`hw::fault`).
 //!
-//! Models ask here and do what they are told in the place where the real fault is found, so an injected fault has the same
-//! record, stall and answer. A walk that shall fault at a level reads the tables above it first. Deliberately absent:
-//! stage 2, whose faults a plan can't name.
+//! The plan is asked at the place where the real fault would be found, and its action is carried out there, so that
+//! an injected fault has the same record, stall and answer. A walk with a fault at some level reads the tables above
+//! it first. Deliberately absent: stage 2, whose faults a plan can't name.
 
 use std::cell::Cell;
 use std::mem;

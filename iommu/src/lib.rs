@@ -40,9 +40,9 @@
 //! | `ats_port` | what endpoints with a translation cache call |
 //! | `life_cycle` | reset and pause |
 //!
-//! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
-//! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
-//! consumer's lock only, which no access takes.
+//! Locks, taken in this order: the command consumer's, that of late answers, the state's, then those of interrupt
+//! lines, MSI sink and waiters. An access whose configuration is cached and that has no fault takes none of these.
+//! CMD_SYNC and a reset wait for accesses that are counted in with the consumer's lock only, which no access takes.
 //!
 //! Deliberately absent, and not advertised: Secure and Realm state, MPAM, address translation operations, big-endian
 //! tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors, termination other than by an abort.
@@ -104,7 +104,7 @@ use state::{Mode, State};
 use stats::Stats;
 use tlb::Tlb;
 
-/// What an SMMU is made of.
+/// What an SMMU is made with.
 pub struct SmmuConfig {
     /// What it offers.
     pub features: Features,
@@ -118,7 +118,7 @@ pub struct SmmuConfig {
     pub wires: Wires,
     /// Guest time: how long endpoints may take.
     pub clock: Arc<dyn Clock>,
-    /// Who calls when that time is over.
+    /// The alarm service that calls when that time is over.
     pub alarms: Arc<dyn Alarms>,
     /// What goes wrong on purpose.
     pub faults: Faults,

@@ -38,7 +38,7 @@ impl LifeCycle for Smmu {
             late_answers: _,
             resets,
         } = self;
-        // No command is executed meanwhile, and none is half done.
+        // No command is being executed, and none begins meanwhile.
         let _consumer = self.consumer();
         {
             // No answer is being given that a fault plan has held back, and those of before find nothing from here on.

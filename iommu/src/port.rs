@@ -1,4 +1,4 @@
-//! The device side: reads, writes and pins by stream and PASID.
+//! Accesses of devices: reads, writes and pins by stream and PASID.
 //!
 //! An access goes page by page. It is counted in from translation to the last byte of a piece, in pieces of bounded
 //! size, so that an invalidation is soon complete; between pieces and while it is stalled it holds nothing.
@@ -14,11 +14,12 @@ use crate::stats::Access;
 use crate::transaction::{Fault, Mapping, Transaction};
 use crate::translate::Route;
 
-/// Bytes after which an access lets invalidations pass: a copy of tens of microseconds. Being counted in again waits for
-/// all stores of the copy before, so smaller pieces make large copies slower.
+/// Bytes after which an access is counted out and in again, so that an invalidation waits for a copy of tens of
+/// microseconds at most. Counting in waits for all stores of the copy before, so smaller pieces make large copies
+/// slower.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
-/// What lies in one page of this size lies in one page.
+/// An access within one aligned range of this size is within one page, whatever the granule.
 const SMALLEST_PAGE: u64 = 0x1000;
 
 impl Smmu {
@@ -34,7 +35,7 @@ impl Smmu {
     ) -> Result<(), DmaFault> {
         let tx = self.begin(who, at, len, dir)?;
         let access = self.inflight.enter();
-        // Most accesses are within a page that the thread has met before.
+        // Most accesses are within a page that the thread has used before.
         if at.0 % SMALLEST_PAGE + len as u64 <= SMALLEST_PAGE
             && let Some(own) = access.own()
             && let Some(pa) = memo::view(&own.memo, self.age.now(), &tx).and_then(|view| view.pa(at.0))
@@ -45,7 +46,7 @@ impl Smmu {
         self.access_in_pieces(who, tx, len, access, copy)
     }
 
-    /// Pages that lie side by side in memory are one range.
+    /// Makes an access in pieces. Pages that are contiguous in memory are copied at once.
     #[inline(never)]
     pub(crate) fn access_in_pieces<'a>(
         &'a self,
@@ -105,7 +106,7 @@ impl Smmu {
         Ok(())
     }
 
-    /// Where the first byte of a transaction goes. The route is found when it is needed.
+    /// Translates the first byte of a transaction. The route is looked up when it is first needed.
     #[inline(never)]
     fn find_and_remember(
         &self,
@@ -127,7 +128,7 @@ impl Smmu {
             None => self.route(access, tx, route)?,
         };
         let mapping = self.translate(access, route, tx)?;
-        // Where lookups are watched, each one comes here.
+        // With a plan that names lookups nothing is remembered, so that each one comes here.
         if let Some(memo) = memo
             && !self.faults.watches_lookups()
         {
@@ -150,7 +151,7 @@ impl Smmu {
         self.nothing_there(at, range, pa, copy)
     }
 
-    /// Part of a range of several pages is not RAM: what comes before it is transferred.
+    /// Part of a range of several pages is not RAM: the bytes before that part are transferred.
     #[cold]
     fn nothing_there(
         &self,

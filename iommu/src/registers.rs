@@ -75,10 +75,10 @@ impl Smmu {
     }
 
     fn write_cr0(&self, value: u64) {
-        // No command is half done while the enables change, and updates go one at a time.
+        // No command is being executed while the enables change, and updates are made one at a time.
         let consumer = self.consumer();
         let value = Cr0::from(SmmuReg::SMMU_CR0.info().written(0, value) as u32);
-        // Bits of what is not there are never acknowledged.
+        // Bits of absent features are never acknowledged.
         let value = value
             .with_priqen(value.priqen() && self.features.pri)
             .with_atschk(value.atschk() && self.features.ats);
@@ -97,7 +97,7 @@ impl Smmu {
             (old, new)
         };
         if old.smmuen() != new.smmuen() || old.atschk() != new.atschk() {
-            // Acknowledged only when no access goes the old way any more.
+            // Acknowledged only when no access uses the old enables any more.
             self.inflight.drain(&self.age);
         }
         self.state().set_word(SmmuReg::SMMU_CR0ACK, value.into());

@@ -41,7 +41,7 @@ impl Wires {
 
 /// An SMMUv3.
 pub struct Smmu {
-    /// For what is called later.
+    /// For callbacks of the alarm service.
     pub(crate) this: Weak<Self>,
     pub(crate) features: Features,
     pub(crate) ram: Arc<Ram>,

@@ -16,8 +16,8 @@ use crate::spec::event::{EventType, class};
 use crate::spec::granule::tg0;
 use crate::spec::ste::{SteD1, SteD2, SteD3};
 
-/// Times that a walk begins anew because the descriptor that it was about to update had changed. A processor that
-/// keeps changing it makes the update an external abort in the end.
+/// Times that a walk is repeated because the descriptor that it was about to update had changed. If a processor keeps
+/// changing it, the update ends as an external abort.
 pub(crate) const UPDATE_ATTEMPTS: u32 = 1 << 16;
 
 /// Stage 2 of a stream: its fields are legal.
@@ -53,7 +53,7 @@ pub(crate) struct Stage2Leaf {
     /// Of the address itself.
     pub(crate) pa: u64,
     pub(crate) size_log2: u32,
-    /// What may be remembered: no writing to a page that is still clean.
+    /// What may be cached: no write permission for a page that is still clean.
     pub(crate) permissions: Permissions,
 }
 

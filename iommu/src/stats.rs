@@ -1,4 +1,4 @@
-//! Counters. Each is exact; read together while traffic goes on they need not fit one another.
+//! Counters. Each is exact; those that are read during traffic are not of the same moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,21 +8,21 @@ use crate::memo::Admitted;
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 
-/// What is kept for each thread, with its count of accesses: counters of the fast road, and what makes it fast.
+/// What is kept for each thread beside its count of accesses: counters of translations, and its latest translations.
 #[derive(Debug, Default)]
 pub(crate) struct PerThread {
     pub(crate) tlb_hits: AtomicCounter,
     pub(crate) walks: AtomicCounter,
     pub(crate) config_fetches: AtomicCounter,
-    /// The thread's latest translations lie here too.
+    /// Latest translations.
     pub(crate) memo: Memo,
     pub(crate) admitted: Admitted,
 }
 
-/// An access under way. Its translations stay good until it is dropped.
+/// An access that is counted in. No invalidation completes before it is dropped.
 pub(crate) type Access<'a> = tcache::Access<'a, PerThread>;
 
-/// Counters of the slow road.
+/// Counters that all threads share.
 #[derive(Debug)]
 pub(crate) struct Stats {
     pub(crate) stalls: AtomicU64,
@@ -82,15 +82,15 @@ pub struct Snapshot {
     pub config_fetches: u64,
     /// Faults that stalled, each recorded once or more.
     pub stalls: u64,
-    /// Stalled accesses that looked again.
+    /// Stalled accesses that were retried.
     pub retries: u64,
-    /// Recorded stalls to which the guest owes an answer now.
+    /// Recorded stalls that the guest has not answered yet.
     pub unanswered_stalls: u64,
     /// Accesses that ended with an abort.
     pub aborts: u64,
     /// Event records written, by name, those with none left out.
     pub events: Vec<(&'static str, u64)>,
-    /// Event records lost because the queue was full, off or broken.
+    /// Event records lost because the queue was full or off, or because a write to it was aborted.
     pub events_lost: u64,
     /// Commands consumed, by name, those with none left out.
     pub commands: Vec<(&'static str, u64)>,

@@ -13,8 +13,8 @@ use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3
 use crate::stage2::{Stage2, Translator, start_level};
 use crate::transaction::{Fault, Kind, Transaction};
 
-/// What a stream's structures say about its transactions; all of it legal. With neither stage, addresses pass as they
-/// are.
+/// The configuration of transactions by a stream's structures, which are legal. With neither stage, addresses are not
+/// translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamConfig {
     pub(crate) world: World,
@@ -36,20 +36,20 @@ impl StreamConfig {
     }
 }
 
-/// What the endpoint may do with address translation services: STE.EATS, as far as it counts.
+/// What the endpoint may do with address translation services: STE.EATS, where the stream has the stages for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Ats {
     /// Nothing.
     Off = 0,
-    /// Translations go all the way, and the address of a translated access is what it is.
+    /// Translated addresses are physical ones.
     Full = 1,
-    /// Translations end at intermediate physical addresses, and translated accesses go through stage 2.
+    /// Translated addresses are intermediate physical ones, and translated accesses go through stage 2.
     Split = 2,
 }
 
 impl Ats {
-    /// Without CR0.ATSCHK there would be no stage 2 for translated accesses.
+    /// Split-stage ATS needs CR0.ATSCHK: without it translated accesses are not checked and skip stage 2.
     pub(crate) const fn is_on(self, checks_translated: bool) -> bool {
         match self {
             Self::Off => false,
@@ -117,7 +117,7 @@ pub(crate) fn fetch(
         Kind::Untranslated => {}
         _ if !config.ats.is_on(table.checks_translated) => return Err(Fault::not_allowed(tx)),
         Kind::Request => {}
-        // The endpoint has the translation of a context from its request.
+        // The request that gave the endpoint the address has used the context.
         Kind::Translated => {
             return Ok(StreamConfig { stage2: config.stage2.filter(|_| config.ats == Ats::Split), ..config });
         }
@@ -144,7 +144,7 @@ fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
 
 /// Physical address of the stream table entry (3.3.2).
 fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transaction) -> Result<u64, Fault> {
-    // What becomes of requests and translated accesses is decided where they are answered.
+    // `Smmu::record_for` decides about the records of requests and translated accesses.
     let bad_stream = || match table.cr2.recinvsid() || tx.kind != Kind::Untranslated {
         true => Fault::Recorded(tx.event(EventType::C_BAD_STREAMID)),
         false => Fault::Silent,
@@ -195,7 +195,7 @@ fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
         Config::BYPASS => true,
         Config::S1 | Config::S2 | Config::S1_S2 if !ats => false,
         Config::S1 => {
-            // What the machine lacks is ignored.
+            // STRW is ignored without EL2.
             let strw = !features.stage2 || matches!(ste.d1.strw(), strw::EL1 | strw::EL2);
             strw && is_legal_stage1(features, ste)
         }

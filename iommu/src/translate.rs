@@ -18,25 +18,25 @@ use crate::stream::{self, StreamConfig};
 use crate::tlb::{Space, Translation};
 use crate::transaction::{Fault, Kind, Mapping, Transaction};
 
-/// Which way the transactions of one stream and SubstreamID go: what is looked up once for many pages.
+/// How transactions of one stream and SubstreamID are translated: what is looked up once for all pages of an access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// Everything found on this route is at least this new.
+    /// Translations that are looked up with this route are inserted with this age.
     pub(crate) age: u64,
     /// `None` while translation is off and transactions pass.
     pub(crate) config: Option<StreamConfig>,
 }
 
 impl Smmu {
-    /// Finds the route of a transaction, in a place of the caller's. It is good as long as `access` lives.
-    // A route is too large to be handed on by value where nanoseconds count.
+    /// Finds the route of a transaction and puts it in `place`. It is valid as long as `access` lives.
+    // A route is too large to be returned by value on a path that takes nanoseconds.
     pub(crate) fn route<'r>(
         &self,
         access: &InflightAccess<'_>,
         tx: &Transaction,
         place: &'r mut Option<Route>,
     ) -> Result<&'r Route, Fault> {
-        // First of all: everything looked up below is at least this new.
+        // Read first, so that everything below is looked up in this age or a later one.
         let age = self.age.now();
         let config = match self.mode() {
             Mode::Bypass | Mode::Abort if tx.kind != Kind::Untranslated => {
@@ -107,8 +107,7 @@ impl Smmu {
         let input = self.input(config, tx)?;
         let space = Space::of(config);
         let pan = config.has_pan();
-        // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
-        // invalidate when it grants.
+        // An entry with too few permissions counts as a miss: software need not invalidate when it adds permissions.
         let is_forgotten = self.faults.watches_lookups() && self.is_injected_miss(config, tx)?;
         if !is_forgotten
             && let Some(found) = self.tlb.get(space, input)
@@ -126,7 +125,7 @@ impl Smmu {
         Ok(found)
     }
 
-    /// What a fault plan says to a lookup: its fault, or whether the TLB counts as empty.
+    /// Asks the fault plan about a lookup: its fault, or whether the TLB counts as empty.
     #[cold]
     fn is_injected_miss(&self, config: &StreamConfig, tx: &Transaction) -> Result<bool, Fault> {
         let event = match self.faults.at_lookup(tx) {
@@ -145,8 +144,8 @@ impl Smmu {
         })
     }
 
-    /// For split-stage ATS: where stage 1 leads, with size and permissions as both stages give them. What comes of it is
-    /// kept by the endpoint, and not here.
+    /// For split-stage ATS: the address after stage 1, with size and permissions of both stages. The endpoint caches
+    /// the result; the TLB does not.
     pub(crate) fn translate_to_intermediate(
         &self,
         access: &InflightAccess<'_>,
@@ -203,7 +202,7 @@ impl Smmu {
         pan: bool,
     ) -> Result<Translation, Fault> {
         let Some(stage2) = self.translator(config.stage2.as_ref()) else {
-            // The most common case does not pay for the others.
+            // The most common case, without the cost of the others.
             return self.walk_stage1_in(&*self.ram, config.world, cd, tx, pan, |at| Fault::of_table(tx, at));
         };
         let stage1 = self.walk_stage1_behind(stage2, config.world, cd, tx, pan)?;
@@ -226,7 +225,8 @@ impl Smmu {
         })
     }
 
-    /// Stage 1 in tables that `memory` shows; `aborted` tells the fault of a descriptor that it has not.
+    /// Stage 1 in tables that `memory` gives access to; `aborted` makes the fault of a descriptor that can't be
+    /// accessed.
     #[inline]
     fn walk_stage1_in<M: UpdatableMemory>(
         &self,
@@ -259,7 +259,7 @@ impl Smmu {
         };
         let managed = Managed::new(d0.ha(), d0.hd());
         let is_write = tx.access.kind == AccessKind::Write;
-        // Without a level of privilege below it, EL2 has XN for UXN, and every access is its own.
+        // EL2 has one level of privilege: UXN is XN there, and every access is privileged.
         let rules = Stage1Rules { wxn: d0.wxn(), has_el0: world != World::El2 };
         let mut descriptor_pa = 0;
         for _ in 0..UPDATE_ATTEMPTS {
@@ -310,11 +310,11 @@ impl Smmu {
     }
 }
 
-/// What stage 1 is where it is bypassed.
+/// Stage 1 where it is bypassed.
 const IDENTITY: Translation =
     Translation { pa: 0, size_log2: 63, permissions: Permissions::ALL, global: false, fractured: false };
 
-/// Stage 2 for what stage 1 has found.
+/// Stage 2 for the result of stage 1.
 fn behind_stage2(
     tx: &Transaction,
     stage1: &Translation,
@@ -327,7 +327,8 @@ fn behind_stage2(
     let size_log2 = found.size_log2.min(stage1.size_log2);
     let mut permissions = stage1.permissions.and(found.permissions);
     if stage1.permissions.contains(Permissions::UR) && !found.permissions.contains(Permissions::UR) {
-        // PAN asks what stage 1 lets user space read, which then can't be seen any more.
+        // PAN depends on what stage 1 lets user space read, which the permissions of both stages don't show: no
+        // privileged access to data is cached, so that each one is checked with stage 1.
         permissions = permissions.and(Permissions::PX.or(Permissions::UX).or(Permissions::UW));
     }
     Ok(Translation {

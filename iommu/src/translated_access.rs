@@ -21,8 +21,9 @@ enum Translated {
 }
 
 impl Smmu {
-    /// Counts a translated access in, if its address is a physical one of RAM and still good, and this thread has found
-    /// accesses of its stream to be admitted. What can be found out before is: the access is short.
+    /// Counts a translated access in, if its address is in RAM and still valid, and translated accesses of its stream
+    /// have been admitted for this thread before. All that can be checked earlier is, so that the access is counted
+    /// in for a short time.
     #[inline(always)]
     pub(crate) fn enter_admitted(
         &self,

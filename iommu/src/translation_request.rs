@@ -15,7 +15,7 @@ use crate::stream::Ats;
 use crate::transaction::{Fault, Mapping, Transaction};
 use crate::translate::Route;
 
-/// What a request comes to where nothing is granted.
+/// The translation of a request to which nothing is granted.
 fn nothing(request: &TranslationRequest) -> AtsTranslation {
     AtsTranslation {
         address: Pa(0),
@@ -93,8 +93,8 @@ impl Smmu {
             AccessKind::Execute if read.is_some() => granted(AccessKind::Execute)?,
             _ => None,
         };
-        // A table that changes meanwhile may give another address, then only what was found first counts; or it may give
-        // a smaller page, then more than that is not granted.
+        // A table may change between the lookups. A permission at another address than the first one is not granted,
+        // and the range is the smallest page that was found.
         let same = |other: Option<Mapping>| other.filter(|other| other.pa == found.pa);
         let (write, execute) = (same(write), same(execute));
         let size_log2 = [write, execute]

@@ -267,7 +267,7 @@ fn translated_access_is_forbidden_without_eats_or_translation_unless_nobody_chec
 }
 
 #[test]
-fn change_of_eats_is_heard_after_cfgi_ste() {
+fn change_of_eats_takes_effect_after_cfgi_ste() {
     let m = Bench::new();
     m.ats_process(0);
     m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
