@@ -28,6 +28,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Which configuration a transaction takes.
+    #[inline]
     pub(crate) fn of(tx: &Transaction) -> Self {
         match tx.kind {
             Kind::Translated => Self::Translated,
@@ -74,12 +75,14 @@ impl StreamConfig {
 
     fn unpack([head, ste_d1, cd_d0, cd_d1, cd_d2, d2, d3]: [u64; WORDS]) -> Self {
         let d1 = SteD1::from(ste_d1);
+        let (world, ats) = (head >> Self::WORLD_SHIFT & 3, head >> Self::ATS_SHIFT & 3);
+        // Entries are made by `pack` alone, and are read whole or not at all. (On every hit: not asked in a release.)
+        debug_assert!(world <= 2 && ats <= 2, "`pack` makes no world {world} and no ATS mode {ats}");
         Self {
-            world: match head >> Self::WORLD_SHIFT & 3 {
+            world: match world {
                 0 => World::El1,
                 1 => World::El2,
-                2 => World::El2E2h,
-                bits => unreachable!("`pack` knows no world {bits}"),
+                _ => World::El2E2h,
             },
             stage1: (head & Self::STAGE1 != 0).then(|| Cd {
                 d0: CdD0::from(cd_d0),
@@ -93,11 +96,10 @@ impl StreamConfig {
             }),
             d1,
             vmid: (head >> Self::VMID_SHIFT) as u16,
-            ats: match head >> Self::ATS_SHIFT & 3 {
+            ats: match ats {
                 0 => Ats::Off,
                 1 => Ats::Full,
-                2 => Ats::Split,
-                bits => unreachable!("`pack` knows no ATS mode {bits}"),
+                _ => Ats::Split,
             },
         }
     }

@@ -78,10 +78,12 @@ impl Smmu {
         lock(&self.consumer)
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> Mode {
         Mode::from_bits(self.mode.load(Ordering::SeqCst))
     }
 
+    #[inline]
     pub(crate) fn checks_translated(&self) -> bool {
         self.checks_translated.load(Ordering::SeqCst)
     }
