@@ -108,33 +108,33 @@ impl Smmu {
         tx.command = who.command;
         let outcome = self.report(who, tx, fault);
         let resets = self.leave(access);
-        let (action, is_delayed) = match outcome {
-            Outcome::Abort => (ResumeAction::Abort, false),
-            Outcome::Wait(stalled) => (self.wait_for_action(who, &stalled)?, false),
-            Outcome::Delay(stalled) => (self.wait_for_action(who, &stalled)?, true),
-        };
-        match action {
-            ResumeAction::Retry => {
-                if !is_delayed {
+        // With no lock held.
+        let wait = |stalled: &Stalled| who.waiter.wait(|| stalled.action());
+        let action = match outcome {
+            Outcome::Abort => ResumeAction::Abort,
+            Outcome::Wait(stalled) => {
+                let action = wait(&stalled).inspect_err(|_| self.state().stalls.forget(&stalled))?;
+                if action == ResumeAction::Retry {
                     count(&self.stats.retries);
                 }
-                Ok(resets)
+                action
             }
+            Outcome::Delay(stalled) => {
+                let action = wait(&stalled);
+                self.state().stalls.forget(&stalled);
+                action?
+            }
+        };
+        match action {
+            ResumeAction::Retry => Ok(resets),
             ResumeAction::Abort => Err(self.aborted(tx.address)),
         }
     }
+
     /// The end of an access at this address.
     #[cold]
     pub(crate) fn aborted(&self, address: u64) -> DmaFault {
         count(&self.stats.aborts);
         DmaFault::Aborted(Iova(address))
-    }
-
-    /// Waits for the answer to a stall, with no lock held and nothing counted in.
-    fn wait_for_action(&self, who: &Requester, stalled: &Arc<Stalled>) -> Result<ResumeAction, DmaFault> {
-        let action = who.waiter.wait(|| stalled.action());
-        // A stall that was given up, or that a timer has retried, is still in a list.
-        self.state().stalls.forget(stalled);
-        action
     }
 }

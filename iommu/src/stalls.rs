@@ -149,7 +149,7 @@ impl Stalls {
         }
     }
 
-    /// The device's thread waits no longer for a stall. One with a record stays.
+    /// The device's thread waits no longer for a stall without a record. (One with a record stays.)
     pub(crate) fn forget(&mut self, stalled: &Arc<Stalled>) {
         self.unrecorded.retain(|other| !Arc::ptr_eq(other, stalled));
         self.delayed.retain(|other| !Arc::ptr_eq(other, stalled));
