@@ -151,7 +151,7 @@ impl Smmu {
             tlb: Tlb::new(),
             inflight: Inflight::default(),
             stats: Stats::default(),
-            faults: FaultPoints(faults),
+            faults: FaultPoints(faults.for_model()),
             late_answers: LateAnswers::default(),
             resets: AtomicU64::new(0),
         })

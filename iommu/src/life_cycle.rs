@@ -22,7 +22,7 @@ impl LifeCycle for Smmu {
             // Interrupts are pulses, sent with the state locked: no wire is high, and no interrupt is left to be sent.
             wires: _,
             output_end: _,
-            faults: _,
+            faults,
             // Counts for the user. What threads remember beside theirs is of an age that ends here.
             stats: _,
             inflight,
@@ -51,6 +51,8 @@ impl LifeCycle for Smmu {
             resets.fetch_add(1, Ordering::SeqCst);
             self.set_mode(&state);
         }
+        // With no lock that a delayed step takes: one that is being carried out ends here.
+        faults.0.drop_delayed();
         endpoints.reset();
         // In this order: an access that reads the ages which begin here finds that it is aborted.
         configs.invalidate_all(age);

@@ -137,6 +137,7 @@ fn stalled_access_is_aborted_by_a_reset_and_nothing_is_recorded() {
             let record = m.dword(EVENTQ + 32 * u64::from(prod));
             m.smmu.reset();
             assert_eq!(result(&who, access), aborted(0x5000), "{name}");
+            assert_eq!(m.alarms.next_ns(), None, "{name}");
             advance(&m, 1000);
             assert_eq!((m.r32(EVENTQ_PROD), m.dword(EVENTQ + 32 * u64::from(prod))), (0, record), "{name}");
         });
