@@ -1,35 +1,37 @@
 //! Command queue: fetch, execute, and what errors do (chapter 4, 7.1).
 //!
-//! Commands are executed on the thread that makes them visible (a vCPU's), one at a time over all threads. Nothing
-//! waits for the guest, and CMD_SYNC waits only for accesses that are being made, never for stalled ones. One
-//! register write executes no more commands than the queue holds.
+//! Commands are executed by the thread that makes them visible (a vCPU's), or that ends the wait of a CMD_SYNC (an
+//! endpoint's, or the alarm service's), one at a time over all threads. Nothing waits for the guest, and CMD_SYNC
+//! waits only for accesses that are counted in, never for stalled ones. One register write executes no more commands
+//! than the queue holds.
 
 use std::ops::ControlFlow;
+use std::sync::Weak;
 
-use hw::ats::{PageResponse, PageResponseCode, PrgIndex};
-use hw::{Pa, Pasid};
+use hw::ats::{InvalidateTag, PageResponse, PageResponseCode, PrgIndex};
+use hw::{AlarmTarget, Pa, Pasid};
 use vmsa::Granule;
 
-use crate::Smmu;
 use crate::ats::Invalidations;
-use crate::config::World;
+use crate::context::World;
 use crate::queue::Ring;
-use crate::registers::State;
+use crate::smmu::Smmu;
 use crate::spec::command::{
     AtcInvD1, AtsD0, COMMAND_BYTES, Opcode, PriRespD1, SYNC_MSI_ADDRESS, StreamD0, SyncD0, TlbiD0, TlbiD1,
     cs, resp,
 };
 use crate::spec::regs::{Cerror, QueueBase, SmmuReg, gerror, queue_index};
-use crate::stall::Verdict;
+use crate::stalls::ResumeAction;
+use crate::state::State;
 use crate::stats::count;
 use crate::tlb::{Extent, Space};
 
-/// What is left to do once a command has taken effect and CONS has moved past it.
+/// What is left to do once a command has taken effect.
 enum Completion {
     Done,
     /// CMD_SYNC with CS = SIG_IRQ: this message, if any, and the wire.
     Signal(Option<(u64, u32)>),
-    /// CMD_SYNC that waits for endpoints: CONS stays, and whoever ends the wait comes here again.
+    /// CMD_SYNC that waits for endpoints: CONS stays, and the end of the wait consumes the queue again.
     Waiting,
 }
 
@@ -54,7 +56,7 @@ impl Smmu {
                 }
                 (ring, cons)
             };
-            // Whoever puts more in meanwhile comes here too.
+            // A thread that makes more commands visible meanwhile consumes them itself.
             let left = budget.get_or_insert(ring.capacity());
             if *left == 0 {
                 return;
@@ -83,7 +85,7 @@ impl Smmu {
                 let err = state.word(SmmuReg::SMMU_CMDQ_CONS) & queue_index::ERR_MASK;
                 state.set_word(SmmuReg::SMMU_CMDQ_CONS, ring.next(cons) | err);
                 if let Completion::Signal(message) = completion {
-                    // With the lock held: who sees the message also sees CONS.
+                    // With the lock held, so that software which has seen the message also reads the new CONS.
                     if let Some((address, data)) = message
                         && self.send_message(address, data).is_err()
                     {
@@ -120,22 +122,23 @@ impl Smmu {
                 self.configs.invalidate_streams(&self.age, sid, (d1 & 0x1f) as u32);
             }
             Opcode::CFGI_CD if d1 & 1 != 0 => self.configs.invalidate_context(&self.age, sid, ssid),
-            // With the level 1 descriptor go all contexts that may have been found through it.
+            // Without Leaf the level 1 descriptor is invalidated too, with all contexts that may have been found
+            // through it.
             Opcode::CFGI_CD => self.configs.invalidate_stream(&self.age, sid),
             _ if opcode.is_tlbi() => self.invalidate_tlb(opcode, d0, d1).ok_or_else(illegal)?,
             Opcode::RESUME | Opcode::STALL_TERM if !self.features.can_stall() => return Err(illegal()),
             Opcode::RESUME => {
                 // Ac is bit 12. Ab does not matter: TERM_MODEL is 1, terminated is aborted.
-                let verdict = if d0 >> 12 & 1 != 0 { Verdict::Retry } else { Verdict::Abort };
-                self.resume(sid, d1 as u16, verdict);
+                let action = if d0 >> 12 & 1 != 0 { ResumeAction::Retry } else { ResumeAction::Abort };
+                self.answer_stall(sid, d1 as u16, action);
             }
-            Opcode::STALL_TERM => self.state().stalls.terminate(Some(sid)),
+            Opcode::STALL_TERM => self.state().stalls.terminate(sid),
             Opcode::ATC_INV if !self.features.ats => return Err(illegal()),
             Opcode::PRI_RESP if !self.features.pri || PriRespD1::from(d1).resp() > resp::SUCCESS => {
                 return Err(illegal());
             }
             Opcode::ATC_INV | Opcode::PRI_RESP if !self.state().cr0().smmuen() => {}
-            Opcode::ATC_INV => self.invalidate_atc(AtsD0::from(d0), AtcInvD1::from(d1)),
+            Opcode::ATC_INV => self.endpoints.invalidate(&self.features, AtsD0::from(d0), AtcInvD1::from(d1)),
             Opcode::PRI_RESP => {
                 let d1 = PriRespD1::from(d1);
                 let response = PageResponse {
@@ -144,7 +147,8 @@ impl Smmu {
                     code: match d1.resp() {
                         resp::FAILURE => PageResponseCode::ResponseFailure,
                         resp::INVALID => PageResponseCode::InvalidRequest,
-                        _ => PageResponseCode::Success,
+                        resp::SUCCESS => PageResponseCode::Success,
+                        resp => unreachable!("response code {resp} is illegal"),
                     },
                 };
                 self.answer_pages(sid, response);
@@ -154,7 +158,7 @@ impl Smmu {
                 if sync.cs() > cs::SIG_SEV {
                     return Err(illegal());
                 }
-                match self.ats.invalidations() {
+                match self.endpoints.invalidations() {
                     Invalidations::Complete => {}
                     Invalidations::Waiting => return Ok(Completion::Waiting),
                     Invalidations::Failed => return Err(Cerror::ATC_INV_SYNC),
@@ -168,17 +172,23 @@ impl Smmu {
                 }
                 return Ok(Completion::Done);
             }
-            _ => return Err(illegal()),
+            _ => unreachable!("{opcode:?} has a name, so it is among the commands above"),
         }
         if opcode.is_cfgi() {
-            self.release_answers();
+            self.give_answers_of_ended_contexts();
         }
         self.stats.command(opcode);
         Ok(Completion::Done)
     }
-}
 
-impl Smmu {
+    /// An endpoint has completed an invalidation.
+    pub(crate) fn complete_invalidation(&self, sid: u32, tag: InvalidateTag) {
+        // Not from within CMD_ATC_INV, whose thread has the consumer's lock: no CMD_SYNC waits then.
+        if self.endpoints.complete(sid, tag) {
+            self.consume_commands();
+        }
+    }
+
     /// CMD_TLBI_*; `None` if it is illegal (4.4).
     fn invalidate_tlb(&self, opcode: Opcode, d0: u64, d1: u64) -> Option<()> {
         let (tlb, age) = (&self.tlb, &self.age);
@@ -217,9 +227,22 @@ impl Smmu {
                 const IPA: u64 = 0x000f_ffff_ffff_f000;
                 tlb.invalidate_ipa(age, vmid, address & IPA, extent(d0, d1)?);
             }
-            _ => return None,
+            _ => unreachable!("{opcode:?} is CMD_TLBI_*, so it is among the commands above"),
         }
         Some(())
+    }
+}
+
+/// Calls the SMMU when a CMD_SYNC has waited long enough for endpoints.
+pub(crate) struct SyncTimeout(pub(crate) Weak<Smmu>);
+
+impl AlarmTarget for SyncTimeout {
+    fn alarm(&self) {
+        if let Some(smmu) = self.0.upgrade()
+            && smmu.endpoints.time_out()
+        {
+            smmu.consume_commands();
+        }
     }
 }
 

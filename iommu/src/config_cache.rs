@@ -1,27 +1,40 @@
-//! Cached configuration: what a stream and SubstreamID come to, and its invalidation (3.17, 4.3).
+//! Cached configurations of streams and SubstreamIDs, and their invalidation (3.17, 4.3).
 //!
-//! Only configurations that let transactions through are kept. Level 1 descriptors aren't cached on their own:
-//! software may make one valid without a command, and one that has been followed is part of what was found there.
+//! Only configurations that let transactions pass are kept. Level 1 descriptors aren't cached on their own, because
+//! software may make one valid without a command. A configuration that was found through one is invalidated with it.
 
-use crate::config::{Ats, StreamConfig, World};
+use crate::context::World;
 use crate::spec::cd::{Cd, CdD0, CdTtb};
 use crate::spec::ste::{SteD1, SteD2, SteD3};
 use crate::stage2::Stage2;
+use crate::stream::{Ats, StreamConfig};
+use crate::transaction::{Kind, Transaction};
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 8;
 
-/// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; larger ranges take all.
+/// Streams of one CMD_CFGI_STE_RANGE that are invalidated one by one; a larger range invalidates all streams.
 const RANGE_LIMIT: u64 = 256;
 
-/// For which transactions of a stream a configuration is good.
+/// Which transactions of a stream a configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Those with this SubstreamID, or without one.
     Context(Option<u32>),
     /// Translated ones, for which there is no context.
     Translated,
+}
+
+impl Part {
+    /// Which configuration a transaction takes.
+    #[inline]
+    pub(crate) fn of(tx: &Transaction) -> Self {
+        match tx.kind {
+            Kind::Translated => Self::Translated,
+            Kind::Untranslated | Kind::Request => Self::Context(tx.ssid),
+        }
+    }
 }
 
 fn key(sid: u32, part: Part) -> Key {
@@ -62,8 +75,11 @@ impl StreamConfig {
 
     fn unpack([head, ste_d1, cd_d0, cd_d1, cd_d2, d2, d3]: [u64; WORDS]) -> Self {
         let d1 = SteD1::from(ste_d1);
+        let (world, ats) = (head >> Self::WORLD_SHIFT & 3, head >> Self::ATS_SHIFT & 3);
+        // Entries are made by `pack` alone, and are read whole or not at all. (On every hit: not asked in a release.)
+        debug_assert!(world <= 2 && ats <= 2, "`pack` makes no world {world} and no ATS mode {ats}");
         Self {
-            world: match head >> Self::WORLD_SHIFT & 3 {
+            world: match world {
                 0 => World::El1,
                 1 => World::El2,
                 _ => World::El2E2h,
@@ -80,7 +96,7 @@ impl StreamConfig {
             }),
             d1,
             vmid: (head >> Self::VMID_SHIFT) as u16,
-            ats: match head >> Self::ATS_SHIFT & 3 {
+            ats: match ats {
                 0 => Ats::Off,
                 1 => Ats::Full,
                 _ => Ats::Split,
@@ -141,7 +157,7 @@ impl ConfigCache {
         }
     }
 
-    /// CMD_CFGI_CD: one context descriptor. SubstreamID 0 is also what traffic without one may use.
+    /// CMD_CFGI_CD: one context descriptor. Transactions without SubstreamID may use that of SubstreamID 0.
     pub(crate) fn invalidate_context(&self, age: &Age, sid: u32, ssid: u32) {
         let now = age.advance();
         self.entries.remove(key(sid, Part::Context(Some(ssid))), now);

@@ -1,12 +1,15 @@
-//! Event queue: what software is told, and the interrupts and global errors around it (7.2, 7.4, 3.18).
+//! Event queue: records of faults, and what becomes of those that can't be recorded (7.2, 7.4).
 
 use hw::Pa;
+use hw::fault::FaultAction;
 
-use crate::Smmu;
+use crate::faults::not_of_this_point;
+use crate::interrupts::Interrupt;
 use crate::queue::Ring;
-use crate::registers::State;
+use crate::smmu::Smmu;
 use crate::spec::event::{EVENT_BYTES, Event};
 use crate::spec::regs::{QueueBase, SmmuReg, gerror, queue_index};
+use crate::state::State;
 use crate::stats::count;
 
 /// Why an event was not recorded.
@@ -18,14 +21,6 @@ pub(crate) enum NotRecorded {
     Off,
 }
 
-/// Sources of interrupts that IRQ_CTRL governs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interrupt {
-    Eventq,
-    Priq,
-    Gerror,
-}
-
 impl Smmu {
     pub(crate) fn event_ring(&self, state: &State) -> Ring {
         let base = QueueBase::from(state.get(SmmuReg::SMMU_EVENTQ_BASE));
@@ -34,19 +29,27 @@ impl Smmu {
 
     /// Records an event of a transaction that has been aborted. If that can't be, it is lost (7.4).
     pub(crate) fn record(&self, state: &mut State, event: &Event) {
-        match self.fault_of_event(state, event).map_or_else(|| self.try_record(state, event), Err) {
-            Ok(()) => {}
-            Err(reason) => {
-                count(&self.stats.events_lost);
-                if reason == NotRecorded::Full {
-                    let prod = state.word(SmmuReg::SMMU_EVENTQ_PROD);
-                    let acknowledged = prod ^ state.word(SmmuReg::SMMU_EVENTQ_CONS);
-                    if acknowledged & queue_index::OVERFLOW == 0 {
-                        state.set_word(SmmuReg::SMMU_EVENTQ_PROD, prod ^ queue_index::OVERFLOW);
-                    }
-                }
+        let result = match self.faults.at_event(event) {
+            None => self.try_record(state, event),
+            Some(FaultAction::Overflow) => Err(NotRecorded::Full),
+            Some(FaultAction::ExternalAbort) => Err(self.abort_write(state)),
+            Some(other) => not_of_this_point(other),
+        };
+        let Err(reason) = result else { return };
+        count(&self.stats.events_lost);
+        if reason == NotRecorded::Full {
+            let prod = state.word(SmmuReg::SMMU_EVENTQ_PROD);
+            let unacknowledged = prod ^ state.word(SmmuReg::SMMU_EVENTQ_CONS);
+            if unacknowledged & queue_index::OVERFLOW == 0 {
+                state.set_word(SmmuReg::SMMU_EVENTQ_PROD, prod ^ queue_index::OVERFLOW);
             }
         }
+    }
+
+    /// Nothing answers where a record goes.
+    fn abort_write(&self, state: &mut State) -> NotRecorded {
+        self.raise(state, gerror::EVENTQ_ABT_ERR);
+        NotRecorded::Off
     }
 
     /// Writes a record if the queue can take it now.
@@ -64,8 +67,7 @@ impl Smmu {
         let dwords = [event.d0.into(), event.d1.into(), event.d2, event.d3];
         let written = (0u64..).zip(dwords).try_for_each(|(i, d)| self.ram.store_u64(Pa(at + 8 * i), d));
         if written.is_err() {
-            self.raise(state, gerror::EVENTQ_ABT_ERR);
-            return Err(NotRecorded::Off);
+            return Err(self.abort_write(state));
         }
         self.stats.event(event.d0.event());
         log::debug!("event {event:x?}");
@@ -75,61 +77,5 @@ impl Smmu {
             self.interrupt(state, Interrupt::Eventq);
         }
         Ok(())
-    }
-
-    /// Makes a global error active, unless it is (7.5).
-    pub(crate) fn raise(&self, state: &mut State, error: u32) {
-        if state.active_errors() & error != 0 {
-            return;
-        }
-        let gerror = state.word(SmmuReg::SMMU_GERROR);
-        state.set_word(SmmuReg::SMMU_GERROR, gerror ^ error);
-        // An interrupt that could not be told of is not told of by another.
-        if error != gerror::MSI_GERROR_ABT_ERR {
-            self.interrupt(state, Interrupt::Gerror);
-        }
-    }
-
-    pub(crate) fn interrupt(&self, state: &mut State, source: Interrupt) {
-        let (enabled, line, cfg0, cfg1, error) = match source {
-            Interrupt::Eventq => (
-                state.irq_ctrl().eventq_irqen(),
-                &self.wires.eventq,
-                SmmuReg::SMMU_EVENTQ_IRQ_CFG0,
-                SmmuReg::SMMU_EVENTQ_IRQ_CFG1,
-                gerror::MSI_EVENTQ_ABT_ERR,
-            ),
-            Interrupt::Priq => (
-                state.irq_ctrl().priq_irqen(),
-                &self.wires.priq,
-                SmmuReg::SMMU_PRIQ_IRQ_CFG0,
-                SmmuReg::SMMU_PRIQ_IRQ_CFG1,
-                gerror::MSI_PRIQ_ABT_ERR,
-            ),
-            Interrupt::Gerror => (
-                state.irq_ctrl().gerror_irqen(),
-                &self.wires.gerror,
-                SmmuReg::SMMU_GERROR_IRQ_CFG0,
-                SmmuReg::SMMU_GERROR_IRQ_CFG1,
-                gerror::MSI_GERROR_ABT_ERR,
-            ),
-        };
-        if !enabled {
-            return;
-        }
-        line.pulse();
-        let (address, data) = (state.get(cfg0), state.word(cfg1));
-        if self.features.msi && address != 0 && self.send_message(address, data).is_err() {
-            self.raise(state, error);
-        }
-    }
-
-    /// A 32-bit message of the SMMU itself: to memory, or to a doorbell.
-    pub(crate) fn send_message(&self, address: u64, data: u32) -> Result<(), hw::NotADoorbell> {
-        let pa = Pa(address & self.features.output_mask());
-        match self.ram.store_u32(pa, data) {
-            Ok(()) => Ok(()),
-            Err(_) => self.msi.write(self.device_id, pa, data),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What this SMMU can do: the source of the ID registers, and what the decoders of guest structures ask.
+//! What this SMMU can do: the source of the ID registers and of the checks of guest structures.
 //!
 //! A feature that is not modelled has no field here, so it can be neither advertised nor accepted.
 
@@ -86,7 +86,8 @@ pub struct Features {
     pub stall_max: u16,
     /// Message signalled interrupts and CMD_SYNC completion by a write to memory (IDR0.MSI).
     pub msi: bool,
-    /// Table and queue accesses are coherent (IDR0.COHACC): tells the guest, changes nothing here.
+    /// Table and queue accesses are coherent (IDR0.COHACC). This is what the guest is told; they are coherent either
+    /// way.
     pub cohacc: bool,
     /// Stage 2 (IDR0.S2P), and with it 16-bit VMIDs and the EL2 stream worlds (IDR0.HYP).
     pub stage2: bool,
@@ -247,6 +248,11 @@ impl Features {
 
     pub(crate) const fn can_stall(&self) -> bool {
         !matches!(self.stall_model, StallModel::TerminateOnly)
+    }
+
+    /// Whether a table may have its access flags (HA) and dirty state (HD) updated by hardware.
+    pub(crate) fn allows_updates(&self, ha: bool, hd: bool) -> bool {
+        (!ha || self.httu >= Httu::AccessFlag) && (!hd || self.httu >= Httu::Dirty)
     }
 
     pub(crate) const fn has_granule(&self, granule: Granule) -> bool {

@@ -4,93 +4,107 @@
 //! PASID, through stream table, context descriptor and the process's own translation table. Faults are recorded,
 //! and where the context says so the access stalls until the guest answers.
 //!
-//! | Module | Duty |
+//! Modules, each of which uses only those above it:
+//!
+//! | Module | Contents |
 //! |---|---|
 //! | [`spec`] | wire formats and registers |
 //! | [`features`] | what is offered; ID registers |
-//! | `registers` | MMIO, enables, acknowledgements |
-//! | `cmdq`, `eventq`, `queue` | the queues, interrupts, global errors |
-//! | `config`, `config_cache` | stream table and context descriptors |
-//! | `translate`, `stage2`, `tlb`, `memo` | translation and what it remembers, in caches of the crate `tcache` |
-//! | `stall` | stalled transactions |
-//! | `ats`, `translation_request` | endpoints with a translation cache: messages; requests and translated accesses |
-//! | `priq` | page requests |
-//! | `port` | DMA, and with it what CMD_SYNC waits for |
+//! | `lock` | locking of the state |
+//! | `queue` | index arithmetic of the queues |
+//! | `stage2` | stage 2 translation |
+//! | `transaction` | transactions and their faults |
+//! | `context` | context descriptors |
+//! | `stream` | stream table entries; the configuration of a stream |
+//! | `config_cache` | cached configuration |
+//! | `tlb` | cached translations |
+//! | `memo` | what a thread remembers of its latest translations |
+//! | `stats` | counters |
+//! | `stalls` | stalled transactions |
+//! | `state` | register values and rules of plain writes |
 //! | `faults` | what goes wrong on purpose |
+//! | `ats` | endpoints with a translation cache, and their invalidations |
+//! | `late_answers` | answers that a fault plan holds back |
+//! | `smmu` | the structure of all these, and its locks |
+//! | `interrupts` | interrupts and global errors |
+//! | `eventq` | event queue |
+//! | `priq` | page request queue |
+//! | `translate` | translation of a transaction |
+//! | `fault_handling` | record, stall and abort of a transaction that faults |
+//! | `answers` | CMD_RESUME and CMD_PRI_RESP |
+//! | `cmdq` | command queue |
+//! | `registers` | MMIO |
+//! | `port` | DMA |
+//! | `translation_request` | Translation Requests |
+//! | `translated_access` | accesses with translated addresses |
+//! | `ats_port` | what endpoints with a translation cache call |
+//! | `life_cycle` | reset and pause |
 //!
-//! Locks, taken in this order: the command consumer's, the state's, then those of interrupt lines, MSI sink and
-//! waiters. The way of an access that faults nowhere takes none. CMD_SYNC waits for accesses under way with the
-//! consumer's lock only, which no access takes.
+//! Locks, taken in this order: the command consumer's, that of late answers, the state's, then those of interrupt
+//! lines, MSI sink and waiters. An access whose configuration is cached and that has no fault takes none of these.
+//! CMD_SYNC and a reset wait for accesses that are counted in with the consumer's lock only, which no access takes.
 //!
 //! Deliberately absent, and not advertised: Secure and Realm state, MPAM, address translation operations, big-endian
 //! tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors, termination other than by an abort.
 
 #![forbid(unsafe_code)]
 
+mod answers;
 mod ats;
+mod ats_port;
 mod cmdq;
-mod config;
 mod config_cache;
+mod context;
 mod eventq;
+mod fault_handling;
 mod faults;
 pub mod features;
+mod interrupts;
+mod late_answers;
+mod life_cycle;
+mod lock;
 mod memo;
 mod port;
 mod priq;
 mod queue;
 mod registers;
+mod smmu;
 pub mod spec;
 mod stage2;
-mod stall;
+mod stalls;
+mod state;
 mod stats;
+mod stream;
 mod tlb;
+mod transaction;
 mod translate;
+mod translated_access;
 mod translation_request;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use hw::{Alarms, Clock, DeviceId, Faults, IrqLine, MsiSink, Ram};
+use hw::{Alarms, Clock, DeviceId, Faults, MsiSink, Ram};
 use tcache::{Age, Inflight};
 
 pub use features::{Features, Httu, OutputSize, StallModel};
+pub use smmu::{Smmu, Wires};
 pub use spec::regs::WINDOW_BYTES;
 pub use stats::Snapshot;
 
-use ats::AtsSide;
+use ats::Endpoints;
+use cmdq::SyncTimeout;
 use config_cache::ConfigCache;
-use faults::HeldAnswers;
-use registers::State;
-use stats::{Stats, Tallies};
+use faults::FaultPoints;
+use late_answers::LateAnswers;
+use state::{Mode, State};
+use stats::Stats;
 use tlb::Tlb;
-use translate::Mode;
 
-/// The SMMU's interrupt outputs: pulses, for edge-triggered inputs.
-pub struct Wires {
-    /// The event queue is no longer empty.
-    pub eventq: Arc<dyn IrqLine>,
-    /// The page request queue is no longer empty.
-    pub priq: Arc<dyn IrqLine>,
-    /// A CMD_SYNC that asked for it is complete.
-    pub cmdq_sync: Arc<dyn IrqLine>,
-    /// A global error has become active.
-    pub gerror: Arc<dyn IrqLine>,
-}
-
-impl Wires {
-    /// Wires that lead nowhere.
-    #[must_use]
-    pub fn unconnected() -> Self {
-        let line = || Arc::new(hw::UnconnectedLine);
-        Self { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() }
-    }
-}
-
-/// What an SMMU is made of.
+/// What an SMMU is made with.
 pub struct SmmuConfig {
     /// What it offers.
     pub features: Features,
@@ -104,36 +118,10 @@ pub struct SmmuConfig {
     pub wires: Wires,
     /// Guest time: how long endpoints may take.
     pub clock: Arc<dyn Clock>,
-    /// Who calls when that time is over.
+    /// The alarm service that calls when that time is over.
     pub alarms: Arc<dyn Alarms>,
     /// What goes wrong on purpose.
     pub faults: Faults,
-}
-
-/// An SMMUv3.
-pub struct Smmu {
-    features: Features,
-    ram: Arc<Ram>,
-    msi: Arc<dyn MsiSink>,
-    device_id: DeviceId,
-    wires: Wires,
-    state: Mutex<State>,
-    /// Held while commands are executed or the enables change.
-    consumer: Mutex<()>,
-    /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
-    mode: AtomicU8,
-    /// The end of the physical address space.
-    output_end: u64,
-    /// A copy of CR0.ATSCHK.
-    checks_translated: AtomicBool,
-    age: Age,
-    configs: ConfigCache,
-    tlb: Tlb,
-    ats: AtsSide,
-    inflight: Inflight<Tallies>,
-    stats: Stats,
-    faults: Faults,
-    held_answers: HeldAnswers,
 }
 
 impl Smmu {
@@ -145,8 +133,9 @@ impl Smmu {
     pub fn new(config: SmmuConfig) -> Arc<Self> {
         let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults } = config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
-        Arc::new_cyclic(|smmu| Self {
-            ats: AtsSide::new(smmu, clock, alarms),
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            endpoints: Endpoints::new(clock, alarms, Arc::new(SyncTimeout(Weak::clone(this)))),
             output_end: features.output_mask() + 1,
             checks_translated: AtomicBool::new(false),
             features,
@@ -162,29 +151,18 @@ impl Smmu {
             tlb: Tlb::new(),
             inflight: Inflight::default(),
             stats: Stats::default(),
-            faults,
-            held_answers: HeldAnswers::new(smmu),
+            faults: FaultPoints(faults.for_model()),
+            late_answers: LateAnswers::default(),
+            resets: AtomicU64::new(0),
         })
     }
 
     /// Counters, readable at any time.
     #[must_use]
     pub fn stats(&self) -> Snapshot {
-        let unanswered_stalls = self.state().stalls.recorded_count() as u64;
+        // For reports, which are also made after a thread has panicked.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let unanswered_stalls = state.stalls.recorded_count() as u64;
         Snapshot { unanswered_stalls, ..self.stats.snapshot(self.inflight.locals()) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn consumer(&self) -> MutexGuard<'_, ()> {
-        self.consumer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Smmu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Smmu").field("features", &self.features).finish_non_exhaustive()
     }
 }

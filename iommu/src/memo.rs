@@ -1,16 +1,15 @@
-//! What a thread remembers of its latest translations, by transactions as they come in: found without a look at the
-//! configuration or the TLB.
+//! A thread's latest translations, by transactions as they come in. A hit needs neither configuration nor TLB.
 //!
-//! It is known for which kinds of access an entry was made, and it is believed for no others: an access that is the first
-//! of its kind takes the long way, where permissions, privilege and dirty state count. Changes of the enables begin a new
-//! age too, so entries know nothing of them.
+//! An entry is used only for the kinds of access for which it was made: the first access of each kind is translated
+//! in full, with its permissions, privilege and dirty state. A change of the enables begins a new age, which makes
+//! all entries stale.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tcache::{Memo, View};
 use vmsa::AccessKind;
 
-use crate::translate::{Kind, Mapping, Transaction};
+use crate::transaction::{Kind, Mapping, Transaction};
 
 /// StreamID, SubstreamID and whether the address is a translated one.
 #[inline]
@@ -29,7 +28,7 @@ fn flag(tx: &Transaction) -> u64 {
     1 << (kind + if tx.access.privileged { 3 } else { 0 })
 }
 
-/// What is remembered for an access with transactions like `tx`, whatever their addresses.
+/// The entries for accesses like `tx`, whatever their addresses.
 #[inline]
 pub(crate) fn view<'a>(memo: &'a Memo, age: u64, tx: &Transaction) -> Option<View<'a>> {
     memo.view(age, who(tx), flag(tx))
@@ -40,18 +39,18 @@ pub(crate) fn put(memo: &Memo, age: u64, tx: &Transaction, mapping: &Mapping) {
     memo.put(age, who(tx), tx.address, mapping, flag(tx));
 }
 
-/// The stream whose translated accesses a thread's latest admission is for. A device's threads have no other.
+/// The stream for which translated accesses of a thread were admitted last. The threads of one device use one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Admitted {
     age: AtomicU64,
-    /// With [`Self::SOME`]: without it nothing was admitted yet.
+    /// With [`Self::SOME`], which is absent before the first admission.
     sid: AtomicU64,
 }
 
 impl Admitted {
     const SOME: u64 = 1 << 32;
 
-    /// The age in which the translated accesses of a stream have been admitted, as they are.
+    /// The age in which translated accesses of a stream have been admitted at physical addresses.
     #[inline]
     pub(crate) fn age_of(&self, sid: u32) -> Option<u64> {
         let is_admitted = self.sid.load(Ordering::Relaxed) == Self::SOME | u64::from(sid);

@@ -1,96 +1,28 @@
-//! The device side: reads, writes and pins by stream and PASID.
+//! Accesses of devices: reads, writes and pins by stream and PASID.
 //!
 //! An access goes page by page. It is counted in from translation to the last byte of a piece, in pieces of bounded
 //! size, so that an invalidation is soon complete; between pieces and while it is stalled it holds nothing.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use hw::dma::write_physical;
-use hw::fault::FaultPoint;
 use hw::{Dir, DmaFault, DmaPort, Iova, NotRam, Pa, Pinned, Requester};
 
-use crate::Smmu;
 use crate::memo;
-use crate::stall::{Stalled, Verdict};
-use crate::stats::{Access, count};
-use crate::translate::{Fault, Mapping, Route, Transaction};
+use crate::smmu::Smmu;
+use crate::stats::Access;
+use crate::transaction::{Fault, Mapping, Transaction};
+use crate::translate::Route;
 
-/// Bytes after which an access lets invalidations pass: a copy of tens of microseconds. Being counted in again waits for
-/// all stores of the copy before, so smaller pieces make large copies slower.
+/// Bytes after which an access is counted out and in again, so that an invalidation waits for a copy of tens of
+/// microseconds at most. Counting in waits for all stores of the copy before, so smaller pieces make large copies
+/// slower.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
-/// What lies in one page of this size lies in one page.
+/// An access within one aligned range of this size is within one page, whatever the granule.
 const SMALLEST_PAGE: u64 = 0x1000;
 
-/// How a fault goes on once it is recorded.
-enum Outcome {
-    Abort,
-    Wait(Arc<Stalled>),
-}
-
 impl Smmu {
-    /// Records a fault while its access is still counted in: when a CMD_SYNC that it came before completes, its
-    /// record is there.
-    #[cold]
-    fn report(&self, who: &Requester, tx: &Transaction, fault: Fault) -> Outcome {
-        match fault {
-            Fault::Silent | Fault::Blocked => Outcome::Abort,
-            Fault::Recorded(event) => {
-                self.record_for(tx, &event);
-                Outcome::Abort
-            }
-            Fault::Stalled(event) => {
-                let mut state = self.state();
-                if !state.cr0().smmuen() {
-                    // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
-                    return Outcome::Abort;
-                }
-                let stalled = Stalled::new(tx, &who.waiter);
-                self.stall(&mut state, event, &stalled);
-                Outcome::Wait(stalled)
-            }
-        }
-    }
-
-    /// Records a fault, ends its access and waits for what is to be done: `Ok` to look again.
-    #[cold]
-    fn fault(
-        &self,
-        who: &Requester,
-        tx: &mut Transaction,
-        fault: Fault,
-        access: Access<'_>,
-    ) -> Result<(), DmaFault> {
-        if who.waiter.is_cancelled() {
-            // Retried, but its device has given up meanwhile: software hears no more of it.
-            return Err(DmaFault::Cancelled);
-        }
-        tx.command = who.command;
-        if let Some(ns) = self.delay_of_stall(tx, &fault) {
-            drop(access);
-            return self.faults.wait(ns, &who.waiter);
-        }
-        let outcome = self.report(who, tx, fault);
-        drop(access);
-        let verdict = match outcome {
-            Outcome::Abort => Verdict::Abort,
-            Outcome::Wait(stalled) => who.waiter.wait(|| stalled.verdict()).inspect_err(|_| {
-                self.state().stalls.forget_unrecorded(&stalled);
-            })?,
-        };
-        match verdict {
-            Verdict::Retry => {
-                count(&self.stats.retries);
-                Ok(())
-            }
-            Verdict::Abort => {
-                count(&self.stats.aborts);
-                Err(DmaFault::Aborted(Iova(tx.address)))
-            }
-        }
-    }
-
     /// Makes an access: `copy` moves the bytes of a range of the buffer from or to a physical address.
     #[inline]
     fn access(
@@ -103,7 +35,7 @@ impl Smmu {
     ) -> Result<(), DmaFault> {
         let tx = self.begin(who, at, len, dir)?;
         let access = self.inflight.enter();
-        // Most accesses are within a page that the thread has met before.
+        // Most accesses are within a page that the thread has used before.
         if at.0 % SMALLEST_PAGE + len as u64 <= SMALLEST_PAGE
             && let Some(own) = access.own()
             && let Some(pa) = memo::view(&own.memo, self.age.now(), &tx).and_then(|view| view.pa(at.0))
@@ -114,7 +46,7 @@ impl Smmu {
         self.access_in_pieces(who, tx, len, access, copy)
     }
 
-    /// Pages that lie side by side in memory are one range.
+    /// Makes an access in pieces. Pages that are contiguous in memory are copied at once.
     #[inline(never)]
     pub(crate) fn access_in_pieces<'a>(
         &'a self,
@@ -161,17 +93,20 @@ impl Smmu {
             access.add(&access.local().tlb_hits, hits);
             self.copy(at, done..found, start, &mut copy)?;
             done = found;
-            match fault {
-                Some(fault) => self.fault(who, &mut tx, fault, access)?,
+            let resets = match fault {
+                Some(fault) => self.handle_fault(who, &mut tx, fault, access)?,
                 None if done == len => return Ok(()),
-                None => drop(access),
-            }
+                None => self.leave(access),
+            };
             access = self.inflight.enter();
+            if self.is_reset_since(resets) {
+                return Err(self.aborted(at.0 + done as u64));
+            }
         }
         Ok(())
     }
 
-    /// Where the first byte of a transaction goes. The route is found when it is needed.
+    /// Translates the first byte of a transaction. The route is looked up when it is first needed.
     #[inline(never)]
     fn find_and_remember(
         &self,
@@ -193,9 +128,9 @@ impl Smmu {
             None => self.route(access, tx, route)?,
         };
         let mapping = self.translate(access, route, tx)?;
-        // Where lookups are watched, each one comes here.
+        // With a plan that names lookups nothing is remembered, so that each one comes here.
         if let Some(memo) = memo
-            && !self.faults.watches(FaultPoint::SmmuLookup)
+            && !self.faults.watches_lookups()
         {
             memo::put(memo, route.age, tx, &mapping);
         }
@@ -216,7 +151,7 @@ impl Smmu {
         self.nothing_there(at, range, pa, copy)
     }
 
-    /// Part of a range of several pages is not RAM: what comes before it is transferred.
+    /// Part of a range of several pages is not RAM: the bytes before that part are transferred.
     #[cold]
     fn nothing_there(
         &self,
@@ -231,8 +166,7 @@ impl Smmu {
             let here = pa.0 + (done - range.start) as u64;
             let end = range.end.min(done + PAGE - here as usize % PAGE);
             if copy(Pa(here), done..end).is_err() {
-                count(&self.stats.aborts);
-                return Err(DmaFault::Aborted(Iova(at.0 + done as u64)));
+                return Err(self.aborted(at.0 + done as u64));
             }
             done = end;
         }
@@ -248,21 +182,22 @@ impl Smmu {
         if len != 0 && at.0.checked_add(len as u64 - 1).is_none() {
             return Err(DmaFault::Aborted(at));
         }
-        Ok(Transaction::new(who, at.0, dir == Dir::Write))
+        Ok(Transaction::untranslated(who, at.0, dir == Dir::Write))
     }
 }
 
 impl DmaPort for Smmu {
     fn read(&self, who: &Requester, at: Iova, out: &mut [u8]) -> Result<(), DmaFault> {
         self.access(who, at, out.len(), Dir::Read, |pa, range| {
-            out.get_mut(range).map_or(Ok(()), |piece| self.ram.read(pa, piece))
+            // Ranges are of `0..out.len()`.
+            self.ram.read(pa, &mut out[range])
         })
     }
 
     fn write(&self, who: &Requester, at: Iova, data: &[u8]) -> Result<(), DmaFault> {
         self.access(who, at, data.len(), Dir::Write, |pa, range| {
-            data.get(range)
-                .map_or(Ok(()), |piece| write_physical(&self.ram, &*self.msi, who.tag.stream, pa, piece))
+            // Ranges are of `0..data.len()`.
+            write_physical(&self.ram, &*self.msi, who.tag.stream, pa, &data[range])
         })
     }
 
@@ -271,8 +206,12 @@ impl DmaPort for Smmu {
         if len == 0 {
             return Ok(Pinned::new(Vec::new(), ()));
         }
+        let mut resets = self.resets();
         'again: loop {
             let access = self.inflight.hold();
+            if self.is_reset_since(resets) {
+                return Err(self.aborted(tx.address));
+            }
             let mut pieces: Vec<(Pa, usize)> = Vec::new();
             let mut done = 0;
             tx.address = at.0;
@@ -280,7 +219,7 @@ impl DmaPort for Smmu {
             let route = match self.route(&access, &tx, &mut route) {
                 Ok(route) => route,
                 Err(fault) => {
-                    self.fault(who, &mut tx, fault, access)?;
+                    resets = self.handle_fault(who, &mut tx, fault, access)?;
                     continue 'again;
                 }
             };
@@ -290,14 +229,13 @@ impl DmaPort for Smmu {
                     Ok(mapping) => mapping,
                     Err(fault) => {
                         // What is pinned so far may change while this waits: from the start again.
-                        self.fault(who, &mut tx, fault, access)?;
+                        resets = self.handle_fault(who, &mut tx, fault, access)?;
                         continue 'again;
                     }
                 };
-                let bytes = usize::try_from(mapping.len).unwrap_or(usize::MAX).min(len - done);
+                let bytes = mapping.len.min((len - done) as u64) as usize;
                 if !self.ram.contains(Pa(mapping.pa), bytes as u64) {
-                    count(&self.stats.aborts);
-                    return Err(DmaFault::Aborted(Iova(tx.address)));
+                    return Err(self.aborted(tx.address));
                 }
                 match pieces.last_mut() {
                     Some((pa, so_far)) if pa.0 + *so_far as u64 == mapping.pa => *so_far += bytes,

@@ -1,26 +1,27 @@
-//! Page requests: the queue in which software finds them, and the ways of the answers (chapter 8, 4.5.2).
+//! Page request queue: what becomes of a page request when it comes in (chapter 8).
 //!
-//! A request is either recorded, and then answered by CMD_PRI_RESP, or answered at once by rule. Stop markers are
-//! never answered. Requests aren't checked against the stream table: software has the last word. With IDR3.PPS that
-//! also goes for overflows, so STE.PPAR is deliberately absent.
+//! A request is either recorded, and then answered by CMD_PRI_RESP, or answered at once as the architecture says. Stop
+//! markers are never answered. Requests aren't checked against the stream table: software decides about each. With
+//! IDR3.PPS responses to overflows have the PASID whatever the stream, so STE.PPAR is deliberately absent.
 
 use hw::ats::{PageRequest, PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
 use hw::{Pa, Pasid};
 
-use crate::Smmu;
-use crate::eventq::Interrupt;
+use crate::faults::not_of_this_point;
+use crate::interrupts::Interrupt;
 use crate::queue::Ring;
-use crate::registers::State;
+use crate::smmu::Smmu;
 use crate::spec::pri::{PRI_BYTES, PriD0, PriD1};
 use crate::spec::regs::{PRIQ_IRQ_CFG2_LO, QueueBase, SmmuReg, gerror, queue_index};
+use crate::state::State;
 use crate::stats::count;
 
-/// What becomes of a page request.
-enum Fate {
-    /// It waits in the queue, or it is a stop marker, or not the last of its group: nothing is said now.
-    Silent,
-    Answered(PageResponse),
+/// Whether a page request is answered at once.
+enum Response {
+    /// It is in the queue, or it is a stop marker, or not the last of its group.
+    None,
+    Immediate(PageResponse),
 }
 
 impl Smmu {
@@ -32,16 +33,16 @@ impl Smmu {
     /// Takes a page request in.
     pub(crate) fn take_page_request(&self, request: &PageRequest) {
         count(&self.stats.page_requests);
-        let fate = self.queue_page_request(&mut self.state(), request);
-        if let Fate::Answered(response) = fate {
-            self.respond(request.tag.stream.0, &response);
+        let response = self.queue_page_request(&mut self.state(), request);
+        if let Response::Immediate(response) = response {
+            self.endpoints.respond(request.tag.stream.0, &response);
         }
     }
 
-    fn queue_page_request(&self, state: &mut State, request: &PageRequest) -> Fate {
+    fn queue_page_request(&self, state: &mut State, request: &PageRequest) -> Response {
         let answered = |code, pasid| match request.is_stop_marker() {
-            true => Fate::Silent,
-            false => Fate::Answered(PageResponse { pasid, index: request.index, code }),
+            true => Response::None,
+            false => Response::Immediate(PageResponse { pasid, index: request.index, code }),
         };
         let failed = || answered(PageResponseCode::ResponseFailure, None);
         let cr0 = state.cr0();
@@ -54,21 +55,26 @@ impl Smmu {
         let cons = state.word(SmmuReg::SMMU_PRIQ_CONS);
         let last_only = state.word(SmmuReg::SMMU_PRIQ_IRQ_CFG2) & PRIQ_IRQ_CFG2_LO != 0;
         let has_overflowed = (prod ^ cons) & queue_index::OVERFLOW != 0;
-        let injected = self.fault_of_page_request(request);
-        // A full queue has an entry that software comes for: an empty one takes the request first.
-        let counts_as_full = injected == Some(FaultAction::Overflow);
+        let (counts_as_full, is_aborted) = match self.faults.at_page_request(request) {
+            None => (false, false),
+            Some(FaultAction::Overflow) => (true, false),
+            Some(FaultAction::ExternalAbort) => (false, true),
+            Some(other) => not_of_this_point(other),
+        };
+        // Software takes entries out of a full queue, and acknowledges the overflow then: so an injected overflow needs an
+        // entry in the queue, and an empty queue takes the request first.
         if has_overflowed || ring.is_full(prod, cons) || counts_as_full && !ring.is_empty(prod, cons) {
             if !has_overflowed {
                 state.set_word(SmmuReg::SMMU_PRIQ_PROD, prod ^ queue_index::OVERFLOW);
             }
             count(&self.stats.page_requests_lost);
             if !request.last {
-                return Fate::Silent;
+                return Response::None;
             }
             if last_only {
                 self.interrupt(state, Interrupt::Priq);
             }
-            // The group may be asked for again: what it waited for may be there by then.
+            // On Success the endpoint asks for the translations again, and for the pages that are still missing.
             return answered(
                 PageResponseCode::Success,
                 request.tag.pasid.filter(|_| self.features.keeps_pasid_on_overflow()),
@@ -78,7 +84,7 @@ impl Smmu {
         let (d0, d1) = record(request, self.features.pasid(request.tag.pasid));
         let written =
             self.ram.store_u64(Pa(at), d0.into()).and_then(|()| self.ram.store_u64(Pa(at + 8), d1.into()));
-        if written.is_err() || injected == Some(FaultAction::ExternalAbort) {
+        if written.is_err() || is_aborted {
             self.raise(state, gerror::PRIQ_ABT_ERR);
             return failed();
         }
@@ -88,15 +94,7 @@ impl Smmu {
         if if last_only { request.last } else { ring.is_empty(prod, cons) } {
             self.interrupt(state, Interrupt::Priq);
         }
-        Fate::Silent
-    }
-
-    /// Sends a PRG response to the endpoint of a stream, if there is one. No lock of ours but the consumer's may be
-    /// held.
-    pub(crate) fn respond(&self, sid: u32, response: &PageResponse) {
-        if let Some(endpoint) = self.endpoint(sid) {
-            endpoint.page_response(response);
-        }
+        Response::None
     }
 }
 

@@ -1,4 +1,5 @@
-//! Index arithmetic of the circular queues (3.5.1): where entries are, when a queue is empty, full or nonsense.
+//! Index arithmetic of the circular queues (3.5.1): where entries are, and when a queue is empty, full or
+//! inconsistent.
 
 use crate::spec::regs::QueueBase;
 

@@ -1,141 +1,14 @@
-//! The programming interface: register state, which writes are heard when, and what they set going (chapter 6).
+//! The programming interface: registers as software reads and writes them, and what writes set off (chapter 6).
 //!
-//! Updates of CR0, IRQ_CTRL and GBPA are complete when the write returns, so their acknowledgements never lag.
-
-use std::sync::atomic::Ordering;
+//! Updates of CR0, IRQ_CTRL and GBPA are complete when the write returns, so their acknowledgements are there at once.
 
 use hw::regmap::{Located, RegisterMap};
 use hw::{BusError, MmioDevice, mmio};
 
-use crate::Smmu;
-use crate::config::StreamTable;
 use crate::features::Features;
-use crate::spec::regs::{
-    Cr0, Cr2, Gbpa, IrqCtrl, PRIQ_IRQ_CFG2_LO, SmmuReg, StrtabBaseCfg, WINDOW_BYTES, gerror, queue_index,
-};
-use crate::stall::Stalls;
-use crate::translate::Mode;
-
-/// Registers, and the stalled transactions that they govern.
-#[derive(Debug)]
-pub(crate) struct State {
-    values: [u64; SmmuReg::ALL.len()],
-    pub(crate) stalls: Stalls,
-}
-
-impl State {
-    pub(crate) fn at_reset() -> Self {
-        let mut values = [0; SmmuReg::ALL.len()];
-        for (value, (_, info)) in values.iter_mut().zip(SmmuReg::ALL) {
-            *value = info.reset;
-        }
-        Self { values, stalls: Stalls::default() }
-    }
-
-    pub(crate) fn get(&self, reg: SmmuReg) -> u64 {
-        self.values[reg as usize]
-    }
-
-    fn set(&mut self, reg: SmmuReg, value: u64) {
-        self.values[reg as usize] = value;
-    }
-
-    /// A 32-bit register.
-    pub(crate) fn word(&self, reg: SmmuReg) -> u32 {
-        self.get(reg) as u32
-    }
-
-    pub(crate) fn set_word(&mut self, reg: SmmuReg, value: u32) {
-        self.set(reg, value.into());
-    }
-
-    pub(crate) fn cr0(&self) -> Cr0 {
-        Cr0::from(self.word(SmmuReg::SMMU_CR0))
-    }
-
-    pub(crate) fn cr2(&self) -> Cr2 {
-        Cr2::from(self.word(SmmuReg::SMMU_CR2))
-    }
-
-    pub(crate) fn irq_ctrl(&self) -> IrqCtrl {
-        IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL))
-    }
-
-    fn gbpa(&self) -> Gbpa {
-        Gbpa::from(self.word(SmmuReg::SMMU_GBPA))
-    }
-
-    /// Global errors that software has not acknowledged.
-    pub(crate) fn active_errors(&self) -> u32 {
-        self.word(SmmuReg::SMMU_GERROR) ^ self.word(SmmuReg::SMMU_GERRORN)
-    }
-
-    pub(crate) fn stream_table(&self, features: &Features) -> StreamTable {
-        const ADDR: u64 = 0x00ff_ffff_ffff_ffc0;
-        StreamTable {
-            base: self.get(SmmuReg::SMMU_STRTAB_BASE) & ADDR & features.output_mask(),
-            cfg: StrtabBaseCfg::from(self.word(SmmuReg::SMMU_STRTAB_BASE_CFG)),
-            cr2: self.cr2(),
-            checks_translated: self.cr0().atschk(),
-        }
-    }
-
-    fn mode(&self) -> Mode {
-        match (self.cr0().smmuen(), self.gbpa().abort()) {
-            (true, _) => Mode::Translate,
-            (false, true) => Mode::Abort,
-            (false, false) => Mode::Bypass,
-        }
-    }
-
-    /// What a write of `value` leaves in a register without side effects, or `None` if it is not heard now: most
-    /// registers are fixed while what they configure is enabled, or while its disabling is not acknowledged.
-    fn written(&self, features: &Features, reg: SmmuReg, value: u64) -> Option<u64> {
-        let cr0 = Cr0::from(self.word(SmmuReg::SMMU_CR0) | self.word(SmmuReg::SMMU_CR0ACK));
-        let irq = IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL) | self.word(SmmuReg::SMMU_IRQ_CTRLACK));
-        let old = self.get(reg);
-        let mut keep = 0;
-        let locked = match reg {
-            SmmuReg::SMMU_CR1 => {
-                const TABLE: u64 = 0xfc0;
-                const QUEUE: u64 = 0x3f;
-                if cr0.smmuen() {
-                    keep |= TABLE;
-                }
-                if cr0.cmdqen() || cr0.eventqen() || cr0.priqen() {
-                    keep |= QUEUE;
-                }
-                false
-            }
-            SmmuReg::SMMU_CR2 => {
-                let absent =
-                    Cr2::new().with_e2h(!features.stage2).with_rec_cfg_ats(!features.can_record_ats_errors());
-                keep |= u64::from(u32::from(absent));
-                cr0.smmuen()
-            }
-            SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
-            SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
-            SmmuReg::SMMU_EVENTQ_BASE | SmmuReg::SMMU_EVENTQ_PROD => cr0.eventqen(),
-            // The bit itself counts, not whether it is effective.
-            SmmuReg::SMMU_PRIQ_BASE | SmmuReg::SMMU_PRIQ_PROD => cr0.priqen(),
-            SmmuReg::SMMU_GERROR_IRQ_CFG0 | SmmuReg::SMMU_GERROR_IRQ_CFG1 | SmmuReg::SMMU_GERROR_IRQ_CFG2 => {
-                irq.gerror_irqen()
-            }
-            SmmuReg::SMMU_EVENTQ_IRQ_CFG0 | SmmuReg::SMMU_EVENTQ_IRQ_CFG1 | SmmuReg::SMMU_EVENTQ_IRQ_CFG2 => {
-                irq.eventq_irqen()
-            }
-            SmmuReg::SMMU_PRIQ_IRQ_CFG0 | SmmuReg::SMMU_PRIQ_IRQ_CFG1 | SmmuReg::SMMU_PRIQ_IRQ_CFG2 => {
-                if !features.msi {
-                    // Of the three, LO alone is not about messages.
-                    keep |= !u64::from(PRIQ_IRQ_CFG2_LO);
-                }
-                irq.priq_irqen()
-            }
-            _ => false,
-        };
-        (!locked).then(|| reg.info().written(old, value) & !keep | old & keep)
-    }
-}
+use crate::smmu::Smmu;
+use crate::spec::regs::{Cr0, Gbpa, IrqCtrl, SmmuReg, WINDOW_BYTES, gerror, queue_index};
+use crate::state::State;
 
 impl Smmu {
     fn read_register(&self, at: Located<SmmuReg>) -> u64 {
@@ -148,7 +21,7 @@ impl Smmu {
             SmmuReg::SMMU_AIDR => Features::AIDR.into(),
             SmmuReg::SMMU_CIDR0 => {
                 const CIDR: [u64; 4] = [0x0d, 0xf0, 0x05, 0xb1]; // a CoreLink component
-                CIDR.get(at.index as usize).copied().unwrap_or(0)
+                CIDR[at.index as usize] // SMMU_CIDR0 is declared with as many
             }
             reg => {
                 let state = self.state();
@@ -202,10 +75,10 @@ impl Smmu {
     }
 
     fn write_cr0(&self, value: u64) {
-        // No command is half done while the enables change, and updates go one at a time.
+        // No command is being executed while the enables change, and updates are made one at a time.
         let consumer = self.consumer();
         let value = Cr0::from(SmmuReg::SMMU_CR0.info().written(0, value) as u32);
-        // Bits of what is not there are never acknowledged.
+        // Bits of absent features are never acknowledged.
         let value = value
             .with_priqen(value.priqen() && self.features.pri)
             .with_atschk(value.atschk() && self.features.ats);
@@ -216,7 +89,7 @@ impl Smmu {
             let new = state.cr0();
             self.set_mode(&state);
             if !new.smmuen() {
-                state.stalls.terminate(None);
+                state.stalls.terminate_all();
             }
             if new.eventqen() && !old.eventqen() {
                 state.stalls.retry_unrecorded();
@@ -224,7 +97,7 @@ impl Smmu {
             (old, new)
         };
         if old.smmuen() != new.smmuen() || old.atschk() != new.atschk() {
-            // Acknowledged only when no access goes the old way any more.
+            // Acknowledged only when no access uses the old enables any more.
             self.inflight.drain(&self.age);
         }
         self.state().set_word(SmmuReg::SMMU_CR0ACK, value.into());
@@ -265,11 +138,6 @@ impl Smmu {
         if acknowledged & gerror::CMDQ_ERR != 0 {
             self.consume_commands();
         }
-    }
-
-    fn set_mode(&self, state: &State) {
-        self.mode.store(state.mode() as u8, Ordering::SeqCst);
-        self.checks_translated.store(state.cr0().atschk(), Ordering::SeqCst);
     }
 
     /// The two pages show the same queue indexes.

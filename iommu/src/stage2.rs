@@ -8,16 +8,16 @@ use std::cell::Cell;
 use hw::Ram;
 use vmsa::{
     Access, AccessKind, ExternalAbort, Managed, Permissions, TableMemory, UpdatableMemory, WalkFaultKind,
-    WalkParams, walk,
+    WalkParams, stage2_start, walk,
 };
 
-use crate::config;
 use crate::features::Features;
 use crate::spec::event::{EventType, class};
+use crate::spec::granule::tg0;
 use crate::spec::ste::{SteD1, SteD2, SteD3};
 
-/// Times that a walk begins anew because the descriptor that it was about to update had changed. A processor that
-/// keeps changing it makes the update an external abort in the end.
+/// Times that a walk is repeated because the descriptor that it was about to update had changed. If a processor keeps
+/// changing it, the update ends as an external abort.
 pub(crate) const UPDATE_ATTEMPTS: u32 = 1 << 16;
 
 /// Stage 2 of a stream: its fields are legal.
@@ -26,6 +26,12 @@ pub(crate) struct Stage2 {
     pub(crate) d1: SteD1,
     pub(crate) d2: SteD2,
     pub(crate) d3: SteD3,
+}
+
+/// The level at which walks with these parameters start, if they are legal (S2SL0, S2T0SZ and S2TG).
+pub(crate) fn start_level(features: &Features, d2: SteD2) -> Option<u8> {
+    let input_bits = 64 - u32::from(d2.s2t0sz());
+    stage2_start(tg0(d2.s2tg())?, d2.s2sl0(), input_bits, features.output.bits(), features.small_tables)
 }
 
 /// A stage 2 fault.
@@ -47,7 +53,7 @@ pub(crate) struct Stage2Leaf {
     /// Of the address itself.
     pub(crate) pa: u64,
     pub(crate) size_log2: u32,
-    /// What may be remembered: no writing to a page that is still clean.
+    /// What may be cached: no write permission for a page that is still clean.
     pub(crate) permissions: Permissions,
 }
 
@@ -63,8 +69,9 @@ impl Translator<'_> {
     fn params(&self) -> WalkParams {
         let d2 = self.stage2.d2;
         // Legal, so it has a granule and a start level.
-        let granule = config::tg0(d2.s2tg()).unwrap_or_default();
-        let start_level = config::stage2_start_level(self.features, d2).unwrap_or(3);
+        // An STE with a reserved S2TG or without a start level is illegal: `stream::fetch`.
+        let granule = tg0(d2.s2tg()).expect("a legal STE has a granule for stage 2");
+        let start_level = start_level(self.features, d2).expect("a legal STE has a start level for stage 2");
         WalkParams {
             access_flag_ignored: d2.s2affd() || d2.s2ha(),
             pa52: self.features.has_52_bit_output(),
@@ -98,10 +105,8 @@ impl Translator<'_> {
         let mut descriptor_pa = 0;
         for _ in 0..UPDATE_ATTEMPTS {
             let leaf = walk(&params, ipa, self.ram).map_err(|found| match found.kind {
-                WalkFaultKind::Translation => fault(EventType::F_TRANSLATION),
-                WalkFaultKind::AddressSize => fault(EventType::F_ADDR_SIZE),
-                WalkFaultKind::AccessFlag => fault(EventType::F_ACCESS),
                 WalkFaultKind::ExternalAbort => abort(found.descriptor_pa),
+                kind => fault(EventType::of_walk(kind)),
             })?;
             let (attributes, is_clean) = managed.stage2(&leaf);
             let permissions = Permissions::stage2(attributes, true);

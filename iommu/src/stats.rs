@@ -1,4 +1,4 @@
-//! Counters. Each is exact; read together while traffic goes on they need not fit one another.
+//! Counters. Each is exact; those that are read during traffic are not of the same moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,28 +8,30 @@ use crate::memo::Admitted;
 use crate::spec::command::Opcode;
 use crate::spec::event::EventType;
 
-/// What is kept for each thread, with its count of accesses: counters of the fast road, and what makes it fast.
+/// What is kept for each thread beside its count of accesses: counters of translations, and its latest translations.
 #[derive(Debug, Default)]
-pub(crate) struct Tallies {
+pub(crate) struct PerThread {
     pub(crate) tlb_hits: AtomicCounter,
     pub(crate) walks: AtomicCounter,
     pub(crate) config_fetches: AtomicCounter,
-    /// The thread's latest translations lie here too.
+    /// Latest translations.
     pub(crate) memo: Memo,
     pub(crate) admitted: Admitted,
 }
 
-/// An access under way. Its translations stay good until it is dropped.
-pub(crate) type Access<'a> = tcache::Access<'a, Tallies>;
+/// An access that is counted in. No invalidation completes before it is dropped.
+pub(crate) type Access<'a> = tcache::Access<'a, PerThread>;
 
-/// Counters of the slow road.
+/// Counters that all threads share.
 #[derive(Debug)]
 pub(crate) struct Stats {
     pub(crate) stalls: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) aborts: AtomicU64,
     pub(crate) events_lost: AtomicU64,
+    /// By event number, up to the highest of [`EventType::ALL`].
     events: [AtomicU64; 0x14],
+    /// By opcode, up to the highest that has a name.
     commands: [AtomicU64; 0x47],
     pub(crate) illegal_commands: AtomicU64,
     pub(crate) translation_requests: AtomicU64,
@@ -61,15 +63,11 @@ pub(crate) fn count(counter: &AtomicU64) {
 
 impl Stats {
     pub(crate) fn event(&self, event: EventType) {
-        if let Some(counter) = self.events.get(usize::from(event.0)) {
-            count(counter);
-        }
+        count(&self.events[usize::from(event.0)]);
     }
 
     pub(crate) fn command(&self, opcode: Opcode) {
-        if let Some(counter) = self.commands.get(usize::from(opcode.0)) {
-            count(counter);
-        }
+        count(&self.commands[usize::from(opcode.0)]);
     }
 }
 
@@ -84,15 +82,15 @@ pub struct Snapshot {
     pub config_fetches: u64,
     /// Faults that stalled, each recorded once or more.
     pub stalls: u64,
-    /// Stalled accesses that looked again.
+    /// Stalled accesses that were retried.
     pub retries: u64,
-    /// Recorded stalls to which the guest owes an answer now.
+    /// Recorded stalls that the guest has not answered yet.
     pub unanswered_stalls: u64,
     /// Accesses that ended with an abort.
     pub aborts: u64,
     /// Event records written, by name, those with none left out.
     pub events: Vec<(&'static str, u64)>,
-    /// Event records lost because the queue was full, off or broken.
+    /// Event records lost because the queue was full or off, or because a write to it was aborted.
     pub events_lost: u64,
     /// Commands consumed, by name, those with none left out.
     pub commands: Vec<(&'static str, u64)>,
@@ -107,7 +105,7 @@ pub struct Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn snapshot<'a>(&self, tallies: impl Iterator<Item = &'a Tallies>) -> Snapshot {
+    pub(crate) fn snapshot<'a>(&self, tallies: impl Iterator<Item = &'a PerThread>) -> Snapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut snapshot = Snapshot {
             stalls: get(&self.stalls),
@@ -125,15 +123,32 @@ impl Stats {
             snapshot.walks += tally.walks.get();
             snapshot.config_fetches += tally.config_fetches.get();
         }
-        let nonzero =
-            |name, counter: Option<&AtomicU64>| counter.map(get).filter(|&n| n != 0).map(|n| (name, n));
+        let nonzero = |name, counter| Some((name, get(counter))).filter(|&(_, n)| n != 0);
         snapshot.events = EventType::ALL
             .iter()
-            .filter_map(|&(event, name)| nonzero(name, self.events.get(usize::from(event.0))))
+            .filter_map(|&(event, name)| nonzero(name, &self.events[usize::from(event.0)]))
             .collect();
         snapshot.commands = (0..=u8::MAX)
-            .filter_map(|op| nonzero(Opcode(op).name()?, self.commands.get(usize::from(op))))
+            .filter_map(|op| nonzero(Opcode(op).name()?, &self.commands[usize::from(op)]))
             .collect();
         snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_and_every_command_has_a_counter() {
+        let stats = Stats::default();
+        EventType::ALL.iter().for_each(|&(event, _)| stats.event(event));
+        (0..=u8::MAX).map(Opcode).filter(|op| op.name().is_some()).for_each(|op| stats.command(op));
+        let snapshot = stats.snapshot(std::iter::empty());
+        assert!(
+            snapshot.events.iter().all(|&(_, n)| n == 1) && snapshot.commands.iter().all(|&(_, n)| n == 1)
+        );
+        assert_eq!(snapshot.events.len(), EventType::ALL.len());
+        assert_eq!(snapshot.commands.len(), 22);
     }
 }

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tcache::{Age, Aged, Cache, Key, LeastAge, LeastAges};
 use vmsa::{Granule, Permissions};
 
-use crate::config::{StreamConfig, World};
+use crate::context::World;
+use crate::stream::StreamConfig;
 
 const WAYS: usize = 4;
 const LOG2_SETS: u32 = 11;
 
-/// Whose translations: what entries are tagged with.
+/// The address space of translations: what entries are tagged with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Space {
     pub(crate) world: World,
@@ -22,7 +23,7 @@ pub(crate) struct Space {
     pub(crate) asid: u16,
 }
 
-/// Which stages a translation comes from. Streams with and without stage 2 don't share entries, even if software
+/// The stages that a translation comes from. Streams with and without stage 2 don't share entries, even if software
 /// gives them the same tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -44,7 +45,7 @@ impl Space {
         Self { world: config.world, stages, vmid: config.vmid, asid }
     }
 
-    /// What [`LeastAges`] know ASIDs by.
+    /// The number of the ASID in [`LeastAges`].
     #[inline]
     fn asid_number(self) -> u32 {
         u32::from(self.asid) ^ u32::from(self.vmid).wrapping_mul(0x9e5) ^ (self.world as u32) << 10
@@ -81,7 +82,8 @@ pub(crate) struct Translation {
     pub(crate) permissions: Permissions,
     /// Belongs to every ASID.
     pub(crate) global: bool,
-    /// Stage 1 has a larger page here than stage 2: an invalidation of any address in it means this entry too.
+    /// Stage 1 has a larger page here than stage 2: an invalidation of any address in that page invalidates this
+    /// entry.
     pub(crate) fractured: bool,
 }
 
@@ -121,14 +123,14 @@ fn key(space: Space, va: u64, size_log2: u32) -> Key {
 #[derive(Debug)]
 pub(crate) struct Tlb {
     entries: Cache<WAYS, 1>,
-    /// Sizes (bit n: 2^n bytes) that have ever been put in: where to look.
+    /// Sizes of the entries that have been inserted (bit n: 2^n bytes), which are those that a lookup tries.
     sizes: AtomicU64,
     least_of_all: LeastAge,
     least_of_asid: LeastAges,
     least_of_vmid: LeastAges,
-    /// What translations of both stages need besides: they fall with any invalidation of stage 2.
+    /// A further least age of translations of both stages, by VMID: each invalidation of stage 2 raises it.
     least_of_nested: LeastAges,
-    /// What global and fractured entries need besides: they fall with any invalidation by address that may mean them.
+    /// A further least age of global and fractured entries: each invalidation by address raises it.
     least_of_shared: LeastAge,
 }
 
@@ -158,7 +160,7 @@ impl Tlb {
         }
     }
 
-    /// The translation of `va`, if it is here and still good.
+    /// The translation of `va`, if there is one that has not been invalidated.
     #[inline]
     pub(crate) fn get(&self, space: Space, va: u64) -> Option<Translation> {
         let mut sizes = self.sizes.load(Ordering::Relaxed);
@@ -198,22 +200,30 @@ impl Tlb {
         self.entries.insert(key(space, va, translation.size_log2), Aged { age, data: translation.pack() });
     }
 
-    /// CMD_TLBI_NSNH_ALL, and what is wider than needed but rare.
+    /// Back to the state of power-on. What is looked up from an age before on is refused from now on.
+    pub(crate) fn reset(&self, age: &Age) {
+        self.invalidate_all(age);
+        // After it: a size that an earlier access still adds is one more place to look, no wrong entry.
+        self.sizes.store(0, Ordering::Relaxed);
+    }
+
+    /// CMD_TLBI_NSNH_ALL, and commands that are rare enough for a wider invalidation than they ask for.
     pub(crate) fn invalidate_all(&self, age: &Age) {
         self.least_of_all.raise(age.advance());
     }
 
-    /// CMD_TLBI_NH_ALL, CMD_TLBI_NH_VAA, CMD_TLBI_S12_VMALL. Takes EL2 along where its VMID of 0 is the same.
+    /// CMD_TLBI_NH_ALL, CMD_TLBI_NH_VAA, CMD_TLBI_S12_VMALL. Entries of EL2 have VMID 0 and are invalidated with it.
     pub(crate) fn invalidate_vmid(&self, age: &Age, vmid: u16) {
         self.least_of_vmid.raise(vmid.into(), age.advance());
     }
 
-    /// CMD_TLBI_NH_ASID, CMD_TLBI_EL2_ASID. Takes global entries that came in under this ASID along.
+    /// CMD_TLBI_NH_ASID, CMD_TLBI_EL2_ASID. Global entries that were looked up with this ASID are invalidated too.
     pub(crate) fn invalidate_asid(&self, age: &Age, space: Space) {
         self.least_of_asid.raise(space.asid_number(), age.advance());
     }
 
-    /// CMD_TLBI_NH_VA, CMD_TLBI_EL2_VA, in a `space` of stage 1: also what stage 2 has changed further.
+    /// CMD_TLBI_NH_VA, CMD_TLBI_EL2_VA: in `space`, which is one of stage 1 alone, and for EL1 in the same space with
+    /// both stages.
     pub(crate) fn invalidate_va(&self, age: &Age, space: Space, va: u64, extent: Extent) {
         let now = age.advance();
         let removed = self.remove(space, va, extent, now)
@@ -247,10 +257,10 @@ impl Tlb {
         }
         let first = va & (u64::MAX << page);
         let last = first.saturating_add((granules << page) - 1);
-        // With stage 2, entries may have the sizes of its granule.
+        // With stage 2, entries may have sizes of the granule of stage 2.
         for shift in LEAF_SIZES {
             if last >> shift >= (first >> shift) + RANGE_LIMIT {
-                // Smaller than the granule: only as parts of a page, which are fractured.
+                // Entries smaller than the granule are parts of a page of stage 1, and fractured.
                 continue;
             }
             for index in first >> shift..=last >> shift {

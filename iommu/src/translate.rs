@@ -1,210 +1,56 @@
-//! One transaction's way from its input address to a physical address or a fault (chapter 3; the flow in 15.1).
+//! From the input address of a transaction to a physical address or a fault (chapter 3; the flow in 15.1).
 
-use std::sync::atomic::Ordering;
-
-use hw::fault::{Command, FaultPoint};
-use hw::{Requester, StreamId};
 use vmsa::{
-    Access, AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory, WalkParams,
-    in_range,
+    AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory, WalkParams, in_range,
 };
 
-use crate::Smmu;
-use crate::config::{self, StreamConfig, World};
 use crate::config_cache::Part;
+use crate::context::{World, halves};
+use crate::faults::LookupFault;
+use crate::smmu::Smmu;
 use crate::spec::cd::Cd;
-use crate::spec::event::{Event, EventD0, EventD1, EventType, FETCH_ADDR, IPA, class};
-use crate::spec::ste::{SteD1, permscfg};
+use crate::spec::event::{EventType, class};
+use crate::spec::granule::{tg0, tg1};
 use crate::stage2::{Stage1Memory, Stage2, Stage2Fault, Translator, UPDATE_ATTEMPTS};
+use crate::state::Mode;
 use crate::stats::Access as InflightAccess;
+use crate::stream::{self, StreamConfig};
 use crate::tlb::{Space, Translation};
+use crate::transaction::{Fault, Kind, Mapping, Transaction};
 
-/// What a transaction is, as far as address translation services go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An access with an untranslated address.
-    Untranslated,
-    /// A Translation Request.
-    Request,
-    /// An access with an address that an earlier request was given.
-    Translated,
-}
-
-/// A transaction as it comes in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Transaction {
-    pub(crate) kind: Kind,
-    pub(crate) sid: u32,
-    pub(crate) ssid: Option<u32>,
-    pub(crate) address: u64,
-    pub(crate) access: Access,
-    /// What the device makes it for; only where a fault plan may ask.
-    pub(crate) command: Option<Command>,
-    /// Its fault has been told late already.
-    pub(crate) was_delayed: bool,
-}
-
-impl Transaction {
-    /// Without a PASID a transaction is unprivileged data (PCIe Base, 6.20); writes are always data.
-    pub(crate) fn new(who: &Requester, address: u64, is_write: bool) -> Self {
-        let hw::DmaTag { stream: StreamId(sid), pasid, privileged, execute } = who.tag;
-        let kind = match (is_write, execute && pasid.is_some()) {
-            (true, _) => AccessKind::Write,
-            (false, true) => AccessKind::Execute,
-            (false, false) => AccessKind::Read,
-        };
-        let access = Access { kind, privileged: privileged && pasid.is_some() };
-        Self {
-            kind: Kind::Untranslated,
-            sid,
-            ssid: pasid.map(hw::Pasid::get),
-            address,
-            access,
-            command: None,
-            was_delayed: false,
-        }
-    }
-
-    /// Which configuration it takes.
-    fn part(&self) -> Part {
-        match self.kind {
-            Kind::Translated => Part::Translated,
-            Kind::Untranslated | Kind::Request => Part::Context(self.ssid),
-        }
-    }
-
-    /// The transaction as its stream's PRIVCFG and INSTCFG make it; writes stay writes of data.
-    #[inline]
-    pub(crate) fn with_overrides(&self, d1: SteD1) -> Self {
-        let mut tx = *self;
-        match d1.privcfg() {
-            permscfg::UNPRIVILEGED => tx.access.privileged = false,
-            permscfg::PRIVILEGED => tx.access.privileged = true,
-            _ => {}
-        }
-        match (tx.access.kind, d1.instcfg()) {
-            (AccessKind::Execute, permscfg::DATA) => tx.access.kind = AccessKind::Read,
-            (AccessKind::Read, permscfg::INSTRUCTION) => tx.access.kind = AccessKind::Execute,
-            _ => {}
-        }
-        tx
-    }
-
-    /// A record that says whose transaction it was and no more.
-    pub(crate) fn event(&self, event: EventType) -> Event {
-        let d0 = EventD0::new()
-            .with_event(event)
-            .with_ssv(self.ssid.is_some())
-            .with_ssid(self.ssid.unwrap_or(0))
-            .with_sid(self.sid);
-        Event { d0, d1: EventD1::new(), d2: 0, d3: 0 }
-    }
-
-    /// A record that also tells the access and its address.
-    fn access_event(&self, event: EventType, class: u8) -> Event {
-        let d1 = EventD1::new()
-            .with_pnu(self.access.privileged)
-            .with_ind(self.access.kind == AccessKind::Execute)
-            .with_rnw(self.access.kind != AccessKind::Write)
-            .with_class(class);
-        Event { d1, d2: self.address, ..self.event(event) }
-    }
-}
-
-/// Why a transaction does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Aborted without a record.
-    Silent,
-    /// The stream is shut, by STE.Config or by GBPA: aborted without a record.
-    Blocked,
-    /// Aborted with a record.
-    Recorded(Event),
-    /// Recorded, and held until the guest answers.
-    Stalled(Event),
-}
-
-impl Fault {
-    /// Whether it is one of the four that S and R govern. For what is never silent otherwise: requests.
-    pub(crate) fn is_of_translation(&self) -> bool {
-        match self {
-            Self::Silent | Self::Stalled(_) => true,
-            Self::Blocked => false,
-            Self::Recorded(event) => matches!(
-                event.d0.event(),
-                EventType::F_TRANSLATION
-                    | EventType::F_ADDR_SIZE
-                    | EventType::F_ACCESS
-                    | EventType::F_PERMISSION
-            ),
-        }
-    }
-}
-
-/// Where a transaction goes.
-pub(crate) type Mapping = tcache::Place;
-
-/// What becomes of transactions as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Mode {
-    /// SMMUEN is 0, GBPA.ABORT is 0.
-    Bypass,
-    /// SMMUEN is 0, GBPA.ABORT is 1.
-    Abort,
-    /// SMMUEN is 1.
-    Translate,
-}
-
-impl Mode {
-    const fn from_bits(bits: u8) -> Self {
-        match bits {
-            0 => Self::Bypass,
-            1 => Self::Abort,
-            _ => Self::Translate,
-        }
-    }
-}
-
-/// Which way the transactions of one stream and SubstreamID go: what is looked up once for many pages.
+/// How transactions of one stream and SubstreamID are translated: what is looked up once for all pages of an access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// Everything found on this route is at least this new.
+    /// Translations that are looked up with this route are inserted with this age.
     pub(crate) age: u64,
     /// `None` while translation is off and transactions pass.
     pub(crate) config: Option<StreamConfig>,
 }
 
 impl Smmu {
-    pub(crate) fn mode(&self) -> Mode {
-        Mode::from_bits(self.mode.load(Ordering::SeqCst))
-    }
-
-    pub(crate) fn checks_translated(&self) -> bool {
-        self.checks_translated.load(Ordering::SeqCst)
-    }
-
-    /// Finds the route of a transaction, in a place of the caller's. It is good as long as `access` lives.
-    // A route is too large to be handed on by value where nanoseconds count.
+    /// Finds the route of a transaction and puts it in `place`. It is valid as long as `access` lives.
+    // A route is too large to be returned by value on a path that takes nanoseconds.
     pub(crate) fn route<'r>(
         &self,
         access: &InflightAccess<'_>,
         tx: &Transaction,
         place: &'r mut Option<Route>,
     ) -> Result<&'r Route, Fault> {
-        // First of all: everything looked up below is at least this new.
+        // Read first, so that everything below is looked up in this age or a later one.
         let age = self.age.now();
         let config = match self.mode() {
-            Mode::Bypass | Mode::Abort if tx.kind != Kind::Untranslated => return Err(tx.not_allowed()),
+            Mode::Bypass | Mode::Abort if tx.kind != Kind::Untranslated => {
+                return Err(Fault::not_allowed(tx));
+            }
             Mode::Bypass => None,
             Mode::Abort => return Err(Fault::Blocked),
             Mode::Translate => {
-                let config = match self.configs.get(tx.sid, tx.part()) {
+                let config = match self.configs.get(tx.sid, Part::of(tx)) {
                     Some(config) => config,
                     None => self.fetch_config(access, tx, age)?,
                 };
                 if tx.kind == Kind::Request && !config.ats.is_on(self.checks_translated()) {
-                    return Err(tx.not_allowed());
+                    return Err(Fault::not_allowed(tx));
                 }
                 Some(config)
             }
@@ -223,7 +69,7 @@ impl Smmu {
         let Some(config) = &route.config else { return self.bypass(tx).ok_or(Fault::Silent) };
         let tx = &tx.with_overrides(config.d1);
         if config.stage1.is_none() && config.stage2.is_none() {
-            return self.bypass(tx).ok_or_else(|| address_size_fault(tx));
+            return self.bypass(tx).ok_or_else(|| Fault::address_size(tx));
         }
         self.look_up(access, config, tx, route.age).map(|found| mapping(tx.address, &found))
     }
@@ -244,8 +90,8 @@ impl Smmu {
     ) -> Result<StreamConfig, Fault> {
         access.add(&access.local().config_fetches, 1);
         let table = self.state().stream_table(&self.features);
-        let config = config::fetch(&self.ram, &self.features, &table, tx)?;
-        self.configs.insert(tx.sid, tx.part(), age, config);
+        let config = stream::fetch(&self.ram, &self.features, &table, tx)?;
+        self.configs.insert(tx.sid, Part::of(tx), age, config);
         Ok(config)
     }
 
@@ -261,9 +107,8 @@ impl Smmu {
         let input = self.input(config, tx)?;
         let space = Space::of(config);
         let pan = config.has_pan();
-        // Too few permissions in the TLB aren't believed: the table may grant more by now, and software need not
-        // invalidate when it grants.
-        let is_forgotten = self.faults.watches(FaultPoint::SmmuLookup) && self.fault_of_lookup(config, tx)?;
+        // An entry with too few permissions counts as a miss: software need not invalidate when it adds permissions.
+        let is_forgotten = self.faults.watches_lookups() && self.is_injected_miss(config, tx)?;
         if !is_forgotten
             && let Some(found) = self.tlb.get(space, input)
             && found.permissions.allow(tx.access, pan)
@@ -280,8 +125,27 @@ impl Smmu {
         Ok(found)
     }
 
-    /// For split-stage ATS: where stage 1 leads, with size and permissions as both stages give them. What comes of it is
-    /// kept by the endpoint, and not here.
+    /// Asks the fault plan about a lookup: its fault, or whether the TLB counts as empty.
+    #[cold]
+    fn is_injected_miss(&self, config: &StreamConfig, tx: &Transaction) -> Result<bool, Fault> {
+        let event = match self.faults.at_lookup(tx) {
+            None => return Ok(false),
+            Some(LookupFault::Miss) => return Ok(true),
+            Some(LookupFault::Event(event)) => event,
+        };
+        Err(match (&config.stage1, &config.stage2) {
+            (None, Some(stage2)) => {
+                let (class, ipa) = (class::IN, tx.address);
+                let fault = Stage2Fault { event, class, ipa, fetch_addr: 0, is_table_write: false };
+                Fault::of_stage2(tx, stage2, &fault)
+            }
+            (Some(cd), _) => Fault::of_stage1(tx, cd, event),
+            (None, None) => unreachable!("nothing is looked up where both stages are bypassed"),
+        })
+    }
+
+    /// For split-stage ATS: the address after stage 1, with size and permissions of both stages. The endpoint caches
+    /// the result; the TLB does not.
     pub(crate) fn translate_to_intermediate(
         &self,
         access: &InflightAccess<'_>,
@@ -291,7 +155,8 @@ impl Smmu {
         let tx = &tx.with_overrides(config.d1);
         self.input(config, tx)?;
         access.add(&access.local().walks, 1);
-        let Some(stage2) = self.translator(config.stage2.as_ref()) else { return Err(Fault::Silent) };
+        // An STE with EATS = 0b10 is legal only with both stages.
+        let stage2 = self.translator(config.stage2.as_ref()).expect("split-stage ATS has stage 2");
         let stage1 = match &config.stage1 {
             Some(cd) => self.walk_stage1_behind(stage2, config.world, cd, tx, config.has_pan())?,
             None => IDENTITY,
@@ -308,7 +173,7 @@ impl Smmu {
             Some(cd) => self.stage1_input(config.world, cd, tx),
             // The intermediate physical address space is as large as the physical one.
             None if self.features.in_output_range(tx.address) => Ok(tx.address),
-            None => Err(address_size_fault(tx)),
+            None => Err(Fault::address_size(tx)),
         }
     }
 
@@ -316,7 +181,7 @@ impl Smmu {
     #[inline]
     fn stage1_input(&self, world: World, cd: &Cd, tx: &Transaction) -> Result<u64, Fault> {
         let (va, d0) = (tx.address, cd.d0);
-        let (low, high) = config::halves(world, d0);
+        let (low, high) = halves(world, d0);
         let inside = match (world, Half::of(va)) {
             (World::El2, _) => {
                 let checked = if d0.tbi0() { va << 8 >> 8 } else { va };
@@ -325,7 +190,7 @@ impl Smmu {
             (_, Half::Low) => low && in_range(va, 64 - u32::from(d0.t0sz()), d0.tbi0()),
             (_, Half::High) => high && in_range(va, 64 - u32::from(d0.t1sz()), d0.tbi1()),
         };
-        if inside { Ok(va) } else { Err(stage1_fault(tx, cd, EventType::F_TRANSLATION)) }
+        if inside { Ok(va) } else { Err(Fault::of_stage1(tx, cd, EventType::F_TRANSLATION)) }
     }
 
     /// Stage 1, and stage 2 behind it if there is one.
@@ -337,8 +202,8 @@ impl Smmu {
         pan: bool,
     ) -> Result<Translation, Fault> {
         let Some(stage2) = self.translator(config.stage2.as_ref()) else {
-            // The most common case does not pay for the others.
-            return self.walk_stage1_in(&*self.ram, config.world, cd, tx, pan, |at| table_abort(tx, at));
+            // The most common case, without the cost of the others.
+            return self.walk_stage1_in(&*self.ram, config.world, cd, tx, pan, |at| Fault::of_table(tx, at));
         };
         let stage1 = self.walk_stage1_behind(stage2, config.world, cd, tx, pan)?;
         behind_stage2(tx, &stage1, &stage2)
@@ -355,12 +220,13 @@ impl Smmu {
     ) -> Result<Translation, Fault> {
         let memory = Stage1Memory::new(stage2);
         self.walk_stage1_in(&memory, world, cd, tx, pan, |_| match memory.abort() {
-            Err(fault) => stage2_fault(tx, stage2.stage2, &fault),
-            Ok(at) => table_abort(tx, at),
+            Err(fault) => Fault::of_stage2(tx, stage2.stage2, &fault),
+            Ok(at) => Fault::of_table(tx, at),
         })
     }
 
-    /// Stage 1 in tables that `memory` shows; `aborted` tells the fault of a descriptor that it has not.
+    /// Stage 1 in tables that `memory` gives access to; `aborted` makes the fault of a descriptor that can't be
+    /// accessed.
     #[inline]
     fn walk_stage1_in<M: UpdatableMemory>(
         &self,
@@ -374,11 +240,12 @@ impl Smmu {
         let d0 = cd.d0;
         let half = if world == World::El2 { Half::Low } else { Half::of(tx.address) };
         let (tsz, granule, base) = match half {
-            Half::Low => (d0.t0sz(), config::tg0(d0.tg0()), cd.d1),
-            Half::High => (d0.t1sz(), config::tg1(d0.tg1()), cd.d2),
+            Half::Low => (d0.t0sz(), tg0(d0.tg0()), cd.d1),
+            Half::High => (d0.t1sz(), tg1(d0.tg1()), cd.d2),
         };
-        // A half that is walked has a legal granule: `config::fetch`.
-        let granule = granule.unwrap_or_default();
+        // `Smmu::input` has let no address of a disabled half pass, and the granule of an enabled one is legal:
+        // `ContextTable::fetch`.
+        let granule = granule.expect("an enabled half has a legal granule");
         let params = WalkParams {
             hierarchical_attrs_disabled: base.had(),
             access_flag_ignored: d0.affd() || d0.ha(),
@@ -392,14 +259,14 @@ impl Smmu {
         };
         let managed = Managed::new(d0.ha(), d0.hd());
         let is_write = tx.access.kind == AccessKind::Write;
-        // Without a level of privilege below it, EL2 has XN for UXN, and every access is its own.
+        // EL2 has one level of privilege: UXN is XN there, and every access is privileged.
         let rules = Stage1Rules { wxn: d0.wxn(), has_el0: world != World::El2 };
         let mut descriptor_pa = 0;
         for _ in 0..UPDATE_ATTEMPTS {
             let leaf =
-                self.walk_tables(&params, tx, memory).map_err(|(event, descriptor_pa)| match event {
+                self.faults.walk(&params, tx, memory).map_err(|(event, descriptor_pa)| match event {
                     EventType::F_WALK_EABT => aborted(descriptor_pa),
-                    event => stage1_fault(tx, cd, event),
+                    event => Fault::of_stage1(tx, cd, event),
                 })?;
             let (attributes, is_clean) = managed.stage1(&leaf);
             let mut permissions = Permissions::stage1(attributes, rules);
@@ -407,7 +274,7 @@ impl Smmu {
                 permissions = permissions.privileged_for_all();
             }
             if !permissions.allow(tx.access, pan) {
-                return Err(stage1_fault(tx, cd, EventType::F_PERMISSION));
+                return Err(Fault::of_stage1(tx, cd, EventType::F_PERMISSION));
             }
             descriptor_pa = leaf.descriptor_pa;
             if let Some(new) = managed.stage1_update(&leaf, is_write)
@@ -432,13 +299,10 @@ impl Smmu {
     }
 
     fn walk_stage2_only(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
-        match self.translator(config.stage2.as_ref()) {
-            None => Ok(IDENTITY),
-            Some(stage2) => {
-                let found = behind_stage2(tx, &IDENTITY, &stage2)?;
-                Ok(Translation { fractured: false, ..found })
-            }
-        }
+        // `Smmu::translate` looks nothing up where both stages are bypassed.
+        let stage2 = self.translator(config.stage2.as_ref()).expect("without stage 1 there is stage 2");
+        let found = behind_stage2(tx, &IDENTITY, &stage2)?;
+        Ok(Translation { fractured: false, ..found })
     }
 
     fn translator<'a>(&'a self, stage2: Option<&'a Stage2>) -> Option<Translator<'a>> {
@@ -446,19 +310,11 @@ impl Smmu {
     }
 }
 
-impl StreamConfig {
-    /// Without an unprivileged side there is nothing for PAN to keep from.
-    #[inline]
-    fn has_pan(&self) -> bool {
-        self.world != World::El2 && self.stage1.is_some_and(|cd| cd.d0.pan())
-    }
-}
-
-/// What stage 1 is where it is bypassed.
+/// Stage 1 where it is bypassed.
 const IDENTITY: Translation =
     Translation { pa: 0, size_log2: 63, permissions: Permissions::ALL, global: false, fractured: false };
 
-/// Stage 2 for what stage 1 has found.
+/// Stage 2 for the result of stage 1.
 fn behind_stage2(
     tx: &Transaction,
     stage1: &Translation,
@@ -467,11 +323,12 @@ fn behind_stage2(
     let ipa = mapping(tx.address, stage1).pa;
     let found = stage2
         .translate(ipa, tx.access, class::IN)
-        .map_err(|fault| stage2_fault(tx, stage2.stage2, &fault))?;
+        .map_err(|fault| Fault::of_stage2(tx, stage2.stage2, &fault))?;
     let size_log2 = found.size_log2.min(stage1.size_log2);
     let mut permissions = stage1.permissions.and(found.permissions);
     if stage1.permissions.contains(Permissions::UR) && !found.permissions.contains(Permissions::UR) {
-        // PAN asks what stage 1 lets user space read, which then can't be seen any more.
+        // PAN depends on what stage 1 lets user space read, which the permissions of both stages don't show: no
+        // privileged access to data is cached, so that each one is checked with stage 1.
         permissions = permissions.and(Permissions::PX.or(Permissions::UX).or(Permissions::UW));
     }
     Ok(Translation {
@@ -488,45 +345,4 @@ fn mapping(va: u64, found: &Translation) -> Mapping {
     let size = 1 << found.size_log2;
     let offset = va & (size - 1);
     Mapping { pa: found.pa | offset, len: size - offset, size_log2: found.size_log2 }
-}
-
-/// An address that no table translates and that is beyond the address space.
-#[cold]
-fn address_size_fault(tx: &Transaction) -> Fault {
-    Fault::Recorded(tx.access_event(EventType::F_ADDR_SIZE, class::IN))
-}
-
-/// The four faults that a context's S and R bits govern (5.5).
-#[cold]
-pub(crate) fn stage1_fault(tx: &Transaction, cd: &Cd, event: EventType) -> Fault {
-    governed(cd.d0.s(), cd.d0.r(), tx.access_event(event, class::IN))
-}
-
-/// A fault of stage 2: the same four, governed by S2S and S2R.
-#[cold]
-pub(crate) fn stage2_fault(tx: &Transaction, stage2: &Stage2, fault: &Stage2Fault) -> Fault {
-    let event = tx.access_event(fault.event, fault.class);
-    let event = Event { d1: event.d1.with_s2(true), ..event };
-    if fault.event == EventType::F_WALK_EABT {
-        return Fault::Recorded(Event { d3: fault.fetch_addr & FETCH_ADDR, ..event });
-    }
-    let is_table_read =
-        fault.event == EventType::F_PERMISSION && fault.class == class::TT && !fault.is_table_write;
-    let event = Event { d1: event.d1.with_ttrnw(is_table_read), d3: fault.ipa & IPA, ..event };
-    governed(stage2.d2.s2s(), stage2.d2.s2r(), event)
-}
-
-fn governed(stall: bool, record: bool, event: Event) -> Fault {
-    match (stall, record) {
-        (true, _) => Fault::Stalled(event),
-        (false, true) => Fault::Recorded(event),
-        (false, false) => Fault::Silent,
-    }
-}
-
-/// A table of stage 1 that could not be accessed.
-#[cold]
-fn table_abort(tx: &Transaction, at: u64) -> Fault {
-    let event = tx.access_event(EventType::F_WALK_EABT, class::TT);
-    Fault::Recorded(Event { d3: at & FETCH_ADDR, ..event })
 }

@@ -187,7 +187,7 @@ pub struct SyncD0 {
     pub msi_data: u32,
 }
 
-/// CMD_SYNC.CS: how the completion is told.
+/// CMD_SYNC.CS: how the completion is signalled.
 pub mod cs {
     pub const SIG_NONE: u8 = 0;
     pub const SIG_IRQ: u8 = 1;

@@ -1,6 +1,7 @@
 //! Event records (7.3): four dwords each.
 
 use bitfield_struct::bitfield;
+use vmsa::WalkFaultKind;
 
 /// Bytes of an event record.
 pub const EVENT_BYTES: u64 = 32;
@@ -44,6 +45,21 @@ impl EventType {
 
     pub(crate) const fn into_bits(self) -> u8 {
         self.0
+    }
+
+    /// The event of a walk that ended with a fault.
+    pub(crate) const fn of_walk(fault: WalkFaultKind) -> Self {
+        match fault {
+            WalkFaultKind::Translation => Self::F_TRANSLATION,
+            WalkFaultKind::AddressSize => Self::F_ADDR_SIZE,
+            WalkFaultKind::AccessFlag => Self::F_ACCESS,
+            WalkFaultKind::ExternalAbort => Self::F_WALK_EABT,
+        }
+    }
+
+    /// Whether it is one of the four faults of translation, which S and R of a context govern (5.5).
+    pub(crate) const fn is_of_translation(self) -> bool {
+        matches!(self, Self::F_TRANSLATION | Self::F_ADDR_SIZE | Self::F_ACCESS | Self::F_PERMISSION)
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod cd;
 pub mod command;
 pub mod event;
+pub mod granule;
 pub mod pri;
 pub mod regs;
 pub mod ste;

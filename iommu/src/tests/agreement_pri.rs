@@ -30,7 +30,7 @@ enum Step {
     Write(u64, u64),
 }
 
-/// A device that tells all that it hears to one list.
+/// A device that keeps all its responses in one list.
 struct Device {
     sid: u32,
     heard: Arc<Mutex<Vec<Heard>>>,
@@ -281,7 +281,7 @@ impl World<'_> {
         }
     }
 
-    /// The handler of global errors, in its right mind or not.
+    /// The handler of global errors, which sometimes acknowledges what is not active.
     fn acknowledge(&mut self) {
         if self.slow.is_active(0) && !self.random.rarely(4) {
             let at = self.slow.cmdq_cons as u32;
@@ -297,7 +297,7 @@ impl World<'_> {
         self.write(GERRORN, value);
     }
 
-    /// Writes that are heard only while nothing is on.
+    /// Writes that have an effect only while nothing is on.
     fn disturb(&mut self) {
         let value = self.random.next();
         match self.random.below(5) {

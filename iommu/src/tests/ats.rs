@@ -3,7 +3,7 @@
 use hw::ats::{AtsPort, AtsRefusal, AtsTranslation, Stamp, TranslatedFault, TranslationRequest};
 
 use super::*;
-use crate::ats::{INVALIDATION_PATIENCE_NS, OWED_MAX};
+use crate::ats::{INVALIDATION_TIMEOUT_NS, OUTSTANDING_MAX};
 
 const VA: u64 = 0x7f00_0000_1000;
 
@@ -267,7 +267,7 @@ fn translated_access_is_forbidden_without_eats_or_translation_unless_nobody_chec
 }
 
 #[test]
-fn change_of_eats_is_heard_after_cfgi_ste() {
+fn change_of_eats_takes_effect_after_cfgi_ste() {
     let m = Bench::new();
     m.ats_process(0);
     m.enable(SMMUEN | EVENTQEN | CMDQEN | ATSCHK);
@@ -353,11 +353,11 @@ fn invalidation_that_is_not_answered_ends_in_an_error_at_the_sync() {
     endpoint.is_prompt.store(false, Ordering::Relaxed);
     m.command(0x0000_0010_0000_0040, 0x34);
     m.command(0x0fc0_2046, 0);
-    m.clock.advance_ns(INVALIDATION_PATIENCE_NS - 1);
+    m.clock.advance_ns(INVALIDATION_TIMEOUT_NS - 1);
     m.alarms.fire();
     assert_eq!((m.r32(CMDQ_CONS), m.active_errors()), (1, 0), "too early");
     m.clock.advance_ns(1);
-    m.alarms.ring(INVALIDATION_PATIENCE_NS);
+    m.alarms.ring(INVALIDATION_TIMEOUT_NS);
     assert_eq!((m.r32(CMDQ_CONS), m.active_errors()), (3 << 24 | 1, 1));
     // Acknowledged, the CMD_SYNC is executed again, and what failed is not waited for a second time.
     m.w32(GERRORN, m.r32(GERROR));
@@ -370,7 +370,9 @@ fn invalidation_that_is_not_answered_ends_in_an_error_at_the_sync() {
 /// A guest may send any number of CMD_ATC_INV without a CMD_SYNC to an endpoint that never answers.
 #[test]
 fn of_more_unanswered_invalidations_than_there_are_tags_the_oldest_is_overdue_at_the_sync() {
-    for (count, is_lost) in [(OWED_MAX, false), (OWED_MAX + 1, true), (3 * OWED_MAX, true)] {
+    for (count, is_lost) in
+        [(OUTSTANDING_MAX, false), (OUTSTANDING_MAX + 1, true), (3 * OUTSTANDING_MAX, true)]
+    {
         let m = Bench::new();
         let endpoint = m.endpoint();
         endpoint.is_prompt.store(false, Ordering::Relaxed);
@@ -388,7 +390,7 @@ fn of_more_unanswered_invalidations_than_there_are_tags_the_oldest_is_overdue_at
             m.w32(GERRORN, m.r32(GERROR));
         }
         let tags: Vec<_> = endpoint.invalidations.lock().unwrap().iter().map(|(_, tag)| *tag).collect();
-        let (last, rest) = tags[count - OWED_MAX..].split_last().unwrap();
+        let (last, rest) = tags[count - OUTSTANDING_MAX..].split_last().unwrap();
         rest.iter().for_each(|tag| m.smmu.invalidate_completed(StreamId(SID), *tag));
         assert_eq!(m.r32(CMDQ_CONS) & 0xff_ffff, at, "{count} unanswered");
         m.smmu.invalidate_completed(StreamId(SID), *last);
@@ -408,8 +410,8 @@ fn answers_that_come_after_the_time_but_before_the_queue_goes_on_are_no_error() 
     m.command(0x0fc0_2046, 0);
     // The queue is held while the time goes by.
     m.enable(SMMUEN | EVENTQEN);
-    m.clock.advance_ns(INVALIDATION_PATIENCE_NS);
-    m.alarms.ring(INVALIDATION_PATIENCE_NS);
+    m.clock.advance_ns(INVALIDATION_TIMEOUT_NS);
+    m.alarms.ring(INVALIDATION_TIMEOUT_NS);
     let tag = endpoint.invalidations.lock().unwrap()[0].1;
     m.smmu.invalidate_completed(StreamId(SID), tag);
     m.enable(SMMUEN | EVENTQEN | CMDQEN);

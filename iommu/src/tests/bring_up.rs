@@ -118,7 +118,7 @@ fn linux_probes_attaches_binds_and_serves_a_fault() {
     m.tlbi_asid(2);
     assert_eq!(m.read(&process(), va, 1), aborted(va));
     assert_eq!(m.events(), [] as [Record; 0]);
-    // Unbind: the context is cleared; what still comes is told.
+    // Unbind: the context is cleared; accesses that still come are recorded.
     m.put(cdleaf + 64 * u64::from(PASID), &[0]);
     m.command(0x10_0000_5005, 1);
     m.sync();

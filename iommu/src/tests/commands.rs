@@ -164,6 +164,19 @@ fn commands_of_absent_features_are_illegal() {
 }
 
 #[test]
+fn every_opcode_is_consumed_or_illegal() {
+    for features in [Features::default(), Features::stage1_only()] {
+        for opcode in 0..=0xff {
+            let m = Bench::with(features);
+            m.command(opcode, 0);
+            let is_consumed = m.r32(CMDQ_CONS) == 1 && m.active_errors() == 0;
+            let is_illegal = error_reason(&m) == 1 && m.active_errors() == CMDQ_ERR;
+            assert!(is_consumed != is_illegal, "{opcode:#x}");
+        }
+    }
+}
+
+#[test]
 fn stall_answers_are_illegal_without_stalls() {
     let features = Features { stall_model: StallModel::TerminateOnly, ..Features::default() };
     for opcode in [0x44, 0x45] {

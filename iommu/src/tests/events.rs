@@ -103,7 +103,7 @@ fn messages_to_nowhere_are_global_errors() {
     m.enable(SMMUEN | EVENTQEN | CMDQEN);
     m.process(0);
     faults(&m, 1);
-    // MSI_EVENTQ_ABT_ERR, whose own message fails too: MSI_GERROR_ABT_ERR, which is told by nothing.
+    // MSI_EVENTQ_ABT_ERR, whose own message fails too: MSI_GERROR_ABT_ERR, which has no message.
     assert_eq!(m.active_errors(), 1 << 5 | 1 << 7);
     assert_eq!(m.gerror.edges(), 1);
 }

@@ -29,7 +29,7 @@ fn stream_table_that_is_its_own_second_level_ends() {
 }
 
 #[test]
-fn queues_on_top_of_the_tables_are_the_guests_own_trouble() {
+fn access_with_a_queue_on_top_of_the_tables_is_answered() {
     let m = Bench::reset(Features::default());
     m.set_up(4);
     m.w64(EVENTQ_BASE, STRTAB | 4);

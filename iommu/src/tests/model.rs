@@ -1,5 +1,5 @@
-//! The SMMU with its caches against a model without any: as long as software sends the commands that it owes, nobody
-//! can tell them apart.
+//! The SMMU with its caches against a model without any: as long as software sends the commands that the architecture
+//! asks for, both behave the same.
 
 use std::collections::HashMap;
 

@@ -1,0 +1,102 @@
+//! Answers of software to what waits: CMD_RESUME to stalled transactions, CMD_PRI_RESP to page requests. A fault plan can
+//! change them, lose them, or hold them back.
+
+use std::sync::Weak;
+
+use hw::Pasid;
+use hw::ats::{PageResponse, PageResponseCode};
+use hw::fault::FaultAction;
+
+use crate::faults::not_of_this_point;
+use crate::late_answers::{Answer, LateAnswer, MOST_HELD};
+use crate::smmu::Smmu;
+use crate::stalls::ResumeAction;
+use crate::stream;
+use crate::transaction::Transaction;
+
+impl Smmu {
+    /// CMD_RESUME.
+    pub(crate) fn answer_stall(&self, sid: u32, stag: u16, action: ResumeAction) {
+        let mut state = self.state();
+        let Some(stalled) = state.stalls.recorded(sid, stag) else { return };
+        let (ssid, injected) = (stalled.ssid, self.faults.at_resume(sid, stalled));
+        let action = match injected {
+            None => action,
+            Some(FaultAction::Abort { .. }) => ResumeAction::Abort,
+            Some(injected) => {
+                drop(state);
+                return self
+                    .hold_back(injected, LateAnswer { sid, ssid, answer: Answer::Resume(stag, action) });
+            }
+        };
+        state.stalls.resume(sid, stag, action);
+    }
+
+    /// CMD_PRI_RESP.
+    pub(crate) fn answer_pages(&self, sid: u32, response: PageResponse) {
+        let code = match self.faults.at_page_response(sid, &response) {
+            None => response.code,
+            Some(FaultAction::Failure) => PageResponseCode::ResponseFailure,
+            Some(FaultAction::Invalid) => PageResponseCode::InvalidRequest,
+            Some(FaultAction::Duplicate) => {
+                self.endpoints.respond(sid, &response);
+                response.code
+            }
+            Some(injected) => {
+                let ssid = response.pasid.map(Pasid::get);
+                return self.hold_back(injected, LateAnswer { sid, ssid, answer: Answer::Pages(response) });
+            }
+        };
+        self.endpoints.respond(sid, &PageResponse { code, ..response });
+    }
+
+    /// An answer that is not given now.
+    #[cold]
+    fn hold_back(&self, injected: FaultAction, answer: LateAnswer) {
+        match injected {
+            FaultAction::Delay { delay } => {
+                let (this, resets) = (Weak::clone(&self.this), self.resets());
+                self.faults.0.later(delay, move || {
+                    if let Some(smmu) = this.upgrade() {
+                        let _one_at_a_time = smmu.late_answers.held();
+                        if !smmu.is_reset_since(resets) {
+                            smmu.give(&answer);
+                        }
+                    }
+                });
+            }
+            FaultAction::AfterUnbind => {
+                let mut held = self.late_answers.held();
+                if held.len() < MOST_HELD {
+                    held.push(answer);
+                } else {
+                    drop(held);
+                    self.give(&answer);
+                }
+            }
+            FaultAction::Drop => {}
+            other => not_of_this_point(other),
+        }
+    }
+
+    fn give(&self, late: &LateAnswer) {
+        match late.answer {
+            Answer::Resume(stag, action) => self.state().stalls.resume(late.sid, stag, action),
+            Answer::Pages(response) => self.endpoints.respond(late.sid, &response),
+        }
+    }
+
+    /// Configurations have changed: the answers that are held for contexts that are no longer valid are given.
+    pub(crate) fn give_answers_of_ended_contexts(&self) {
+        if !self.faults.watches_answers() {
+            return;
+        }
+        let table = self.state().stream_table(&self.features);
+        let has_ended = |late: &mut LateAnswer| {
+            let tx = Transaction::probe(late.sid, late.ssid);
+            stream::fetch(&self.ram, &self.features, &table, &tx).is_err()
+        };
+        let given: Vec<LateAnswer> = self.late_answers.held().extract_if(.., has_ended).collect();
+        given.iter().for_each(|late| self.give(late));
+    }
+}
