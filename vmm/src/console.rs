@@ -151,7 +151,7 @@ impl Console {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic of that thread has been reported already.
+            // One that has panicked has ended the process instead.
             let _ = thread.join();
         }
         self.shared.lock().failed.take()

@@ -20,6 +20,7 @@ use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
+use crate::crash::Running;
 use crate::engine::soft::SoftOptions;
 use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
@@ -190,6 +191,7 @@ impl Machine {
             }
             SandboxChoice::Off => Sandbox::off(),
         };
+        let sandbox = sandbox.pressing(&switch);
         let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             topology,
@@ -237,6 +239,7 @@ impl Machine {
     /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
         let Self { board, vcpus, console, switch, sandbox, notes: _, stats: wants_stats } = self;
+        let running = Running::begin();
         board.start_workers().context("cannot start the devices' threads")?;
         let mut threads = Vec::new();
         let mut starts = Vec::new();
@@ -248,16 +251,9 @@ impl Machine {
                     // The machine could not be started.
                     return;
                 }
-                // A panic in here is our bug; it must end the machine instead of leaving it without a CPU.
-                let run = std::panic::AssertUnwindSafe(|| vcpu.run());
-                match std::panic::catch_unwind(run) {
-                    Ok(Ok(exit)) => switch.stop(Reason::Guest(exit)),
-                    Ok(Err(error)) => {
-                        switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}")))
-                    }
-                    Err(_) => {
-                        switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it")))
-                    }
+                match vcpu.run() {
+                    Ok(exit) => switch.stop(Reason::Guest(exit)),
+                    Err(error) => switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}"))),
                 }
             });
             threads.push(thread.context("cannot start a vCPU's thread")?);
@@ -271,9 +267,14 @@ impl Machine {
         }
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
         let ended_at = Instant::now();
+        if let Reason::Crashed(message) = reason {
+            // What is locked stays so: nothing of the machine is looked at or taken down any more.
+            std::mem::forget((board, threads, running));
+            return Err(Failed::new(message).into());
+        }
         board.engine().stop();
         for thread in threads {
-            // Its panic, if any, is the reason already.
+            // One that has panicked has ended the process instead.
             let _ = thread.join();
         }
         board.stop_workers();

@@ -12,7 +12,7 @@ use crate::faults::finish;
 use crate::hints::Hints;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
-use crate::host::terminal::{self, Terminal};
+use crate::host::terminal::Terminal;
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
@@ -56,7 +56,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     for note in machine.notes() {
         eprintln!("warpvmm: {note}");
     }
-    restore_terminal_on_panic();
     if let Some(terminal) = &mut terminal {
         terminal.take().context("cannot set the terminal's mode")?;
     }
@@ -80,7 +79,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         return Err(Failed::new(message.clone()).into());
     }
     match &ended.reason {
-        Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
+        Reason::Broken(message) | Reason::Crashed(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
             let limit = args.machine.timeout.unwrap_or_default();
             let note =
@@ -105,7 +104,7 @@ pub fn status_of(reason: &Reason) -> Status {
     match reason {
         Reason::Guest(Exit::SystemOff) | Reason::Quit => Status::Success,
         Reason::Guest(Exit::SystemReset) | Reason::Panic => Status::GuestPanic,
-        Reason::Guest(Exit::Stopped) | Reason::Broken(_) => Status::Failure,
+        Reason::Guest(Exit::Stopped) | Reason::Broken(_) | Reason::Crashed(_) => Status::Failure,
         Reason::Timeout => Status::Timeout,
         Reason::Signal(status) => *status,
     }
@@ -117,12 +116,4 @@ pub fn panic_report(ended: &Ended) -> String {
     let what =
         if ended.reason == Reason::Panic { "the guest panicked and reset" } else { "the guest reset itself" };
     format!("{what}; its console's last lines:\n{}", ended.last_lines(PANIC_LINES))
-}
-
-fn restore_terminal_on_panic() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        terminal::restore();
-        before(info);
-    }));
 }

@@ -32,6 +32,8 @@ pub enum Reason {
     Quit,
     /// Something of ours broke; a line for the user.
     Broken(String),
+    /// A thread has panicked and stands still with the locks that it holds; a line for the user. Nobody is to be waited for.
+    Crashed(String),
 }
 
 /// Tells the supervisor to end the machine; the first reason counts.

@@ -30,7 +30,7 @@ use seccompiler::{SeccompAction, SeccompFilter};
 use vmm::host::terminal::Terminal;
 use vmm::sandbox::calls::{Arg, Call, Descriptors, EngineCalls};
 use vmm::sandbox::{Sandbox, Thread};
-use vmm::workers::Crew;
+use vmm::workers::WorkerPool;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
 
@@ -257,7 +257,7 @@ fn run_generated_code() {
     assert_eq!(function(), 42);
 }
 
-/// What only the thread that hires may do.
+/// What only the spawner may do.
 const START_A_THREAD: (&str, Attempt) = ("start a thread", || thread::spawn(|| ()).join().unwrap());
 
 /// What each thread does now and then without being written to do it, and has to survive.
@@ -399,10 +399,10 @@ fn descriptors_are_for_the_threads_that_work_with_them() {
 }
 
 #[test]
-fn only_the_thread_that_hires_starts_threads() {
+fn only_the_spawner_starts_threads() {
     for kind in Thread::ALL {
         match kind {
-            Thread::Crew => drop(expect_survival(kind, START_A_THREAD.0, None)),
+            Thread::Spawner => drop(expect_survival(kind, START_A_THREAD.0, None)),
             // The C library blocks every signal meanwhile: the kernel ends the process, and nobody can write a line.
             _ => assert_eq!(attempt(kind, START_A_THREAD.0, None).status.signal(), Some(libc::SIGSYS)),
         }
@@ -559,25 +559,25 @@ fn landlock_leaves_no_signal_and_no_socket_to_other_processes_and_signals_betwee
 const WORKERS: usize = 40;
 
 #[test]
-fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
+fn devices_get_threads_from_inside_the_sandbox_and_those_are_in_it() {
     let sandbox = Sandbox::new(Vec::new(), &Descriptors::default(), EngineCalls::default()).unwrap();
-    let crew = Crew::start(&sandbox).unwrap();
+    let pool = WorkerPool::start(&sandbox).unwrap();
     let (tell, told) = mpsc::channel();
-    let asks = std::sync::Arc::clone(&crew);
+    let asks = std::sync::Arc::clone(&pool);
     let vcpu = sandbox.spawn(Thread::Vcpu, "vcpu0", move || {
         // More than the allocator has heaps for without a second thought.
         for _ in 0..WORKERS {
             let tell = tell.clone();
-            let hired = asks.hire(Box::new(move || {
+            let started = asks.hire(Box::new(move || {
                 drop(black_box(vec![1_u8; 100_000]));
                 let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
                 tell.send(refused).unwrap();
             }));
-            hired.unwrap();
+            started.unwrap();
         }
     });
     vcpu.unwrap().join().unwrap();
-    crew.join();
+    pool.join();
     assert_eq!(told.iter().collect::<Vec<_>>(), [true; WORKERS]);
 }
 

@@ -223,7 +223,7 @@ fn unfinished(args: &CompressArgs, ended: &Ended) -> anyhow::Result<Status> {
             args.machine.timeout.unwrap_or_default(),
             ended.last_lines(CONSOLE_LINES)
         ),
-        Reason::Broken(message) => message.clone(),
+        Reason::Broken(message) | Reason::Crashed(message) => message.clone(),
         Reason::Signal(_) | Reason::Quit => "interrupted; no output was left".into(),
     };
     Err(Failed::with_status(status, message).into())

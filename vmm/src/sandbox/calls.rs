@@ -254,7 +254,7 @@ const THREAD_FLAGS: u32 = number(
 );
 
 /// Starts threads, which then narrow what they have inherited.
-const HIRING: &[Call] = &[
+const SPAWNING: &[Call] = &[
     Call::only(
         libc::SYS_clone,
         &[Arg { index: 0, mask: !number(libc::CLONE_DETACHED), value: THREAD_FLAGS }],
@@ -323,8 +323,8 @@ pub(super) fn permits(
             permits.add_on(WRITES, logs);
         }
         Thread::Disk(index) => permits.add_on(DISK, drives.get(index).map_or(&[], std::slice::from_ref)),
-        Thread::Crew => {
-            permits.add(HIRING);
+        Thread::Spawner => {
+            permits.add(SPAWNING);
             permits.add(NO_SUCH_CALL);
         }
         Thread::Alarms | Thread::Accel => {}

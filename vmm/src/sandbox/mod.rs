@@ -19,8 +19,10 @@ use std::thread::{self, JoinHandle};
 use landlock::RulesetStatus;
 use thiserror::Error;
 
+use crate::crash;
 use crate::sandbox::calls::{Descriptors, EngineCalls};
 use crate::sandbox::filter::Filter;
+use crate::supervise::StopSwitch;
 
 /// What a thread is for, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +35,8 @@ pub enum Thread {
     Alarms,
     /// Copies the guest's output.
     Console,
-    /// Starts the threads that devices hire.
-    Crew,
+    /// Starts the threads that devices ask for.
+    Spawner,
     /// Works for an accelerator or a DMA test device.
     Accel,
     /// Serves the drive of this index.
@@ -44,7 +46,7 @@ pub enum Thread {
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
     pub const ALL: [Self; 7] =
-        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Crew, Self::Accel, Self::Disk(0)];
+        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Spawner, Self::Accel, Self::Disk(0)];
 
     /// Its name in messages.
     #[must_use]
@@ -54,7 +56,7 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Alarms => "alarms",
             Self::Console => "console",
-            Self::Crew => "crew",
+            Self::Spawner => "spawner",
             Self::Accel => "accel",
             Self::Disk(_) => "disk",
         }
@@ -82,13 +84,23 @@ struct Rules {
 
 /// What threads are put into when they start.
 #[derive(Clone)]
-pub struct Sandbox(Option<Arc<Rules>>);
+pub struct Sandbox {
+    rules: Option<Arc<Rules>>,
+    /// What a panic of a thread presses.
+    switch: Option<Arc<StopSwitch>>,
+}
 
 impl Sandbox {
     /// No sandbox: threads do what they like.
     #[must_use]
     pub const fn off() -> Self {
-        Self(None)
+        Self { rules: None, switch: None }
+    }
+
+    /// The same, whose threads press this switch when they panic; see [`crash`].
+    #[must_use]
+    pub fn pressing(self, switch: &Arc<StopSwitch>) -> Self {
+        Self { switch: Some(Arc::clone(switch)), ..self }
     }
 
     /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end,
@@ -112,7 +124,7 @@ impl Sandbox {
         let filters = filters.collect::<Result<_, SandboxError>>()?;
         files::leave_other_processes()?;
         report::start().map_err(SandboxError::Signal)?;
-        Ok(Self(Some(Arc::new(Rules { filters, outputs }))))
+        Ok(Self { rules: Some(Arc::new(Rules { filters, outputs })), switch: None })
     }
 
     /// Puts the calling thread into the sandbox. There is no way out.
@@ -120,7 +132,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`]; the thread must then not go on.
     pub fn enter(&self, thread: Thread) -> Result<(), SandboxError> {
-        let Some(rules) = &self.0 else { return Ok(()) };
+        let Some(rules) = &self.rules else { return Ok(()) };
         report::name_thread(thread);
         let outputs = if thread == Thread::Main { &rules.outputs[..] } else { &[] };
         let files = files::enter(outputs)?;
@@ -139,7 +151,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Starts a thread, which enters the sandbox before it does any work.
+    /// Starts a thread, which enters the sandbox before it does any work. A panic of its ends the machine.
     ///
     /// # Errors
     /// If the host gives no thread, or none in the sandbox.
@@ -150,7 +162,14 @@ impl Sandbox {
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
         let builder = thread::Builder::new().name(name.into());
-        if self.0.is_none() {
+        let switch = self.switch.clone();
+        let work = move || {
+            if let Some(switch) = switch {
+                crash::press_on_panic(switch);
+            }
+            work();
+        };
+        if self.rules.is_none() {
             return builder.spawn(work).map_err(with_limits);
         }
         let sandbox = self.clone();
