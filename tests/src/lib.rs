@@ -240,9 +240,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// The program with these arguments, of which the first is the subcommand.
+    /// The program with these arguments, of which the first is the subcommand. A guest that resets itself ends.
     #[must_use]
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
+        let is = |name: &str| args.first().is_some_and(|word| word.as_ref() == name);
+        let run = Self::rebooting(args);
+        if is("run") { run.args(&["--no-reboot"]) } else { run }
+    }
+
+    /// The same, with guests that reboot.
+    #[must_use]
+    pub fn rebooting<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
         command.args(args);
         if args.first().is_some_and(|word| word.as_ref() == "run" || word.as_ref() == "compress") {
@@ -255,13 +263,23 @@ impl Run {
     /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
     #[must_use]
     pub fn guest(append: &str) -> Self {
-        let mut run = Self::new(&["run"]);
+        Self::new(&["run"]).with_guest(append)
+    }
+
+    /// The same, which boots again when it resets itself.
+    #[must_use]
+    pub fn rebooting_guest(append: &str) -> Self {
+        Self::rebooting(&["run"]).with_guest(append)
+    }
+
+    fn with_guest(mut self, append: &str) -> Self {
+        let run = &mut self;
         run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio"));
         let more = std::env::var(APPEND).unwrap_or_default();
         let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
         run.command.arg("--append").arg(format!("{usual} {more} {append}"));
         run.command.args(["--timeout", &seconds(540)]);
-        run
+        self
     }
 
     /// `warpvmm run` of our guest with one job: the words of a program of the initramfs.

@@ -25,7 +25,8 @@ Exit status:
   0    the guest powered itself off; the job is done
   1    an error of ours or of the host: the message says what to do
   2    wrong command line
-  3    the guest reset itself: because its kernel panicked, or otherwise
+  3    the guest reset itself, because its kernel panicked or otherwise, and does not boot again: --no-reboot, or
+       the machine cannot be reset
   124  the time limit passed
   130  interrupted (Ctrl-C)
   143  ended by SIGTERM or SIGHUP";
@@ -211,6 +212,9 @@ pub struct RunArgs {
     /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
+    /// End with status 3 when the guest resets itself, instead of booting it again
+    #[arg(long)]
+    pub no_reboot: bool,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -157,6 +157,11 @@ impl Console {
         self.shared.lock().failed.take()
     }
 
+    /// The guest boots anew: what has been told of a panic was of another boot.
+    pub fn restarted(&self) {
+        self.shared.lock().panic = PanicSeen::default();
+    }
+
     /// What the console has told of a panic so far.
     #[must_use]
     pub fn panic_seen(&self) -> PanicSeen {

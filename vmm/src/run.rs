@@ -40,6 +40,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         initrd: args.initrd.clone(),
         append: args.append.clone(),
         machine: args.machine.clone(),
+        reboots: !args.no_reboot,
+        starts_paused: false,
         accels: args.accel.clone(),
         devices: args.device.clone(),
         drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
@@ -87,7 +89,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
             eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
-        Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
+        Reason::Guest(Exit::SystemReset) | Reason::Panic => {
+            eprintln!("\nwarpvmm: {}", panic_report(&ended));
+            if let Some(why) = ended.no_reboot.as_ref().filter(|_| !args.no_reboot) {
+                eprintln!("warpvmm: it does not boot again, for this machine cannot be reset: {why}");
+            }
+        }
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
     for hint in hints.lines() {

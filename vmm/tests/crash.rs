@@ -81,6 +81,8 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         initrd: None,
         append: String::new(),
         machine: args.machine,
+        reboots: false,
+        starts_paused: false,
         accels: args.accel,
         devices: Vec::new(),
         drives: Vec::new(),

@@ -93,6 +93,7 @@ const FORBIDDEN: &[(&str, &str, Attempt)] = &[
     ("write pieces to what nobody gave", "writev", || {
         drop((&open().other).write_vectored(&[std::io::IoSlice::new(b"x")]));
     }),
+    ("write to what the guest boots from", "pwrite64", || drop(open().boot.write_at(&[0], 0))),
     ("write to a drive from its beginning", "write", || (&open().drives[0]).write_all(b"x").unwrap()),
     ("read what nobody gave", "read", || drop((&open().other).read(&mut [0]))),
     ("read a drive from its beginning", "read", || drop((&open().drives[0]).read(&mut [0]))),
@@ -122,6 +123,7 @@ struct Open {
     log: File,
     map: File,
     drives: [File; 2],
+    boot: File,
     /// The sandbox does not know of it: it may have been inherited.
     other: File,
     code: Code,
@@ -143,6 +145,7 @@ fn open() -> &'static Open {
             log: file(),
             map: file(),
             drives: [file(), file()],
+            boot: file(),
             other: file(),
             code: Code::new(),
         }
@@ -158,6 +161,7 @@ impl Open {
             logs: vec![self.log.as_raw_fd()],
             maps: vec![self.map.as_raw_fd()],
             drives: self.drives.iter().map(AsRawFd::as_raw_fd).collect(),
+            boot: vec![self.boot.as_raw_fd()],
         }
     }
 }
@@ -177,6 +181,12 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
         open().result.read_exact_at(&mut [0; 512], 512).unwrap();
     }),
     ("cut a result", "ftruncate", &[Thread::Main], || open().result.set_len(100).unwrap()),
+    ("read what the guest boots from", "pread64", &[Thread::LifeCycle], || {
+        open().boot.read_exact_at(&mut [0; 512], 512).unwrap();
+    }),
+    ("ask for the length of what the guest boots from", "statx", &[Thread::LifeCycle], || {
+        assert_eq!(open().boot.metadata().unwrap().len(), 8192);
+    }),
     ("read a drive", "pread64", &[Thread::Disk(0)], || {
         open().drives[0].read_exact_at(&mut [0; 512], 512).unwrap();
     }),

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
-use devices::hisi::zip::{Translation, Zip, ZipWiring};
+use devices::hisi::zip::{Totals, Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
+use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Ram};
 
 use crate::board::numa::RootBus;
 use crate::cli::{Accel, Device};
@@ -164,6 +164,15 @@ impl PciDevices {
         Ok(Self { host, zips, dma_tests, disks, described, has_ats, pool })
     }
 
+    /// The functions, in the order in which they are reset: what makes accesses by itself comes first, with its
+    /// translation cache.
+    pub(crate) fn models(&self) -> Vec<Arc<dyn LifeCycle>> {
+        let zips = self.zips.iter().map(|zip| zip.clone() as Arc<dyn LifeCycle>);
+        let dma_tests = self.dma_tests.iter().map(|dma_test| dma_test.clone() as Arc<dyn LifeCycle>);
+        let disks = self.disks.iter().map(|disk| disk.clone() as Arc<dyn LifeCycle>);
+        zips.chain(dma_tests).chain(disks).collect()
+    }
+
     pub(crate) fn host(&self) -> &Arc<PciHost> {
         &self.host
     }
@@ -176,6 +185,15 @@ impl PciDevices {
     /// Whether some function has a translation cache.
     pub(crate) const fn has_ats(&self) -> bool {
         self.has_ats
+    }
+
+    pub(crate) fn accelerators(&self) -> usize {
+        self.zips.len()
+    }
+
+    pub(crate) fn accelerator(&self, index: usize) -> Option<(Totals, AtcTotals)> {
+        let zip = self.zips.get(index)?;
+        Some((zip.totals(), zip.atc_totals()))
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {

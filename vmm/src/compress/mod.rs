@@ -106,6 +106,8 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         initrd: Some(guest.initrd),
         append: command_line(args, input.len()),
         machine: args.machine.clone(),
+        reboots: false,
+        starts_paused: false,
         accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],

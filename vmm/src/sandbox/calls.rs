@@ -87,6 +87,8 @@ pub struct Descriptors {
     pub maps: Vec<RawFd>,
     /// The drives, each for its own thread: [`Thread::Disk`] has its index.
     pub drives: Vec<RawFd>,
+    /// What the guest boots from, which is read again at a reset.
+    pub boot: Vec<RawFd>,
 }
 
 /// A call of a table, with one more condition that only the running process knows.
@@ -194,6 +196,16 @@ const SUPERVISING: &[Call] = &[
     Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
 ];
 
+/// What the guest boots from: its length and its contents.
+const BOOT: &[Call] = &[
+    Call::any(libc::SYS_fstat),
+    Call::only(
+        libc::SYS_statx,
+        &[Arg { index: 2, mask: number(libc::AT_EMPTY_PATH), value: number(libc::AT_EMPTY_PATH) }],
+    ),
+    Call::any(libc::SYS_pread64),
+];
+
 /// What a run leaves behind: read back, cut to its length. And what it was made from, which may have changed.
 const RESULTS: &[Call] = &[
     Call::any(libc::SYS_fstat),
@@ -296,7 +308,7 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives } = descriptors;
+    let Descriptors { events, inputs, results, logs, maps, drives, boot } = descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
     permits.add(engine.every);
@@ -322,6 +334,7 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, logs);
         }
+        Thread::LifeCycle => permits.add_on(BOOT, boot),
         Thread::Disk(index) => permits.add_on(DISK, drives.get(index).map_or(&[], std::slice::from_ref)),
         Thread::Spawner => {
             permits.add(SPAWNING);

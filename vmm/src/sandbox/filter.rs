@@ -88,6 +88,7 @@ mod tests {
             logs: (40..44).collect(),
             maps: vec![45],
             drives: (50..90).collect(),
+            boot: vec![46, 47],
         }
     }
 

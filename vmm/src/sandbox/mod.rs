@@ -39,14 +39,24 @@ pub enum Thread {
     Spawner,
     /// Works for an accelerator or a DMA test device.
     Accel,
+    /// Leads the machine through its life: pauses, resets.
+    LifeCycle,
     /// Serves the drive of this index.
     Disk(usize),
 }
 
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
-    pub const ALL: [Self; 7] =
-        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Spawner, Self::Accel, Self::Disk(0)];
+    pub const ALL: [Self; 8] = [
+        Self::Main,
+        Self::Vcpu,
+        Self::Alarms,
+        Self::Console,
+        Self::Spawner,
+        Self::Accel,
+        Self::LifeCycle,
+        Self::Disk(0),
+    ];
 
     /// Its name in messages.
     #[must_use]
@@ -58,6 +68,7 @@ impl Thread {
             Self::Console => "console",
             Self::Spawner => "spawner",
             Self::Accel => "accel",
+            Self::LifeCycle => "lifecycle",
             Self::Disk(_) => "disk",
         }
     }
