@@ -27,6 +27,7 @@ fn run() -> Status {
     let result = match &cli.command {
         Command::Run(args) => vmm::run::run(args),
         Command::Compress(args) => vmm::compress::compress(args),
+        Command::Ctl(args) => vmm::control::client::ctl(args),
         Command::Faults(args) => match &args.command {
             FaultsCommand::List { json } => vmm::faults::list(*json),
             FaultsCommand::Check { plan } => vmm::faults::check(plan),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
+use crate::control::Socket;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
@@ -41,7 +42,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         append: args.append.clone(),
         machine: args.machine.clone(),
         reboots: !args.no_reboot,
-        starts_paused: false,
+        starts_paused: args.paused,
+        control: args.control.as_deref().map(Socket::bind).transpose()?,
         accels: args.accel.clone(),
         devices: args.device.clone(),
         drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
@@ -89,6 +91,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
             eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
+        Reason::Control => eprintln!("\nwarpvmm: ended by the control socket"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => {
             eprintln!("\nwarpvmm: {}", panic_report(&ended));
             if let Some(why) = ended.no_reboot.as_ref().filter(|_| !args.no_reboot) {
@@ -109,7 +112,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
 #[must_use]
 pub fn status_of(reason: &Reason) -> Status {
     match reason {
-        Reason::Guest(Exit::SystemOff) | Reason::Quit => Status::Success,
+        Reason::Guest(Exit::SystemOff) | Reason::Quit | Reason::Control => Status::Success,
         Reason::Guest(Exit::SystemReset) | Reason::Panic => Status::GuestPanic,
         Reason::Guest(Exit::Stopped) | Reason::Broken(_) | Reason::Crashed(_) => Status::Failure,
         Reason::Timeout => Status::Timeout,

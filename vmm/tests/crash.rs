@@ -83,6 +83,7 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         machine: args.machine,
         reboots: false,
         starts_paused: false,
+        control: None,
         accels: args.accel,
         devices: Vec::new(),
         drives: Vec::new(),

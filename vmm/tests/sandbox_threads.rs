@@ -24,12 +24,13 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::pty::openpty;
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use seccompiler::{SeccompAction, SeccompFilter};
 use vmm::host::terminal::Terminal;
 use vmm::sandbox::calls::{Arg, Call, Descriptors, EngineCalls};
-use vmm::sandbox::{Sandbox, Thread};
+use vmm::sandbox::{Folders, Sandbox, Thread};
 use vmm::workers::WorkerPool;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
@@ -124,9 +125,21 @@ struct Open {
     map: File,
     drives: [File; 2],
     boot: File,
+    control: UnixListener,
+    control_wake: (UnixStream, UnixStream),
     /// The sandbox does not know of it: it may have been inherited.
     other: File,
     code: Code,
+}
+
+/// A control socket that does not wait, at which somebody waits.
+fn listener() -> UnixListener {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    // Its other end stays, as another process's would.
+    std::mem::forget(UnixStream::connect(folder.path().join("socket")).unwrap());
+    listener
 }
 
 static OPEN: OnceLock<Open> = OnceLock::new();
@@ -146,6 +159,8 @@ fn open() -> &'static Open {
             map: file(),
             drives: [file(), file()],
             boot: file(),
+            control: listener(),
+            control_wake: UnixStream::pair().unwrap(),
             other: file(),
             code: Code::new(),
         }
@@ -162,6 +177,8 @@ impl Open {
             maps: vec![self.map.as_raw_fd()],
             drives: self.drives.iter().map(AsRawFd::as_raw_fd).collect(),
             boot: vec![self.boot.as_raw_fd()],
+            control: vec![self.control.as_raw_fd()],
+            control_wakes: vec![self.control_wake.0.as_raw_fd()],
         }
     }
 }
@@ -186,6 +203,21 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
     }),
     ("ask for the length of what the guest boots from", "statx", &[Thread::LifeCycle], || {
         assert_eq!(open().boot.metadata().unwrap().len(), 8192);
+    }),
+    ("accept a connection", "accept4", &[Thread::Control], || drop(open().control.accept().unwrap())),
+    (
+        "wake the control socket's thread",
+        "sendto",
+        &[Thread::Main, Thread::LifeCycle, Thread::Control],
+        || {
+            assert_eq!(send(open().control_wake.0.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
+        },
+    ),
+    ("talk at a connection", "sendto", &[Thread::Control], || {
+        assert_eq!(send(open().control_wake.1.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
+    }),
+    ("listen at a connection", "recvfrom", &[Thread::Control], || {
+        let _ = recv(open().control_wake.1.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
     }),
     ("read a drive", "pread64", &[Thread::Disk(0)], || {
         open().drives[0].read_exact_at(&mut [0; 512], 512).unwrap();
@@ -320,7 +352,10 @@ fn copy_of_this_program() {
     let (Ok(name), Ok(kind)) = (std::env::var(ATTEMPT), std::env::var(THREAD)) else { return };
     let kind = Thread::ALL.into_iter().find(|k| k.name() == kind).expect("a kind of thread");
     let attempt = own_attempt(&name).expect("an attempt");
-    let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    let folders: Vec<_> = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    let is_removal = name == REMOVE_A_NAME.0;
+    let folders =
+        if is_removal { Folders { removals: folders, ..Folders::default() } } else { folders.into() };
     let descriptors = open().descriptors();
     // Left raw: only the end of the process gives the modes back.
     let mut terminal = Terminal::at_stdin().unwrap().filter(|_| std::env::var_os(RAW).is_some());
@@ -332,7 +367,8 @@ fn copy_of_this_program() {
 
 fn own_attempt(name: &str) -> Option<Attempt> {
     let forbidden = FORBIDDEN.iter().map(|(name, _, attempt)| (*name, *attempt));
-    let others: [(&str, Attempt); 5] = [
+    let others: [(&str, Attempt); 6] = [
+        REMOVE_A_NAME,
         START_A_THREAD,
         ("overflow the stack", || println!("{}", overflow(1))),
         ("put files in place", put_files_in_place),
@@ -488,6 +524,28 @@ fn put_files_in_place() {
         assert!(fs::rename(outside.join("file"), folder.join("stolen")).is_err());
         assert!(fs::rename(folder.join("output"), outside.join("planted")).is_err());
     }
+}
+
+/// The attempt of a main thread that has a socket's name to remove.
+const REMOVE_A_NAME: (&str, Attempt) = ("remove a name", || {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("given"));
+    fs::remove_file(folder.join("socket")).unwrap();
+    if landlock_outside() >= 1 {
+        let other = folder.with_extension("outside").join("file");
+        assert_eq!(fs::remove_file(other).unwrap_err().kind(), PermissionDenied);
+    }
+});
+
+#[test]
+fn name_is_removed_in_its_folder_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, outside) = (dir.path().join("folder"), dir.path().join("folder.outside"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&outside).unwrap();
+    drop(UnixListener::bind(folder.join("socket")).unwrap());
+    fs::write(outside.join("file"), "not ours").unwrap();
+    expect_survival(Thread::Main, REMOVE_A_NAME.0, Some(&folder));
+    assert!(!folder.join("socket").exists() && outside.join("file").exists());
 }
 
 /// The version of this kernel's Landlock, or less than 1.

@@ -108,6 +108,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         machine: args.machine.clone(),
         reboots: false,
         starts_paused: false,
+        control: None,
         accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
@@ -226,7 +227,7 @@ fn unfinished(args: &CompressArgs, ended: &Ended) -> anyhow::Result<Status> {
             ended.last_lines(CONSOLE_LINES)
         ),
         Reason::Broken(message) | Reason::Crashed(message) => message.clone(),
-        Reason::Signal(_) | Reason::Quit => "interrupted; no output was left".into(),
+        Reason::Signal(_) | Reason::Quit | Reason::Control => "interrupted; no output was left".into(),
     };
     Err(Failed::with_status(status, message).into())
 }

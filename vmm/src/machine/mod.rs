@@ -25,6 +25,8 @@ use crate::board::stats::Stats;
 use crate::board::{Board, BoardConfig};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
+use crate::control;
+use crate::control::server::Server;
 use crate::crash::Running;
 use crate::engine::soft::SoftOptions;
 use crate::engine::statistics::EngineReport;
@@ -39,7 +41,7 @@ use crate::machine::handle::Request;
 pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status};
 use crate::machine::life_cycle::{LifeCycle, OnReset};
 use crate::sandbox::calls::Descriptors;
-use crate::sandbox::{Sandbox, Thread};
+use crate::sandbox::{Folders, Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
 /// Everything a machine is made from.
@@ -56,6 +58,8 @@ pub struct Setup {
     pub reboots: bool,
     /// The machine is paused before its first instruction.
     pub starts_paused: bool,
+    /// Where the machine is asked and told from outside.
+    pub control: Option<control::Socket>,
     /// Accelerators, in PCI order.
     pub accels: Vec<Accel>,
     /// Further devices, in PCI order, after the accelerators.
@@ -106,6 +110,7 @@ pub struct Machine {
     vcpus: Vec<Box<dyn Vcpu>>,
     life_cycle: LifeCycle,
     requests: mpsc::Receiver<Request>,
+    control: Option<control::Socket>,
     switch: Arc<StopSwitch>,
     sandbox: Sandbox,
     /// Lines for the user about how guest code will run.
@@ -152,8 +157,14 @@ impl Machine {
                     maps: perf_map.iter().map(|map| map.as_raw_fd()).collect(),
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
                     boot: boot.descriptors(),
+                    control: setup.control.iter().map(control::Socket::listener_fd).collect(),
+                    control_wakes: setup.control.iter().map(control::Socket::wake_fd).collect(),
                 };
-                Sandbox::new(setup.result_folders, &descriptors, engine::SYSTEM_CALLS)?
+                let folders = Folders {
+                    outputs: setup.result_folders,
+                    removals: setup.control.iter().map(control::Socket::folder).collect(),
+                };
+                Sandbox::new(folders, &descriptors, engine::SYSTEM_CALLS)?
             }
             SandboxChoice::Off => Sandbox::off(),
         };
@@ -207,7 +218,16 @@ impl Machine {
             on_reset,
             starts_paused: setup.starts_paused,
         };
-        Ok(Self { vcpus, life_cycle, requests, switch, sandbox, notes, stats: setup.machine.stats })
+        Ok(Self {
+            vcpus,
+            life_cycle,
+            requests,
+            control: setup.control,
+            switch,
+            sandbox,
+            notes,
+            stats: setup.machine.stats,
+        })
     }
 
     /// How to reach the machine, from any thread.
@@ -233,7 +253,8 @@ impl Machine {
     /// # Errors
     /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
-        let Self { vcpus, life_cycle, requests, switch, sandbox, notes: _, stats: wants_stats } = self;
+        let Self { vcpus, life_cycle, requests, control, switch, sandbox, notes: _, stats: wants_stats } =
+            self;
         let running = Running::begin();
         let (board, console) = (Arc::clone(&life_cycle.board), Arc::clone(&life_cycle.console));
         let (gate, handle) = (Arc::clone(&life_cycle.gate), life_cycle.handle.clone());
@@ -247,6 +268,8 @@ impl Machine {
         }
         let leads = sandbox.spawn(Thread::LifeCycle, "lifecycle", move || life_cycle.serve(&requests));
         threads.push(leads.context("cannot start the thread of the machine's life cycle")?);
+        let control = control.map(|socket| Server::start(socket, handle.clone(), &sandbox)).transpose();
+        let control = control.context("cannot start the control socket's thread")?;
         sandbox.enter(Thread::Main)?;
         // Every thread is in the sandbox: guest code may run.
         handle.send(Request::Start);
@@ -261,6 +284,9 @@ impl Machine {
         for thread in threads {
             // One that has panicked has ended the process instead.
             let _ = thread.join();
+        }
+        if let Some(control) = control {
+            control.end();
         }
         board.stop_workers();
         let console_error = console.close();

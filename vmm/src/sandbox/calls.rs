@@ -89,6 +89,10 @@ pub struct Descriptors {
     pub drives: Vec<RawFd>,
     /// What the guest boots from, which is read again at a reset.
     pub boot: Vec<RawFd>,
+    /// The control socket, from which its thread accepts connections.
+    pub control: Vec<RawFd>,
+    /// By which the main thread and the one of the machine's life cycle wake the control socket's.
+    pub control_wakes: Vec<RawFd>,
 }
 
 /// A call of a table, with one more condition that only the running process knows.
@@ -237,6 +241,27 @@ const NAMES: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
+/// A socket's name is removed. Which names, Landlock decides.
+const REMOVAL: &[Call] = &[
+    Call::any(libc::SYS_unlinkat),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_unlink),
+];
+
+/// Connections of the control socket.
+const ACCEPTING: &[Call] = &[Call::only(libc::SYS_accept4, &[Arg::is(3, number(libc::SOCK_CLOEXEC))])];
+
+/// What is said there. Which descriptors they will have is not known before, and these two calls work with sockets alone.
+const SERVING: &[Call] = &[
+    Call::only(libc::SYS_recvfrom, &[Arg::is(4, 0), Arg::is(5, 0)]),
+    Call::any(libc::SYS_ppoll),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_poll),
+];
+
+/// To the other end of a connection, and to no address.
+const SENDING: &[Call] = &[Call::only(libc::SYS_sendto, &[Arg::is(4, 0), Arg::is(5, 0)])];
+
 /// A drive's sectors: read, written, made durable, and given back or made zero where they are.
 const DISK: &[Call] = &[
     Call::any(libc::SYS_pread64),
@@ -301,14 +326,24 @@ pub(super) const NO_SUCH_CALL: &[Call] = &[Call::any(libc::SYS_clone3)];
 
 const COMMON: [&[Call]; 5] = [MEMORY, WAITING, DESCRIPTORS, ENDING, NO_SUCH_ACCESS];
 
-/// What a thread may do. `outputs`: the job has outputs to put in place.
+/// What the main thread does with names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    /// There are outputs to put in place, by which names are removed too.
+    pub(super) puts: bool,
+    /// There is a name to remove.
+    pub(super) removes: bool,
+}
+
+/// What a thread may do.
 pub(super) fn permits(
     thread: Thread,
-    outputs: bool,
+    names: Names,
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives, boot } = descriptors;
+    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, control_wakes } =
+        descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
     permits.add(engine.every);
@@ -322,9 +357,13 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, results);
             permits.add_on(RESULTS, results);
-            if outputs {
+            if names.puts {
                 permits.add(NAMES);
+            } else if names.removes {
+                permits.add(REMOVAL);
             }
+            // The control socket's thread is woken for its end.
+            permits.add_on(SENDING, control_wakes);
         }
         Thread::Vcpu => {
             permits.add(engine.vcpu);
@@ -334,7 +373,16 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, logs);
         }
-        Thread::LifeCycle => permits.add_on(BOOT, boot),
+        // It wakes the control socket's thread for answers.
+        Thread::LifeCycle => {
+            permits.add_on(BOOT, boot);
+            permits.add_on(SENDING, control_wakes);
+        }
+        Thread::Control => {
+            permits.add_on(ACCEPTING, control);
+            permits.add(SERVING);
+            permits.add(SENDING);
+        }
         Thread::Disk(index) => permits.add_on(DISK, drives.get(index).map_or(&[], std::slice::from_ref)),
         Thread::Spawner => {
             permits.add(SPAWNING);

@@ -20,7 +20,7 @@ use landlock::RulesetStatus;
 use thiserror::Error;
 
 use crate::crash;
-use crate::sandbox::calls::{Descriptors, EngineCalls};
+use crate::sandbox::calls::{Descriptors, EngineCalls, Names};
 use crate::sandbox::filter::Filter;
 use crate::supervise::StopSwitch;
 
@@ -41,13 +41,15 @@ pub enum Thread {
     Accel,
     /// Leads the machine through its life: pauses, resets.
     LifeCycle,
+    /// Serves the control socket.
+    Control,
     /// Serves the drive of this index.
     Disk(usize),
 }
 
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
         Self::Vcpu,
         Self::Alarms,
@@ -55,6 +57,7 @@ impl Thread {
         Self::Spawner,
         Self::Accel,
         Self::LifeCycle,
+        Self::Control,
         Self::Disk(0),
     ];
 
@@ -69,6 +72,7 @@ impl Thread {
             Self::Spawner => "spawner",
             Self::Accel => "accel",
             Self::LifeCycle => "lifecycle",
+            Self::Control => "control",
             Self::Disk(_) => "disk",
         }
     }
@@ -88,9 +92,24 @@ pub enum SandboxError {
     Signal(io::Error),
 }
 
+/// Folders in which the main thread still reaches names.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Where files are put in place at the end.
+    pub outputs: Vec<PathBuf>,
+    /// Where a name is removed at the end.
+    pub removals: Vec<PathBuf>,
+}
+
+impl From<Vec<PathBuf>> for Folders {
+    fn from(outputs: Vec<PathBuf>) -> Self {
+        Self { outputs, ..Self::default() }
+    }
+}
+
 struct Rules {
     filters: BTreeMap<Thread, Filter>,
-    outputs: Vec<PathBuf>,
+    folders: Folders,
 }
 
 /// What threads are put into when they start.
@@ -114,8 +133,7 @@ impl Sandbox {
         Self { switch: Some(Arc::clone(switch)), ..self }
     }
 
-    /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end,
-    /// `descriptors` what the threads work with; `engine` is what the engine needs beyond what all threads may do.
+    /// The sandbox of a process. `folders` are those in which the main thread reaches names, `descriptors` what the threads work with; `engine` is what the engine needs beyond what all threads may do.
     ///
     /// From here on a forbidden call ends the process with a message, and neither the calling thread nor those that it
     /// starts reach other processes. The calling thread is not in the sandbox yet.
@@ -123,19 +141,20 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`]
     pub fn new(
-        outputs: Vec<PathBuf>,
+        folders: impl Into<Folders>,
         descriptors: &Descriptors,
         engine: EngineCalls,
     ) -> Result<Self, SandboxError> {
-        let has_outputs = !outputs.is_empty();
+        let folders = folders.into();
+        let names = Names { puts: !folders.outputs.is_empty(), removes: !folders.removals.is_empty() };
         let others = Thread::ALL.into_iter().filter(|thread| !matches!(thread, Thread::Disk(_)));
         // A drive that is not there has a thread that can do nothing with it; its kind exists.
         let disks = (0..descriptors.drives.len().max(1)).map(Thread::Disk);
-        let filters = others.chain(disks).map(|t| Ok((t, Filter::new(t, has_outputs, descriptors, engine)?)));
+        let filters = others.chain(disks).map(|t| Ok((t, Filter::new(t, names, descriptors, engine)?)));
         let filters = filters.collect::<Result<_, SandboxError>>()?;
         files::leave_other_processes()?;
         report::start().map_err(SandboxError::Signal)?;
-        Ok(Self { rules: Some(Arc::new(Rules { filters, outputs })), switch: None })
+        Ok(Self { rules: Some(Arc::new(Rules { filters, folders })), switch: None })
     }
 
     /// Puts the calling thread into the sandbox. There is no way out.
@@ -145,8 +164,8 @@ impl Sandbox {
     pub fn enter(&self, thread: Thread) -> Result<(), SandboxError> {
         let Some(rules) = &self.rules else { return Ok(()) };
         report::name_thread(thread);
-        let outputs = if thread == Thread::Main { &rules.outputs[..] } else { &[] };
-        let files = files::enter(outputs)?;
+        let nothing = Folders::default();
+        let files = files::enter(if thread == Thread::Main { &rules.folders } else { &nothing })?;
         rules.filters[&thread].enter()?;
         if thread == Thread::Main {
             match files {
