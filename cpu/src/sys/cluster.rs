@@ -310,10 +310,7 @@ impl Cluster {
                     Mailbox { is_off: AtomicBool::new(is_off), ..Mailbox::default() }
                 })
                 .collect(),
-            power: Mutex::new(PowerBoard {
-                states: (0..cpus).map(Power::at_power_on).collect(),
-                exit: None,
-            }),
+            power: Mutex::new(PowerBoard { states: (0..cpus).map(Power::at_power_on).collect(), exit: None }),
             features,
             tier,
             observation,
