@@ -358,12 +358,27 @@ impl Run {
     }
 }
 
+/// What `warpvmm ctl --json` says of the machine at this socket.
+///
+/// # Panics
+/// If the machine refuses.
+#[track_caller]
+pub fn ctl(socket: &Path, words: &[&str]) -> serde_json::Value {
+    let output = Command::new(program()).arg("ctl").arg(socket).arg("--json").args(words).output();
+    let output = output.expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
 /// A running guest whose console is typed at.
 pub struct Session {
     child: Child,
     stdin: Option<std::process::ChildStdin>,
     output: std::sync::mpsc::Receiver<Vec<u8>>,
     seen: String,
+    /// What has come after what was last expected.
+    unread: String,
     started: Instant,
     limit: Duration,
 }
@@ -388,7 +403,15 @@ impl Session {
                 }
             }
         });
-        Self { child, stdin, output, seen: String::new(), started: Instant::now(), limit }
+        Self {
+            child,
+            stdin,
+            output,
+            seen: String::new(),
+            unread: String::new(),
+            started: Instant::now(),
+            limit,
+        }
     }
 
     /// The process.
@@ -402,18 +425,20 @@ impl Session {
     /// # Panics
     /// If it does not appear in time.
     pub fn expect(&mut self, text: &str) {
-        let mut unread = String::new();
-        while !unread.contains(text) {
+        let end = loop {
+            if let Some(at) = self.unread.find(text) {
+                break at + text.len();
+            }
             let left = self.limit.saturating_sub(self.started.elapsed());
             match self.output.recv_timeout(left) {
-                Ok(part) => unread.push_str(&String::from_utf8_lossy(&part)),
+                Ok(part) => self.unread.push_str(&String::from_utf8_lossy(&part)),
                 Err(_) => {
                     let _ = self.child.kill();
-                    panic!("expected on the console: {text:?}\n{}{unread}", self.seen);
+                    panic!("expected on the console: {text:?}\n{}{}", self.seen, self.unread);
                 }
             }
-        }
-        self.seen.push_str(&unread);
+        };
+        self.seen.extend(self.unread.drain(..end));
     }
 
     /// Types.
