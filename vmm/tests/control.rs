@@ -264,6 +264,42 @@ fn guests_reset_that_meets_a_pause_is_not_lost() {
 }
 
 #[test]
+fn guests_power_off_that_meets_a_pause_ends_the_machine() {
+    for _ in 0..10 {
+        let mut machine = Machine::start(&[]);
+        machine.expect(EMPTY);
+        let mut client = machine.connect();
+        machine.send(OFF);
+        // If the machine has ended first, that is the answer, or there is none.
+        let mut line = String::new();
+        let _ = client.0.get_mut().write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"pause\"}\n");
+        let _ = client.0.read_line(&mut line);
+        if line.contains("paused") {
+            client.ok("resume");
+        }
+        assert_eq!(machine.end().0, Some(0));
+    }
+}
+
+#[test]
+fn reset_that_finds_no_kernel_any_more_is_refused_with_the_reason_and_ends_the_machine() {
+    for is_paused in [false, true] {
+        let mut machine = Machine::start(&[]);
+        machine.expect(EMPTY);
+        let mut client = machine.connect();
+        if is_paused {
+            client.ok("pause");
+        }
+        fs::write(machine.folder.path().join("image"), [b'x'; 100]).unwrap();
+        let refused = client.ask("reset", json!({})).unwrap_err();
+        assert!(refused.contains("is not an arm64 kernel Image"), "{refused}");
+        let (status, error) = machine.end();
+        assert_eq!(status, Some(1));
+        assert!(error.contains("the machine cannot be reset: kernel"), "{error}");
+    }
+}
+
+#[test]
 fn machine_with_no_reboot_can_still_be_reset_from_outside_and_ends_at_the_guests_own() {
     let mut machine = Machine::start(&["--no-reboot"]);
     machine.expect(EMPTY);

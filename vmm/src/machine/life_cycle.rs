@@ -45,6 +45,8 @@ pub(super) struct LifeCycle {
     pub(super) handle: Handle,
     pub(super) on_reset: OnReset,
     pub(super) starts_paused: bool,
+    /// The board stands still, whatever comes next.
+    pub(super) is_still: bool,
 }
 
 impl LifeCycle {
@@ -83,9 +85,22 @@ impl LifeCycle {
         self.handle.status_mut().phase = phase;
     }
 
+    /// The vCPUs stand already.
+    fn stand_still(&mut self) {
+        if !std::mem::replace(&mut self.is_still, true) {
+            self.board.stand_still();
+        }
+    }
+
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.is_still) {
+            self.board.go_on();
+        }
+    }
+
     fn start(&mut self) {
         if self.starts_paused {
-            self.board.stand_still();
+            self.stand_still();
             self.set_phase(Phase::Paused);
         } else {
             self.set_phase(Phase::Running);
@@ -126,7 +141,7 @@ impl LifeCycle {
     fn pause(&mut self) {
         if self.phase() == Phase::Running {
             self.stop_vcpus();
-            self.board.stand_still();
+            self.stand_still();
             self.set_phase(Phase::Paused);
             if self.gate.has_wish() {
                 self.grant_wish();
@@ -136,7 +151,7 @@ impl LifeCycle {
 
     fn resume(&mut self) {
         if self.phase() == Phase::Paused {
-            self.board.go_on();
+            self.go_on();
             self.set_phase(Phase::Running);
             self.let_run();
         }
@@ -169,9 +184,7 @@ impl LifeCycle {
         let before = self.phase();
         self.set_phase(Phase::Resetting);
         self.stop_vcpus();
-        if before != Phase::Paused {
-            self.board.stand_still();
-        }
+        self.stand_still();
         // A wish of the guest that is about to be gone.
         let _ = self.gate.take_wish();
         if let Err(error) = self.power_on() {
@@ -184,7 +197,7 @@ impl LifeCycle {
         if before == Phase::Paused {
             self.set_phase(Phase::Paused);
         } else {
-            self.board.go_on();
+            self.go_on();
             self.set_phase(Phase::Running);
             self.let_run();
         }
@@ -232,14 +245,11 @@ impl LifeCycle {
         answer.map_err(|error| Refused::Engine(exit::line(&error)))
     }
 
-    fn end(&self) {
-        let was_paused = self.phase() == Phase::Paused;
+    fn end(&mut self) {
         self.set_phase(Phase::Ended);
         self.stop_vcpus();
-        if was_paused {
-            // Whoever shuts down the devices finds them as ever.
-            self.board.go_on();
-        }
+        // Whoever shuts down the devices finds them as ever.
+        self.go_on();
         self.gate.end();
     }
 }

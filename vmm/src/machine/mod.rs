@@ -217,6 +217,7 @@ impl Machine {
             handle,
             on_reset,
             starts_paused: setup.starts_paused,
+            is_still: false,
         };
         Ok(Self {
             vcpus,
