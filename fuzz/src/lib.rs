@@ -50,6 +50,7 @@ targets! {
     image: "kernel files: Image, gzip, EFI zboot",
     record: "the result that the guest leaves on the output disk",
     device_tree: "device tree: command line and names",
+    control: "control socket: lines and requests of a client",
     fault_plan: "fault plans: the file, and what one that is right decides",
 }
 

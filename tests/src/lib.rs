@@ -240,9 +240,17 @@ pub struct Run {
 }
 
 impl Run {
-    /// The program with these arguments, of which the first is the subcommand.
+    /// The program with these arguments, of which the first is the subcommand. A guest that resets itself ends.
     #[must_use]
     pub fn new<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
+        let is = |name: &str| args.first().is_some_and(|word| word.as_ref() == name);
+        let run = Self::rebooting(args);
+        if is("run") { run.args(&["--no-reboot"]) } else { run }
+    }
+
+    /// The same, with guests that reboot.
+    #[must_use]
+    pub fn rebooting<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
         command.args(args);
         if args.first().is_some_and(|word| word.as_ref() == "run" || word.as_ref() == "compress") {
@@ -255,13 +263,23 @@ impl Run {
     /// `warpvmm run` of our guest, with this kernel command line appended to the usual one.
     #[must_use]
     pub fn guest(append: &str) -> Self {
-        let mut run = Self::new(&["run"]);
+        Self::new(&["run"]).with_guest(append)
+    }
+
+    /// The same, which boots again when it resets itself.
+    #[must_use]
+    pub fn rebooting_guest(append: &str) -> Self {
+        Self::rebooting(&["run"]).with_guest(append)
+    }
+
+    fn with_guest(mut self, append: &str) -> Self {
+        let run = &mut self;
         run.command.arg("--kernel").arg(guest("Image")).arg("--initrd").arg(guest("initramfs.cpio"));
         let more = std::env::var(APPEND).unwrap_or_default();
         let usual = "console=ttyAMA0 panic=-1 hisi_zip.uacce_mode=1";
         run.command.arg("--append").arg(format!("{usual} {more} {append}"));
         run.command.args(["--timeout", &seconds(540)]);
-        run
+        self
     }
 
     /// `warpvmm run` of our guest with one job: the words of a program of the initramfs.
@@ -340,12 +358,27 @@ impl Run {
     }
 }
 
+/// What `warpvmm ctl --json` says of the machine at this socket.
+///
+/// # Panics
+/// If the machine refuses.
+#[track_caller]
+pub fn ctl(socket: &Path, words: &[&str]) -> serde_json::Value {
+    let output = Command::new(program()).arg("ctl").arg(socket).arg("--json").args(words).output();
+    let output = output.expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {error}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
 /// A running guest whose console is typed at.
 pub struct Session {
     child: Child,
     stdin: Option<std::process::ChildStdin>,
     output: std::sync::mpsc::Receiver<Vec<u8>>,
     seen: String,
+    /// What has come after what was last expected.
+    unread: String,
     started: Instant,
     limit: Duration,
 }
@@ -370,7 +403,15 @@ impl Session {
                 }
             }
         });
-        Self { child, stdin, output, seen: String::new(), started: Instant::now(), limit }
+        Self {
+            child,
+            stdin,
+            output,
+            seen: String::new(),
+            unread: String::new(),
+            started: Instant::now(),
+            limit,
+        }
     }
 
     /// The process.
@@ -384,18 +425,20 @@ impl Session {
     /// # Panics
     /// If it does not appear in time.
     pub fn expect(&mut self, text: &str) {
-        let mut unread = String::new();
-        while !unread.contains(text) {
+        let end = loop {
+            if let Some(at) = self.unread.find(text) {
+                break at + text.len();
+            }
             let left = self.limit.saturating_sub(self.started.elapsed());
             match self.output.recv_timeout(left) {
-                Ok(part) => unread.push_str(&String::from_utf8_lossy(&part)),
+                Ok(part) => self.unread.push_str(&String::from_utf8_lossy(&part)),
                 Err(_) => {
                     let _ = self.child.kill();
-                    panic!("expected on the console: {text:?}\n{}{unread}", self.seen);
+                    panic!("expected on the console: {text:?}\n{}{}", self.seen, self.unread);
                 }
             }
-        }
-        self.seen.push_str(&unread);
+        };
+        self.seen.extend(self.unread.drain(..end));
     }
 
     /// Types.

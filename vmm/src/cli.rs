@@ -25,7 +25,8 @@ Exit status:
   0    the guest powered itself off; the job is done
   1    an error of ours or of the host: the message says what to do
   2    wrong command line
-  3    the guest reset itself: because its kernel panicked, or otherwise
+  3    the guest reset itself, because its kernel panicked or otherwise, and does not boot again: --no-reboot, or
+       the machine cannot be reset
   124  the time limit passed
   130  interrupted (Ctrl-C)
   143  ended by SIGTERM or SIGHUP";
@@ -39,6 +40,9 @@ pub enum Command {
     /// Compress or decompress a file on the accelerator, in a guest booted for the job
     #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(CompressArgs),
+    /// Ask and tell a machine that runs with --control: pause, resume, reset, look inside
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(CtlArgs),
     /// Faults that a plan can make happen: list them, or check a plan
     #[command(after_help = FAULTS_EXAMPLES)]
     Faults(FaultsArgs),
@@ -61,6 +65,19 @@ Examples:
   warpvmm compress -d data.bin.gz -o data.bin
   tar c folder | warpvmm compress | ssh host 'cat > folder.tar.gz'
   warpvmm compress -dc data.bin.gz | sha256sum";
+
+const CTL_EXAMPLES: &str = "\
+Examples:
+  warpvmm run --kernel Image --initrd i.gz --control /tmp/vm.sock      in one terminal; then in another
+  warpvmm ctl /tmp/vm.sock status
+  warpvmm ctl /tmp/vm.sock pause
+  warpvmm ctl /tmp/vm.sock inspect cpu0/regs
+  warpvmm ctl /tmp/vm.sock resume
+  warpvmm ctl /tmp/vm.sock counters --every 1s
+  warpvmm ctl /tmp/vm.sock --json counters | jq .smmu.walks
+
+The exit status is 0 if the machine has done it, 1 if it refuses or cannot be reached: the message says why.
+docs/control.md has the protocol, for programs that talk to the socket themselves.";
 
 const FAULTS_EXAMPLES: &str = "\
 Examples:
@@ -211,6 +228,15 @@ pub struct RunArgs {
     /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
+    /// End with status 3 when the guest resets itself, instead of booting it again
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Start paused, before the first instruction; a control socket lets it go on
+    #[arg(long, requires = "control")]
+    pub paused: bool,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -227,6 +253,58 @@ pub enum Format {
     Zlib,
     /// RFC 1951, without header and checksum
     Deflate,
+}
+
+/// `warpvmm ctl`.
+#[derive(Debug, Args)]
+pub struct CtlArgs {
+    /// The socket that `warpvmm run --control` has made
+    #[arg(value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Print the machine's answer as JSON, a line each
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to ask or tell.
+    #[command(subcommand)]
+    pub method: CtlMethod,
+}
+
+/// The methods of `warpvmm ctl`.
+#[derive(Debug, Subcommand)]
+pub enum CtlMethod {
+    /// Where the machine is in its life: starting, running, paused, resetting, ended; and what it is
+    Status,
+    /// Make everything stand still, guest time too; the guest does not notice
+    Pause,
+    /// Let a paused machine go on
+    Resume,
+    /// Power-on: the guest boots again from the same files, with empty memory
+    Reset,
+    /// End the machine; `warpvmm run` ends with status 0
+    Quit,
+    /// What accelerators, SMMU and fault plan have counted so far
+    Counters {
+        /// Again and again, at this interval: seconds, or with ms, s, m, h; until the machine ends or you do
+        #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+        every: Option<Duration>,
+    },
+    /// Look inside: cpu0/regs, smmu, zip0, clock, faults; another path is refused with a list of those that there are
+    Inspect {
+        /// What to look at
+        #[arg(value_name = "WHAT")]
+        path: String,
+    },
+}
+
+/// A duration that may be less than a second.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms") {
+        Some(number) => match number.parse() {
+            Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+            _ => Err(format!("{text:?} is no number of milliseconds above 0")),
+        },
+        None => parse_duration(text),
+    }
 }
 
 /// `warpvmm faults`.
@@ -333,6 +411,13 @@ mod tests {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
         assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn interval_is_a_duration_or_milliseconds() {
+        assert_eq!(parse_interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_interval("2"), Ok(Duration::from_secs(2)));
+        assert!(parse_interval("0ms").is_err() && parse_interval("ms").is_err());
     }
 
     #[test]

@@ -151,10 +151,15 @@ impl Console {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic of that thread has been reported already.
+            // One that has panicked has ended the process instead.
             let _ = thread.join();
         }
         self.shared.lock().failed.take()
+    }
+
+    /// The guest boots anew: what has been told of a panic was of another boot.
+    pub fn restarted(&self) {
+        self.shared.lock().panic = PanicSeen::default();
     }
 
     /// What the console has told of a panic so far.

@@ -8,6 +8,8 @@ pub mod bus;
 pub mod cli;
 pub mod compress;
 pub mod console;
+pub mod control;
+pub mod crash;
 pub mod engine;
 pub mod exit;
 pub mod faults;

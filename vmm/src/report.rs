@@ -10,6 +10,8 @@ use devices::pci::AtcTotals;
 use iommu::Snapshot;
 use serde::Serialize;
 
+use crate::board::Board;
+use crate::board::stats::Stats;
 use crate::engine::statistics::EngineReport;
 use crate::exit::Failed;
 use crate::faults::FaultReport;
@@ -17,9 +19,9 @@ use crate::machine::Ended;
 
 /// A run's numbers. Times in nanoseconds.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(crate) struct Report {
     accelerator: Accelerator,
-    smmu: SmmuReport,
+    pub(crate) smmu: SmmuReport,
     atc: AtcReport,
     /// Absent without `--stats`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +39,7 @@ struct Accelerator {
 
 /// See [`Snapshot`].
 #[derive(Debug, Serialize)]
-struct SmmuReport {
+pub(crate) struct SmmuReport {
     tlb_hits: u64,
     walks: u64,
     config_fetches: u64,
@@ -56,7 +58,7 @@ struct SmmuReport {
 
 /// See [`AtcTotals`].
 #[derive(Debug, Serialize)]
-struct AtcReport {
+pub(crate) struct AtcReport {
     hits: u64,
     translation_requests: u64,
     invalidations: u64,
@@ -103,6 +105,24 @@ impl From<&AtcTotals> for AtcReport {
     }
 }
 
+impl Report {
+    fn new(
+        stats: &Stats,
+        smmu: &Snapshot,
+        engine: Option<EngineReport>,
+        faults: Option<FaultReport>,
+    ) -> Self {
+        let accelerator = Accelerator { commands: stats.accel_commands, busy_ns: stats.accel_busy_ns };
+        Self { accelerator, smmu: smmu.into(), atc: (&stats.atc).into(), engine, faults }
+    }
+
+    /// The numbers so far. What the engine counts is as old as each vCPU's last stop.
+    pub(crate) fn of(board: &Board) -> Self {
+        let smmu = board.smmu_stats();
+        Self::new(&board.stats(), &smmu, board.engine().statistics(), board.fault_report())
+    }
+}
+
 /// Where the report goes: opened before the boot, so that a wrong name costs no run.
 pub(crate) struct ReportFile {
     path: PathBuf,
@@ -127,16 +147,7 @@ impl ReportFile {
     /// # Errors
     /// A line for the user.
     pub(crate) fn write(mut self, ended: &Ended) -> Result<(), Failed> {
-        let report = Report {
-            accelerator: Accelerator {
-                commands: ended.stats.accel_commands,
-                busy_ns: ended.stats.accel_busy_ns,
-            },
-            smmu: (&ended.smmu).into(),
-            atc: (&ended.stats.atc).into(),
-            engine: ended.engine.clone(),
-            faults: ended.faults.clone(),
-        };
+        let report = Report::new(&ended.stats, &ended.smmu, ended.engine.clone(), ended.faults.clone());
         let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");
         text.push('\n');
         let path = &self.path;

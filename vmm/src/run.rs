@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::cli::RunArgs;
 use crate::console::Outputs;
+use crate::control::Socket;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
 use crate::hints::Hints;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
-use crate::host::terminal::{self, Terminal};
+use crate::host::terminal::Terminal;
 use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::supervise::{Inputs, Reason};
@@ -40,6 +41,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         initrd: args.initrd.clone(),
         append: args.append.clone(),
         machine: args.machine.clone(),
+        reboots: !args.no_reboot,
+        starts_paused: args.paused,
+        control: args.control.as_deref().map(Socket::bind).transpose()?,
         accels: args.accel.clone(),
         devices: args.device.clone(),
         drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
@@ -56,7 +60,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     for note in machine.notes() {
         eprintln!("warpvmm: {note}");
     }
-    restore_terminal_on_panic();
     if let Some(terminal) = &mut terminal {
         terminal.take().context("cannot set the terminal's mode")?;
     }
@@ -80,7 +83,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         return Err(Failed::new(message.clone()).into());
     }
     match &ended.reason {
-        Reason::Broken(message) => return Err(Failed::new(message.clone()).into()),
+        Reason::Broken(message) | Reason::Crashed(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
             let limit = args.machine.timeout.unwrap_or_default();
             let note =
@@ -88,7 +91,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
             eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
-        Reason::Guest(Exit::SystemReset) | Reason::Panic => eprintln!("\nwarpvmm: {}", panic_report(&ended)),
+        Reason::Control => eprintln!("\nwarpvmm: ended by the control socket"),
+        Reason::Guest(Exit::SystemReset) | Reason::Panic => {
+            eprintln!("\nwarpvmm: {}", panic_report(&ended));
+            if let Some(why) = ended.no_reboot.as_ref().filter(|_| !args.no_reboot) {
+                eprintln!("warpvmm: it does not boot again, for this machine cannot be reset: {why}");
+            }
+        }
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
     for hint in hints.lines() {
@@ -103,9 +112,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
 #[must_use]
 pub fn status_of(reason: &Reason) -> Status {
     match reason {
-        Reason::Guest(Exit::SystemOff) | Reason::Quit => Status::Success,
+        Reason::Guest(Exit::SystemOff) | Reason::Quit | Reason::Control => Status::Success,
         Reason::Guest(Exit::SystemReset) | Reason::Panic => Status::GuestPanic,
-        Reason::Guest(Exit::Stopped) | Reason::Broken(_) => Status::Failure,
+        Reason::Guest(Exit::Stopped) | Reason::Broken(_) | Reason::Crashed(_) => Status::Failure,
         Reason::Timeout => Status::Timeout,
         Reason::Signal(status) => *status,
     }
@@ -117,12 +126,4 @@ pub fn panic_report(ended: &Ended) -> String {
     let what =
         if ended.reason == Reason::Panic { "the guest panicked and reset" } else { "the guest reset itself" };
     format!("{what}; its console's last lines:\n{}", ended.last_lines(PANIC_LINES))
-}
-
-fn restore_terminal_on_panic() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        terminal::restore();
-        before(info);
-    }));
 }

@@ -30,8 +30,12 @@ pub enum Reason {
     Signal(Status),
     /// The escape key.
     Quit,
+    /// Somebody at the control socket.
+    Control,
     /// Something of ours broke; a line for the user.
     Broken(String),
+    /// A thread has panicked and stands still with the locks that it holds; a line for the user. Nobody is to be waited for.
+    Crashed(String),
 }
 
 /// Tells the supervisor to end the machine; the first reason counts.

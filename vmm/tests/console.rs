@@ -70,7 +70,7 @@ fn folder() -> TempDir {
 /// The words that run the guest. The longest word may be followed by more; the last of an option counts.
 fn words(folder: &Path) -> Vec<String> {
     let image = folder.join("image").display().to_string();
-    let rest = "--engine soft --memory 64M --accel none --timeout 100";
+    let rest = "--engine soft --memory 64M --accel none --no-reboot --timeout 100";
     let words = [PROGRAM, "run", "--kernel", &image].into_iter().chain(rest.split(' '));
     words.map(str::to_owned).collect()
 }

@@ -24,13 +24,14 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::pty::openpty;
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use seccompiler::{SeccompAction, SeccompFilter};
 use vmm::host::terminal::Terminal;
 use vmm::sandbox::calls::{Arg, Call, Descriptors, EngineCalls};
-use vmm::sandbox::{Sandbox, Thread};
-use vmm::workers::Crew;
+use vmm::sandbox::{Folders, Sandbox, Thread};
+use vmm::workers::WorkerPool;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
 
@@ -93,6 +94,7 @@ const FORBIDDEN: &[(&str, &str, Attempt)] = &[
     ("write pieces to what nobody gave", "writev", || {
         drop((&open().other).write_vectored(&[std::io::IoSlice::new(b"x")]));
     }),
+    ("write to what the guest boots from", "pwrite64", || drop(open().boot.write_at(&[0], 0))),
     ("write to a drive from its beginning", "write", || (&open().drives[0]).write_all(b"x").unwrap()),
     ("read what nobody gave", "read", || drop((&open().other).read(&mut [0]))),
     ("read a drive from its beginning", "read", || drop((&open().drives[0]).read(&mut [0]))),
@@ -122,9 +124,22 @@ struct Open {
     log: File,
     map: File,
     drives: [File; 2],
+    boot: File,
+    control: UnixListener,
+    control_wake: (UnixStream, UnixStream),
     /// The sandbox does not know of it: it may have been inherited.
     other: File,
     code: Code,
+}
+
+/// A control socket that does not wait, at which somebody waits.
+fn listener() -> UnixListener {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    // Its other end stays, as another process's would.
+    std::mem::forget(UnixStream::connect(folder.path().join("socket")).unwrap());
+    listener
 }
 
 static OPEN: OnceLock<Open> = OnceLock::new();
@@ -143,6 +158,9 @@ fn open() -> &'static Open {
             log: file(),
             map: file(),
             drives: [file(), file()],
+            boot: file(),
+            control: listener(),
+            control_wake: UnixStream::pair().unwrap(),
             other: file(),
             code: Code::new(),
         }
@@ -158,6 +176,9 @@ impl Open {
             logs: vec![self.log.as_raw_fd()],
             maps: vec![self.map.as_raw_fd()],
             drives: self.drives.iter().map(AsRawFd::as_raw_fd).collect(),
+            boot: vec![self.boot.as_raw_fd()],
+            control: vec![self.control.as_raw_fd()],
+            control_wakes: vec![self.control_wake.0.as_raw_fd()],
         }
     }
 }
@@ -177,6 +198,27 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
         open().result.read_exact_at(&mut [0; 512], 512).unwrap();
     }),
     ("cut a result", "ftruncate", &[Thread::Main], || open().result.set_len(100).unwrap()),
+    ("read what the guest boots from", "pread64", &[Thread::LifeCycle], || {
+        open().boot.read_exact_at(&mut [0; 512], 512).unwrap();
+    }),
+    ("ask for the length of what the guest boots from", "statx", &[Thread::LifeCycle], || {
+        assert_eq!(open().boot.metadata().unwrap().len(), 8192);
+    }),
+    ("accept a connection", "accept4", &[Thread::Control], || drop(open().control.accept().unwrap())),
+    (
+        "wake the control socket's thread",
+        "sendto",
+        &[Thread::Main, Thread::LifeCycle, Thread::Control],
+        || {
+            assert_eq!(send(open().control_wake.0.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
+        },
+    ),
+    ("talk at a connection", "sendto", &[Thread::Control], || {
+        assert_eq!(send(open().control_wake.1.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
+    }),
+    ("listen at a connection", "recvfrom", &[Thread::Control], || {
+        let _ = recv(open().control_wake.1.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
+    }),
     ("read a drive", "pread64", &[Thread::Disk(0)], || {
         open().drives[0].read_exact_at(&mut [0; 512], 512).unwrap();
     }),
@@ -257,7 +299,7 @@ fn run_generated_code() {
     assert_eq!(function(), 42);
 }
 
-/// What only the thread that hires may do.
+/// What only the spawner may do.
 const START_A_THREAD: (&str, Attempt) = ("start a thread", || thread::spawn(|| ()).join().unwrap());
 
 /// What each thread does now and then without being written to do it, and has to survive.
@@ -310,7 +352,10 @@ fn copy_of_this_program() {
     let (Ok(name), Ok(kind)) = (std::env::var(ATTEMPT), std::env::var(THREAD)) else { return };
     let kind = Thread::ALL.into_iter().find(|k| k.name() == kind).expect("a kind of thread");
     let attempt = own_attempt(&name).expect("an attempt");
-    let folders = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    let folders: Vec<_> = std::env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    let is_removal = name == REMOVE_A_NAME.0;
+    let folders =
+        if is_removal { Folders { removals: folders, ..Folders::default() } } else { folders.into() };
     let descriptors = open().descriptors();
     // Left raw: only the end of the process gives the modes back.
     let mut terminal = Terminal::at_stdin().unwrap().filter(|_| std::env::var_os(RAW).is_some());
@@ -322,7 +367,8 @@ fn copy_of_this_program() {
 
 fn own_attempt(name: &str) -> Option<Attempt> {
     let forbidden = FORBIDDEN.iter().map(|(name, _, attempt)| (*name, *attempt));
-    let others: [(&str, Attempt); 5] = [
+    let others: [(&str, Attempt); 6] = [
+        REMOVE_A_NAME,
         START_A_THREAD,
         ("overflow the stack", || println!("{}", overflow(1))),
         ("put files in place", put_files_in_place),
@@ -399,10 +445,10 @@ fn descriptors_are_for_the_threads_that_work_with_them() {
 }
 
 #[test]
-fn only_the_thread_that_hires_starts_threads() {
+fn only_the_spawner_starts_threads() {
     for kind in Thread::ALL {
         match kind {
-            Thread::Crew => drop(expect_survival(kind, START_A_THREAD.0, None)),
+            Thread::Spawner => drop(expect_survival(kind, START_A_THREAD.0, None)),
             // The C library blocks every signal meanwhile: the kernel ends the process, and nobody can write a line.
             _ => assert_eq!(attempt(kind, START_A_THREAD.0, None).status.signal(), Some(libc::SIGSYS)),
         }
@@ -478,6 +524,28 @@ fn put_files_in_place() {
         assert!(fs::rename(outside.join("file"), folder.join("stolen")).is_err());
         assert!(fs::rename(folder.join("output"), outside.join("planted")).is_err());
     }
+}
+
+/// The attempt of a main thread that has a socket's name to remove.
+const REMOVE_A_NAME: (&str, Attempt) = ("remove a name", || {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("given"));
+    fs::remove_file(folder.join("socket")).unwrap();
+    if landlock_outside() >= 1 {
+        let other = folder.with_extension("outside").join("file");
+        assert_eq!(fs::remove_file(other).unwrap_err().kind(), PermissionDenied);
+    }
+});
+
+#[test]
+fn name_is_removed_in_its_folder_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, outside) = (dir.path().join("folder"), dir.path().join("folder.outside"));
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(&outside).unwrap();
+    drop(UnixListener::bind(folder.join("socket")).unwrap());
+    fs::write(outside.join("file"), "not ours").unwrap();
+    expect_survival(Thread::Main, REMOVE_A_NAME.0, Some(&folder));
+    assert!(!folder.join("socket").exists() && outside.join("file").exists());
 }
 
 /// The version of this kernel's Landlock, or less than 1.
@@ -559,25 +627,25 @@ fn landlock_leaves_no_signal_and_no_socket_to_other_processes_and_signals_betwee
 const WORKERS: usize = 40;
 
 #[test]
-fn devices_hire_from_inside_the_sandbox_and_workers_are_in_it() {
+fn devices_get_threads_from_inside_the_sandbox_and_those_are_in_it() {
     let sandbox = Sandbox::new(Vec::new(), &Descriptors::default(), EngineCalls::default()).unwrap();
-    let crew = Crew::start(&sandbox).unwrap();
+    let pool = WorkerPool::start(&sandbox).unwrap();
     let (tell, told) = mpsc::channel();
-    let asks = std::sync::Arc::clone(&crew);
+    let asks = std::sync::Arc::clone(&pool);
     let vcpu = sandbox.spawn(Thread::Vcpu, "vcpu0", move || {
         // More than the allocator has heaps for without a second thought.
         for _ in 0..WORKERS {
             let tell = tell.clone();
-            let hired = asks.hire(Box::new(move || {
+            let started = asks.hire(Box::new(move || {
                 drop(black_box(vec![1_u8; 100_000]));
                 let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
                 tell.send(refused).unwrap();
             }));
-            hired.unwrap();
+            started.unwrap();
         }
     });
     vcpu.unwrap().join().unwrap();
-    crew.join();
+    pool.join();
     assert_eq!(told.iter().collect::<Vec<_>>(), [true; WORKERS]);
 }
 

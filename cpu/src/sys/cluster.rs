@@ -216,6 +216,10 @@ pub(crate) enum PowerState {
 }
 
 impl Power {
+    const fn at_power_on(cpu: usize) -> Self {
+        if cpu == 0 { Self::On } else { Self::Off }
+    }
+
     fn seen(self) -> PowerState {
         match self {
             Self::Off => PowerState::Off,
@@ -301,12 +305,12 @@ impl Cluster {
         };
         let cluster = Arc::new(Self {
             mailboxes: (0..cpus)
-                .map(|cpu| Mailbox { is_off: AtomicBool::new(cpu != 0), ..Mailbox::default() })
+                .map(|cpu| {
+                    let is_off = Power::at_power_on(cpu) == Power::Off;
+                    Mailbox { is_off: AtomicBool::new(is_off), ..Mailbox::default() }
+                })
                 .collect(),
-            power: Mutex::new(PowerBoard {
-                states: (0..cpus).map(|cpu| if cpu == 0 { Power::On } else { Power::Off }).collect(),
-                exit: None,
-            }),
+            power: Mutex::new(PowerBoard { states: (0..cpus).map(Power::at_power_on).collect(), exit: None }),
             features,
             tier,
             observation,
@@ -361,8 +365,8 @@ impl Cluster {
         let _ = self.refused.set(why);
     }
 
-    /// Makes every vCPU return [`Exit::Stopped`] from [`Cpu::run`] soon, unless the machine has stopped for another
-    /// reason. From any thread.
+    /// Makes every vCPU return [`Exit::Stopped`] from [`Cpu::run`] soon, unless the guest has asked for an end or asks for
+    /// one meanwhile. From any thread.
     pub fn stop_all(&self) {
         self.stop_for(Exit::Stopped);
     }
@@ -375,9 +379,32 @@ impl Cluster {
         }
     }
 
-    /// Stops all vCPUs; the first reason stays.
+    /// Brings back what the vCPUs share at power-on: vCPU 0 is on, the others are off, nobody has asked anything of
+    /// another. To be called while every vCPU is outside [`Cpu::run`], stopped; each is then to call
+    /// [`Cpu::power_on`] before its next. The vCPUs' interrupt inputs are the interrupt controller's to reset. Guest time
+    /// goes on.
+    pub fn reset(&self) {
+        let mut power = self.power();
+        for (cpu, (state, mailbox)) in power.states.iter_mut().zip(&self.mailboxes).enumerate() {
+            *state = Power::at_power_on(cpu);
+            mailbox.is_off.store(*state == Power::Off, Ordering::SeqCst);
+        }
+        drop(power);
+        for (cpu, signal) in self.signals.iter().enumerate() {
+            self.event_streams[cpu].cancel();
+            signal.take_event();
+            signal.raise(pending::RECHECK);
+        }
+    }
+
+    /// Stops all vCPUs. The guest's first wish stays, and goes before a stop from outside: its vCPU is past the call, and
+    /// will not make it again after a resume.
     pub(crate) fn stop_for(&self, exit: Exit) {
-        self.power().exit.get_or_insert(exit);
+        let mut power = self.power();
+        if matches!(power.exit, None | Some(Exit::Stopped)) {
+            power.exit = Some(exit);
+        }
+        drop(power);
         for signal in self.signals.iter() {
             signal.raise(pending::STOP);
         }

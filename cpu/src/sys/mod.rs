@@ -121,6 +121,16 @@ impl Cpu {
         self.state.x[0] = x0;
     }
 
+    /// The state of power-on, whatever was before: registers as after reset, with the program counter at 0, and nothing
+    /// kept of memory's contents. After [`Cluster::reset`](cluster::Cluster::reset), on the vCPU's own thread.
+    pub fn power_on(&mut self) {
+        self.reset();
+        self.local.outstanding = cluster::Outstanding::new(self.cluster.cpus());
+        self.local.step_armed = false;
+        self.drop_all_code();
+        self.serve_requests();
+    }
+
     /// MSR (immediate).
     ///
     /// # Errors

@@ -54,6 +54,11 @@ impl EventStream {
         let slot = alarms.register(Arc::new(Event(Arc::downgrade(signal))));
         Self { alarms: Arc::clone(alarms), slot }
     }
+
+    /// Nobody waits for the next event.
+    pub(super) fn cancel(&self) {
+        self.alarms.set(self.slot, None);
+    }
 }
 
 /// The count at which the event stream has its next event: the next change of a counter bit in one direction.
@@ -139,7 +144,7 @@ impl Cpu {
         let stream = &cluster.event_streams[self.index];
         stream.alarms.set(stream.slot, next.checked_mul(NS_PER_COUNT));
         self.sleep(&signal, is_awake);
-        stream.alarms.set(stream.slot, None);
+        stream.cancel();
         Ok(())
     }
 

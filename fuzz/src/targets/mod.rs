@@ -1,5 +1,6 @@
 //! The targets.
 
+mod control;
 mod cpu;
 mod dma_test;
 mod fault_plan;
@@ -13,6 +14,7 @@ mod virtio_blk;
 mod vmsa;
 mod zip;
 
+pub use control::control;
 pub use cpu::{cpu_decode, cpu_run, cpu_translate};
 pub use dma_test::dma_test;
 pub use fault_plan::fault_plan;

@@ -6,22 +6,26 @@
 pub mod map;
 pub mod numa;
 mod pci;
+pub mod stats;
 mod tree;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use devices::hisi::zip::Totals;
+use devices::pci::AtcTotals;
 use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, Pa, Ram};
+use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, LifeCycle, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::board::numa::Topology;
 use crate::board::pci::{PciDevices, Plugged};
+use crate::board::stats::Stats;
 use crate::bus::Bus;
 use crate::cli::{Accel, Device, EngineChoice};
 use crate::console::Console;
@@ -30,8 +34,7 @@ use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
-use crate::host::huge_pages;
-use crate::machine::Stats;
+use crate::host::{clear, huge_pages, random};
 use crate::sandbox::Sandbox;
 use crate::supervise::ConsoleInput;
 
@@ -79,8 +82,11 @@ pub struct Board {
     pci: PciDevices,
     faults: Option<Arc<Running>>,
     nodes: Vec<crate::boot::fdt::Node>,
+    /// Everything with state but the engine's own, in the order in which it is reset.
+    models: Vec<Arc<dyn LifeCycle>>,
+    clock: Arc<HostClock>,
     /// Ends with the board, and with it the alarms' thread.
-    _alarms: Arc<AlarmThread>,
+    alarms: Arc<AlarmThread>,
 }
 
 impl Board {
@@ -125,7 +131,7 @@ impl Board {
             engine.spi(map::spi::RTC),
             since_epoch.as_secs(),
         );
-        bus.attach(map::RTC, rtc)?;
+        bus.attach(map::RTC, rtc.clone())?;
         nodes.push(tree::rtc());
 
         let running = config.faults.map(|plan| Running::new(plan, Arc::clone(&dyn_clock)));
@@ -176,6 +182,8 @@ impl Board {
             nodes.push(tree::pcie(bus, pci.described_functions(), pci.has_ats()));
         }
 
+        let mut models = pci.models();
+        models.extend([smmu.clone() as Arc<dyn LifeCycle>, pci.host().clone(), uart.clone(), rtc]);
         Ok(Self {
             topology,
             ram,
@@ -186,13 +194,15 @@ impl Board {
             pci,
             faults: running,
             nodes,
-            _alarms: alarms,
+            models,
+            clock,
+            alarms,
         })
     }
 
     /// Guest RAM.
     #[must_use]
-    pub fn ram(&self) -> &Ram {
+    pub fn ram(&self) -> &Arc<Ram> {
         &self.ram
     }
 
@@ -214,6 +224,49 @@ impl Board {
         Box::new(Arc::clone(&self.uart))
     }
 
+    /// Makes all devices stand still, and guest time with them: when this returns, no work is under way but such as waits
+    /// for the guest or for guest time. The vCPUs stand still already. As [`Self::go_on`] and [`Self::reset`], from one
+    /// thread.
+    pub fn stand_still(&self) {
+        // First the time, which has none to lose while work comes to its end.
+        self.clock.stand_still();
+        self.models.iter().for_each(|model| model.quiesce());
+        self.alarms.hold();
+    }
+
+    /// Ends what [`Self::stand_still`] has begun. The vCPUs still stand still.
+    pub fn go_on(&self) {
+        self.alarms.release();
+        self.models.iter().rev().for_each(|model| model.resume());
+        self.clock.go_on();
+    }
+
+    /// Brings everything but the vCPUs' own registers back to the state of power-on, RAM too. Between [`Self::stand_still`]
+    /// and [`Self::go_on`]. Guest time goes on.
+    pub fn reset(&self) {
+        self.models.iter().for_each(|model| model.reset());
+        self.engine.reset();
+        clear::clear(&self.ram);
+    }
+
+    /// How many accelerators there are.
+    #[must_use]
+    pub fn accelerators(&self) -> usize {
+        self.pci.accelerators()
+    }
+
+    /// What one of them has done, if it exists.
+    #[must_use]
+    pub fn accelerator(&self, index: usize) -> Option<(Totals, AtcTotals)> {
+        self.pci.accelerator(index)
+    }
+
+    /// Guest time in nanoseconds.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
     /// Starts the threads that do the devices' work.
     ///
     /// # Errors
@@ -227,13 +280,13 @@ impl Board {
         self.pci.stop_workers();
     }
 
-    /// The flattened device tree.
+    /// The flattened device tree, with seeds that it has never had before.
     ///
     /// # Errors
     /// If the command line has a NUL in it.
     pub fn device_tree(&self, bootargs: &str, initrd: Option<(u64, u64)>) -> anyhow::Result<Vec<u8>> {
         let mut seed = [0; 64];
-        fill_random(&mut seed).context("cannot read /dev/urandom")?;
+        random::fill(&mut seed).context("the host gives no random numbers")?;
         tree::root(&self.topology, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
             .flatten()
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
@@ -265,10 +318,6 @@ impl Board {
             atc: accel.atc,
         }
     }
-}
-
-fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 /// The UART's way out.

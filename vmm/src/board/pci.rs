@@ -10,17 +10,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
-use devices::hisi::zip::{Translation, Zip, ZipWiring};
+use devices::hisi::zip::{Totals, Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, Ram};
+use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Ram};
 
 use crate::board::numa::RootBus;
 use crate::cli::{Accel, Device};
 use crate::exit::Failed;
 use crate::sandbox::{Sandbox, Thread};
-use crate::workers::Crew;
+use crate::workers::WorkerPool;
 
 /// Slots of a bus, of which the host bridge has the first.
 const SLOTS: u8 = 32;
@@ -62,7 +62,7 @@ pub(crate) struct PciDevices {
     disks: Vec<Arc<VirtioPci>>,
     described: Vec<Described>,
     has_ats: bool,
-    crew: Arc<Crew>,
+    pool: Arc<WorkerPool>,
 }
 
 /// What all accelerators did.
@@ -98,7 +98,7 @@ impl PciDevices {
         for bus in &root_buses[1..] {
             host.add_root_bus(bus.first_bus).context("no two buses are the same")?;
         }
-        let crew = Crew::start(sandbox).context("cannot start the crew's thread")?;
+        let pool = WorkerPool::start(sandbox).context("cannot start the spawner's thread")?;
         let mut slots = vec![0; root_buses.len()];
         // The next place on the root bus with this number.
         let mut next_place = |index: usize| {
@@ -123,7 +123,7 @@ impl PciDevices {
                         },
                         clock: Arc::clone(clock),
                         alarms: Arc::clone(alarms),
-                        workforce: crew.clone(),
+                        workforce: pool.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                         faults: faults.clone(),
                     })
@@ -143,7 +143,7 @@ impl PciDevices {
                         stream: requester_id(bus, devfn),
                         dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
-                        workforce: crew.clone(),
+                        workforce: pool.clone(),
                     })
                     .context("cannot start a test device's thread")?;
                     host.attach(bus, devfn, dma_test.clone()).context("the slot is free")?;
@@ -161,7 +161,16 @@ impl PciDevices {
         }
         let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri))
             || !dma_tests.is_empty();
-        Ok(Self { host, zips, dma_tests, disks, described, has_ats, crew })
+        Ok(Self { host, zips, dma_tests, disks, described, has_ats, pool })
+    }
+
+    /// The functions, in the order in which they are reset: what makes accesses by itself comes first, with its
+    /// translation cache.
+    pub(crate) fn models(&self) -> Vec<Arc<dyn LifeCycle>> {
+        let zips = self.zips.iter().map(|zip| zip.clone() as Arc<dyn LifeCycle>);
+        let dma_tests = self.dma_tests.iter().map(|dma_test| dma_test.clone() as Arc<dyn LifeCycle>);
+        let disks = self.disks.iter().map(|disk| disk.clone() as Arc<dyn LifeCycle>);
+        zips.chain(dma_tests).chain(disks).collect()
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {
@@ -176,6 +185,15 @@ impl PciDevices {
     /// Whether some function has a translation cache.
     pub(crate) const fn has_ats(&self) -> bool {
         self.has_ats
+    }
+
+    pub(crate) fn accelerators(&self) -> usize {
+        self.zips.len()
+    }
+
+    pub(crate) fn accelerator(&self, index: usize) -> Option<(Totals, AtcTotals)> {
+        let zip = self.zips.get(index)?;
+        Some((zip.totals(), zip.atc_totals()))
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {
@@ -197,11 +215,11 @@ impl PciDevices {
         sum
     }
 
-    /// Starts the disks' threads; the other devices hire theirs themselves.
+    /// Starts the disks' threads; the other devices ask for theirs themselves.
     pub(crate) fn start_workers(&self) -> io::Result<()> {
         for (index, disk) in self.disks.iter().enumerate() {
             let disk = Arc::clone(disk);
-            self.crew.employ(Thread::Disk(index), "disk", move || {
+            self.pool.start_one(Thread::Disk(index), "disk", move || {
                 while disk.wait_for_work() {
                     disk.step();
                 }
@@ -221,6 +239,6 @@ impl PciDevices {
         for disk in &self.disks {
             disk.stop();
         }
-        self.crew.join();
+        self.pool.join();
     }
 }

@@ -106,6 +106,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         initrd: Some(guest.initrd),
         append: command_line(args, input.len()),
         machine: args.machine.clone(),
+        reboots: false,
+        starts_paused: false,
+        control: None,
         accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
@@ -223,8 +226,8 @@ fn unfinished(args: &CompressArgs, ended: &Ended) -> anyhow::Result<Status> {
             args.machine.timeout.unwrap_or_default(),
             ended.last_lines(CONSOLE_LINES)
         ),
-        Reason::Broken(message) => message.clone(),
-        Reason::Signal(_) | Reason::Quit => "interrupted; no output was left".into(),
+        Reason::Broken(message) | Reason::Crashed(message) => message.clone(),
+        Reason::Signal(_) | Reason::Quit | Reason::Control => "interrupted; no output was left".into(),
     };
     Err(Failed::with_status(status, message).into())
 }

@@ -63,6 +63,12 @@ pub trait Vcpu: Send {
     /// The host's.
     fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()>;
 
+    /// Brings back the state of power-on, after [`Engine::reset`].
+    ///
+    /// # Errors
+    /// The host's.
+    fn power_on(&mut self) -> anyhow::Result<()>;
+
     /// Runs until the machine stops. A CPU that is off waits in here.
     ///
     /// # Errors
@@ -74,6 +80,11 @@ pub trait Vcpu: Send {
     /// # Errors
     /// The host's.
     fn registers(&self) -> anyhow::Result<Registers>;
+
+    /// The system registers that tell where the guest is and how it got there, by name.
+    fn system_registers(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 
     /// Sets the general registers.
     ///
@@ -109,6 +120,15 @@ pub trait Engine: Send + Sync {
 
     /// Lets vCPUs run again after [`Self::stop`]: the next [`Vcpu::run`] goes on where the last one stopped.
     fn resume(&self);
+
+    /// Whether [`Self::reset`] can be called.
+    fn can_reset(&self) -> bool {
+        true
+    }
+
+    /// Brings the interrupt controller and what vCPUs share back to the state of power-on. Every vCPU is outside
+    /// [`Vcpu::run`], and none is run before [`Self::resume`] and its own [`Vcpu::power_on`].
+    fn reset(&self);
 }
 
 /// An engine whose machine is still being put together: the interrupt controller is there, the vCPUs wait for a bus.

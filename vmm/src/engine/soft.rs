@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cpu::{Cluster, ClusterConfig, Cpu, Observation, Statistics, Tier, VcpuSignals};
 use devices::gic::{Gic, GicConfig, virt_affinity};
-use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
+use hw::{Alarms, Clock, IrqLine, LifeCycle, MsiSink, Pa, Ram};
 
 use crate::board::map;
 use crate::bus::Bus;
@@ -91,6 +91,7 @@ impl Foundation for SoftFoundation {
         Box::new(SoftEngine {
             tier: options.tier,
             statistics: Arc::new(Mutex::new(vec![Statistics::default(); cpus])),
+            gic: Arc::clone(&gic),
             cluster: Cluster::new(ClusterConfig {
                 signals,
                 features: cpu::Features::default(),
@@ -114,6 +115,7 @@ struct SoftEngine {
     /// Of each vCPU, when it has last returned.
     statistics: Arc<Mutex<Vec<Statistics>>>,
     cluster: Arc<Cluster>,
+    gic: Arc<Gic>,
 }
 
 impl Engine for SoftEngine {
@@ -157,6 +159,11 @@ impl Engine for SoftEngine {
     fn resume(&self) {
         self.cluster.resume();
     }
+
+    fn reset(&self) {
+        LifeCycle::reset(&*self.gic);
+        self.cluster.reset();
+    }
 }
 
 struct SoftVcpu {
@@ -167,6 +174,11 @@ struct SoftVcpu {
 impl Vcpu for SoftVcpu {
     fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()> {
         self.cpu.set_boot_state(pc.0, x0);
+        Ok(())
+    }
+
+    fn power_on(&mut self) -> anyhow::Result<()> {
+        self.cpu.power_on();
         Ok(())
     }
 
@@ -187,6 +199,22 @@ impl Vcpu for SoftVcpu {
         let mut x = [0; 31];
         x.copy_from_slice(&state.x[..31]);
         Ok(Registers { x, sp: state.x[31], pc: state.pc, pstate: self.cpu.pstate() })
+    }
+
+    fn system_registers(&self) -> Vec<(&'static str, u64)> {
+        let sys = &self.cpu.state.sys;
+        vec![
+            ("SCTLR_EL1", sys.sctlr),
+            ("TCR_EL1", sys.tcr),
+            ("TTBR0_EL1", sys.ttbr0),
+            ("TTBR1_EL1", sys.ttbr1),
+            ("MAIR_EL1", sys.mair),
+            ("VBAR_EL1", sys.vbar),
+            ("ELR_EL1", sys.elr),
+            ("SPSR_EL1", sys.spsr),
+            ("ESR_EL1", sys.esr),
+            ("FAR_EL1", sys.far),
+        ]
     }
 
     fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()> {

@@ -14,7 +14,8 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use vmm_sys_util::timerfd::TimerFd;
 
-/// The modes to go back to, and our process group. Outside [`Terminal`] for the panic hook and the handler of a signal.
+/// The modes to go back to, and our process group. Outside [`Terminal`] for ends of the process that run no
+/// destructors.
 static SAVED: Mutex<Option<Saved>> = Mutex::new(None);
 
 #[derive(Clone, Debug)]

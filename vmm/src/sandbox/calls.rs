@@ -87,6 +87,12 @@ pub struct Descriptors {
     pub maps: Vec<RawFd>,
     /// The drives, each for its own thread: [`Thread::Disk`] has its index.
     pub drives: Vec<RawFd>,
+    /// What the guest boots from, which is read again at a reset.
+    pub boot: Vec<RawFd>,
+    /// The control socket, from which its thread accepts connections.
+    pub control: Vec<RawFd>,
+    /// By which the main thread and the one of the machine's life cycle wake the control socket's.
+    pub control_wakes: Vec<RawFd>,
 }
 
 /// A call of a table, with one more condition that only the running process knows.
@@ -194,6 +200,16 @@ const SUPERVISING: &[Call] = &[
     Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
 ];
 
+/// What the guest boots from: its length and its contents.
+const BOOT: &[Call] = &[
+    Call::any(libc::SYS_fstat),
+    Call::only(
+        libc::SYS_statx,
+        &[Arg { index: 2, mask: number(libc::AT_EMPTY_PATH), value: number(libc::AT_EMPTY_PATH) }],
+    ),
+    Call::any(libc::SYS_pread64),
+];
+
 /// What a run leaves behind: read back, cut to its length. And what it was made from, which may have changed.
 const RESULTS: &[Call] = &[
     Call::any(libc::SYS_fstat),
@@ -225,6 +241,27 @@ const NAMES: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
+/// A socket's name is removed. Which names, Landlock decides.
+const REMOVAL: &[Call] = &[
+    Call::any(libc::SYS_unlinkat),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_unlink),
+];
+
+/// Connections of the control socket.
+const ACCEPTING: &[Call] = &[Call::only(libc::SYS_accept4, &[Arg::is(3, number(libc::SOCK_CLOEXEC))])];
+
+/// What is said there. Which descriptors they will have is not known before, and these two calls work with sockets alone.
+const SERVING: &[Call] = &[
+    Call::only(libc::SYS_recvfrom, &[Arg::is(4, 0), Arg::is(5, 0)]),
+    Call::any(libc::SYS_ppoll),
+    #[cfg(target_arch = "x86_64")]
+    Call::any(libc::SYS_poll),
+];
+
+/// To the other end of a connection, and to no address.
+const SENDING: &[Call] = &[Call::only(libc::SYS_sendto, &[Arg::is(4, 0), Arg::is(5, 0)])];
+
 /// A drive's sectors: read, written, made durable, and given back or made zero where they are.
 const DISK: &[Call] = &[
     Call::any(libc::SYS_pread64),
@@ -254,7 +291,7 @@ const THREAD_FLAGS: u32 = number(
 );
 
 /// Starts threads, which then narrow what they have inherited.
-const HIRING: &[Call] = &[
+const SPAWNING: &[Call] = &[
     Call::only(
         libc::SYS_clone,
         &[Arg { index: 0, mask: !number(libc::CLONE_DETACHED), value: THREAD_FLAGS }],
@@ -289,14 +326,24 @@ pub(super) const NO_SUCH_CALL: &[Call] = &[Call::any(libc::SYS_clone3)];
 
 const COMMON: [&[Call]; 5] = [MEMORY, WAITING, DESCRIPTORS, ENDING, NO_SUCH_ACCESS];
 
-/// What a thread may do. `outputs`: the job has outputs to put in place.
+/// What the main thread does with names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    /// There are outputs to put in place, by which names are removed too.
+    pub(super) puts: bool,
+    /// There is a name to remove.
+    pub(super) removes: bool,
+}
+
+/// What a thread may do.
 pub(super) fn permits(
     thread: Thread,
-    outputs: bool,
+    names: Names,
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives } = descriptors;
+    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, control_wakes } =
+        descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
     permits.add(engine.every);
@@ -310,9 +357,13 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, results);
             permits.add_on(RESULTS, results);
-            if outputs {
+            if names.puts {
                 permits.add(NAMES);
+            } else if names.removes {
+                permits.add(REMOVAL);
             }
+            // The control socket's thread is woken for its end.
+            permits.add_on(SENDING, control_wakes);
         }
         Thread::Vcpu => {
             permits.add(engine.vcpu);
@@ -322,9 +373,19 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, logs);
         }
+        // It wakes the control socket's thread for answers.
+        Thread::LifeCycle => {
+            permits.add_on(BOOT, boot);
+            permits.add_on(SENDING, control_wakes);
+        }
+        Thread::Control => {
+            permits.add_on(ACCEPTING, control);
+            permits.add(SERVING);
+            permits.add(SENDING);
+        }
         Thread::Disk(index) => permits.add_on(DISK, drives.get(index).map_or(&[], std::slice::from_ref)),
-        Thread::Crew => {
-            permits.add(HIRING);
+        Thread::Spawner => {
+            permits.add(SPAWNING);
             permits.add(NO_SUCH_CALL);
         }
         Thread::Alarms | Thread::Accel => {}

@@ -3,14 +3,12 @@
 //! Everything that is read or written was opened before. What is left are names: a job's output gets its name when it
 //! is complete, in a folder that the user has given.
 
-use std::path::PathBuf;
-
 use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus, Scope,
 };
 
-use super::SandboxError;
+use super::{Folders, SandboxError};
 
 /// The newest version of Landlock whose rights are handled here. On older kernels there are fewer.
 const NEWEST: ABI = ABI::V7;
@@ -31,18 +29,20 @@ pub(super) fn leave_other_processes() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Takes every right from the calling thread but that to put files in place in `folders`. Says how much of that the
-/// kernel does.
-pub(super) fn enter(folders: &[PathBuf]) -> Result<RulesetStatus, SandboxError> {
+/// Takes every right from the calling thread but those to put files in place and to remove names in `folders`. Says how
+/// much of that the kernel does.
+pub(super) fn enter(folders: &Folders) -> Result<RulesetStatus, SandboxError> {
     let failed = |e: landlock::RulesetError| SandboxError::Files(e.to_string());
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))
         .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
         .and_then(Ruleset::create)
         .map_err(failed)?;
-    for folder in folders {
+    let outputs = folders.outputs.iter().map(|folder| (folder, AccessFs::MakeReg | AccessFs::RemoveFile));
+    let removals = folders.removals.iter().map(|folder| (folder, AccessFs::RemoveFile.into()));
+    for (folder, rights) in outputs.chain(removals) {
         let folder = PathFd::new(folder).map_err(|e| SandboxError::Files(e.to_string()))?;
-        let names = PathBeneath::new(folder, AccessFs::MakeReg | AccessFs::RemoveFile);
+        let names = PathBeneath::new(folder, rights);
         rules = rules.add_rule(names).map_err(failed)?;
     }
     Ok(rules.restrict_self().map_err(failed)?.ruleset)

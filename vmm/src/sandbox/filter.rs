@@ -13,7 +13,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-use super::calls::{self, Descriptors, EngineCalls, Permit};
+use super::calls::{self, Descriptors, EngineCalls, Names, Permit};
 use super::{SandboxError, Thread};
 
 /// The programs of a thread, in the order in which it takes them: the one that permits is the last, because it does not
@@ -24,14 +24,14 @@ pub(super) struct Filter(Vec<BpfProgram>);
 impl Filter {
     pub(super) fn new(
         thread: Thread,
-        outputs: bool,
+        names: Names,
         descriptors: &Descriptors,
         engine: EngineCalls,
     ) -> Result<Self, SandboxError> {
         let refusal = |calls, errno: c_int| {
             program(&calls::fixed(calls), SeccompAction::Errno(errno as u32), SeccompAction::Allow)
         };
-        let permits = calls::permits(thread, outputs, descriptors, engine);
+        let permits = calls::permits(thread, names, descriptors, engine);
         Ok(Self(vec![
             refusal(calls::NO_SUCH_ACCESS, libc::EACCES)?,
             refusal(calls::NO_SUCH_CALL, libc::ENOSYS)?,
@@ -79,6 +79,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    const ALL_NAMES: Names = Names { puts: true, removes: true };
+
     /// More than a machine can have.
     fn many_descriptors() -> Descriptors {
         Descriptors {
@@ -88,13 +90,18 @@ mod tests {
             logs: (40..44).collect(),
             maps: vec![45],
             drives: (50..90).collect(),
+            boot: vec![46, 47],
+            control: vec![48],
+            control_wakes: vec![49],
         }
     }
 
     #[test]
     fn every_threads_tables_become_programs_that_the_kernel_takes_in_length() {
         for thread in Thread::ALL {
-            for program in Filter::new(thread, true, &many_descriptors(), EngineCalls::default()).unwrap().0 {
+            for program in
+                Filter::new(thread, ALL_NAMES, &many_descriptors(), EngineCalls::default()).unwrap().0
+            {
                 // BPF_MAXINSNS
                 assert!(program.len() <= 4096);
             }
@@ -104,7 +111,7 @@ mod tests {
     #[test]
     fn call_without_conditions_is_in_no_table_a_second_time_with_some() {
         for thread in Thread::ALL {
-            let permits = calls::permits(thread, true, &many_descriptors(), EngineCalls::default());
+            let permits = calls::permits(thread, ALL_NAMES, &many_descriptors(), EngineCalls::default());
             let is_free = |permit: &Permit| permit.conditions().next().is_none();
             let free: BTreeSet<_> = permits.iter().filter(|p| is_free(p)).map(|p| p.call.number).collect();
             assert!(!permits.iter().any(|p| !is_free(p) && free.contains(&p.call.number)), "{thread:?}");

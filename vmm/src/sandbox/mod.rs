@@ -19,8 +19,10 @@ use std::thread::{self, JoinHandle};
 use landlock::RulesetStatus;
 use thiserror::Error;
 
-use crate::sandbox::calls::{Descriptors, EngineCalls};
+use crate::crash;
+use crate::sandbox::calls::{Descriptors, EngineCalls, Names};
 use crate::sandbox::filter::Filter;
+use crate::supervise::StopSwitch;
 
 /// What a thread is for, which decides what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,18 +35,31 @@ pub enum Thread {
     Alarms,
     /// Copies the guest's output.
     Console,
-    /// Starts the threads that devices hire.
-    Crew,
+    /// Starts the threads that devices ask for.
+    Spawner,
     /// Works for an accelerator or a DMA test device.
     Accel,
+    /// Leads the machine through its life: pauses, resets.
+    LifeCycle,
+    /// Serves the control socket.
+    Control,
     /// Serves the drive of this index.
     Disk(usize),
 }
 
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
-    pub const ALL: [Self; 7] =
-        [Self::Main, Self::Vcpu, Self::Alarms, Self::Console, Self::Crew, Self::Accel, Self::Disk(0)];
+    pub const ALL: [Self; 9] = [
+        Self::Main,
+        Self::Vcpu,
+        Self::Alarms,
+        Self::Console,
+        Self::Spawner,
+        Self::Accel,
+        Self::LifeCycle,
+        Self::Control,
+        Self::Disk(0),
+    ];
 
     /// Its name in messages.
     #[must_use]
@@ -54,8 +69,10 @@ impl Thread {
             Self::Vcpu => "vcpu",
             Self::Alarms => "alarms",
             Self::Console => "console",
-            Self::Crew => "crew",
+            Self::Spawner => "spawner",
             Self::Accel => "accel",
+            Self::LifeCycle => "lifecycle",
+            Self::Control => "control",
             Self::Disk(_) => "disk",
         }
     }
@@ -75,24 +92,48 @@ pub enum SandboxError {
     Signal(io::Error),
 }
 
+/// Folders in which the main thread still reaches names.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// Where files are put in place at the end.
+    pub outputs: Vec<PathBuf>,
+    /// Where a name is removed at the end.
+    pub removals: Vec<PathBuf>,
+}
+
+impl From<Vec<PathBuf>> for Folders {
+    fn from(outputs: Vec<PathBuf>) -> Self {
+        Self { outputs, ..Self::default() }
+    }
+}
+
 struct Rules {
     filters: BTreeMap<Thread, Filter>,
-    outputs: Vec<PathBuf>,
+    folders: Folders,
 }
 
 /// What threads are put into when they start.
 #[derive(Clone)]
-pub struct Sandbox(Option<Arc<Rules>>);
+pub struct Sandbox {
+    rules: Option<Arc<Rules>>,
+    /// What a panic of a thread presses.
+    switch: Option<Arc<StopSwitch>>,
+}
 
 impl Sandbox {
     /// No sandbox: threads do what they like.
     #[must_use]
     pub const fn off() -> Self {
-        Self(None)
+        Self { rules: None, switch: None }
     }
 
-    /// The sandbox of a process. `outputs` are the folders in which the main thread puts files in place at the end,
-    /// `descriptors` what the threads work with; `engine` is what the engine needs beyond what all threads may do.
+    /// The same, whose threads press this switch when they panic; see [`crash`].
+    #[must_use]
+    pub fn pressing(self, switch: &Arc<StopSwitch>) -> Self {
+        Self { switch: Some(Arc::clone(switch)), ..self }
+    }
+
+    /// The sandbox of a process. `folders` are those in which the main thread reaches names, `descriptors` what the threads work with; `engine` is what the engine needs beyond what all threads may do.
     ///
     /// From here on a forbidden call ends the process with a message, and neither the calling thread nor those that it
     /// starts reach other processes. The calling thread is not in the sandbox yet.
@@ -100,19 +141,20 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`]
     pub fn new(
-        outputs: Vec<PathBuf>,
+        folders: impl Into<Folders>,
         descriptors: &Descriptors,
         engine: EngineCalls,
     ) -> Result<Self, SandboxError> {
-        let has_outputs = !outputs.is_empty();
+        let folders = folders.into();
+        let names = Names { puts: !folders.outputs.is_empty(), removes: !folders.removals.is_empty() };
         let others = Thread::ALL.into_iter().filter(|thread| !matches!(thread, Thread::Disk(_)));
         // A drive that is not there has a thread that can do nothing with it; its kind exists.
         let disks = (0..descriptors.drives.len().max(1)).map(Thread::Disk);
-        let filters = others.chain(disks).map(|t| Ok((t, Filter::new(t, has_outputs, descriptors, engine)?)));
+        let filters = others.chain(disks).map(|t| Ok((t, Filter::new(t, names, descriptors, engine)?)));
         let filters = filters.collect::<Result<_, SandboxError>>()?;
         files::leave_other_processes()?;
         report::start().map_err(SandboxError::Signal)?;
-        Ok(Self(Some(Arc::new(Rules { filters, outputs }))))
+        Ok(Self { rules: Some(Arc::new(Rules { filters, folders })), switch: None })
     }
 
     /// Puts the calling thread into the sandbox. There is no way out.
@@ -120,10 +162,10 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`]; the thread must then not go on.
     pub fn enter(&self, thread: Thread) -> Result<(), SandboxError> {
-        let Some(rules) = &self.0 else { return Ok(()) };
+        let Some(rules) = &self.rules else { return Ok(()) };
         report::name_thread(thread);
-        let outputs = if thread == Thread::Main { &rules.outputs[..] } else { &[] };
-        let files = files::enter(outputs)?;
+        let nothing = Folders::default();
+        let files = files::enter(if thread == Thread::Main { &rules.folders } else { &nothing })?;
         rules.filters[&thread].enter()?;
         if thread == Thread::Main {
             match files {
@@ -139,7 +181,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Starts a thread, which enters the sandbox before it does any work.
+    /// Starts a thread, which enters the sandbox before it does any work. A panic of its ends the machine.
     ///
     /// # Errors
     /// If the host gives no thread, or none in the sandbox.
@@ -150,7 +192,14 @@ impl Sandbox {
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
         let builder = thread::Builder::new().name(name.into());
-        if self.0.is_none() {
+        let switch = self.switch.clone();
+        let work = move || {
+            if let Some(switch) = switch {
+                crash::press_on_panic(switch);
+            }
+            work();
+        };
+        if self.rules.is_none() {
             return builder.spawn(work).map_err(with_limits);
         }
         let sandbox = self.clone();

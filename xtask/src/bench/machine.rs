@@ -49,7 +49,12 @@ impl Bench<'_> {
 
     fn warpvmm_with(&self, machine: Machine<'_>, command_line: &str) -> Command {
         let mut command = Command::new(&self.emulator);
-        command.arg("run").arg("--kernel").arg(machine.kernel).arg("--initrd").arg(&self.guest.initrd);
+        command
+            .args(["run", "--no-reboot"])
+            .arg("--kernel")
+            .arg(machine.kernel)
+            .arg("--initrd")
+            .arg(&self.guest.initrd);
         command.args(["--append", command_line, "--cpus", &machine.cpus.to_string()]);
         command.args(["--memory", &format!("{}M", self.options.memory)]);
         if let Some(tier) = &self.options.tier {

@@ -352,3 +352,58 @@ fn message_passing_with_release_and_acquire_never_shows_the_flag_without_the_mes
     }
     reader.join().unwrap();
 }
+
+#[test]
+fn stop_from_outside_does_not_swallow_the_guests_wish_and_a_later_wish_does_not_replace_it() {
+    let bench = Bench::new(1);
+    let mut cpu = bench.cpu(0);
+    bench.cluster.stop_all();
+    bench.cluster.stop_for(Exit::SystemReset);
+    bench.cluster.stop_for(Exit::SystemOff);
+    bench.cluster.stop_all();
+    assert_eq!(cpu.run(None), Exit::SystemReset);
+}
+
+#[test]
+fn vcpus_after_a_reset_are_as_at_power_on_and_keep_nothing_of_memory() {
+    const WAIT: u32 = 0x1400_0000; // b .
+    let bench = Bench::new(2);
+    bench.code(RAM, &[0xd280_0020, WAIT]); // mov x0, #1
+    bench.code(RAM + 0x1000, &[WAIT]);
+    let (mut first, mut second) = (bench.cpu(0), bench.cpu(1));
+    first.set_boot_state(RAM, 0);
+    assert_eq!(first.run(Some(10)), Exit::BudgetSpent);
+    bench.cluster.turn_on(1, RAM + 0x1000, 7);
+    assert_eq!(second.run(Some(10)), Exit::BudgetSpent);
+    second.state.sys.vbar = RAM;
+    bench.cluster.virtual_timers[1].set_ctl(1);
+    assert!(bench.virtual_lines[1].level());
+    first.send_event(true);
+    // A broadcast that the other has not served, and whose end nobody has waited for.
+    first.broadcast(crate::mem::Invalidation::All);
+    bench.cluster.stop_for(Exit::SystemReset);
+    assert_eq!([first.run(None), second.run(None)], [Exit::SystemReset; 2]);
+
+    bench.cluster.reset();
+    first.power_on();
+    second.power_on();
+
+    assert_eq!(bench.cluster.power_state(0), Some(PowerState::On));
+    assert_eq!(bench.cluster.power_state(1), Some(PowerState::Off));
+    assert_eq!((second.state.pc, second.state.x[0], second.state.sys.vbar), (0, 0, 0));
+    assert!(!bench.virtual_lines[1].level());
+    assert!(bench.cluster.mailbox(1).is_off() && bench.cluster.mailbox(1).kept() == 0);
+    assert!(!bench.cluster.signal(0).take_event() && !bench.cluster.signal(1).take_event());
+    // What RAM holds now has been put there without a word to anybody, as by the host.
+    let at = bench.cluster.host.host(Pa(RAM), 4).unwrap() as *mut u32;
+    // SAFETY: four aligned bytes of RAM, which nobody else uses.
+    unsafe { at.write_volatile(0xd280_0040) }; // mov x0, #2
+    bench.cluster.resume();
+    first.set_boot_state(RAM, 0);
+    assert_eq!(first.run(Some(10)), Exit::BudgetSpent);
+    assert_eq!(first.state.x[0], 2);
+    // The other stays off until it is turned on.
+    bench.cluster.stop_all();
+    assert_eq!(second.run(None), Exit::Stopped);
+    assert_eq!(second.state.pc, 0);
+}

@@ -155,6 +155,10 @@ impl Vcpu for KvmVcpu {
         Ok(())
     }
 
+    fn power_on(&mut self) -> anyhow::Result<()> {
+        bail!("KVM's vCPUs are not reset");
+    }
+
     fn run(&mut self) -> anyhow::Result<Exit> {
         let shared = Arc::clone(&self.shared);
         let _entered = shared.kicks.enter(self.index, &mut self.file.0);

@@ -1,34 +1,47 @@
 //! A machine from power-on to its end: files loaded, board assembled, threads started, watched and joined.
+//!
+//! [`life_cycle`] is the thread that leads it through its life, [`handle`] how others reach that thread, [`gate`] where vCPUs
+//! stand meanwhile, [`boot`] what the guest boots from, [`inspect`] what can be seen from outside.
+
+mod boot;
+mod gate;
+mod handle;
+mod inspect;
+mod life_cycle;
 
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use anyhow::Context;
 use cpu::{CodeMap, Observation};
-use devices::pci::AtcTotals;
 use devices::virtio::BlockBackend;
-use hw::Pa;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::board::numa::Topology;
+use crate::board::stats::Stats;
 use crate::board::{Board, BoardConfig};
-use crate::boot::image::Image;
-use crate::boot::load::{self, FDT_ADDR};
 use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
+use crate::control;
+use crate::control::server::Server;
+use crate::crash::Running;
 use crate::engine::soft::SoftOptions;
 use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
-use crate::exit::{Failed, Status};
+use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan};
 use crate::host::disk::Drive;
 use crate::host::perf_map::PerfMap;
+use crate::machine::boot::BootFiles;
+use crate::machine::gate::Gate;
+use crate::machine::handle::Request;
+pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status};
+use crate::machine::life_cycle::{LifeCycle, OnReset};
 use crate::sandbox::calls::Descriptors;
-use crate::sandbox::{Sandbox, Thread};
+use crate::sandbox::{Folders, Sandbox, Thread};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
 /// Everything a machine is made from.
@@ -41,6 +54,12 @@ pub struct Setup {
     pub append: String,
     /// Size, engine, limits.
     pub machine: MachineArgs,
+    /// The guest's reset is a reboot, and no end.
+    pub reboots: bool,
+    /// The machine is paused before its first instruction.
+    pub starts_paused: bool,
+    /// Where the machine is asked and told from outside.
+    pub control: Option<control::Socket>,
     /// Accelerators, in PCI order.
     pub accels: Vec<Accel>,
     /// Further devices, in PCI order, after the accelerators.
@@ -57,29 +76,14 @@ pub struct Setup {
     pub result_folders: Vec<PathBuf>,
 }
 
-/// Numbers of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Commands completed by all accelerators.
-    pub accel_commands: u64,
-    /// Time their engines spent on commands, in nanoseconds.
-    pub accel_busy_ns: u64,
-    /// Stalled accesses that the guest answered with a retry.
-    pub page_faults: u64,
-    /// SMMU TLB hits.
-    pub tlb_hits: u64,
-    /// SMMU table walks.
-    pub table_walks: u64,
-    /// What the accelerators' own translation caches did.
-    pub atc: AtcTotals,
-}
-
 /// How a run ended.
 pub struct Ended {
     /// Why.
     pub reason: Reason,
     /// By its console, the guest's kernel has panicked and stands still.
     pub stands_still: bool,
+    /// Why a machine that should reboot has not, if so.
+    pub no_reboot: Option<String>,
     /// Numbers.
     pub stats: Stats,
     /// The SMMU's own.
@@ -103,9 +107,10 @@ impl Ended {
 
 /// A machine that is ready to run.
 pub struct Machine {
-    board: Board,
     vcpus: Vec<Box<dyn Vcpu>>,
-    console: Arc<Console>,
+    life_cycle: LifeCycle,
+    requests: mpsc::Receiver<Request>,
+    control: Option<control::Socket>,
     switch: Arc<StopSwitch>,
     sandbox: Sandbox,
     /// Lines for the user about how guest code will run.
@@ -125,51 +130,17 @@ pub fn open_console_log(args: &MachineArgs) -> Result<Option<(File, String)>, Fa
     }
 }
 
-fn read(what: &str, path: &Path) -> Result<Vec<u8>, Failed> {
-    std::fs::read(path).map_err(|e| Failed::new(format!("cannot read {what} {path:?}: {e}")))
-}
-
-/// The longest command line of an arm64 kernel: COMMAND_LINE_SIZE of its `asm/setup.h`, less the terminating NUL.
-const MAX_COMMAND_LINE: usize = 2047;
-
-/// Refuses a command line of which the kernel would drop the end without a word.
-fn check_command_line(text: &str) -> Result<(), Failed> {
-    if text.len() <= MAX_COMMAND_LINE {
-        return Ok(());
-    }
-    let message = format!(
-        "--append has {} bytes, and an arm64 kernel takes {MAX_COMMAND_LINE}: it would cut off the rest",
-        text.len()
-    );
-    Err(Failed::with_status(Status::Usage, message))
-}
-
 impl Machine {
     /// Loads the files and puts the board together. Nothing runs yet.
     ///
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
-        check_command_line(&setup.append)?;
         let MachineArgs { cpus, memory, numa, .. } = setup.machine;
+        let boot = BootFiles::open(&setup.kernel, setup.initrd.as_deref(), setup.append, memory)?;
         let topology = Topology::new(cpus, memory, numa)?;
         let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
-        let image = Image::parse(read("kernel", &setup.kernel)?, setup.machine.memory)
-            .map_err(|e| Failed::new(format!("kernel {:?} {e}", setup.kernel)))?;
-        // The initramfs's length is enough to know whether it fits: a file larger than our own memory is not read.
-        let initrd_len = match &setup.initrd {
-            Some(path) => {
-                let failed = |e: io::Error| Failed::new(format!("cannot read initrd {path:?}: {e}"));
-                Some(std::fs::metadata(path).map_err(failed)?.len())
-            }
-            None => None,
-        };
-        let mut placement = load::place(&image, initrd_len, setup.machine.memory)?;
-        let initrd = setup.initrd.as_deref().map(|path| read("initrd", path)).transpose()?;
-        if let Some(bytes) = &initrd {
-            // It may have grown since.
-            placement = load::place(&image, Some(bytes.len() as u64), setup.machine.memory)?;
-        }
+        let loadable = boot.read()?;
 
         let args = &setup.machine;
         let perf_map = args.perf_map.then(|| PerfMap::create(args.symbols.as_deref())).transpose()?;
@@ -185,11 +156,19 @@ impl Machine {
                     logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
                     maps: perf_map.iter().map(|map| map.as_raw_fd()).collect(),
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
+                    boot: boot.descriptors(),
+                    control: setup.control.iter().map(control::Socket::listener_fd).collect(),
+                    control_wakes: setup.control.iter().map(control::Socket::wake_fd).collect(),
                 };
-                Sandbox::new(setup.result_folders, &descriptors, engine::SYSTEM_CALLS)?
+                let folders = Folders {
+                    outputs: setup.result_folders,
+                    removals: setup.control.iter().map(control::Socket::folder).collect(),
+                };
+                Sandbox::new(folders, &descriptors, engine::SYSTEM_CALLS)?
             }
             SandboxChoice::Off => Sandbox::off(),
         };
+        let sandbox = sandbox.pressing(&switch);
         let console = Console::start(setup.outputs, &sandbox).context("cannot start the console's thread")?;
         let board = Board::assemble(BoardConfig {
             topology,
@@ -209,14 +188,53 @@ impl Machine {
             faults,
             sandbox: sandbox.clone(),
         })?;
-        let fdt = board.device_tree(&setup.append, placement.initrd)?;
-        load::load(board.ram(), &placement, &image, initrd.as_deref(), &fdt);
-
-        let mut vcpus: Vec<_> = (0..setup.machine.cpus as usize).map(|i| board.engine().vcpu(i)).collect();
-        vcpus[0].set_boot_state(Pa(placement.entry.0), FDT_ADDR).context("cannot set the vCPU's state")?;
+        let (pc, x0) = boot.load(loadable, &board)?;
+        let mut vcpus: Vec<_> = (0..cpus as usize).map(|i| board.engine().vcpu(i)).collect();
+        vcpus[0].set_boot_state(pc, x0).context("cannot set the vCPU's state")?;
         let notes =
             board.engine_note().map(str::to_owned).into_iter().chain(board.engine().check()?).collect();
-        Ok(Self { board, vcpus, console, switch, sandbox, notes, stats: setup.machine.stats })
+        let on_reset = match (setup.reboots, boot.read_once()) {
+            (_, Some(why)) => OnReset::Impossible(why),
+            _ if !board.engine().can_reset() => {
+                OnReset::Impossible(format!("the engine {} has no reset", board.engine().name()))
+            }
+            (true, None) => OnReset::Reboot,
+            (false, None) => OnReset::End,
+        };
+        let status = Status {
+            phase: Phase::Starting,
+            resets: 0,
+            engine: board.engine().name(),
+            cpus,
+            memory_bytes: memory,
+        };
+        let (handle, requests) = Handle::new(status, Arc::clone(&switch));
+        let life_cycle = LifeCycle {
+            board: Arc::new(board),
+            gate: Arc::new(Gate::new(vcpus.len())),
+            boot,
+            console,
+            handle,
+            on_reset,
+            starts_paused: setup.starts_paused,
+            is_still: false,
+        };
+        Ok(Self {
+            vcpus,
+            life_cycle,
+            requests,
+            control: setup.control,
+            switch,
+            sandbox,
+            notes,
+            stats: setup.machine.stats,
+        })
+    }
+
+    /// How to reach the machine, from any thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.life_cycle.handle.clone()
     }
 
     /// Lines for the user: which engine was taken and why, if the choice was ours, and whether it runs slower than it could.
@@ -228,7 +246,7 @@ impl Machine {
     /// The way from standard input to the guest's UART.
     #[must_use]
     pub fn console_input(&self) -> Box<dyn ConsoleInput> {
-        self.board.console_input()
+        self.life_cycle.board.console_input()
     }
 
     /// Runs to the end, whatever it is, and joins every thread. The calling thread is in the sandbox from then on.
@@ -236,45 +254,40 @@ impl Machine {
     /// # Errors
     /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
-        let Self { board, vcpus, console, switch, sandbox, notes: _, stats: wants_stats } = self;
+        let Self { vcpus, life_cycle, requests, control, switch, sandbox, notes: _, stats: wants_stats } =
+            self;
+        let running = Running::begin();
+        let (board, console) = (Arc::clone(&life_cycle.board), Arc::clone(&life_cycle.console));
+        let (gate, handle) = (Arc::clone(&life_cycle.gate), life_cycle.handle.clone());
+        let no_reboot = life_cycle.on_reset.impossible();
         board.start_workers().context("cannot start the devices' threads")?;
         let mut threads = Vec::new();
-        let mut starts = Vec::new();
-        for (i, mut vcpu) in vcpus.into_iter().enumerate() {
-            let switch = Arc::clone(&switch);
-            let (start, started) = mpsc::channel();
-            let thread = sandbox.spawn(Thread::Vcpu, format!("vcpu{i}"), move || {
-                if started.recv().is_err() {
-                    // The machine could not be started.
-                    return;
-                }
-                // A panic in here is our bug; it must end the machine instead of leaving it without a CPU.
-                let run = std::panic::AssertUnwindSafe(|| vcpu.run());
-                match std::panic::catch_unwind(run) {
-                    Ok(Ok(exit)) => switch.stop(Reason::Guest(exit)),
-                    Ok(Err(error)) => {
-                        switch.stop(Reason::Broken(format!("vCPU {i} cannot go on: {error:#}")))
-                    }
-                    Err(_) => {
-                        switch.stop(Reason::Broken(format!("internal error in vCPU {i}; please report it")))
-                    }
-                }
-            });
+        for (index, vcpu) in vcpus.into_iter().enumerate() {
+            let runner = Runner { index, gate: Arc::clone(&gate), handle: handle.clone() };
+            let thread = sandbox.spawn(Thread::Vcpu, format!("vcpu{index}"), move || runner.run(vcpu));
             threads.push(thread.context("cannot start a vCPU's thread")?);
-            starts.push(start);
         }
+        let leads = sandbox.spawn(Thread::LifeCycle, "lifecycle", move || life_cycle.serve(&requests));
+        threads.push(leads.context("cannot start the thread of the machine's life cycle")?);
+        let control = control.map(|socket| Server::start(socket, handle.clone(), &sandbox)).transpose();
+        let control = control.context("cannot start the control socket's thread")?;
         sandbox.enter(Thread::Main)?;
         // Every thread is in the sandbox: guest code may run.
-        for start in starts {
-            // Only a thread that has ended does not listen, and its machine ends with it.
-            let _ = start.send(());
-        }
+        handle.send(Request::Start);
         let reason = supervise(&switch, inputs).context("cannot wait for events")?;
         let ended_at = Instant::now();
-        board.engine().stop();
+        if let Reason::Crashed(message) = reason {
+            // What is locked stays so: nothing of the machine is looked at or taken down any more.
+            std::mem::forget((board, threads, running));
+            return Err(Failed::new(message).into());
+        }
+        handle.send(Request::End);
         for thread in threads {
-            // Its panic, if any, is the reason already.
+            // One that has panicked has ended the process instead.
             let _ = thread.join();
+        }
+        if let Some(control) = control {
+            control.end();
         }
         board.stop_workers();
         let console_error = console.close();
@@ -288,19 +301,32 @@ impl Machine {
         let engine = if wants_stats { board.engine().statistics() } else { None };
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
         let stands_still = panic.stands_still;
-        Ok(Ended { reason, stands_still, stats, smmu, engine, faults, console_error, console })
+        Ok(Ended { reason, stands_still, no_reboot, stats, smmu, engine, faults, console_error, console })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Runs one vCPU, whenever the gate lets it pass.
+struct Runner {
+    index: usize,
+    gate: Arc<Gate>,
+    handle: Handle,
+}
 
-    #[test]
-    fn command_line_longer_than_the_kernels_buffer_is_refused_with_both_lengths() {
-        assert!(check_command_line(&"x".repeat(2047)).is_ok());
-        let refused = check_command_line(&"x".repeat(2048)).unwrap_err();
-        assert_eq!(refused.status, Status::Usage);
-        assert!(refused.message.contains("2048 bytes") && refused.message.contains("2047"), "{refused}");
+impl Runner {
+    fn run(&self, mut vcpu: Box<dyn Vcpu>) {
+        while self.gate.pass(self.index, &mut *vcpu) {
+            match vcpu.run() {
+                Ok(Exit::Stopped) => {}
+                Ok(exit) => {
+                    if self.gate.wish(exit) {
+                        self.handle.send(Request::GuestWish);
+                    }
+                }
+                Err(error) => {
+                    self.gate.close();
+                    self.handle.end(Reason::Broken(format!("vCPU {} cannot go on: {error:#}", self.index)));
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,422 @@
+//! The thread that serves the control socket: one loop over all connections, none of which is ever waited for.
+//!
+//! Bounds: connections, the length of a line, what may wait to be sent. A connection has one request at work; the next is
+//! read when that is answered, and nothing is read while its answers are not sent. So whoever sends too fast is held up by
+//! the socket, and whoever does not read loses its connection. Requests are done by the machine's thread; there are
+//! never more of them than a bound, however many connections come and go.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use serde_json::{Value, json};
+
+use super::lines::Lines;
+use super::protocol::{self, Call, Error, Request};
+use super::{Name, Socket};
+use crate::machine::{Answer, Handle, Operation, Reply};
+use crate::sandbox::{Sandbox, Thread};
+use crate::supervise::Reason;
+
+/// Most connections.
+const MOST_CONNECTIONS: usize = 8;
+/// Most requests that wait for the machine.
+const MOST_ASKED: usize = 2 * MOST_CONNECTIONS;
+/// Bytes that are read at once.
+const PIECE: usize = 4096;
+/// With so much to be sent, no request is read and no counters are sent.
+const MUCH: usize = 64 << 10;
+/// With more to be sent, the connection ends. An answer has less than the difference.
+const TOO_MUCH: usize = 512 << 10;
+/// Connections that are accepted before others get their turn.
+const ACCEPTED_AT_ONCE: usize = 16;
+/// A pause after the host has refused to accept one.
+const REST: Duration = Duration::from_millis(500);
+
+/// What an answer is for.
+#[derive(Debug)]
+enum For {
+    /// A request, with its id if it wants an answer.
+    Request(Option<Value>),
+    /// A stream of counters.
+    Stream,
+}
+
+/// Answers on their way from the machine's thread.
+#[derive(Debug, Default)]
+struct Answers(Mutex<Vec<(u64, For, Answer)>>);
+
+impl Answers {
+    fn put(&self, connection: u64, of: For, answer: Answer) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((connection, of, answer));
+    }
+
+    fn take(&self) -> Vec<(u64, For, Answer)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    every: Duration,
+    next: Instant,
+    /// What was due and not sent, because the client does not read.
+    skipped: u64,
+}
+
+#[derive(Debug)]
+struct Connection {
+    number: u64,
+    socket: UnixStream,
+    input: Lines,
+    output: Vec<u8>,
+    /// A request is at work.
+    is_busy: bool,
+    stream: Option<Stream>,
+    /// Counters for a stream have been asked for and are not here yet.
+    is_stream_asked: bool,
+    /// Nothing more is read; it ends when its answers are sent.
+    is_ending: bool,
+    /// It ends now.
+    is_gone: bool,
+}
+
+impl Connection {
+    fn wants_input(&self) -> bool {
+        !self.is_busy && !self.is_ending && self.output.len() < MUCH
+    }
+
+    /// Sends as much as the socket takes.
+    fn flush(&mut self) {
+        while !self.output.is_empty() {
+            match send(self.socket.as_raw_fd(), &self.output, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
+            {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(Errno::EAGAIN | Errno::EINTR) => return,
+                Err(_) => {
+                    self.is_gone = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, line: &[u8]) {
+        if self.output.len() + line.len() > TOO_MUCH {
+            self.is_gone = true;
+            return;
+        }
+        self.output.extend_from_slice(line);
+        self.flush();
+    }
+
+    fn put_answer(&mut self, id: Option<Value>, result: Result<Value, Error>) {
+        if let Some(id) = id {
+            self.put(&protocol::answer(&id, result));
+        }
+    }
+
+    /// Reads once.
+    fn read(&mut self) {
+        let mut piece = [0; PIECE];
+        match recv(self.socket.as_raw_fd(), &mut piece, MsgFlags::MSG_DONTWAIT) {
+            // What has no end is no request.
+            Ok(0) => self.is_ending = true,
+            Ok(count) => self.input.put(&piece[..count]),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(_) => self.is_gone = true,
+        }
+    }
+
+    /// The next request, if one may be served now.
+    fn next_request(&mut self) -> Option<Request> {
+        while !self.is_busy && self.output.len() < MUCH && !self.is_gone {
+            match self.input.next_line() {
+                Ok(Some(line)) if line.is_empty() => {}
+                Ok(Some(line)) => return Some(protocol::parse(&line)),
+                Ok(None) => return None,
+                Err(_) => {
+                    self.input = Lines::default();
+                    self.is_ending = true;
+                    self.put_answer(Some(Value::Null), Err(Error::line_too_long()));
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_gone || self.is_ending && !self.is_busy && self.output.is_empty()
+    }
+}
+
+/// The machine as the server sees it.
+#[derive(Debug)]
+struct Machine {
+    handle: Handle,
+    answers: Arc<Answers>,
+    /// A byte for the server to read.
+    wake: Arc<UnixStream>,
+    /// Requests that are not answered yet, also of connections that have gone.
+    asked: usize,
+}
+
+impl Machine {
+    /// Whether it has so much to do that it is not asked for more.
+    const fn is_full(&self) -> bool {
+        self.asked >= MOST_ASKED
+    }
+
+    /// Asks for something. The machine's thread will put the answer into the queue and wake the server.
+    fn ask(&mut self, connection: u64, of: For, operation: Operation) {
+        self.asked += 1;
+        let (answers, waker) = (Arc::clone(&self.answers), Arc::clone(&self.wake));
+        let reply = Reply::new(move |answer| {
+            answers.put(connection, of, answer);
+            wake(&waker);
+        });
+        self.handle.ask(operation, reply);
+    }
+}
+
+/// A socket that is full wakes as well.
+fn wake(waker: &UnixStream) {
+    let _ = send(waker.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+}
+
+/// The server's thread.
+pub(crate) struct Server {
+    thread: JoinHandle<()>,
+    ends: Arc<AtomicBool>,
+    wake: Arc<UnixStream>,
+    /// Goes with this, whether the thread has ended or not.
+    _name: Name,
+}
+
+impl Server {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// If the host gives no thread.
+    pub(crate) fn start(socket: Socket, handle: Handle, sandbox: &Sandbox) -> io::Result<Self> {
+        let Socket { name, listener, wake: (waker, woken) } = socket;
+        let (ends, wake) = (Arc::<AtomicBool>::default(), Arc::new(waker));
+        let mut serving = Serving {
+            listener,
+            woken,
+            machine: Machine { handle, answers: Arc::default(), wake: Arc::clone(&wake), asked: 0 },
+            ends: Arc::clone(&ends),
+            connections: Vec::new(),
+            next_number: 0,
+            rests_until: None,
+        };
+        let thread = sandbox.spawn(Thread::Control, "control", move || serving.serve())?;
+        Ok(Self { thread, ends, wake, _name: name })
+    }
+
+    /// Sends what can be sent at once and ends. The machine has ended.
+    pub(crate) fn end(self) {
+        self.ends.store(true, Ordering::SeqCst);
+        wake(&self.wake);
+        // One that has panicked has ended the process instead.
+        let _ = self.thread.join();
+    }
+}
+
+struct Serving {
+    listener: UnixListener,
+    woken: UnixStream,
+    machine: Machine,
+    ends: Arc<AtomicBool>,
+    connections: Vec<Connection>,
+    next_number: u64,
+    rests_until: Option<Instant>,
+}
+
+impl Serving {
+    fn serve(&mut self) {
+        loop {
+            let ends = self.ends.load(Ordering::SeqCst);
+            self.give_answers();
+            self.serve_requests();
+            self.serve_streams();
+            self.connections.retain(|connection| !connection.is_over());
+            if ends {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    /// Waits until something can be done, reads what has come and sends what can be sent.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        self.rests_until = self.rests_until.filter(|until| *until > now);
+        let accepts = if self.rests_until.is_some() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let mut fds = vec![
+            PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), accepts),
+        ];
+        for connection in &self.connections {
+            let mut events = PollFlags::empty();
+            events.set(PollFlags::POLLIN, connection.wants_input() && !self.machine.is_full());
+            events.set(PollFlags::POLLOUT, !connection.output.is_empty());
+            fds.push(PollFd::new(connection.socket.as_fd(), events));
+        }
+        let timeout = self.timeout(now);
+        let events: Vec<PollFlags> = match poll(&mut fds, timeout) {
+            Ok(_) => fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect(),
+            Err(_) => return,
+        };
+        drop(fds);
+        if events[0].contains(PollFlags::POLLIN) {
+            let _ = recv(self.woken.as_raw_fd(), &mut [0; PIECE], MsgFlags::MSG_DONTWAIT);
+        }
+        for (connection, events) in self.connections.iter_mut().zip(&events[2..]) {
+            if events.contains(PollFlags::POLLOUT) {
+                connection.flush();
+            }
+            if events.contains(PollFlags::POLLIN) {
+                connection.read();
+            } else if events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+                // Nobody is there who could read an answer.
+                connection.is_gone = true;
+            }
+        }
+        if events[1].contains(PollFlags::POLLIN) {
+            self.accept();
+        }
+    }
+
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let due = |connection: &Connection| {
+            connection.stream.as_ref().filter(|_| !connection.is_stream_asked).map(|stream| stream.next)
+        };
+        let Some(next) = self.connections.iter().filter_map(due).chain(self.rests_until).min() else {
+            return PollTimeout::NONE;
+        };
+        // Rounded up, and short enough for the type: waking too early does no harm.
+        let wait = next.saturating_duration_since(now).as_millis().saturating_add(1).min(60_000);
+        PollTimeout::from(wait as u16)
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The other end may have gone already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    log::warn!("the control socket accepts no connection: {error}");
+                    self.rests_until = Some(Instant::now() + REST);
+                    return;
+                }
+            };
+            let mut connection = Connection {
+                number: self.next_number,
+                socket,
+                input: Lines::default(),
+                output: Vec::new(),
+                is_busy: false,
+                stream: None,
+                is_stream_asked: false,
+                is_ending: false,
+                is_gone: false,
+            };
+            self.next_number += 1;
+            if self.connections.len() < MOST_CONNECTIONS {
+                self.connections.push(connection);
+            } else {
+                connection.put_answer(Some(Value::Null), Err(Error::too_many_connections(MOST_CONNECTIONS)));
+            }
+        }
+    }
+
+    fn give_answers(&mut self) {
+        for (number, of, answer) in self.machine.answers.take() {
+            self.machine.asked -= 1;
+            let found = self.connections.iter_mut().find(|connection| connection.number == number);
+            // Who has gone meanwhile gets none.
+            let Some(connection) = found else { continue };
+            match of {
+                For::Request(id) => {
+                    connection.is_busy = false;
+                    connection.put_answer(id, answer.map_err(Error::from));
+                }
+                For::Stream => {
+                    connection.is_stream_asked = false;
+                    let Some(stream) = &mut connection.stream else { continue };
+                    if let Ok(counters) = answer {
+                        let skipped = std::mem::take(&mut stream.skipped);
+                        let params = json!({ "skipped": skipped, "counters": counters });
+                        connection.put(&protocol::notification("counters", params));
+                    } else {
+                        connection.stream = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve_requests(&mut self) {
+        for connection in &mut self.connections {
+            while !self.machine.is_full()
+                && let Some(Request { id, call }) = connection.next_request()
+            {
+                match call {
+                    Err(error) => connection.put_answer(id, Err(error)),
+                    Ok(Call::Status) => {
+                        let mut status = json!(self.machine.handle.status());
+                        status["protocol"] = protocol::VERSION.into();
+                        status["version"] = env!("CARGO_PKG_VERSION").into();
+                        status["pid"] = std::process::id().into();
+                        connection.put_answer(id, Ok(status));
+                    }
+                    Ok(Call::Quit) => {
+                        // Before the end, of which nobody could tell.
+                        connection.put_answer(id, Ok(json!({})));
+                        self.machine.handle.end(Reason::Control);
+                    }
+                    Ok(Call::Stream(every)) => {
+                        connection.stream =
+                            every.map(|every| Stream { every, next: Instant::now(), skipped: 0 });
+                        connection.put_answer(id, Ok(json!({})));
+                    }
+                    Ok(Call::Machine(operation)) => {
+                        connection.is_busy = true;
+                        self.machine.ask(connection.number, For::Request(id), operation);
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve_streams(&mut self) {
+        let now = Instant::now();
+        for connection in &mut self.connections {
+            let is_held_up = connection.output.len() >= MUCH;
+            let Some(stream) = &mut connection.stream else { continue };
+            if connection.is_stream_asked || stream.next > now || self.machine.is_full() {
+                continue;
+            }
+            // What was missed is not made up for. A time that is never reached is a year.
+            let every = stream.every.min(Duration::from_secs(365 * 24 * 3600));
+            stream.next = now + every;
+            if is_held_up {
+                stream.skipped += 1;
+                continue;
+            }
+            connection.is_stream_asked = true;
+            self.machine.ask(connection.number, For::Stream, Operation::Counters);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A handle to a machine: pause, resume, reset, look inside, end; from any thread, at any time of its life.
+//!
+//! What is asked for is done by one thread, that of [`super::life_cycle`], one thing after the other. While the machine still starts,
+//! requests wait; when it has ended, they are refused.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::supervise::{Reason, StopSwitch};
+
+/// Where in its life a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its threads are being started.
+    Starting,
+    /// Guest code runs.
+    Running,
+    /// Everything stands still, guest time too.
+    Paused,
+    /// It is being brought back to power-on.
+    Resetting,
+    /// Guest code will not run any more.
+    Ended,
+}
+
+/// What can be told of a machine at any time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// How often it has been reset.
+    pub resets: u64,
+    /// Name of the engine.
+    pub engine: &'static str,
+    /// vCPUs.
+    pub cpus: u32,
+    /// Bytes of RAM.
+    pub memory_bytes: u64,
+}
+
+/// What is asked of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Everything stands still, guest time too. A machine that is paused stays so.
+    Pause,
+    /// Everything goes on. A machine that runs does so.
+    Resume,
+    /// Power-on. A paused machine is then paused before its first instruction.
+    Reset,
+    /// The numbers of a run so far.
+    Counters,
+    /// What is at this path.
+    Inspect(String),
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    /// The machine has ended.
+    #[error("the machine has ended")]
+    Ended,
+    /// This machine cannot be reset.
+    #[error("this machine cannot be reset: {0}")]
+    NoReset(String),
+    /// The reset has failed, and the machine ends.
+    #[error("the reset has failed, and the machine ends: {0}")]
+    ResetFailed(String),
+    /// Nothing is at a path.
+    #[error("nothing is at {path:?}; there is {}", .there.join(", "))]
+    NoSuchPath {
+        /// The path.
+        path: String,
+        /// All paths.
+        there: Vec<String>,
+    },
+    /// The engine gives no answer.
+    #[error("the engine gives no answer: {0}")]
+    Engine(String),
+}
+
+/// What came of an [`Operation`].
+pub type Answer = Result<Value, Refused>;
+
+/// Where an answer goes, once. If nobody answers, the machine has ended.
+pub struct Reply(Option<Box<dyn FnOnce(Answer) + Send>>);
+
+impl Reply {
+    /// A reply by a function, which is called on the machine's thread and must not wait for anything.
+    pub fn new(function: impl FnOnce(Answer) + Send + 'static) -> Self {
+        Self(Some(Box::new(function)))
+    }
+
+    pub(super) fn give(mut self, answer: Answer) {
+        if let Some(function) = self.0.take() {
+            function(answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(function) = self.0.take() {
+            function(Err(Refused::Ended));
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply")
+    }
+}
+
+/// What the machine's thread is told.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// All threads are in the sandbox: guest code may run.
+    Start,
+    /// vCPUs have come back because the guest has asked for something.
+    GuestWish,
+    /// Somebody asks.
+    Do(Operation, Reply),
+    /// The machine ends.
+    End,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    status: Arc<Mutex<Status>>,
+    switch: Arc<StopSwitch>,
+}
+
+impl Handle {
+    pub(super) fn new(status: Status, switch: Arc<StopSwitch>) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, requested) = mpsc::channel();
+        (Self { requests, status: Arc::new(Mutex::new(status)), switch }, requested)
+    }
+
+    pub(super) fn send(&self, request: Request) {
+        // If the machine's thread has ended, the request is dropped, by which its reply is given.
+        let _ = self.requests.send(request);
+    }
+
+    pub(super) fn status_mut(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where in its life the machine is. Does not wait for what is under way.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status_mut().clone()
+    }
+
+    /// Asks for something, and does not wait.
+    pub fn ask(&self, operation: Operation, reply: Reply) {
+        self.send(Request::Do(operation, reply));
+    }
+
+    /// Asks for something and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn wait_for(&self, operation: Operation) -> Answer {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.ask(operation, Reply::new(move |answer| drop(sender.send(answer))));
+        answer.recv().unwrap_or(Err(Refused::Ended))
+    }
+
+    /// Makes everything stand still, guest time too.
+    ///
+    /// # Errors
+    /// [`Refused::Ended`]
+    pub fn pause(&self) -> Result<(), Refused> {
+        self.wait_for(Operation::Pause).map(drop)
+    }
+
+    /// Ends what [`Self::pause`] has begun.
+    ///
+    /// # Errors
+    /// [`Refused::Ended`]
+    pub fn resume(&self) -> Result<(), Refused> {
+        self.wait_for(Operation::Resume).map(drop)
+    }
+
+    /// Brings the machine back to power-on, with the same files and options.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn reset(&self) -> Result<(), Refused> {
+        self.wait_for(Operation::Reset).map(drop)
+    }
+
+    /// Looks inside; see `docs/control.md` for the paths.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn inspect(&self, path: &str) -> Answer {
+        self.wait_for(Operation::Inspect(path.to_owned()))
+    }
+
+    /// Ends the machine; the first reason counts.
+    pub fn end(&self, reason: Reason) {
+        self.switch.stop(reason);
+    }
+}

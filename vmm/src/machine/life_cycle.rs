@@ -1,0 +1,255 @@
+//! The thread that leads a machine through its life: starts and stops the vCPUs, pauses, resets, looks inside.
+//!
+//! One thing after the other, so that no two can meet. Guest code runs only between [`LifeCycle::let_run`] and
+//! [`LifeCycle::stop_vcpus`], which are called by nobody else. A guest's SYSTEM_RESET is a reset like any other; its wish is
+//! kept at the gate until it is granted, whatever else is asked for meanwhile.
+
+use std::sync::{Arc, mpsc};
+
+use serde_json::{Value, json};
+
+use crate::board::Board;
+use crate::console::Console;
+use crate::engine::{Exit, Vcpu};
+use crate::exit;
+use crate::machine::boot::BootFiles;
+use crate::machine::gate::Gate;
+use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request};
+use crate::machine::inspect;
+use crate::supervise::Reason;
+
+/// What happens when the guest resets itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OnReset {
+    /// It boots again.
+    Reboot,
+    /// The machine ends, because the user wants it so.
+    End,
+    /// The machine ends, because it cannot be reset for this reason.
+    Impossible(String),
+}
+
+impl OnReset {
+    /// Why the machine cannot be reset, if so.
+    pub(super) fn impossible(&self) -> Option<String> {
+        if let Self::Impossible(why) = self { Some(why.clone()) } else { None }
+    }
+}
+
+/// See the module.
+pub(super) struct LifeCycle {
+    pub(super) board: Arc<Board>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) boot: BootFiles,
+    pub(super) console: Arc<Console>,
+    pub(super) handle: Handle,
+    pub(super) on_reset: OnReset,
+    pub(super) starts_paused: bool,
+    /// The board stands still, whatever comes next.
+    pub(super) is_still: bool,
+}
+
+impl LifeCycle {
+    /// Serves requests until the machine ends.
+    pub(super) fn serve(mut self, requests: &mpsc::Receiver<Request>) {
+        let mut early = Vec::new();
+        for request in requests {
+            match request {
+                Request::Start => {
+                    self.start();
+                    // They came before the first instruction, and are served before much else.
+                    for request in early.drain(..) {
+                        self.serve_one(request);
+                    }
+                }
+                Request::End => return self.end(),
+                other if self.phase() == Phase::Starting => early.push(other),
+                other => self.serve_one(other),
+            }
+        }
+    }
+
+    fn serve_one(&mut self, request: Request) {
+        match request {
+            Request::GuestWish => self.grant_wish(),
+            Request::Do(operation, reply) => reply.give(self.perform(&operation)),
+            Request::Start | Request::End => {}
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        self.handle.status_mut().phase
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.handle.status_mut().phase = phase;
+    }
+
+    /// The vCPUs stand already.
+    fn stand_still(&mut self) {
+        if !std::mem::replace(&mut self.is_still, true) {
+            self.board.stand_still();
+        }
+    }
+
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.is_still) {
+            self.board.go_on();
+        }
+    }
+
+    fn start(&mut self) {
+        if self.starts_paused {
+            self.stand_still();
+            self.set_phase(Phase::Paused);
+        } else {
+            self.set_phase(Phase::Running);
+            self.let_run();
+        }
+    }
+
+    /// The vCPUs stand at the gate when this returns.
+    fn stop_vcpus(&self) {
+        self.gate.close();
+        self.board.engine().stop();
+        self.gate.wait_for_all();
+    }
+
+    /// Lets guest code run, unless the guest itself has asked for something that must come first.
+    fn let_run(&mut self) {
+        if self.gate.has_wish() {
+            return self.grant_wish();
+        }
+        self.board.engine().resume();
+        self.gate.open();
+    }
+
+    fn perform(&mut self, operation: &Operation) -> Answer {
+        if self.phase() == Phase::Ended {
+            return Err(Refused::Ended);
+        }
+        match operation {
+            Operation::Pause => self.pause(),
+            Operation::Resume => self.resume(),
+            Operation::Reset => self.reset()?,
+            Operation::Counters => return Ok(inspect::counters(&self.board)),
+            Operation::Inspect(path) => return self.inspect(path),
+        }
+        Ok(json!(self.handle.status()))
+    }
+
+    fn pause(&mut self) {
+        if self.phase() == Phase::Running {
+            self.stop_vcpus();
+            self.stand_still();
+            self.set_phase(Phase::Paused);
+            if self.gate.has_wish() {
+                self.grant_wish();
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.phase() == Phase::Paused {
+            self.go_on();
+            self.set_phase(Phase::Running);
+            self.let_run();
+        }
+    }
+
+    /// What the guest has asked for, if it has not been granted yet.
+    fn grant_wish(&mut self) {
+        if self.phase() == Phase::Ended || !self.gate.has_wish() {
+            return;
+        }
+        self.stop_vcpus();
+        match (self.gate.take_wish(), &self.on_reset) {
+            (Some(Exit::SystemReset), OnReset::Reboot) => {
+                log::info!("the guest has reset itself");
+                // Its failure has ended the machine.
+                let _ = self.reset();
+            }
+            (Some(exit), _) => {
+                self.set_phase(Phase::Ended);
+                self.handle.end(Reason::Guest(exit));
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn reset(&mut self) -> Result<(), Refused> {
+        if let OnReset::Impossible(why) = &self.on_reset {
+            return Err(Refused::NoReset(why.clone()));
+        }
+        let before = self.phase();
+        self.set_phase(Phase::Resetting);
+        self.stop_vcpus();
+        self.stand_still();
+        // A wish of the guest that is about to be gone.
+        let _ = self.gate.take_wish();
+        if let Err(error) = self.power_on() {
+            let why = exit::line(&error);
+            self.set_phase(Phase::Ended);
+            self.handle.end(Reason::Broken(format!("the machine cannot be reset: {why}")));
+            return Err(Refused::ResetFailed(why));
+        }
+        self.handle.status_mut().resets += 1;
+        if before == Phase::Paused {
+            self.set_phase(Phase::Paused);
+        } else {
+            self.go_on();
+            self.set_phase(Phase::Running);
+            self.let_run();
+        }
+        Ok(())
+    }
+
+    /// Everything as at power-on, loaded anew.
+    fn power_on(&self) -> anyhow::Result<()> {
+        self.board.reset();
+        for index in 0..self.cpus() {
+            self.gate.ask(index, |vcpu| vcpu.power_on())?;
+        }
+        self.console.restarted();
+        let (pc, x0) = self.boot.load(self.boot.read()?, &self.board)?;
+        self.gate.ask(0, move |vcpu| vcpu.set_boot_state(pc, x0))
+    }
+
+    fn cpus(&self) -> usize {
+        self.handle.status_mut().cpus as usize
+    }
+
+    fn inspect(&mut self, path: &str) -> Answer {
+        let mut paths = inspect::paths(&self.board);
+        let cpus = self.cpus();
+        paths.extend((0..cpus).map(|cpu| format!("cpu{cpu}/regs")));
+        if let Some(cpu) = (0..cpus).find(|cpu| path == format!("cpu{cpu}/regs")) {
+            return self.registers(cpu);
+        }
+        inspect::of_board(&self.board, path)
+            .ok_or_else(|| Refused::NoSuchPath { path: path.to_owned(), there: paths })
+    }
+
+    /// The vCPUs of a running machine stop for a moment.
+    fn registers(&mut self, cpu: usize) -> Answer {
+        let runs = self.phase() == Phase::Running;
+        if runs {
+            self.stop_vcpus();
+        }
+        let answer = self.gate.ask(cpu, |vcpu: &mut dyn Vcpu| -> anyhow::Result<Value> {
+            Ok(inspect::registers(&vcpu.registers()?, &vcpu.system_registers()))
+        });
+        if runs {
+            self.let_run();
+        }
+        answer.map_err(|error| Refused::Engine(exit::line(&error)))
+    }
+
+    fn end(&mut self) {
+        self.set_phase(Phase::Ended);
+        self.stop_vcpus();
+        // Whoever shuts down the devices finds them as ever.
+        self.go_on();
+        self.gate.end();
+    }
+}
