@@ -34,7 +34,7 @@ use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
-use crate::host::{clear, huge_pages, random};
+use crate::host::{ram as host_ram, random};
 use crate::sandbox::Sandbox;
 use crate::supervise::ConsoleInput;
 
@@ -101,7 +101,7 @@ impl Board {
             Ram::new(&[(Pa(map::RAM_BASE), topology.ram_bytes())])
                 .map_err(|e| Failed::new(format!("{e}; try a smaller --memory")))?,
         );
-        huge_pages::ask(&ram);
+        host_ram::ask_for_huge_pages(&ram);
         let clock = HostClock::new();
         let alarms = AlarmThread::start(Arc::clone(&clock), &config.sandbox)
             .context("cannot start the alarms' thread")?;
@@ -246,7 +246,7 @@ impl Board {
     pub fn reset(&self) {
         self.models.iter().for_each(|model| model.reset());
         self.engine.reset();
-        clear::clear(&self.ram);
+        host_ram::clear(&self.ram);
     }
 
     /// How many accelerators there are.

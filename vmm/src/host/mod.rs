@@ -1,12 +1,11 @@
 //! What the machine takes from the host: time, alarms, files, the terminal.
 
-pub mod clear;
 pub mod clock;
 pub mod disk;
-pub mod huge_pages;
 pub mod image_format;
 pub mod logger;
 pub mod perf_map;
+pub mod ram;
 pub mod random;
 pub mod signals;
 pub mod terminal;
