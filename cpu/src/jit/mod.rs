@@ -10,6 +10,7 @@ mod access;
 mod emit;
 mod flags;
 mod float;
+mod leave;
 mod memory;
 mod region;
 mod region_flags;
