@@ -29,9 +29,14 @@ fn session(args: &[&str]) -> Session {
 
 #[test]
 fn every_thread_of_a_running_machine_is_under_filters() {
-    let mut session = session(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket").display().to_string();
+    let mut session = session(&["--control", &socket]);
     let filters = filters(session.pid());
-    for name in ["warpvmm", "vcpu0", "vcpu1", "alarms", "console", "crew", "accel", "disk"] {
+    let devices = ["spawner", "accel", "disk"];
+    for name in
+        ["warpvmm", "vcpu0", "vcpu1", "alarms", "console", "lifecycle", "control"].iter().chain(&devices)
+    {
         assert!(filters.iter().any(|(other, _)| other == name), "{name}: {filters:?}");
     }
     assert!(filters.iter().all(|(_, count)| *count >= 1), "{filters:?}");

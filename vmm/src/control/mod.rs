@@ -1,6 +1,6 @@
 //! The control socket: a running machine is asked and told from outside. `docs/control.md` has the protocol.
 //!
-//! [`protocol`] reads requests and writes answers, [`lines`] cuts what comes into lines of a bounded length, [`server`] is the thread
+//! [`protocol`] reads requests and writes answers, [`lines`] cuts what comes into lines of a bounded length, `server` is the thread
 //! that serves connections, [`client`] the `ctl` subcommand. Here: the socket itself, which is there before the
 //! first thread and gone with the process.
 //!

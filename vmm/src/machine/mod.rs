@@ -1,7 +1,7 @@
 //! A machine from power-on to its end: files loaded, board assembled, threads started, watched and joined.
 //!
-//! [`life_cycle`] is the thread that leads it through its life, [`handle`] how others reach that thread, [`gate`] where vCPUs
-//! stand meanwhile, [`boot`] what the guest boots from, [`inspect`] what can be seen from outside.
+//! `life_cycle` is the thread that leads it through its life, `handle` how others reach that thread, `gate` where vCPUs
+//! stand meanwhile, `boot` what the guest boots from, `inspect` what can be seen from outside.
 
 mod boot;
 mod gate;
