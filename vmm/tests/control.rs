@@ -124,8 +124,10 @@ impl Machine {
     fn end(self) -> (Option<i32>, String) {
         let socket = self.socket();
         let Self { folder: _folder, child, stdin, stdout } = self;
-        drop((stdin, stdout));
+        drop(stdin);
         let output = child.wait_with_output().unwrap();
+        // Not before: a guest that still prints would find no reader, which is a failure of the run.
+        drop(stdout);
         assert!(!socket.exists());
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
