@@ -106,10 +106,11 @@ pub(super) extern "C" fn miss(cpu: &mut Cpu, site: usize, va: u64) {
 impl Jit {
     fn look_at_site(&mut self, number: usize, va: u64, is_test: bool, tlb: &mut Tlb) {
         let now = Instant::now();
+        // In any case: the code that has called looks again, and calls until misses are counted anew.
+        self.patience.0[number] = MISSES;
         let Some(site) = self.sites.get_mut(number) else { return };
         let is_quick = site.since.is_some_and(|since| now.duration_since(since) < QUICK);
         site.since = Some(now);
-        self.patience.0[number] = MISSES;
         if site.kind == Kind::GivenUp {
             self.patience.0[number] = i32::MAX;
         } else if !is_quick && !is_test {

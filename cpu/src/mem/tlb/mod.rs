@@ -344,7 +344,8 @@ impl Tlb {
         let space = Space::User { asid, ttbr0 };
         let users = || PRIVILEGED + 1..EMPTY;
         let index = users().find(|&index| self.tables[index].space == space).unwrap_or_else(|| {
-            let oldest = users().min_by_key(|&index| self.tables[index].stamp).unwrap_or(EMPTY);
+            let oldest = users().min_by_key(|&index| self.tables[index].stamp);
+            let oldest = oldest.expect("there are tables for address spaces");
             self.clear(oldest);
             self.tables[oldest].space = space;
             oldest
@@ -356,8 +357,11 @@ impl Tlb {
 
     /// Forgets the EL1 translations that PSTATE.PAN forbids or that belong to a process.
     pub(crate) fn drop_tracked(&mut self) {
-        self.forget_sites();
-        self.tables[PRIVILEGED].clear_tracked(&mut self.slots[PRIVILEGED]);
+        // PAN is set at each entry to the kernel, and mostly there is nothing.
+        if self.tables[PRIVILEGED].has_tracked() {
+            self.forget_sites();
+            self.tables[PRIVILEGED].clear_tracked(&mut self.slots[PRIVILEGED]);
+        }
     }
 
     /// Does what a TLBI instruction says.

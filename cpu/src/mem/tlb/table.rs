@@ -166,13 +166,15 @@ impl Table {
         self.victims = [invalid(0); VICTIMS];
     }
 
+    /// Whether there is anything that ends with the process or with PAN = 1.
+    pub(super) fn has_tracked(&self) -> bool {
+        self.all_tracked || !self.tracked.is_empty()
+    }
+
     /// Forgets what ends with the process or with PAN = 1.
     pub(super) fn clear_tracked(&mut self, slots: &mut [Entry; SLOTS]) {
         if self.all_tracked {
             self.clear(slots);
-            return;
-        }
-        if self.tracked.is_empty() {
             return;
         }
         self.forget_victims();
@@ -199,8 +201,8 @@ impl Table {
         }
     }
 
+    /// Its place stays among the filled ones.
     fn clear_slot(&mut self, slots: &mut [Entry; SLOTS], index: usize) {
-        // The slot stays among the filled ones.
         slots[index] = Entry { info: slots[index].info & info::LISTED, ..invalid(index) };
         for victim in &mut self.victims {
             if victim.page().is_some_and(|page| index_of(page) == index) {
