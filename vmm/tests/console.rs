@@ -1,6 +1,8 @@
 //! The program with its standard input, its terminal, its signals and its limits, as whoever starts it hands them over. The
 //! guest is a few instructions that echo what is typed. `docs/console.md`
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -56,14 +58,8 @@ const ECHO: [u32; 25] = [
 
 /// A folder with the guest's image, and room for what a test needs beside it.
 fn folder() -> TempDir {
-    const BRANCH_TO_64: u32 = 0x1400_0010;
-    let mut image = vec![0; 64];
-    image[..4].copy_from_slice(&BRANCH_TO_64.to_le_bytes());
-    image[16..24].copy_from_slice(&4096u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image.extend(ECHO.iter().flat_map(|word| word.to_le_bytes()));
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("image"), image).unwrap();
+    fs::write(folder.path().join("image"), common::image(&ECHO)).unwrap();
     folder
 }
 

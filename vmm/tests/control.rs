@@ -1,6 +1,8 @@
 //! A machine with a control socket: what it answers, what it does, and what clients that do everything wrong cannot do to it.
 //! The guest is a few instructions. `docs/control.md`
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -77,7 +79,7 @@ impl Machine {
     fn start(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
-        fs::write(&image, guest()).unwrap();
+        fs::write(&image, common::image(&GUEST)).unwrap();
         let mut child = command(&image, &folder.path().join("socket"), more).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { folder, child, stdin, stdout }
@@ -131,16 +133,6 @@ impl Machine {
         assert!(!socket.exists());
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
-}
-
-fn guest() -> Vec<u8> {
-    const BRANCH_TO_64: u32 = 0x1400_0010;
-    let mut image = vec![0; 64];
-    image[..4].copy_from_slice(&BRANCH_TO_64.to_le_bytes());
-    image[16..24].copy_from_slice(&4096u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image.extend(GUEST.iter().flat_map(|word| word.to_le_bytes()));
-    image
 }
 
 fn command(image: &Path, socket: &Path, more: &[&str]) -> Command {
@@ -318,7 +310,7 @@ fn kernel_that_can_be_read_only_once_is_told_at_the_reset() {
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
     let mut child = command(&pipe, &folder.path().join("socket"), &[]).spawn().unwrap();
-    fs::write(&pipe, guest()).unwrap();
+    fs::write(&pipe, common::image(&GUEST)).unwrap();
     let mut first = [0];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     let mut client = Client(BufReader::new(UnixStream::connect(folder.path().join("socket")).unwrap()));
@@ -364,7 +356,7 @@ fn paused_machine_ends_by_all_that_ends_a_running_one() {
 fn unknown_paths_are_refused_with_those_that_there_are() {
     let machine = Machine::start(&[]);
     let mut client = machine.connect();
-    for path in ["", "cpu2/regs", "cpu00/regs", "zip1", "smmu/x", "\u{0}"] {
+    for path in ["", "cpu2/regs", "cpu00/regs", "zip1", "zip00", "zip+0", "smmu/x", "\u{0}"] {
         let refused = client.ask("inspect", json!({ "path": path })).unwrap_err();
         for there in ["cpu0/regs", "cpu1/regs", "smmu", "zip0", "clock", "faults"] {
             assert!(refused.contains(there), "{refused}");

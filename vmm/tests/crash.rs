@@ -1,5 +1,7 @@
 //! What a panic of each kind of thread does to the process, tried out by copies of this program. `src/crash.rs`
 
+mod common;
+
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -182,14 +184,9 @@ fn panic_ends_the_process_though_the_main_thread_waits_for_the_lock() {
 fn guest() -> (tempfile::TempDir, PathBuf) {
     // mov x19, #0x9000000; mov w0, #10; str w0, [x19]; b .-4
     const PRINT: [u32; 4] = [0xd2a1_2013, 0x5280_0140, 0xb900_0260, 0x17ff_ffff];
-    let mut image = vec![0; 64];
-    image[..4].copy_from_slice(&0x1400_0010_u32.to_le_bytes());
-    image[16..24].copy_from_slice(&4096_u64.to_le_bytes());
-    image[56..60].copy_from_slice(b"ARM\x64");
-    image.extend(PRINT.iter().flat_map(|word| word.to_le_bytes()));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image");
-    fs::write(&path, image).unwrap();
+    fs::write(&path, common::image(&PRINT)).unwrap();
     (folder, path)
 }
 

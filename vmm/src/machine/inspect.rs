@@ -44,7 +44,7 @@ pub(super) fn of_board(board: &Board, path: &str) -> Option<Value> {
         "clock" => Some(json!({ "guest_ns": board.now_ns() })),
         "faults" => Some(json!(board.fault_report())),
         _ => {
-            let index = path.strip_prefix("zip")?.parse().ok()?;
+            let index = (0..board.accelerators()).find(|n| path == format!("zip{n}"))?;
             let (totals, atc) = board.accelerator(index)?;
             Some(
                 json!({ "commands": totals.commands, "busy_ns": totals.busy_ns, "atc": AtcReport::from(&atc) }),
