@@ -1,9 +1,8 @@
 //! Guest RAM as a mapping of the host: in huge pages, and zero again at power-on.
 //!
-//! A guest walks its own tables and the host walks its own beneath them: with 4 KiB pages of the host, a program that jumps
-//! about in tens of megabytes misses the host's TLB at nearly every step. Linux gives 2 MiB pages to mappings that
-//! ask for them, where `/sys/kernel/mm/transparent_hugepage/enabled` lets it. What the guest has not touched still takes no
-//! memory; what it has touched is taken 2 MiB at a time.
+//! With huge pages the host has one page fault for 2 MiB that the guest touches first, and not one for each 4 KiB. Linux gives
+//! them to mappings that ask, where `/sys/kernel/mm/transparent_hugepage/enabled` lets it. What the guest has not touched
+//! still takes no memory; what it has touched is taken 2 MiB at a time.
 
 use hw::Ram;
 use nix::sys::mman::{MmapAdvise, madvise};
