@@ -3,7 +3,7 @@
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
-//! ([`clock`], [`timer`]), the life cycle of models ([`life_cycle`], [`activity`]) and the register declarations
+//! ([`clock`], [`timer`]), the life cycle of models ([`life_cycle`], [`activity`]), the form of their saved state ([`saved`]) and the register declarations
 //! ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every model built on it
 //! runs in a unit test and under a deterministic clock.
 
@@ -20,6 +20,7 @@ pub mod life_cycle;
 pub mod mmio;
 pub mod ram;
 pub mod regmap;
+pub mod saved;
 pub mod sysreg;
 pub mod timer;
 pub mod watch;
@@ -33,6 +34,7 @@ pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, U
 pub use life_cycle::LifeCycle;
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram, RamSpan};
+pub use saved::{RestoreError, SavedState};
 pub use sysreg::{SysReg, SysRegDevice};
 pub use timer::Timer;
 pub use watch::{CodeWriteHook, WriteWatch};

@@ -5,7 +5,11 @@
 //! the SMMU, then bridges and interrupt controllers, and RAM last. Deliberately absent: a function-level reset or a hot
 //! reset, which are the guest's and do the same to a part of a model.
 
-/// A model whose state can be reset, and whose work can be stopped.
+use serde_json::Value;
+
+use crate::saved::RestoreError;
+
+/// A model whose state can be reset, saved and looked at, and whose work can be stopped.
 pub trait LifeCycle: Send + Sync {
     /// Brings back the state of power-on.
     ///
@@ -20,4 +24,21 @@ pub trait LifeCycle: Send + Sync {
 
     /// Ends what [`Self::quiesce`] has begun.
     fn resume(&self) {}
+
+    /// The state as of now, which is that of a [`SavedState`](crate::saved::SavedState). After [`Self::quiesce`] it is whole: what
+    /// waits for the guest or for guest time is in it. Of a model that runs it is a look at one moment.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes up a state that [`Self::save`] has given to the same kind of model, made in the same way. The model is as at power-on and
+    /// quiesced, RAM is as it was when the state was saved, and models that accesses of this one reach have been restored before.
+    /// Accesses that waited are made again after [`Self::resume`]. Outputs (wires) have the saved level when this returns.
+    ///
+    /// # Errors
+    /// If the state is not of this form, or has a value that no guest could have brought about. The model is then of no use.
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let _ = state;
+        Ok(())
+    }
 }
