@@ -12,7 +12,9 @@ pub mod statistics;
 
 use std::sync::Arc;
 
+use hw::saved::RestoreError;
 use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
+use serde_json::Value;
 
 use crate::bus::Bus;
 use crate::cli::EngineChoice;
@@ -91,6 +93,21 @@ pub trait Vcpu: Send {
     /// # Errors
     /// The host's.
     fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()>;
+
+    /// The whole state of this vCPU, outside [`Self::run`]. Null where [`Engine::can_save`] refuses.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes up a state that [`Self::save`] has given to a vCPU of the same number: as made, or after [`Self::power_on`]; after
+    /// [`Engine::restore`], and before [`Self::run`]. Guest time is what it was.
+    ///
+    /// # Errors
+    /// As [`hw::LifeCycle::restore`].
+    fn restore(&mut self, state: Value) -> Result<(), RestoreError> {
+        let _ = state;
+        Err(RestoreError::Form("this engine restores no vCPUs".to_owned()))
+    }
 }
 
 /// Something that runs vCPUs.
@@ -129,6 +146,29 @@ pub trait Engine: Send + Sync {
     /// Brings the interrupt controller and what vCPUs share back to the state of power-on. Every vCPU is outside
     /// [`Vcpu::run`], and none is run before [`Self::resume`] and its own [`Vcpu::power_on`].
     fn reset(&self);
+
+    /// Whether [`Self::save`] and [`Vcpu::save`] give the whole state, and can be restored.
+    ///
+    /// # Errors
+    /// Why not, as the end of a line for the user.
+    fn can_save(&self) -> Result<(), String>;
+
+    /// The state of what vCPUs share (`cluster`) and of the interrupt controller (`gic`). Every vCPU is outside [`Vcpu::run`].
+    /// Null where [`Self::can_save`] refuses.
+    fn save(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes up a state that [`Self::save`] has given to an engine of the same kind, with as many vCPUs: when RAM is what it was, before
+    /// the restore of any device, whose wires lead here, and before [`Vcpu::restore`]. Guest time is what it was. No vCPU has
+    /// [`Vcpu::power_on`] or [`Vcpu::set_boot_state`] called afterwards: both reset its part of the interrupt controller.
+    ///
+    /// # Errors
+    /// As [`hw::LifeCycle::restore`].
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let _ = state;
+        Err(RestoreError::Form("this engine restores nothing".to_owned()))
+    }
 }
 
 /// An engine whose machine is still being put together: the interrupt controller is there, the vCPUs wait for a bus.

@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cpu::{Cluster, ClusterConfig, Cpu, Observation, Statistics, Tier, VcpuSignals};
 use devices::gic::{Gic, GicConfig, virt_affinity};
+use hw::saved::{RestoreError, SavedState};
 use hw::{Alarms, Clock, IrqLine, LifeCycle, MsiSink, Pa, Ram};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::board::map;
 use crate::bus::Bus;
@@ -164,6 +167,32 @@ impl Engine for SoftEngine {
         LifeCycle::reset(&*self.gic);
         self.cluster.reset();
     }
+
+    fn can_save(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn save(&self) -> Value {
+        let gic = LifeCycle::save(&*self.gic);
+        SoftState { gic, cluster: Value::Null }.to_value()
+    }
+
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let SoftState { gic, cluster: _ } = SoftState::from_value(state)?;
+        LifeCycle::restore(&*self.gic, gic).map_err(|error| error.within("gic"))
+    }
+}
+
+/// What is restored with the engine, before its vCPUs.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SoftState {
+    gic: Value,
+    cluster: Value,
+}
+
+impl SavedState for SoftState {
+    const VERSION: u32 = 1;
 }
 
 struct SoftVcpu {
