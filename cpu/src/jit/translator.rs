@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
 use super::access::Cold;
-use super::flags::{self, HostFlags, Kept, LiveOut};
+use super::flags::{self, HostFlags, Kept, KeptCondition, LiveOut, Tests};
+use super::region::MOST_FIXED;
 use super::region_flags;
-use super::registers::Registers;
+use super::registers::{CONDITION, Registers};
 use super::sites::SiteCode;
 use super::stubs::{self, POOL, Stubs, VECTORS, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
@@ -60,6 +61,15 @@ pub(crate) struct Made {
     pub(super) sites: Vec<SiteCode>,
 }
 
+/// A region, as it has been emitted once.
+struct Emitted {
+    made: Made,
+    /// What each block finds in the host's flags.
+    arrivals: Vec<HostFlags>,
+    /// How often conditions are tested elsewhere.
+    tests: Tests,
+}
+
 /// Which sites a region may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sites<'a> {
@@ -85,6 +95,10 @@ pub(crate) struct Translator<'a> {
     pub(crate) host_flags: HostFlags,
     /// [`State::shown`](crate::state::State::shown) may hold flags.
     pub(crate) may_have_shown: bool,
+    /// The condition that the region has in a register.
+    pub(super) kept_condition: Option<KeptCondition>,
+    /// How often conditions have been tested after the host's flags were lost.
+    pub(super) tests: Tests,
     /// SP is a multiple of 16.
     pub(crate) sp_is_aligned: bool,
     pub(crate) cold: &'a mut Vec<Cold>,
@@ -173,6 +187,8 @@ impl<'a> Translator<'a> {
             unstored: 0,
             host_flags: HostFlags::Unknown,
             may_have_shown: true,
+            kept_condition: None,
+            tests: [0; 7],
             sp_is_aligned: false,
             cold,
             links,
@@ -232,30 +248,41 @@ impl<'a> Translator<'a> {
         let first_link = links.len();
         let mut parts = parts.to_vec();
         let first = Translator::new(asm, stubs, (links, cold), &parts[0], context);
-        let (_, arrivals) = first.emit_region(&parts, fixed, sites)?;
+        let Emitted { arrivals, tests, .. } = first.emit_region(&parts, fixed, None, sites)?;
         // Now it is known what each block finds in the host's flags; the second time stores no more than is needed.
         let needed = region_flags::live_out(&parts, &arrivals);
         parts.iter_mut().zip(needed).for_each(|(part, needed)| part.live_out = needed);
+        let condition = flags::most_tested(tests, parts.iter().flat_map(|part| part.insns));
         asm.rewind();
         links.truncate(first_link);
         let second = Translator::new(asm, stubs, (links, cold), &parts[0], context);
-        let (made, again) = second.emit_region(&parts, fixed, sites)?;
-        debug_assert_eq!(arrivals, again, "what is stored does not change what the host's flags hold");
-        Ok(made)
+        let again = second.emit_region(&parts, fixed, condition, sites)?;
+        debug_assert_eq!(
+            arrivals, again.arrivals,
+            "what is stored does not change what the host's flags hold"
+        );
+        Ok(again.made)
     }
 
-    /// Emits the blocks of a region. Tells what each finds in the host's flags.
+    /// Emits the blocks of a region, with a condition in a register if there is room for it.
     fn emit_region(
         mut self,
         parts: &[Part<'a>],
         fixed: &Fixed,
+        condition: Option<u8>,
         sites: Sites<'a>,
-    ) -> Result<(Made, Vec<HostFlags>), AsmError> {
+    ) -> Result<Emitted, AsmError> {
         self.sites = sites;
         self.region = parts.iter().map(|part| (part.pc, self.asm.label())).collect();
         let wanted = self.head();
         let head = self.asm.offset();
         self.fix(fixed);
+        // A guest's register that is used in the loop is worth more.
+        if let Some(base) = condition.filter(|_| fixed.general.len() < MOST_FIXED) {
+            let slot = self.registers.fix(CONDITION);
+            self.kept_condition = slot.map(|slot| KeptCondition::new(base, POOL[slot]));
+            self.load_kept_condition();
+        }
         let mut arrivals = Vec::with_capacity(parts.len());
         for (part, at) in parts.iter().zip(0..) {
             self.begin(part);
@@ -270,7 +297,8 @@ impl<'a> Translator<'a> {
             self.following = parts.get(at + 1).map(|next| next.pc);
             self.body();
         }
-        Ok((self.finish(wanted, head)?, arrivals))
+        let tests = self.tests;
+        Ok(Emitted { made: self.finish(wanted, head)?, arrivals, tests })
     }
 
     /// Gives registers their places for the whole region.

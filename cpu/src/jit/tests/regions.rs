@@ -43,6 +43,49 @@ fn flags_reach_the_blocks_of_a_region_that_read_them() {
     assert!(twins.translated.cpu.jit.as_ref().unwrap().has_regions());
 }
 
+/// A loop that tests flags of its last round, and of this one after an access, with few enough registers that the condition has
+/// one, too.
+fn words_around_an_access(setter: u32, second: u32) -> [u32; 8] {
+    [
+        0x9a89_0529 | second << 12, // loop: csinc x9, x9, x9, second
+        0xb865_7841,                // ldr w1, [x2, x5, lsl #2]
+        0x6b03_003f,                // cmp w1, w3
+        setter,                     // of w1 and w3
+        0xb940_0041,                // ldr w1, [x2]
+        0x9a89_0529 | second << 12, // csinc x9, x9, x9, second
+        0xd100_04a5,                // sub x5, x5, #1
+        0xb5ff_ff25,                // cbnz x5, loop
+    ]
+}
+
+#[test]
+fn flags_that_an_access_comes_after_reach_those_that_test_them() {
+    const VALUES: [u32; 6] = [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 5];
+    let mut twins = Twins::new(0xacce);
+    for second in 0..14 {
+        // CMP, CMN, TST.
+        let mut setters = vec![0x6b03_003f, 0x2b03_003f, 0x6a03_003f];
+        for first in [0, 2, 8, 13] {
+            // CCMP and CCMN w1, w3, #nzcv, first.
+            let compares = [0x7a43_0020, 0x3a43_0020];
+            setters.extend((0..16).flat_map(|nzcv| compares.map(|compare| compare | first << 12 | nzcv)));
+        }
+        for setter in setters {
+            let at = RAM + CASE_BYTES * twins.cases;
+            twins.cases += 1;
+            let mut start = Start::random(&mut twins.random);
+            start.data = (0..DATA_BYTES / 4)
+                .flat_map(|_| VALUES[twins.random.below(6) as usize].to_le_bytes())
+                .collect();
+            start.x[2] = DATA;
+            start.x[3] = VALUES[twins.random.below(6) as usize].into();
+            start.x[5] = 40;
+            twins.compare_from(at, &words_around_an_access(setter, second), &start);
+        }
+    }
+    assert!(twins.translated.cpu.jit.as_ref().unwrap().has_regions());
+}
+
 const CONDITIONS: u64 = 14;
 
 /// Instructions that set, read, lose or show the flags, on X7 to X15. X2 leads to data, and X3 beyond it when X5 is 1.
