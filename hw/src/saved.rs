@@ -3,9 +3,13 @@
 //! What is saved and what is shown to a user who looks inside are the same value, so its keys are the specification's names, and
 //! registers and addresses are strings of hexadecimal digits ([`hex`]). Deliberately absent: files; the monitor has them.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::regmap::RegisterMap;
 
 /// A state that cannot be taken up. The message goes on from the name of the model: "uart: ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +88,91 @@ struct Versioned {
     state: Value,
 }
 
+/// A number as [`hex`] writes it, for lists and maps of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hex(#[serde(with = "hex")] pub u64);
+
+/// Values of the registers of one map, by name; those of a row are `NAME[0]`, `NAME[1]` and so on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Registers(BTreeMap<String, Hex>);
+
+impl Registers {
+    fn names<R: RegisterMap>(is_saved: impl Fn(R) -> bool) -> impl Iterator<Item = (String, R, u64)> {
+        R::ALL.iter().filter(move |(reg, _)| is_saved(*reg)).flat_map(|&(reg, ref info)| {
+            (0..info.count).map(move |index| match info.count {
+                1 => (info.name.to_owned(), reg, index),
+                _ => (format!("{}[{index}]", info.name), reg, index),
+            })
+        })
+    }
+
+    /// The values of those registers of a map that `is_saved` names; `value` is given a register and its place in its row.
+    pub fn of<R: RegisterMap>(is_saved: impl Fn(R) -> bool, value: impl Fn(R, u64) -> u64) -> Self {
+        Self(Self::names(is_saved).map(|(name, reg, index)| (name, Hex(value(reg, index)))).collect())
+    }
+
+    /// Hands each register that `is_saved` names to `put`, which says what is wrong with a value. What is wider than the
+    /// register is refused before.
+    ///
+    /// # Errors
+    /// If one is missing or not among those, or `put` refuses one.
+    pub fn restore<R: RegisterMap>(
+        mut self,
+        is_saved: impl Fn(R) -> bool,
+        mut put: impl FnMut(R, u64, u64) -> Result<(), &'static str>,
+    ) -> Result<(), RestoreError> {
+        for (name, reg, index) in Self::names(is_saved) {
+            let Some(Hex(value)) = self.0.remove(&name) else {
+                return Err(RestoreError::value(name, "is missing"));
+            };
+            if reg.info().bytes < 8 && value >> (8 * reg.info().bytes) != 0 {
+                return Err(RestoreError::value(name, "is wider than the register"));
+            }
+            put(reg, index, value).map_err(|why| RestoreError::value(name, why))?;
+        }
+        match self.0.pop_first() {
+            Some((name, _)) => Err(RestoreError::value(name, "is no register of this model's state")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// For `#[serde(with = "hw::saved::hex_bytes")]`: bytes as one string of hexadecimal digits, two for each.
+pub mod hex_bytes {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            write!(text, "{byte:02x}").expect("a string takes what is written to it");
+        }
+        to.serialize_str(&text)
+    }
+
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// If it is no such string, or not of the length that an array has.
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<Vec<u8>>>(from: D) -> Result<T, D::Error> {
+        let text = String::deserialize(from)?;
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let (pairs, odd) = text.as_bytes().as_chunks::<2>();
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|[high, low]| Some((digit(high)? << 4 | digit(low)?) as u8)).collect();
+        bytes
+            .filter(|_| odd.is_empty())
+            .and_then(|bytes| T::try_from(bytes).ok())
+            .ok_or_else(|| D::Error::custom("no bytes, or not so many, as pairs of hexadecimal digits"))
+    }
+}
+
 /// For `#[serde(with = "hw::saved::hex")]`: a number as a string of hexadecimal digits, with `0x` before it.
 pub mod hex {
     use std::fmt::LowerHex;
@@ -158,5 +247,58 @@ mod tests {
     fn error_of_a_part_names_the_path_to_it() {
         let error = RestoreError::value("sq_tail", "beyond the queue's depth").within("queues/2");
         assert_eq!(error.to_string(), "queues/2/sq_tail: beyond the queue's depth");
+    }
+
+    crate::register_map! {
+        enum Demo {
+            A @ 0x0: 4 Rw(0xff) = 0x12, "1";
+            B[2; 8] @ 0x8: 8 Rw(u64::MAX) = 0, "2";
+            C @ 0x18: 4 Ro(0) = 0, "3";
+        }
+    }
+
+    fn is_saved(reg: Demo) -> bool {
+        !matches!(reg, Demo::C)
+    }
+
+    #[test]
+    fn registers_are_saved_by_name_and_come_back_whole_or_not_at_all() {
+        let registers = Registers::of(is_saved, |reg, index| if reg == Demo::A { 0x12 } else { 7 + index });
+        let value = serde_json::to_value(&registers).unwrap();
+        assert_eq!(value, serde_json::json!({ "A": "0x12", "B[0]": "0x7", "B[1]": "0x8" }));
+        let mut put = Vec::new();
+        let restored = registers.clone().restore(is_saved, |reg, index, value| {
+            put.push((reg, index, value));
+            Ok(())
+        });
+        assert_eq!(restored, Ok(()));
+        assert_eq!(put, [(Demo::A, 0, 0x12), (Demo::B, 0, 7), (Demo::B, 1, 8)]);
+        let refused = registers.restore(is_saved, |_, _, _| Err("not so"));
+        assert_eq!(refused, Err(RestoreError::value("A", "not so")));
+    }
+
+    #[test]
+    fn registers_that_are_missing_unknown_or_too_wide_are_refused() {
+        for (value, name) in [
+            (serde_json::json!({ "A": "0x12", "B[0]": "0x7" }), "B[1]"),
+            (serde_json::json!({ "A": "0x0", "B[0]": "0x0", "B[1]": "0x0", "C": "0x0" }), "C"),
+            (serde_json::json!({ "A": "0x100000000", "B[0]": "0x0", "B[1]": "0x0" }), "A"),
+        ] {
+            let registers: Registers = serde_json::from_value(value).unwrap();
+            let error = registers.restore(is_saved, |_, _, _| Ok(())).unwrap_err();
+            assert!(matches!(&error, RestoreError::Value { what, .. } if what == name), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_pairs_of_digits() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Four(#[serde(with = "hex_bytes")] [u8; 4]);
+        let value = serde_json::to_value(Four([0, 1, 0xab, 0xff])).unwrap();
+        assert_eq!(value, serde_json::json!("0001abff"));
+        assert_eq!(serde_json::from_value::<Four>(value).unwrap(), Four([0, 1, 0xab, 0xff]));
+        for wrong in ["0001abf", "0001ab", "0001abff00", "0001abfg", "+001abff"] {
+            assert!(serde_json::from_value::<Four>(serde_json::json!(wrong)).is_err(), "{wrong}");
+        }
     }
 }
