@@ -5,7 +5,7 @@
 //! can give it up when its queue is stopped. Deliberately absent: address translation services; a device with an
 //! ATC has a further port for that, [`AtsPort`](crate::ats::AtsPort).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::activity::Activity;
@@ -64,12 +64,15 @@ pub enum DmaFault {
 #[derive(Debug, Default)]
 pub struct Waiter {
     state: Mutex<WaiterState>,
-    /// A copy of `cancelled`, for the look before each access.
-    is_cancelled: AtomicBool,
+    /// What a port looks at before each access: [`CANCELLED`], which is a copy of `cancelled`, and [`MADE_AGAIN`].
+    attention: AtomicU8,
     changed: Condvar,
     /// Who is told when an access begins to wait.
     activity: Option<Arc<Activity>>,
 }
+
+const CANCELLED: u8 = 1;
+const MADE_AGAIN: u8 = 2;
 
 #[derive(Debug, Default)]
 struct WaiterState {
@@ -121,11 +124,39 @@ impl Waiter {
         let mut state = self.state();
         state.cancelled = cancelled;
         state.wake_all();
-        self.is_cancelled.store(cancelled, Ordering::SeqCst);
+        self.set_attention(CANCELLED, cancelled);
+    }
+
+    fn set_attention(&self, bit: u8, is_set: bool) {
+        if is_set {
+            self.attention.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            self.attention.fetch_and(!bit, Ordering::SeqCst);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, WaiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that accesses are made here that were made and waited when the machine's state was saved, or that this is over. Who
+    /// has a record of such a wait (a stalled transaction, a group of page requests) lets one that meets the same fault
+    /// wait for the answer to that record, and records nothing anew.
+    pub fn set_made_again(&self, is_made_again: bool) {
+        self.set_attention(MADE_AGAIN, is_made_again);
+    }
+
+    /// See [`Self::set_made_again`].
+    #[must_use]
+    pub fn is_made_again(&self) -> bool {
+        self.attention.load(Ordering::SeqCst) & MADE_AGAIN != 0
+    }
+
+    /// Whether the requester has given up or makes accesses again: one look for both, since most do neither.
+    #[inline]
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        self.attention.load(Ordering::SeqCst) != 0
     }
 
     /// Whether an access waits here now: it goes on when the guest has answered, and not before. One that has been told
@@ -139,7 +170,7 @@ impl Waiter {
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::SeqCst)
+        self.attention.load(Ordering::SeqCst) & CANCELLED != 0
     }
 
     /// Makes waiting accesses look again. The answer must be in place before the call.

@@ -34,7 +34,7 @@ pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, U
 pub use life_cycle::LifeCycle;
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram, RamSpan};
-pub use saved::{RestoreError, SavedState};
+pub use saved::{Registers, RestoreError, SavedState};
 pub use sysreg::{SysReg, SysRegDevice};
-pub use timer::Timer;
+pub use timer::{Timer, TimerTarget};
 pub use watch::{CodeWriteHook, WriteWatch};

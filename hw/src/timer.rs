@@ -1,12 +1,16 @@
 //! What a model does or waits for after some guest time: any number of steps on one slot of the alarm service.
+//!
+//! Steps are data of a type of the model's own, so that those that are due later can be saved with the rest of its state. A
+//! wait is a part of an access, which is made anew after a restore: it is not saved.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::{AlarmTarget, Alarms, Clock, DmaFault, Waiter};
+use serde::{Deserialize, Serialize};
 
-type Step = Box<dyn FnOnce() + Send>;
+use crate::{AlarmTarget, Alarms, Clock, DmaFault, RestoreError, Waiter};
 
 /// By time, then in the order in which they were asked for.
 type Key = (u64, u64);
@@ -14,27 +18,59 @@ type Key = (u64, u64);
 /// Most steps that wait.
 const MOST_PENDING: usize = 1 << 16;
 
-#[derive(Default)]
-struct Pending {
-    steps: BTreeMap<Key, Step>,
+/// Carries out the steps of a [`Timer`].
+pub trait TimerTarget<S>: Send + Sync {
+    /// The time of a step has come. On the alarm service's thread: it waits for nobody.
+    fn step(&self, step: S);
+}
+
+/// For timers on which accesses wait and nothing else is done.
+impl TimerTarget<Infallible> for () {
+    fn step(&self, step: Infallible) {
+        match step {}
+    }
+}
+
+/// A step that is due later, as it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Later<S> {
+    /// Guest time until then.
+    pub in_ns: u64,
+    /// What is done.
+    pub step: S,
+}
+
+enum Due<S> {
+    /// An access that waits goes on.
+    Wake {
+        is_over: Arc<AtomicBool>,
+        waiter: Arc<Waiter>,
+    },
+    Step(S),
+}
+
+struct Pending<S> {
+    steps: BTreeMap<Key, Due<S>>,
     next: u64,
     /// Calls of the alarm service that are carrying steps out.
     ringing: usize,
 }
 
 /// Does things later. Its lock is a leaf but for the alarm service's.
-pub struct Timer {
+pub struct Timer<S = Infallible> {
     clock: Arc<dyn Clock>,
     alarms: Arc<dyn Alarms>,
     slot: usize,
-    pending: Mutex<Pending>,
+    target: Weak<dyn TimerTarget<S>>,
+    pending: Mutex<Pending<S>>,
     /// No step is being carried out any more.
     done: Condvar,
 }
 
-struct Rings(Weak<Timer>);
+struct Rings<S>(Weak<Timer<S>>);
 
-impl AlarmTarget for Rings {
+impl<S: Send + 'static> AlarmTarget for Rings<S> {
     fn alarm(&self) {
         if let Some(timer) = self.0.upgrade() {
             timer.ring();
@@ -43,22 +79,29 @@ impl AlarmTarget for Rings {
 }
 
 impl Timer {
-    /// A timer with a slot of its own. Made while the machine is put together.
+    /// A timer on which accesses wait.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>) -> Arc<Self> {
+    pub fn of_waits(clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>) -> Arc<Self> {
+        Self::new(clock, alarms, Weak::<()>::new())
+    }
+}
+
+impl<S: Send + 'static> Timer<S> {
+    /// A timer with a slot of its own, whose steps `target` carries out. Made while the machine is put together.
+    #[must_use]
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        alarms: Arc<dyn Alarms>,
+        target: Weak<dyn TimerTarget<S>>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let slot = alarms.register(Arc::new(Rings(Weak::clone(this))));
-            Self { clock, alarms, slot, pending: Mutex::default(), done: Condvar::new() }
+            let pending = Mutex::new(Pending { steps: BTreeMap::new(), next: 0, ringing: 0 });
+            Self { clock, alarms, slot, target, pending, done: Condvar::new() }
         })
     }
 
-    /// Another timer on the same clock.
-    #[must_use]
-    pub fn another(&self) -> Arc<Self> {
-        Self::new(Arc::clone(&self.clock), Arc::clone(&self.alarms))
-    }
-
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, Pending<S>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,42 +111,54 @@ impl Timer {
     /// [`DmaFault::Cancelled`], if the requester gives up first.
     pub fn wait(&self, ns: u64, waiter: &Arc<Waiter>) -> Result<(), DmaFault> {
         let is_over = Arc::new(AtomicBool::new(false));
-        let (flag, woken) = (Arc::clone(&is_over), Arc::clone(waiter));
-        let key = self.add(ns, move || {
-            flag.store(true, Ordering::Release);
-            woken.notify();
-        });
+        let key = self.add(ns, Due::Wake { is_over: Arc::clone(&is_over), waiter: Arc::clone(waiter) });
         waiter.wait(|| is_over.load(Ordering::Acquire).then_some(())).inspect_err(|_| self.take_back(key))
     }
 
-    /// Does something after so much guest time, on the alarm service's thread: it waits for nobody. At once, if far too
-    /// much is waiting already.
-    pub fn later(&self, ns: u64, step: impl FnOnce() + Send + 'static) {
-        self.add(ns, step);
+    /// Does something after so much guest time. At once, if far too much is waiting already.
+    pub fn later(&self, ns: u64, step: S) {
+        self.add(ns, Due::Step(step));
     }
 
     /// The key, unless the step has been carried out at once.
-    fn add(&self, ns: u64, step: impl FnOnce() + Send + 'static) -> Option<Key> {
+    fn add(&self, ns: u64, due: Due<S>) -> Option<Key> {
         let mut pending = self.pending();
         if pending.steps.len() >= MOST_PENDING {
             drop(pending);
-            step();
+            self.carry_out(due);
             return None;
         }
-        let key = (self.clock.now_ns().saturating_add(ns), pending.next);
-        pending.next += 1;
-        pending.steps.insert(key, Box::new(step));
+        let key = self.put(&mut pending, ns, due);
         self.set_alarm(&pending);
         Some(key)
+    }
+
+    fn put(&self, pending: &mut Pending<S>, ns: u64, due: Due<S>) -> Key {
+        let key = (self.clock.now_ns().saturating_add(ns), pending.next);
+        pending.next += 1;
+        pending.steps.insert(key, due);
+        key
+    }
+
+    fn carry_out(&self, due: Due<S>) {
+        match due {
+            Due::Wake { is_over, waiter } => {
+                is_over.store(true, Ordering::Release);
+                waiter.notify();
+            }
+            Due::Step(step) => {
+                if let Some(target) = self.target.upgrade() {
+                    target.step(step);
+                }
+            }
+        }
     }
 
     fn take_back(&self, key: Option<Key>) {
         let Some(key) = key else { return };
         let mut pending = self.pending();
-        let step = pending.steps.remove(&key);
+        pending.steps.remove(&key);
         self.set_alarm(&pending);
-        drop(pending);
-        drop(step);
     }
 
     /// Drops all steps that are due later; one that is being carried out has ended when this returns. For a model's reset,
@@ -112,15 +167,47 @@ impl Timer {
         let mut pending = self.pending();
         let steps = std::mem::take(&mut pending.steps);
         self.set_alarm(&pending);
-        let pending = self
-            .done
-            .wait_while(pending, |pending| pending.ringing != 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(pending);
+        drop(self.until_done(pending));
         drop(steps);
     }
 
-    /// Steps that are due later.
+    /// Waits until no step is being carried out.
+    fn until_done<'a>(&self, pending: MutexGuard<'a, Pending<S>>) -> MutexGuard<'a, Pending<S>> {
+        self.done.wait_while(pending, |pending| pending.ringing != 0).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The steps that are due later, in their order, for a model's state.
+    #[must_use]
+    pub fn save(&self) -> Vec<Later<S>>
+    where
+        S: Clone,
+    {
+        let now = self.clock.now_ns();
+        let pending = self.pending();
+        let later = |(&(at, _), due): (&Key, &Due<S>)| match due {
+            Due::Wake { .. } => None,
+            Due::Step(step) => Some(Later { in_ns: at.saturating_sub(now), step: step.clone() }),
+        };
+        pending.steps.iter().filter_map(later).collect()
+    }
+
+    /// Takes up what [`Self::save`] has given, besides what is there.
+    ///
+    /// # Errors
+    /// If it is more than ever waits.
+    pub fn restore(&self, steps: Vec<Later<S>>) -> Result<(), RestoreError> {
+        let mut pending = self.pending();
+        if steps.len() > MOST_PENDING - pending.steps.len().min(MOST_PENDING) {
+            return Err(RestoreError::value("later", "more steps than ever wait"));
+        }
+        for Later { in_ns, step } in steps {
+            self.put(&mut pending, in_ns, Due::Step(step));
+        }
+        self.set_alarm(&pending);
+        Ok(())
+    }
+
+    /// Steps that are due later, and accesses that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pending().steps.len()
@@ -132,7 +219,7 @@ impl Timer {
         self.len() == 0
     }
 
-    fn set_alarm(&self, pending: &Pending) {
+    fn set_alarm(&self, pending: &Pending<S>) {
         self.alarms.set(self.slot, pending.steps.keys().next().map(|(at, _)| *at));
     }
 
@@ -145,8 +232,8 @@ impl Timer {
             self.set_alarm(&pending);
             due
         };
-        for step in due.into_values() {
-            step();
+        for due in due.into_values() {
+            self.carry_out(due);
         }
         let mut pending = self.pending();
         pending.ringing -= 1;
@@ -161,33 +248,87 @@ mod tests {
     use super::*;
     use crate::{ManualAlarms, ManualClock};
 
-    fn timer() -> (Arc<Timer>, Arc<ManualClock>, Arc<ManualAlarms>) {
+    /// Notes what is done.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<&'static str>>);
+
+    impl TimerTarget<&'static str> for Notes {
+        fn step(&self, step: &'static str) {
+            self.0.lock().unwrap().push(step);
+        }
+    }
+
+    struct Bench {
+        timer: Arc<Timer<&'static str>>,
+        notes: Arc<Notes>,
+        clock: Arc<ManualClock>,
+        alarms: Arc<ManualAlarms>,
+    }
+
+    fn bench() -> Bench {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        (Timer::new(clock.clone(), alarms.clone()), clock, alarms)
+        let notes: Arc<Notes> = Arc::default();
+        let target: Weak<Notes> = Arc::downgrade(&notes);
+        Bench { timer: Timer::new(clock.clone(), alarms.clone(), target), notes, clock, alarms }
+    }
+
+    impl Bench {
+        fn advance(&self, ns: u64) {
+            self.clock.advance_ns(ns);
+            self.alarms.ring(self.clock.now_ns());
+        }
+
+        fn done(&self) -> Vec<&'static str> {
+            std::mem::take(&mut *self.notes.0.lock().unwrap())
+        }
     }
 
     #[test]
     fn steps_are_done_in_the_order_of_their_times_and_not_before() {
-        let (timer, clock, alarms) = timer();
-        let done = Arc::new(Mutex::new(Vec::new()));
+        let bench = bench();
         for (ns, name) in [(20, "third"), (10, "first"), (10, "second")] {
-            let done = Arc::clone(&done);
-            timer.later(ns, move || done.lock().unwrap().push(name));
+            bench.timer.later(ns, name);
         }
-        clock.advance_ns(9);
-        alarms.fire();
-        assert!(done.lock().unwrap().is_empty());
-        clock.advance_ns(1);
-        alarms.ring(clock.now_ns());
-        assert_eq!(*done.lock().unwrap(), ["first", "second"]);
-        clock.advance_ns(10);
-        alarms.ring(clock.now_ns());
-        assert_eq!(*done.lock().unwrap(), ["first", "second", "third"]);
+        bench.clock.advance_ns(9);
+        bench.alarms.fire();
+        assert!(bench.done().is_empty());
+        bench.advance(1);
+        assert_eq!(bench.done(), ["first", "second"]);
+        bench.advance(10);
+        assert_eq!(bench.done(), ["third"]);
+    }
+
+    #[test]
+    fn saved_steps_are_done_elsewhere_in_their_order_after_the_time_that_was_left() {
+        let (before, after) = (bench(), bench());
+        before.clock.advance_ns(1000);
+        for (ns, name) in [(20, "third"), (10, "first"), (10, "second")] {
+            before.timer.later(ns, name);
+        }
+        before.clock.advance_ns(4);
+        let saved = before.timer.save();
+        assert_eq!(saved.iter().map(|later| later.in_ns).collect::<Vec<_>>(), [6, 6, 16]);
+        after.timer.restore(saved.clone()).unwrap();
+        assert_eq!(after.timer.save(), saved);
+        after.advance(5);
+        assert!(after.done().is_empty());
+        after.advance(1);
+        assert_eq!(after.done(), ["first", "second"]);
+        after.advance(10);
+        assert_eq!(after.done(), ["third"]);
+    }
+
+    #[test]
+    fn more_steps_than_ever_wait_are_not_restored() {
+        let bench = bench();
+        let steps = vec![Later { in_ns: u64::MAX, step: "never" }; MOST_PENDING + 1];
+        assert!(bench.timer.restore(steps).is_err());
+        assert!(bench.timer.is_empty());
     }
 
     #[test]
     fn wait_ends_with_its_time_or_with_the_cancellation() {
-        let (timer, clock, alarms) = timer();
+        let Bench { timer, clock, alarms, .. } = bench();
         let waiter = Waiter::new();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| timer.wait(10, &waiter));
@@ -209,26 +350,38 @@ mod tests {
 
     #[test]
     fn cleared_timer_does_nothing_more_and_what_it_was_doing_has_ended() {
-        let (timer, clock, alarms) = timer();
-        timer.later(10, || panic!("dropped"));
+        use std::sync::mpsc;
+
+        struct Slow {
+            begun: Mutex<mpsc::Sender<()>>,
+            may_end: Mutex<mpsc::Receiver<()>>,
+            has_ended: AtomicBool,
+        }
+        impl TimerTarget<()> for Slow {
+            fn step(&self, (): ()) {
+                self.begun.lock().unwrap().send(()).unwrap();
+                self.may_end.lock().unwrap().recv().unwrap();
+                self.has_ended.store(true, Ordering::SeqCst);
+            }
+        }
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let (begun, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel::<()>();
+        let (begun, may_end) = (Mutex::new(begun), Mutex::new(may_end));
+        let slow = Arc::new(Slow { begun, may_end, has_ended: AtomicBool::new(false) });
+        let target: Weak<Slow> = Arc::downgrade(&slow);
+        let timer = Timer::new(clock.clone(), alarms.clone(), target);
+        timer.later(10, ());
         timer.clear();
         assert_eq!((timer.len(), alarms.next_ns()), (0, None));
-        let (begun, has_begun) = std::sync::mpsc::channel();
-        let (end, may_end) = std::sync::mpsc::channel::<()>();
-        let has_ended = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&has_ended);
-        timer.later(10, move || {
-            begun.send(()).unwrap();
-            may_end.recv().unwrap();
-            flag.store(true, Ordering::SeqCst);
-        });
+        timer.later(10, ());
         clock.advance_ns(10);
         std::thread::scope(|scope| {
             scope.spawn(|| alarms.ring(clock.now_ns()));
             has_begun.recv().unwrap();
             scope.spawn(move || end.send(()).unwrap());
             timer.clear();
-            assert!(has_ended.load(Ordering::SeqCst));
+            assert!(slow.has_ended.load(Ordering::SeqCst));
         });
     }
 }

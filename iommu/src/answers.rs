@@ -1,14 +1,12 @@
 //! Answers of software to what waits: CMD_RESUME to stalled transactions, CMD_PRI_RESP to page requests. A fault plan can
 //! change them, lose them, or hold them back.
 
-use std::sync::Weak;
-
-use hw::Pasid;
 use hw::ats::{PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
+use hw::{Pasid, TimerTarget};
 
 use crate::faults::not_of_this_point;
-use crate::late_answers::{Answer, LateAnswer, MOST_HELD};
+use crate::late_answers::{Answer, Delayed, LateAnswer, MOST_HELD};
 use crate::smmu::Smmu;
 use crate::stalls::ResumeAction;
 use crate::stream;
@@ -54,17 +52,7 @@ impl Smmu {
     #[cold]
     fn hold_back(&self, injected: FaultAction, answer: LateAnswer) {
         match injected {
-            FaultAction::Delay { delay } => {
-                let (this, resets) = (Weak::clone(&self.this), self.resets());
-                self.faults.0.later(delay, move || {
-                    if let Some(smmu) = this.upgrade() {
-                        let _one_at_a_time = smmu.late_answers.held();
-                        if !smmu.is_reset_since(resets) {
-                            smmu.give(&answer);
-                        }
-                    }
-                });
-            }
+            FaultAction::Delay { delay } => self.delays.later(delay, Delayed::Answer(answer)),
             FaultAction::AfterUnbind => {
                 let mut held = self.late_answers.held();
                 if held.len() < MOST_HELD {
@@ -79,7 +67,7 @@ impl Smmu {
         }
     }
 
-    fn give(&self, late: &LateAnswer) {
+    pub(crate) fn give(&self, late: &LateAnswer) {
         match late.answer {
             Answer::Resume(stag, action) => self.state().stalls.resume(late.sid, stag, action),
             Answer::Pages(response) => self.endpoints.respond(late.sid, &response),
@@ -98,5 +86,20 @@ impl Smmu {
         };
         let given: Vec<LateAnswer> = self.late_answers.held().extract_if(.., has_ended).collect();
         given.iter().for_each(|late| self.give(late));
+    }
+}
+
+impl TimerTarget<Delayed> for Smmu {
+    fn step(&self, step: Delayed) {
+        match step {
+            Delayed::Retry(stalled) => stalled.answer(ResumeAction::Retry),
+            Delayed::Answer(answer) => {
+                let _one_at_a_time = self.late_answers.held();
+                // A reset waits for the steps that are being carried out before it ends: what finds one under way is of before.
+                if !self.is_in_reset() {
+                    self.give(&answer);
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hw::ats::{AtsEndpoint, InvalidateRequest, InvalidateTag, PageResponse};
-use hw::{AlarmTarget, Alarms, Clock, Iova, Pasid};
+use hw::{AlarmTarget, Alarms, Clock, Iova, Pasid, RestoreError};
+use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
 use crate::lock::lock;
@@ -66,6 +67,28 @@ impl Pending {
         }
         true
     }
+}
+
+/// What endpoints owe one stream, as it is saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedOutstanding {
+    #[serde(rename = "StreamID", with = "hw::saved::hex")]
+    sid: u32,
+    /// The oldest first.
+    tags: Vec<u64>,
+}
+
+/// Invalidations that endpoints have not completed, as they are saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedInvalidations {
+    outstanding: Vec<SavedOutstanding>,
+    next_tag: u64,
+    is_one_lost: bool,
+    is_overdue: bool,
+    /// A CMD_SYNC waits at the head of the command queue.
+    sync_deadline_in_ns: Option<u64>,
 }
 
 /// What CMD_SYNC finds.
@@ -176,6 +199,59 @@ impl Endpoints {
         let mut pending = self.pending();
         *pending = Pending { next_tag: pending.next_tag, ..Pending::default() };
         self.alarms.set(self.alarm, None);
+    }
+
+    /// What is owed, for the SMMU's state.
+    pub(crate) fn save(&self) -> SavedInvalidations {
+        let now = self.clock.now_ns();
+        let pending = self.pending();
+        let tags = |(sid, tags): (&u32, &VecDeque<InvalidateTag>)| SavedOutstanding {
+            sid: *sid,
+            tags: tags.iter().map(|tag| tag.0).collect(),
+        };
+        let mut outstanding: Vec<_> = pending.outstanding.iter().map(tags).collect();
+        outstanding.sort_unstable_by_key(|of| of.sid);
+        SavedInvalidations {
+            outstanding,
+            next_tag: pending.next_tag,
+            is_one_lost: pending.is_one_lost,
+            is_overdue: pending.is_overdue,
+            sync_deadline_in_ns: pending.deadline_ns.map(|at| at.saturating_sub(now)),
+        }
+    }
+
+    /// Takes up what was owed. The endpoints are attached.
+    pub(crate) fn restore(&self, saved: SavedInvalidations) -> Result<(), RestoreError> {
+        let SavedInvalidations { outstanding, next_tag, is_one_lost, is_overdue, sync_deadline_in_ns } =
+            saved;
+        if sync_deadline_in_ns.is_some_and(|ns| ns > INVALIDATION_TIMEOUT_NS) {
+            return Err(RestoreError::value("sync_deadline_in_ns", "is longer than a CMD_SYNC waits"));
+        }
+        // Each tag is used once; so many never are.
+        if next_tag > u64::MAX / 2 {
+            return Err(RestoreError::value("next_tag", "is out of range"));
+        }
+        let mut of_streams = HashMap::new();
+        for SavedOutstanding { sid, tags } in outstanding {
+            let refused = |why| RestoreError::value(format!("outstanding/{sid:#x}"), why);
+            if self.of_stream(sid).is_none() {
+                return Err(refused("no endpoint with a translation cache is behind this stream"));
+            }
+            if tags.is_empty() || tags.len() > OUTSTANDING_MAX {
+                return Err(refused("no number of tags that an endpoint can owe"));
+            }
+            if !tags.is_sorted_by(|a, b| a < b) || tags.last().is_some_and(|tag| *tag >= next_tag) {
+                return Err(refused("tags are not in the order in which they are used"));
+            }
+            if of_streams.insert(sid, tags.into_iter().map(InvalidateTag).collect()).is_some() {
+                return Err(refused("comes twice"));
+            }
+        }
+        let deadline_ns = sync_deadline_in_ns.map(|ns| self.clock.now_ns().saturating_add(ns));
+        let mut pending = self.pending();
+        *pending = Pending { outstanding: of_streams, next_tag, is_one_lost, deadline_ns, is_overdue };
+        self.alarms.set(self.alarm, deadline_ns);
+        Ok(())
     }
 
     /// An endpoint has completed an invalidation. Whether a CMD_SYNC waited for this one alone.

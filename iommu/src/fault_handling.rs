@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hw::{DmaFault, Iova, Requester};
 
+use crate::late_answers::Delayed;
 use crate::smmu::Smmu;
 use crate::spec::event::{Event, EventType};
 use crate::stalls::{ResumeAction, Stalled};
@@ -78,11 +79,15 @@ impl Smmu {
                     // Translation ended meanwhile, and with it all stalls. A retry would pass untranslated.
                     return Outcome::Abort;
                 }
+                if who.waiter.is_made_again()
+                    && let Some(stalled) = state.stalls.adopt(tx, &who.waiter)
+                {
+                    return Outcome::Wait(stalled);
+                }
                 let stalled = Stalled::new(tx, &who.waiter);
                 if let Some(ns) = self.faults.delay_of_stall(tx) {
                     state.stalls.add_delayed(&stalled);
-                    let retried = Arc::clone(&stalled);
-                    self.faults.0.later(ns, move || retried.answer(ResumeAction::Retry));
+                    self.delays.later(ns, Delayed::Retry(Arc::clone(&stalled)));
                     return Outcome::Delay(stalled);
                 }
                 self.stall(&mut state, event, &stalled);

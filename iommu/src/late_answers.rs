@@ -1,11 +1,11 @@
 //! Answers of software that a fault plan holds back.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use hw::ats::PageResponse;
 
 use crate::lock::lock;
-use crate::stalls::ResumeAction;
+use crate::stalls::{ResumeAction, Stalled};
 
 /// Most answers that are held until their context ends; further ones are given at once.
 pub(crate) const MOST_HELD: usize = 1024;
@@ -25,6 +25,15 @@ pub(crate) struct LateAnswer {
     pub(crate) sid: u32,
     pub(crate) ssid: Option<u32>,
     pub(crate) answer: Answer,
+}
+
+/// What a fault plan has put off.
+#[derive(Clone, Debug)]
+pub(crate) enum Delayed {
+    /// A stalled transaction is translated again, and found to stall then.
+    Retry(Arc<Stalled>),
+    /// An answer is given.
+    Answer(LateAnswer),
 }
 
 /// Answers that are held until their context ends. The lock is also held while an answer is given whose time has come, so

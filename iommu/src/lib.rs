@@ -38,7 +38,8 @@
 //! | `translation_request` | Translation Requests |
 //! | `translated_access` | accesses with translated addresses |
 //! | `ats_port` | what endpoints with a translation cache call |
-//! | `life_cycle` | reset and pause |
+//! | `saved` | the state as it is saved |
+//! | `life_cycle` | reset, pause, save and restore |
 //!
 //! Locks, taken in this order: the command consumer's, that of late answers, the state's, then those of interrupt
 //! lines, MSI sink and waiters. An access whose configuration is cached and that has no fault takes none of these.
@@ -68,6 +69,7 @@ mod port;
 mod priq;
 mod queue;
 mod registers;
+mod saved;
 mod smmu;
 pub mod spec;
 mod stage2;
@@ -134,7 +136,6 @@ impl Smmu {
         let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults } = config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
             endpoints: Endpoints::new(clock, alarms, Arc::new(SyncTimeout(Weak::clone(this)))),
             output_end: features.output_mask() + 1,
             checks_translated: AtomicBool::new(false),
@@ -151,8 +152,9 @@ impl Smmu {
             tlb: Tlb::new(),
             inflight: Inflight::default(),
             stats: Stats::default(),
-            faults: FaultPoints(faults.for_model()),
             late_answers: LateAnswers::default(),
+            delays: faults.delays(this.clone()),
+            faults: FaultPoints(faults),
             resets: AtomicU64::new(0),
         })
     }

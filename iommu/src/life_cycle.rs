@@ -1,10 +1,12 @@
-//! Reset and pause of the SMMU as a part of the machine. Deliberately absent: a reset by software, which the architecture
+//! Reset, pause, save and restore of the SMMU as a part of the machine. Deliberately absent: a reset by software, which the architecture
 //! does not have.
 
 use std::sync::atomic::Ordering;
 
-use hw::LifeCycle;
+use hw::{LifeCycle, RestoreError, SavedState};
+use serde_json::Value;
 
+use crate::saved;
 use crate::smmu::Smmu;
 use crate::state::State;
 
@@ -14,7 +16,6 @@ impl LifeCycle for Smmu {
     fn reset(&self) {
         let Self {
             // What the SMMU was made with. Endpoints stay attached.
-            this: _,
             features: _,
             ram: _,
             msi: _,
@@ -22,7 +23,8 @@ impl LifeCycle for Smmu {
             // Interrupts are pulses, sent with the state locked: no wire is high, and no interrupt is left to be sent.
             wires: _,
             output_end: _,
-            faults,
+            faults: _,
+            delays,
             // Counts for the user. What threads remember beside theirs is of an age that ends here.
             stats: _,
             inflight,
@@ -52,7 +54,7 @@ impl LifeCycle for Smmu {
             self.set_mode(&state);
         }
         // With no lock that a delayed step takes: one that is being carried out ends here.
-        faults.0.drop_delayed();
+        delays.clear();
         endpoints.reset();
         // In this order: an access that reads the ages which begin here finds that it is aborted.
         configs.invalidate_all(age);
@@ -71,5 +73,15 @@ impl LifeCycle for Smmu {
     fn quiesce(&self) {
         drop(self.consumer());
         drop(self.late_answers.held());
+    }
+
+    /// Caches are not part of it: after a restore they are empty, as an implementation may forget what it likes at any time
+    /// (3.17). Neither are stalls that could not be recorded, whose accesses find their faults again.
+    fn save(&self) -> Value {
+        self.saved().to_value()
+    }
+
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        self.take_up(saved::Saved::from_value(state)?)
     }
 }

@@ -176,13 +176,25 @@ impl Smmu {
     /// The transaction of an access, if its addresses exist and its device has not given up.
     #[inline]
     fn begin(&self, who: &Requester, at: Iova, len: usize, dir: Dir) -> Result<Transaction, DmaFault> {
-        if who.waiter.is_cancelled() {
-            return Err(DmaFault::Cancelled);
-        }
         if len != 0 && at.0.checked_add(len as u64 - 1).is_none() {
             return Err(DmaFault::Aborted(at));
         }
-        Ok(Transaction::untranslated(who, at.0, dir == Dir::Write))
+        let tx = Transaction::untranslated(who, at.0, dir == Dir::Write);
+        if who.waiter.needs_attention() {
+            self.attend(who, &tx, len)?;
+        }
+        Ok(tx)
+    }
+
+    /// The device has given up, or the access is one that waited when the state was saved, and may have been answered.
+    #[cold]
+    fn attend(&self, who: &Requester, tx: &Transaction, len: usize) -> Result<(), DmaFault> {
+        if who.waiter.is_cancelled() {
+            return Err(DmaFault::Cancelled);
+        }
+        let aborted = self.state().stalls.take_abort(tx, len as u64);
+        // The bytes before that address were transferred before the state was saved.
+        aborted.map_or(Ok(()), |address| Err(self.aborted(address)))
     }
 }
 

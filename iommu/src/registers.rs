@@ -200,7 +200,7 @@ impl MmioDevice for Smmu {
 }
 
 /// RES0 without IDR0.MSI. SMMU_PRIQ_IRQ_CFG2 is left, for its LO.
-const fn is_of_messages(reg: SmmuReg) -> bool {
+pub(crate) const fn is_of_messages(reg: SmmuReg) -> bool {
     matches!(
         reg,
         SmmuReg::SMMU_GERROR_IRQ_CFG0
@@ -214,7 +214,7 @@ const fn is_of_messages(reg: SmmuReg) -> bool {
     )
 }
 
-const fn is_of_priq(reg: SmmuReg) -> bool {
+pub(crate) const fn is_of_priq(reg: SmmuReg) -> bool {
     matches!(
         reg,
         SmmuReg::SMMU_PRIQ_BASE

@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use hw::fault::Delays;
 use hw::{DeviceId, IrqLine, MsiSink, Ram};
 use tcache::{Age, Inflight};
 
@@ -12,7 +13,7 @@ use crate::ats::Endpoints;
 use crate::config_cache::ConfigCache;
 use crate::faults::FaultPoints;
 use crate::features::Features;
-use crate::late_answers::LateAnswers;
+use crate::late_answers::{Delayed, LateAnswers};
 use crate::lock::lock;
 use crate::state::{Mode, State};
 use crate::stats::{Access, PerThread, Stats};
@@ -41,8 +42,6 @@ impl Wires {
 
 /// An SMMUv3.
 pub struct Smmu {
-    /// For callbacks of the alarm service.
-    pub(crate) this: Weak<Self>,
     pub(crate) features: Features,
     pub(crate) ram: Arc<Ram>,
     pub(crate) msi: Arc<dyn MsiSink>,
@@ -65,6 +64,8 @@ pub struct Smmu {
     pub(crate) stats: Stats,
     pub(crate) faults: FaultPoints,
     pub(crate) late_answers: LateAnswers,
+    /// What a fault plan has put off.
+    pub(crate) delays: Delays<Delayed>,
     /// Resets begun and ended: odd while one is under way.
     pub(crate) resets: AtomicU64,
 }
@@ -96,6 +97,11 @@ impl Smmu {
     /// Whether what began when [`Self::resets`] was `resets` has been ended by a reset.
     pub(crate) fn is_reset_since(&self, resets: u64) -> bool {
         !resets.is_multiple_of(2) || self.resets() != resets
+    }
+
+    /// Whether a reset is under way.
+    pub(crate) fn is_in_reset(&self) -> bool {
+        !self.resets().is_multiple_of(2)
     }
 
     /// Counts an access out that is not complete. It is counted in again by the caller, who then asks

@@ -1,10 +1,11 @@
 //! What a model holds of a plan.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::{FaultAction, FaultPoint, Occasion};
-use crate::{Alarms, Clock, DmaFault, Timer, Waiter};
+use crate::timer::{Later, TimerTarget};
+use crate::{Alarms, Clock, DmaFault, RestoreError, Timer, Waiter};
 
 /// Decides what goes wrong. Asked from any thread, under a model's locks: it takes only leaf locks, and waits for nobody.
 pub trait FaultPlan: Send + Sync {
@@ -23,7 +24,66 @@ struct Active {
     plan: Arc<dyn FaultPlan>,
     /// [`FaultPoint::bit`]s of those that the plan mentions.
     points: u32,
-    timer: Arc<Timer>,
+    /// Of accesses that are delayed.
+    waits: Arc<Timer>,
+    clock: Arc<dyn Clock>,
+    alarms: Arc<dyn Alarms>,
+}
+
+/// What a plan has put off: the steps of one model, which it carries out later, saves, and drops at its reset.
+pub struct Delays<S> {
+    /// `None` without a plan.
+    timer: Option<Arc<Timer<S>>>,
+    target: Weak<dyn TimerTarget<S>>,
+}
+
+impl<S: Send + 'static> Delays<S> {
+    /// Does something after so much guest time, on the alarm service's thread. At once, if far too much is waiting already.
+    #[cold]
+    pub fn later(&self, ns: u64, step: S) {
+        match &self.timer {
+            Some(timer) => timer.later(ns, step),
+            None => {
+                if let Some(target) = self.target.upgrade() {
+                    target.step(step);
+                }
+            }
+        }
+    }
+
+    /// Drops what is due later; what is being done has ended when this returns. Not from within a step.
+    pub fn clear(&self) {
+        if let Some(timer) = &self.timer {
+            timer.clear();
+        }
+    }
+
+    /// The steps that are due later, for the model's state.
+    #[must_use]
+    pub fn save(&self) -> Vec<Later<S>>
+    where
+        S: Clone,
+    {
+        self.timer.as_ref().map_or_else(Vec::new, |timer| timer.save())
+    }
+
+    /// Takes up what [`Self::save`] has given.
+    ///
+    /// # Errors
+    /// If there is something and no plan that could have put it off, or more than ever waits.
+    pub fn restore(&self, steps: Vec<Later<S>>) -> Result<(), RestoreError> {
+        match &self.timer {
+            Some(timer) => timer.restore(steps),
+            None if steps.is_empty() => Ok(()),
+            None => Err(RestoreError::value("later", "no fault plan is there that could have delayed this")),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Delays<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delays").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Faults {
@@ -38,25 +98,18 @@ impl Faults {
     pub fn new(plan: Arc<dyn FaultPlan>, clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>) -> Self {
         let mentioned = FaultPoint::ALL.iter().filter(|point| plan.mentions(**point));
         let points = mentioned.fold(0, |points, point| points | point.bit());
-        Self(Some(Arc::new(Active { plan, points, timer: Timer::new(clock, alarms) })))
+        let waits = Timer::of_waits(Arc::clone(&clock), Arc::clone(&alarms));
+        Self(Some(Arc::new(Active { plan, points, waits, clock, alarms })))
     }
 
-    /// The same plan for one model, which can drop its delayed steps without those of others.
+    /// Where a model puts what the plan delays; `target` carries it out. Made while the machine is put together.
     #[must_use]
-    pub fn for_model(&self) -> Self {
-        let own = |active: &Arc<Active>| {
-            let Active { plan, points, timer } = &**active;
-            Arc::new(Active { plan: Arc::clone(plan), points: *points, timer: timer.another() })
+    pub fn delays<S: Send + 'static>(&self, target: Weak<dyn TimerTarget<S>>) -> Delays<S> {
+        let timer = |active: &Arc<Active>| {
+            let Active { clock, alarms, .. } = &**active;
+            Timer::new(Arc::clone(clock), Arc::clone(alarms), Weak::clone(&target))
         };
-        Self(self.0.as_ref().map(own))
-    }
-
-    /// Drops what [`Self::later`] was to do; what it is doing has ended when this returns. For the reset of a model that
-    /// has the handle to itself ([`Self::for_model`]).
-    pub fn drop_delayed(&self) {
-        if let Some(active) = &self.0 {
-            active.timer.clear();
-        }
+        Delays { timer: self.0.as_ref().map(timer), target }
     }
 
     /// Whether there is a plan.
@@ -92,17 +145,7 @@ impl Faults {
     /// [`DmaFault::Cancelled`], if the requester gives up first.
     #[cold]
     pub fn wait(&self, ns: u64, waiter: &Arc<Waiter>) -> Result<(), DmaFault> {
-        self.0.as_ref().map_or(Ok(()), |active| active.timer.wait(ns, waiter))
-    }
-
-    /// Does something after so much guest time, on the alarm service's thread: it waits for nobody. At once, if far too
-    /// much is waiting already.
-    #[cold]
-    pub fn later(&self, ns: u64, step: impl FnOnce() + Send + 'static) {
-        match &self.0 {
-            Some(active) => active.timer.later(ns, step),
-            None => step(),
-        }
+        self.0.as_ref().map_or(Ok(()), |active| active.waits.wait(ns, waiter))
     }
 }
 
@@ -124,6 +167,8 @@ impl Active {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::{ManualAlarms, ManualClock, StreamId};
 
@@ -149,20 +194,42 @@ mod tests {
         assert_eq!(Faults::default().at(FaultPoint::Msi, |_| panic!("nobody asks")), None);
     }
 
+    /// Counts what is done.
+    #[derive(Default)]
+    struct Sum(AtomicU64);
+
+    impl TimerTarget<u64> for Sum {
+        fn step(&self, step: u64) {
+            self.0.fetch_add(step, Ordering::Relaxed);
+        }
+    }
+
     #[test]
     fn model_drops_its_own_delayed_steps_and_no_other_ones() {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let all = Faults::new(Arc::new(OnlyMessages), clock.clone(), alarms.clone());
-        let one = all.for_model();
-        assert!(one.watches(FaultPoint::Msi) && !one.watches(FaultPoint::QmCqe));
-        let done = Arc::new(std::sync::Mutex::new(Vec::new()));
-        for (faults, name) in [(&all, "another's"), (&one, "its own")] {
-            let done = Arc::clone(&done);
-            faults.later(10, move || done.lock().unwrap().push(name));
-        }
-        one.drop_delayed();
+        let faults = Faults::new(Arc::new(OnlyMessages), clock.clone(), alarms.clone());
+        let sum: Arc<Sum> = Arc::default();
+        let target: Weak<Sum> = Arc::downgrade(&sum);
+        let (one, other) = (faults.delays(target.clone()), faults.delays(target));
+        one.later(10, 1);
+        other.later(10, 2);
+        one.clear();
         clock.advance_ns(10);
         alarms.ring(clock.now_ns());
-        assert_eq!(*done.lock().unwrap(), ["another's"]);
+        assert_eq!(sum.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn delayed_steps_are_restored_only_where_there_is_a_plan() {
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let faults = Faults::new(Arc::new(OnlyMessages), clock, alarms);
+        let target = || -> Weak<Sum> { Weak::new() };
+        let (planned, plain) = (faults.delays(target()), Faults::default().delays(target()));
+        planned.later(10, 1);
+        let saved = planned.save();
+        assert_eq!(saved, [Later { in_ns: 10, step: 1 }]);
+        assert!(plain.restore(saved.clone()).is_err());
+        assert_eq!(plain.restore(Vec::new()), Ok(()));
+        assert_eq!(faults.delays(target()).restore(saved), Ok(()));
     }
 }

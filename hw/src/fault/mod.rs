@@ -14,7 +14,7 @@ use std::fmt;
 
 use crate::{Iova, Pasid, StreamId};
 
-pub use handle::{FaultPlan, Faults};
+pub use handle::{Delays, FaultPlan, Faults};
 pub use port::FaultyPort;
 pub use script::ScriptedFaults;
 

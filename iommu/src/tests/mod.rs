@@ -19,6 +19,7 @@ mod pri;
 mod races;
 mod registers;
 mod reset;
+mod saved;
 mod slow;
 mod slow_pri;
 mod stage2;
@@ -138,7 +139,18 @@ impl Bench {
 
     /// Just after reset, with a plan of what goes wrong.
     pub(crate) fn reset_with(features: Features, plan: Option<Arc<dyn FaultPlan>>) -> Self {
-        let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
+        Self::on(Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap()), features, plan)
+    }
+
+    /// Another one that has just been made, on the same memory.
+    pub(crate) fn successor(&self, plan: Option<Arc<dyn FaultPlan>>) -> Self {
+        let after = Self::on(Arc::clone(&self.ram), self.smmu.features, plan);
+        after.next_table.store(self.next_table.load(Ordering::Relaxed), Ordering::Relaxed);
+        after.eventq_log2.store(self.eventq_log2.load(Ordering::Relaxed), Ordering::Relaxed);
+        after
+    }
+
+    fn on(ram: Arc<Ram>, features: Features, plan: Option<Arc<dyn FaultPlan>>) -> Self {
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let line = || Arc::new(RecordingLine::default());
         let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());

@@ -81,7 +81,6 @@ pub struct Zip {
     atc: Option<Arc<Atc>>,
     qm: Arc<Qm<ZipEngine>>,
     messages: Arc<Msi>,
-    faults: Faults,
 }
 
 /// Tells the queue manager that masked messages may go.
@@ -102,7 +101,6 @@ impl Zip {
     /// If there are no threads for them.
     pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
         let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults } = wiring;
-        let faults = faults.for_model();
         let identity = Identity {
             vendor: 0x19e5,
             device: 0xa250,
@@ -126,7 +124,7 @@ impl Zip {
         let config = Arc::new(config.build());
         // Messages are never translated requests (PCIe Base, 10.1).
         let untranslated = Arc::new(BusMasterPort::new(&config, Arc::clone(&dma)));
-        let messages = Arc::new(Msi::new(&config, untranslated, &faults));
+        let messages = Msi::new(&config, untranslated, &faults);
         let atc = agent.map(|agent| {
             Atc::new(AtcWiring {
                 stream,
@@ -149,12 +147,12 @@ impl Zip {
             alarms,
             workforce,
             limits,
-            faults: faults.clone(),
+            faults,
         };
         let qm = Qm::new(engine, wiring);
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
         qm.start_first()?;
-        Ok(Arc::new(Self { config, atc, qm, messages, faults }))
+        Ok(Arc::new(Self { config, atc, qm, messages }))
     }
 
     /// The queue manager, for owners that give it no threads and step it.
@@ -225,7 +223,6 @@ impl PciFunction for Zip {
     fn function_reset(&self) {
         // First what makes accesses, messages and translations; it has ended when this returns.
         self.qm.reset();
-        self.faults.drop_delayed();
         self.messages.reset();
         self.qm.engine().reset();
         if let Some(atc) = &self.atc {

@@ -1,9 +1,9 @@
 //! The queue manager's messages through the function's MSI capability, and their fault point.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use hw::fault::{FaultAction, FaultPoint, Occasion};
-use hw::{DmaPort, Faults, Requester};
+use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
+use hw::{DmaPort, Faults, Requester, TimerTarget};
 
 use crate::hisi::qm::Messages;
 use crate::pci::ConfigSpace;
@@ -13,16 +13,33 @@ pub(super) struct Msi {
     port: Arc<dyn DmaPort>,
     faults: Faults,
     /// Vectors whose delay is over. Whoever sends what is due takes them.
-    late: Arc<Mutex<Vec<u16>>>,
+    late: Mutex<Vec<u16>>,
+    /// Vectors whose delay is not over.
+    delays: Delays<u16>,
+}
+
+impl TimerTarget<u16> for Msi {
+    /// The delay of a message is over.
+    fn step(&self, vector: u16) {
+        self.late().push(vector);
+        self.config.wake();
+    }
 }
 
 impl Msi {
-    pub(super) fn new(config: &Arc<ConfigSpace>, port: Arc<dyn DmaPort>, faults: &Faults) -> Self {
-        Self { config: Arc::clone(config), port, faults: faults.clone(), late: Arc::default() }
+    pub(super) fn new(config: &Arc<ConfigSpace>, port: Arc<dyn DmaPort>, faults: &Faults) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            config: Arc::clone(config),
+            port,
+            faults: faults.clone(),
+            late: Mutex::default(),
+            delays: faults.delays(this.clone()),
+        })
     }
 
-    /// Forgets messages whose delay is over; the fault plan has dropped those whose delay is not.
+    /// Forgets the messages that a fault plan has delayed.
     pub(super) fn reset(&self) {
+        self.delays.clear();
         self.late().clear();
     }
 
@@ -39,13 +56,7 @@ impl Messages for Msi {
             Some(FaultAction::Drop) => return,
             Some(FaultAction::Duplicate) => self.config.raise(vector, &*self.port, who),
             Some(FaultAction::Delay { delay }) => {
-                let (late, config) = (Arc::clone(&self.late), Arc::downgrade(&self.config));
-                return self.faults.later(delay, move || {
-                    late.lock().unwrap_or_else(PoisonError::into_inner).push(vector);
-                    if let Some(config) = config.upgrade() {
-                        config.wake();
-                    }
-                });
+                return self.delays.later(delay, vector);
             }
             _ => {}
         }

@@ -26,9 +26,10 @@ use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, InvalidateRequest, InvalidateTag, PageResponse, Stamp, TranslatedFault,
     TranslationRequest,
 };
-use hw::fault::{FaultAction, FaultPoint, Occasion};
+use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
 use hw::{
     Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, LifeCycle, Pa, Pinned, Requester, StreamId, Timer,
+    TimerTarget,
 };
 use tcache::{Age, AtomicCounter, Inflight, Memo};
 
@@ -124,7 +125,8 @@ pub struct Atc {
     faults: Faults,
     /// Invalidations whose completions a fault plan delays.
     delayed: Mutex<Vec<InvalidateTag>>,
-    this: Weak<Self>,
+    /// When those are due.
+    delays: Delays<InvalidateTag>,
 }
 
 /// Where one piece of an access goes.
@@ -194,7 +196,7 @@ impl Atc {
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
         let AtcWiring { stream, config, port, agent, clock, alarms, faults } = wiring;
-        let atc = Arc::new_cyclic(|this| Self {
+        let atc = Arc::new_cyclic(|this: &Weak<Self>| Self {
             stream,
             gates: Arc::clone(config.gates()),
             port,
@@ -205,10 +207,10 @@ impl Atc {
             inflight: Inflight::default(),
             refused: AtomicU32::new(0),
             invalidations: AtomicU64::new(0),
-            timer: Timer::new(clock, alarms),
+            timer: Timer::of_waits(clock, alarms),
+            delays: faults.delays(this.clone()),
             faults,
             delayed: Mutex::default(),
-            this: Weak::clone(this),
         });
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
         atc.agent.attach(stream, endpoint);
@@ -231,18 +233,6 @@ impl Atc {
     fn complete_delayed(&self) {
         let delayed = std::mem::take(&mut *self.delayed());
         for tag in delayed {
-            self.agent.invalidate_completed(self.stream, tag);
-        }
-    }
-
-    /// The delay of a completion is over.
-    fn complete_if_delayed(&self, tag: InvalidateTag) {
-        let is_delayed = {
-            let mut delayed = self.delayed();
-            let place = delayed.iter().position(|other| *other == tag);
-            place.map(|place| delayed.swap_remove(place)).is_some()
-        };
-        if is_delayed {
             self.agent.invalidate_completed(self.stream, tag);
         }
     }
@@ -491,6 +481,20 @@ impl Atc {
     }
 }
 
+impl TimerTarget<InvalidateTag> for Atc {
+    /// The delay of a completion is over.
+    fn step(&self, tag: InvalidateTag) {
+        let is_delayed = {
+            let mut delayed = self.delayed();
+            let place = delayed.iter().position(|other| *other == tag);
+            place.map(|place| delayed.swap_remove(place)).is_some()
+        };
+        if is_delayed {
+            self.agent.invalidate_completed(self.stream, tag);
+        }
+    }
+}
+
 /// Where an access goes, as a thread remembers it from an age.
 struct Remembered<'a> {
     pa: Pa,
@@ -558,6 +562,7 @@ impl LifeCycle for Atc {
         self.pages.forget();
         self.drain();
         self.refused.store(0, Ordering::SeqCst);
+        self.delays.clear();
         self.complete_delayed();
     }
 }
@@ -575,12 +580,7 @@ impl AtsEndpoint for Atc {
             Some(FaultAction::Drop) => {}
             Some(FaultAction::Delay { delay }) => {
                 self.delayed().push(tag);
-                let this = Weak::clone(&self.this);
-                self.faults.later(delay, move || {
-                    if let Some(atc) = this.upgrade() {
-                        atc.complete_if_delayed(tag);
-                    }
-                });
+                self.delays.later(delay, tag);
             }
             _ => self.agent.invalidate_completed(self.stream, tag),
         }
