@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::accelerator::{self, Accelerator, Accelerators};
 use crate::size::{parse_duration, parse_memory};
 
 /// Boots an arm64 Linux with an accelerator that shares the address space of its processes.
@@ -125,30 +125,6 @@ pub enum SandboxChoice {
     Off,
 }
 
-/// An accelerator to put into the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Accel {
-    /// HiSilicon ZIP (deflate, zlib, gzip); accesses to missing pages stall in the SMMU
-    #[value(alias = "zip:stall")]
-    Zip,
-    /// The same with a translation cache of its own (ATS); accesses to missing pages stall
-    #[value(name = "zip:ats")]
-    ZipAts,
-    /// The same with a translation cache that requests missing pages (ATS and PRI); nothing stalls
-    #[value(name = "zip:pri")]
-    ZipPri,
-    /// No accelerator at all
-    None,
-}
-
-/// An accelerator for a job that needs one.
-fn parse_accelerator() -> impl TypedValueParser<Value = Accel> {
-    EnumValueParser::<Accel>::new().try_map(|accel| match accel {
-        Accel::None => Err("there has to be an accelerator to compress on"),
-        one => Ok(one),
-    })
-}
-
 /// A further device to put into the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
@@ -219,9 +195,13 @@ pub struct RunArgs {
     /// unless they are called raw by FILE,format=raw. Repeat for more
     #[arg(long, value_name = "FILE[,ro][,format=raw]")]
     pub drive: Vec<String>,
-    /// Accelerators, comma-separated
-    #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "zip")]
-    pub accel: Vec<Accel>,
+    /// Accelerators, comma-separated: KIND, KIND,translation=T or KIND:T; none for none
+    ///
+    /// KIND: zip (HiSilicon ZIP: deflate, zlib, gzip).
+    /// T: stall (the default: accesses to missing pages stall in the SMMU), ats (a translation cache of its own; accesses to
+    /// missing pages stall), pri (a translation cache that requests missing pages; nothing stalls).
+    #[arg(long, value_name = "LIST", default_value = "zip", verbatim_doc_comment)]
+    pub accel: Vec<Accelerators>,
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub device: Vec<Device>,
@@ -240,6 +220,14 @@ pub struct RunArgs {
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+impl RunArgs {
+    /// The accelerators, in PCI order.
+    #[must_use]
+    pub fn accelerators(&self) -> Vec<Accelerator> {
+        self.accel.iter().flat_map(|list| list.0.iter().copied()).collect()
+    }
 }
 
 /// Format of compressed data.
@@ -354,8 +342,8 @@ pub struct CompressArgs {
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     pub format: Format,
     /// The accelerator, as for `warpvmm run`
-    #[arg(long, value_name = "KIND", default_value = "zip", value_parser = parse_accelerator())]
-    pub accel: Accel,
+    #[arg(long, value_name = "KIND", default_value = "zip", value_parser = accelerator::parse_one)]
+    pub accel: Accelerator,
     /// Replace OUT if it exists; write compressed data to a terminal
     #[arg(long, short = 'f')]
     pub force: bool,

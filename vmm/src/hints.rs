@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cli::Accel;
+use crate::accelerator::Accelerator;
 use crate::console::LineWatch;
 
 /// What a line of the console proves.
@@ -82,11 +82,11 @@ pub(crate) struct Hints {
 
 impl Hints {
     /// For a machine with these accelerators.
-    pub(crate) fn new(accels: &[Accel]) -> Self {
+    pub(crate) fn new(accels: &[Accelerator]) -> Self {
         Self {
             lacks: Arc::default(),
-            stalls: accels.iter().any(|accel| matches!(accel, Accel::Zip | Accel::ZipAts)),
-            requests: accels.contains(&Accel::ZipPri),
+            stalls: accels.iter().any(|accel| accel.can_stall()),
+            requests: accels.iter().any(|accel| !accel.can_stall()),
         }
     }
 
@@ -114,8 +114,17 @@ impl LineWatch for Hints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::Translation;
 
-    fn advice(accels: &[Accel], line: &str) -> String {
+    fn zip() -> Accelerator {
+        Accelerator::default()
+    }
+
+    fn pri() -> Accelerator {
+        Accelerator { translation: Translation::Pri, ..zip() }
+    }
+
+    fn advice(accels: &[Accelerator], line: &str) -> String {
         let mut hints = Hints::new(accels);
         // The same of each accelerator is told once.
         hints.line(line);
@@ -126,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_message_of_a_driver_names_the_option_that_its_kernel_lacks() {
-        let zip = [Accel::Zip];
+        let zip = [zip()];
         let of = |text: &str| advice(&zip, &format!("[    0.412] hisi_zip 0000:00:01.0: {text}"));
         assert!(of("fail to alloc uacce (-19)").contains("CONFIG_UACCE"));
         assert!(of("failed to enable IOPF feature! ret = -ENODEV").contains("CONFIG_ARM_SMMU_V3 and"));
@@ -146,14 +155,14 @@ mod tests {
             "echo failed to enable IOPF feature",
             "",
         ] {
-            assert_eq!(advice(&[Accel::Zip], line), "", "{line}");
+            assert_eq!(advice(&[zip()], line), "", "{line}");
         }
     }
 
     #[test]
     fn refusal_of_page_requests_is_not_taken_for_a_missing_option() {
         let line = "hisi_zip 0000:00:01.0: failed to enable IOPF feature! ret = -EINVAL";
-        assert!(advice(&[Accel::ZipPri], line).contains("--flavour pri"));
-        assert_eq!(advice(&[Accel::ZipPri, Accel::Zip], line), "");
+        assert!(advice(&[pri()], line).contains("--flavour pri"));
+        assert_eq!(advice(&[pri(), zip()], line), "");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only crate that knows threads, files, the terminal and the wall clock. `docs/architecture.md` has the map.
 
+pub mod accelerator;
 pub mod board;
 pub mod boot;
 pub mod bus;

@@ -35,7 +35,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
     }
     let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
     let watched = terminal.iter().flat_map(Terminal::events);
-    let hints = Hints::new(&args.accel);
+    let accels = args.accelerators();
+    let hints = Hints::new(&accels);
     let setup = Setup {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
@@ -44,7 +45,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         reboots: !args.no_reboot,
         starts_paused: args.paused,
         control: args.control.as_deref().map(Socket::bind).transpose()?,
-        accels: args.accel.clone(),
+        accels,
         devices: args.device.clone(),
         drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
         outputs: Outputs {

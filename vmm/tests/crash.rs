@@ -76,6 +76,7 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
     let image = std::env::var(IMAGE).unwrap();
     let words = ["warpvmm", "run", "--kernel", &image, "--engine", "soft", "--memory", "64M", "--cpus", "2"];
     let Subcommand::Run(args) = Cli::try_parse_from(words).unwrap().command else { unreachable!() };
+    let accels = args.accelerators();
     let signals = Signals::block().unwrap();
     let watch = panics_at_a_line.then(|| Box::new(PanicsAtALine) as Box<dyn LineWatch>);
     let setup = Setup {
@@ -86,7 +87,7 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         reboots: false,
         starts_paused: false,
         control: None,
-        accels: args.accel,
+        accels,
         devices: Vec::new(),
         drives: Vec::new(),
         outputs: Outputs { stdout: false, log: None, watch },

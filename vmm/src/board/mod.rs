@@ -23,11 +23,12 @@ use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, LifeCycle, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::accelerator::Accelerator;
 use crate::board::numa::Topology;
 use crate::board::pci::{PciDevices, Plugged};
 use crate::board::stats::Stats;
 use crate::bus::Bus;
-use crate::cli::{Accel, Device, EngineChoice};
+use crate::cli::{Device, EngineChoice};
 use crate::console::Console;
 use crate::engine::soft::SoftOptions;
 use crate::engine::{self, Engine, Ground};
@@ -50,7 +51,7 @@ pub struct BoardConfig {
     /// What is asked of the built-in one.
     pub soft: SoftOptions,
     /// Accelerators in PCI order.
-    pub accels: Vec<Accel>,
+    pub accels: Vec<Accelerator>,
     /// Further devices in PCI order, after the accelerators.
     pub devices: Vec<Device>,
     /// Disks in PCI order, after the devices.

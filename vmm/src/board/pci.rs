@@ -16,8 +16,9 @@ use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Ram};
 
+use crate::accelerator::{self, Accelerator, Kind};
 use crate::board::numa::RootBus;
-use crate::cli::{Accel, Device};
+use crate::cli::Device;
 use crate::exit::Failed;
 use crate::sandbox::{Sandbox, Thread};
 use crate::workers::WorkerPool;
@@ -33,7 +34,7 @@ const MAILBOX_PATIENCE_NS: u64 = 2_000_000_000;
 pub(crate) struct Plugged<'a> {
     /// Where to: at least one.
     pub(crate) root_buses: &'a [RootBus],
-    pub(crate) accels: &'a [Accel],
+    pub(crate) accels: &'a [Accelerator],
     pub(crate) devices: &'a [Device],
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
     /// What goes wrong on purpose.
@@ -84,9 +85,8 @@ impl PciDevices {
         sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
         let Plugged { root_buses, accels, devices, drives, faults } = plugged;
-        let zips_wanted = accels.iter().filter(|accel| **accel != Accel::None).count();
         // The first bus has its share of the accelerators, and all else.
-        let count = zips_wanted.div_ceil(root_buses.len()) + devices.len() + drives.len();
+        let count = accels.len().div_ceil(root_buses.len()) + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
             let most = SLOTS - 1;
             return Err(Failed::new(format!(
@@ -108,18 +108,17 @@ impl PciDevices {
         let (mut zips, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
         let mut described = Vec::new();
         for accel in accels {
-            match accel {
-                Accel::None => {}
-                Accel::Zip | Accel::ZipAts | Accel::ZipPri => {
+            match accel.kind {
+                Kind::Zip => {
                     let agent = || Arc::clone(agent);
                     let (bus, devfn) = next_place(zips.len() % root_buses.len());
                     let zip = Zip::new(ZipWiring {
                         stream: requester_id(bus, devfn),
                         dma: Arc::clone(port),
-                        translation: match accel {
-                            Accel::ZipAts => Translation::Ats(agent()),
-                            Accel::ZipPri => Translation::Pri(agent()),
-                            _ => Translation::Untranslated,
+                        translation: match accel.translation {
+                            accelerator::Translation::Stall => Translation::Untranslated,
+                            accelerator::Translation::Ats => Translation::Ats(agent()),
+                            accelerator::Translation::Pri => Translation::Pri(agent()),
                         },
                         clock: Arc::clone(clock),
                         alarms: Arc::clone(alarms),
@@ -129,7 +128,7 @@ impl PciDevices {
                     })
                     .context("cannot start an accelerator's threads")?;
                     host.attach(bus, devfn, zip.clone()).context("the slot is free")?;
-                    let can_stall = *accel != Accel::ZipPri;
+                    let can_stall = accel.can_stall();
                     described.push(Described { name: "accelerator", bus, devfn, can_stall });
                     zips.push(zip);
                 }
@@ -159,8 +158,7 @@ impl PciDevices {
             host.attach(bus, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }
-        let has_ats = accels.iter().any(|accel| matches!(accel, Accel::ZipAts | Accel::ZipPri))
-            || !dma_tests.is_empty();
+        let has_ats = accels.iter().any(|accel| accel.has_ats()) || !dma_tests.is_empty();
         Ok(Self { host, zips, dma_tests, disks, described, has_ats, pool })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::Accel;
+use crate::accelerator::Accelerator;
 use crate::exit::Failed;
 
 /// Folder to look in before all others.
@@ -30,7 +30,11 @@ impl GuestFiles {
     ///
     /// # Errors
     /// A line that says where was looked and what to do.
-    pub(crate) fn find(kernel: Option<&Path>, initrd: Option<&Path>, accel: Accel) -> Result<Self, Failed> {
+    pub(crate) fn find(
+        kernel: Option<&Path>,
+        initrd: Option<&Path>,
+        accel: Accelerator,
+    ) -> Result<Self, Failed> {
         if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
             return Ok(Self { kernel: kernel.into(), initrd: initrd.into() });
         }
@@ -60,9 +64,9 @@ impl GuestFiles {
         dir: &Path,
         kernel: Option<&Path>,
         initrd: Option<&Path>,
-        accel: Accel,
+        accel: Accelerator,
     ) -> Result<Self, Failed> {
-        let usual = dir.join(if accel == Accel::ZipPri { PRI_KERNEL } else { KERNEL });
+        let usual = dir.join(if !accel.can_stall() { PRI_KERNEL } else { KERNEL });
         if kernel.is_none() && !usual.is_file() {
             return Err(Failed::new(format!("there is no {}; {PRI_HINT}", usual.display())));
         }
@@ -76,6 +80,7 @@ impl GuestFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::parse_one;
 
     #[test]
     fn page_requests_get_the_kernel_that_serves_them_or_a_hint_before_the_boot() {
@@ -84,14 +89,14 @@ mod tests {
         let find = |kernel, accel| GuestFiles::in_folder(dir, kernel, None, accel);
         std::fs::write(dir.join(KERNEL), "").unwrap();
 
-        assert_eq!(find(None, Accel::ZipAts).unwrap().kernel, dir.join("Image"));
-        let error = find(None, Accel::ZipPri).unwrap_err().to_string();
+        assert_eq!(find(None, parse_one("zip:ats").unwrap()).unwrap().kernel, dir.join("Image"));
+        let error = find(None, parse_one("zip:pri").unwrap()).unwrap_err().to_string();
         assert!(error.contains("pri/Image") && error.contains("--flavour pri"), "{error}");
         let named = Path::new("/a/kernel");
-        assert_eq!(find(Some(named), Accel::ZipPri).unwrap().kernel, named);
+        assert_eq!(find(Some(named), parse_one("zip:pri").unwrap()).unwrap().kernel, named);
 
         std::fs::create_dir(dir.join("pri")).unwrap();
         std::fs::write(dir.join(PRI_KERNEL), "").unwrap();
-        assert_eq!(find(None, Accel::ZipPri).unwrap().kernel, dir.join("pri/Image"));
+        assert_eq!(find(None, parse_one("zip:pri").unwrap()).unwrap().kernel, dir.join("pri/Image"));
     }
 }

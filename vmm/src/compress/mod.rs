@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::cli::{Accel, CompressArgs, Format};
+use crate::cli::{CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
 use crate::compress::guest_files::{GuestFiles, PRI_HINT};
 use crate::compress::input::{Change, Input, Opened, Patience, STANDARD, temporary_folder};
@@ -281,8 +281,7 @@ impl Job<'_> {
             ),
             "device" => format!("the accelerator refused: {message}"),
             "setup" => {
-                let hint =
-                    if self.args.accel == Accel::ZipPri { format!("; {PRI_HINT}") } else { String::new() };
+                let hint = if !self.args.accel.can_stall() { format!("; {PRI_HINT}") } else { String::new() };
                 let lines = ended.last_lines(CONSOLE_LINES);
                 format!(
                     "the guest found no accelerator to work with: {message}{hint}; its console's last lines:\n{lines}"

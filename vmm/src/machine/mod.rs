@@ -20,10 +20,11 @@ use cpu::{CodeMap, Observation};
 use devices::virtio::BlockBackend;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::accelerator::Accelerator;
 use crate::board::numa::Topology;
 use crate::board::stats::Stats;
 use crate::board::{Board, BoardConfig};
-use crate::cli::{Accel, Device, MachineArgs, SandboxChoice};
+use crate::cli::{Device, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::control;
 use crate::control::server::Server;
@@ -61,7 +62,7 @@ pub struct Setup {
     /// Where the machine is asked and told from outside.
     pub control: Option<control::Socket>,
     /// Accelerators, in PCI order.
-    pub accels: Vec<Accel>,
+    pub accels: Vec<Accelerator>,
     /// Further devices, in PCI order, after the accelerators.
     pub devices: Vec<Device>,
     /// Disks, in PCI order.
