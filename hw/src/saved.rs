@@ -203,6 +203,47 @@ pub mod hex {
     }
 }
 
+/// [`hex`] for a number that may be missing: null.
+pub mod hex_option {
+    use std::fmt::LowerHex;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(bound = "T: TryFrom<u64>")]
+    struct Number<T>(#[serde(deserialize_with = "super::hex::deserialize")] T);
+
+    /// Writes the number.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer, T: LowerHex>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => super::hex::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads the number.
+    ///
+    /// # Errors
+    /// If it is neither null nor such a string, or the number too large.
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
+        Ok(Option::<Number<T>>::deserialize(from)?.map(|number| number.0))
+    }
+}
+
+/// The index that the key of a map is, in its shortest decimal form, below `count`: so no two keys are the same index.
+///
+/// # Errors
+/// If it is none.
+pub fn index_of(key: &str, count: usize) -> Result<usize, RestoreError> {
+    let index = key.parse().ok().filter(|index: &usize| index.to_string() == key);
+    index
+        .filter(|&index| index < count)
+        .ok_or_else(|| RestoreError::value(key, format!("is no index below {count}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +282,27 @@ mod tests {
             assert!(matches!(Small::from_value(value), Err(RestoreError::Form(_))));
         }
         assert!(matches!(Small::from_value(Value::Null), Err(RestoreError::Form(_))));
+    }
+
+    #[test]
+    fn index_has_one_form_and_an_end() {
+        assert_eq!((index_of("0", 2), index_of("1", 2)), (Ok(0), Ok(1)));
+        for key in ["2", "01", "+1", "-1", "0x1", "", " 1", "18446744073709551616"] {
+            assert!(index_of(key, 2).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn number_that_may_be_missing_is_null_or_as_others() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Maybe(#[serde(with = "hex_option")] Option<u8>);
+        for (state, json) in [(Maybe(None), "null"), (Maybe(Some(0xfe)), r#""0xfe""#)] {
+            assert_eq!(serde_json::to_string(&state).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Maybe>(json).unwrap(), state);
+        }
+        for json in ["0", r#""0x100""#, r#""fe""#] {
+            assert!(serde_json::from_str::<Maybe>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -13,10 +13,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hw::saved::{RestoreError, SavedState};
 use hw::{BusError, LifeCycle, MmioDevice, StreamId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
-use super::config::{ConfigSpace, Identity};
+use super::config::{ConfigSpace, ConfigState, Identity};
 use super::{PciFunction, requester_id};
 
 /// A place on the bus cannot be taken.
@@ -221,6 +224,53 @@ impl LifeCycle for PciHost {
         }
         self.remap();
     }
+
+    /// The configuration spaces of bridges; those of other functions are in their own states.
+    fn save(&self) -> Value {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let bridges = functions.iter().filter(|(_, function)| function.is_bridge());
+        HostState { bridges: bridges.map(|(rid, bridge)| (key(*rid), bridge.config().save())).collect() }
+            .to_value()
+    }
+
+    /// After the restore of all functions: the routes follow from all of them.
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let HostState { mut bridges } = HostState::from_value(state)?;
+        {
+            let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+            for (rid, bridge) in functions.iter().filter(|(_, function)| function.is_bridge()) {
+                let key = key(*rid);
+                let config = bridges
+                    .remove(&key)
+                    .ok_or_else(|| RestoreError::value(format!("bridges/{key}"), "is missing"))?;
+                let within = |error: RestoreError| error.within(&key).within("bridges");
+                bridge.config().restore(config).map_err(within)?;
+                if let Some(port) = bridge.as_port() {
+                    port.check_requesters().map_err(within)?;
+                }
+            }
+        }
+        if let Some(key) = bridges.into_keys().next() {
+            return Err(RestoreError::value(format!("bridges/{key}"), "there is no bridge"));
+        }
+        self.remap();
+        Ok(())
+    }
+}
+
+/// What the host saves, by requester ID.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostState {
+    bridges: BTreeMap<String, ConfigState>,
+}
+
+impl SavedState for HostState {
+    const VERSION: u32 = 1;
+}
+
+fn key(rid: u16) -> String {
+    format!("{rid:#06x}")
 }
 
 struct Ecam {
@@ -334,6 +384,10 @@ impl HostBridge {
 impl PciFunction for HostBridge {
     fn config(&self) -> &ConfigSpace {
         &self.config
+    }
+
+    fn is_bridge(&self) -> bool {
+        true
     }
 
     fn bar_read(&self, _bar: u8, offset: u64, _data: &mut [u8]) -> Result<(), BusError> {

@@ -4,8 +4,12 @@
 //! function's [`PendingWaker`](super::PendingWaker) is called and its worker sends what is due: a vCPU thread makes
 //! no DMA. Disabling MSI discards what is pending, and so does a missing Bus Master Enable.
 
+use std::collections::BTreeMap;
+
 use hw::mmio::{put_value, value_of};
+use hw::saved::{RestoreError, hex, index_of};
 use hw::{BusError, DmaPort, DmaTag, Iova, Requester};
+use serde::{Deserialize, Serialize};
 
 use super::bar::Bar;
 use super::caps::{msi, msix};
@@ -89,9 +93,40 @@ impl MsixState {
     }
 
     fn pend(&mut self, vector: usize) {
-        if let Some(word) = self.pending.get_mut(vector / 32) {
-            *word |= 1 << (vector % 32);
+        if vector < self.table.len() {
+            self.pending[vector / 32] |= 1 << (vector % 32);
         }
+    }
+
+    fn is_pending(&self, vector: usize) -> bool {
+        self.pending[vector / 32] >> (vector % 32) & 1 != 0
+    }
+
+    pub(super) fn save(&self) -> BTreeMap<String, MsixEntryState> {
+        let entries = self.table.iter().enumerate().map(|(vector, &[low, high, data, control])| {
+            let entry = MsixEntryState {
+                address: u64::from(high) << 32 | u64::from(low),
+                data,
+                masked: control & VECTOR_MASKED != 0,
+                pending: self.is_pending(vector),
+            };
+            (vector.to_string(), entry)
+        });
+        entries.filter(|(_, entry)| *entry != MsixEntryState::RESET).collect()
+    }
+
+    pub(super) fn restore(&mut self, saved: BTreeMap<String, MsixEntryState>) -> Result<(), RestoreError> {
+        self.reset();
+        for (key, entry) in saved {
+            let vector = index_of(&key, self.table.len())?;
+            let MsixEntryState { address, data, masked, pending } = entry;
+            let control = if masked { VECTOR_MASKED } else { 0 };
+            self.table[vector] = [address as u32, (address >> 32) as u32, data, control];
+            if pending {
+                self.pend(vector);
+            }
+        }
+        Ok(())
     }
 
     fn due(&self) -> Option<usize> {
@@ -113,6 +148,22 @@ impl MsixState {
         let [low, high, data, _] = *self.table.get(vector)?;
         Some(Message { address: Iova(u64::from(high) << 32 | u64::from(low & !3)), data })
     }
+}
+
+/// One vector of MSI-X as it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MsixEntryState {
+    #[serde(with = "hex")]
+    address: u64,
+    #[serde(with = "hex")]
+    data: u32,
+    masked: bool,
+    pending: bool,
+}
+
+impl MsixEntryState {
+    const RESET: Self = Self { address: 0, data: 0, masked: true, pending: false };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,9 @@ mod tests;
 pub use atc::{Atc, AtcTotals, AtcWiring};
 pub use bar::Bar;
 pub use bus_master::BusMasterPort;
-pub use config::{ConfigBuilder, ConfigSpace, Effects, Identity, PageRequestControl, PendingWaker};
+pub use config::{
+    ConfigBuilder, ConfigSpace, ConfigState, Effects, Identity, PageRequestControl, PendingWaker,
+};
 pub use host::{AttachError, HostBridge, PciHost, Window};
 pub use interrupts::MsixLayout;
 pub use port::RootPort;
@@ -36,6 +38,11 @@ pub trait PciFunction: Send + Sync {
     /// The bridge that this function is, if it is one.
     fn as_port(&self) -> Option<&RootPort> {
         None
+    }
+
+    /// Whether it is a bridge that has no state but its configuration space, which the host then saves and restores.
+    fn is_bridge(&self) -> bool {
+        self.as_port().is_some()
     }
 
     /// A read of the configuration space. Only a function whose registers act on reads has its own.

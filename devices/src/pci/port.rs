@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hw::BusError;
+use hw::saved::RestoreError;
 
 use super::caps::{PortType, bridge};
 use super::config::{ConfigSpace, Effects, Identity};
@@ -75,6 +76,22 @@ impl RootPort {
             return None;
         }
         self.functions.read().unwrap_or_else(PoisonError::into_inner).get(&devfn).cloned()
+    }
+
+    /// After a restore: whether each function behind the port has a requester ID that it can have captured here.
+    pub(super) fn check_requesters(&self) -> Result<(), RestoreError> {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        for (devfn, function) in functions.iter() {
+            if function
+                .config()
+                .requester_id()
+                .is_some_and(|requester| requester.0 & 0xff != u32::from(*devfn))
+            {
+                let what = format!("requester ID of function {devfn:#04x} behind it");
+                return Err(RestoreError::value(what, "is another function's"));
+            }
+        }
+        Ok(())
     }
 
     /// All functions behind the port.

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use super::caps::PortType;
 use super::*;
 
+mod saved;
+
 const DOORBELL: u64 = 0x809_0040;
 const MSI: u64 = 0x7c + 8; // behind PCI Express (0x40, 0x3c bytes) and power management
 const MSIX_ENABLE: u64 = 1 << 31;

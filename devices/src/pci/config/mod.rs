@@ -1,12 +1,13 @@
 //! The configuration space of one function: registers with their masks, and the few that do something.
 //!
 //! PCI Express Base 7.5. Built by a [`ConfigBuilder`] (`builder`), then used from all threads. One lock holds the registers
-//! (`registers`) and the state of messages; what every DMA asks (bus master, power) are atomics beside it (`gates`). The space
+//! (`registers`) and the state of messages, which are saved and restored with it (`saved`); what every DMA asks (bus master, power) are atomics beside it (`gates`). The space
 //! itself never calls its function: a write returns [`Effects`] and the host acts on them.
 
 mod builder;
 mod gates;
 mod registers;
+mod saved;
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,6 +17,7 @@ use hw::{DmaTag, StreamId};
 pub use self::builder::ConfigBuilder;
 pub(super) use self::gates::Gates;
 use self::registers::{Registers, WORDS, width_mask};
+pub use self::saved::ConfigState;
 use super::bar::{Bar, Decoded};
 use super::caps::{Command, Field, ats, express, header, msi, page_request, pasid, pm};
 use super::interrupts::{MsixLayout, MsixState};

@@ -1,5 +1,7 @@
 //! The registers of a configuration space as values with masks: what a write does where nothing else is said.
 
+use std::collections::BTreeMap;
+
 use super::super::caps::Field;
 
 /// Bytes of a configuration space.
@@ -14,12 +16,14 @@ pub(super) struct Registers {
     pub(super) reset: Box<[u32]>,
     pub(super) writable: Box<[u32]>,
     pub(super) w1c: Box<[u32]>,
+    /// What has been declared, by offset in the space.
+    pub(super) declared: BTreeMap<u16, Field>,
 }
 
 impl Registers {
     pub(super) fn new() -> Self {
         let zeros = || vec![0; WORDS].into_boxed_slice();
-        Self { value: zeros(), reset: zeros(), writable: zeros(), w1c: zeros() }
+        Self { value: zeros(), reset: zeros(), writable: zeros(), w1c: zeros(), declared: BTreeMap::new() }
     }
 
     /// Declares a register; only while building, at offsets that the builder chose.
@@ -31,6 +35,12 @@ impl Registers {
         self.reset[word] = self.reset[word] & !(mask << shift) | value << shift;
         self.writable[word] |= field.writable << shift;
         self.w1c[word] |= field.w1c << shift;
+        self.declared.insert(base + field.offset, *field);
+    }
+
+    /// One of the four rows from offset `at` on, to the end of its word.
+    pub(super) fn lane(row: &[u32], at: u16) -> u32 {
+        row[usize::from(at) / 4] >> (8 * (at % 4))
     }
 
     pub(super) fn get(&self, base: u16, field: &Field) -> u32 {
