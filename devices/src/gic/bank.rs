@@ -13,9 +13,9 @@ pub(super) struct Bank {
     /// Edge-triggered, else level-sensitive.
     pub(super) edge: u32,
     /// What made an interrupt pending and stays until it is acknowledged or cleared: an edge, or software.
-    latch: u32,
+    pub(super) latch: u32,
     /// The input wires.
-    line: u32,
+    pub(super) line: u32,
     pub(super) priority: [u8; 32],
 }
 

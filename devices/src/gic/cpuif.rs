@@ -3,7 +3,9 @@
 //! With five priority bits only ICC_AP0R0_EL1 and ICC_AP1R0_EL1 exist; the other active priorities registers
 //! are UNDEFINED, as are the NMI registers.
 
+use hw::saved::{RestoreError, hex};
 use hw::{SysReg, SysRegDevice};
+use serde::{Deserialize, Serialize};
 
 use super::bank::PRIORITY_MASK;
 use super::delivery::{Candidate, Core, CpuInterface, Group, Pe};
@@ -187,6 +189,75 @@ impl CpuInterface {
         let is_ours = *active & highest != 0;
         *active &= !highest;
         is_ours
+    }
+}
+
+/// A PE's CPU interface as it is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InterfaceState {
+    #[serde(rename = "ICC_PMR_EL1", with = "hex")]
+    pmr: u8,
+    #[serde(rename = "ICC_BPR0_EL1", with = "hex")]
+    bpr0: u8,
+    /// As it was last written, whatever ICC_CTLR_EL1.CBPR says.
+    #[serde(rename = "ICC_BPR1_EL1", with = "hex")]
+    bpr1: u8,
+    #[serde(rename = "ICC_CTLR_EL1", with = "hex")]
+    ctlr: u64,
+    #[serde(rename = "ICC_IGRPEN0_EL1", with = "hex")]
+    igrpen0: u8,
+    #[serde(rename = "ICC_IGRPEN1_EL1", with = "hex")]
+    igrpen1: u8,
+    #[serde(rename = "ICC_AP0R0_EL1", with = "hex")]
+    ap0r: u32,
+    #[serde(rename = "ICC_AP1R0_EL1", with = "hex")]
+    ap1r: u32,
+}
+
+impl CpuInterface {
+    pub(super) fn save(&self) -> InterfaceState {
+        let &Self { pmr, bpr0, bpr1, cbpr: _, eoi_mode: _, pmhe: _, igrpen0, igrpen1, ap0r, ap1r } = self;
+        InterfaceState {
+            pmr,
+            bpr0,
+            bpr1,
+            ctlr: self.ctlr().into_bits(),
+            igrpen0: igrpen0.into(),
+            igrpen1: igrpen1.into(),
+            ap0r,
+            ap1r,
+        }
+    }
+
+    pub(super) fn restore(&mut self, state: InterfaceState) -> Result<(), RestoreError> {
+        let InterfaceState { pmr, bpr0, bpr1, ctlr, igrpen0, igrpen1, ap0r, ap1r } = state;
+        let fields = IccCtlr::from(ctlr);
+        *self = Self {
+            pmr,
+            bpr0,
+            bpr1,
+            cbpr: fields.cbpr(),
+            eoi_mode: fields.eoimode(),
+            pmhe: fields.pmhe(),
+            igrpen0: igrpen0 != 0,
+            igrpen1: igrpen1 != 0,
+            ap0r,
+            ap1r,
+        };
+        for (name, is_possible) in [
+            ("ICC_PMR_EL1", pmr & !PRIORITY_MASK == 0),
+            ("ICC_BPR0_EL1", (LEAST_BPR0..8).contains(&bpr0)),
+            ("ICC_BPR1_EL1", (LEAST_BPR1..8).contains(&bpr1)),
+            ("ICC_CTLR_EL1", self.ctlr().into_bits() == ctlr),
+            ("ICC_IGRPEN0_EL1", igrpen0 <= 1),
+            ("ICC_IGRPEN1_EL1", igrpen1 <= 1),
+        ] {
+            if !is_possible {
+                return Err(RestoreError::value(name, "no write leaves this value"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use super::lpi::{ConfigCache, FIRST_LPI, INTID_BITS, LPIS, Lpi, LpiSet, PendingL
 use super::regs::{Pendbaser, Propbaser};
 
 /// SGIs are edge-triggered for ever.
-const SGI_BITS: u32 = 0xffff;
+pub(super) const SGI_BITS: u32 = 0xffff;
 
 /// What the PEs have taken, by kind, and the acknowledges that found nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +126,7 @@ pub(super) struct Core {
     targets: Vec<Option<usize>>,
     pub(super) pes: Vec<Pe>,
     by_affinity: BTreeMap<u32, usize>,
-    configs: ConfigCache,
+    pub(super) configs: ConfigCache,
     pub(super) counters: Counters,
 }
 
@@ -150,6 +150,12 @@ impl Core {
     }
 
     pub(super) fn reset(&mut self) {
+        self.clear();
+        self.update_all();
+    }
+
+    /// As after reset, but for the wires, which [`Self::update_all`] drives.
+    pub(super) fn clear(&mut self) {
         // By name: a new field must be decided on here.
         let Self {
             wiring: _,
@@ -173,7 +179,6 @@ impl Core {
             *pe = Pe { levels: pe.levels, ..Pe::new(pe.affinity, pe.bank.lines()) };
         }
         configs.forget_all();
-        self.update_all();
     }
 
     pub(super) const fn counters(&self) -> Counters {
@@ -203,14 +208,20 @@ impl Core {
     }
 
     pub(super) fn set_route(&mut self, spi: usize, route: u64) {
-        let (Some(old), Some(target)) = (self.routes.get_mut(spi), self.targets.get_mut(spi)) else { return };
+        for cpu in self.put_route(spi, route).into_iter().flatten() {
+            self.update(cpu);
+        }
+    }
+
+    /// The PEs before and now, if the route names any: they are to be updated.
+    pub(super) fn put_route(&mut self, spi: usize, route: u64) -> [Option<usize>; 2] {
+        let (Some(old), Some(target)) = (self.routes.get_mut(spi), self.targets.get_mut(spi)) else {
+            return [None; 2];
+        };
         *old = route;
         let affinity = (route >> 8 & 0xff00_0000) as u32 | (route as u32 & 0x00ff_ffff);
         let new_target = self.by_affinity.get(&affinity).copied();
-        let old_target = std::mem::replace(target, new_target);
-        for cpu in [old_target, new_target].into_iter().flatten() {
-            self.update(cpu);
-        }
+        [std::mem::replace(target, new_target), new_target]
     }
 
     /// The PE with this affinity.

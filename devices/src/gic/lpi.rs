@@ -193,6 +193,11 @@ impl PendingLpis {
         self.pending.is_some()
     }
 
+    /// All that are pending, ascending.
+    pub(super) fn pending(&self) -> impl Iterator<Item = Lpi> + '_ {
+        self.pending.iter().flat_map(LpiSet::iter)
+    }
+
     pub(super) fn is_pending(&self, lpi: Lpi) -> bool {
         self.pending.as_ref().is_some_and(|set| set.contains(lpi))
     }
@@ -267,6 +272,15 @@ impl Config {
     /// What an LPI without an entry has.
     pub(super) const DISABLED: Self = Self(0);
 
+    /// Of a saved state: `None` for bits that are not kept.
+    pub(super) fn from_bits(bits: u8) -> Option<Self> {
+        (bits & !(PRIORITY_MASK | 1) == 0).then_some(Self(bits))
+    }
+
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
     pub(super) const fn is_enabled(self) -> bool {
         self.0 & 1 != 0
     }
@@ -302,6 +316,22 @@ impl ConfigCache {
     /// The configuration that pending LPIs are sorted by, if any has been read.
     pub(super) fn known(&self, lpi: Lpi) -> Config {
         Config(self.bytes.get(lpi.index()).map_or(0, |byte| byte & !Self::READ))
+    }
+
+    pub(super) fn has_read(&self, lpi: Lpi) -> bool {
+        self.bytes.get(lpi.index()).is_some_and(|byte| byte & Self::READ != 0)
+    }
+
+    /// The configurations that have been read, ascending.
+    pub(super) fn all_read(&self) -> impl Iterator<Item = (Lpi, Config)> + '_ {
+        (FIRST_LPI..).map_while(Lpi::new).filter(|&lpi| self.has_read(lpi)).map(|lpi| (lpi, self.known(lpi)))
+    }
+
+    /// As if it had been read.
+    pub(super) fn put(&mut self, lpi: Lpi, config: Config) {
+        if let Some(byte) = self.bytes.get_mut(lpi.index()) {
+            *byte = config.0 | Self::READ;
+        }
     }
 
     pub(super) fn forget(&mut self, lpi: Lpi) {

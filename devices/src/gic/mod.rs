@@ -2,7 +2,7 @@
 //!
 //! What lives where: `bank` holds 32 interrupts, `lpi` the configuration and the pending state of LPIs, `delivery`
 //! decides which interrupt a PE is told of. `dist` and `redist` are the two register frames of the distributor side,
-//! `cpuif` the ICC_* system registers, `its` the translation service. There is one Security state
+//! `cpuif` the ICC_* system registers, `its` the translation service; `saved` is the state that is saved. There is one Security state
 //! (GICD_CTLR.DS = 1), and affinity routing is always on.
 //!
 //! Deliberately absent, and not advertised: the legacy mode of GICv2, EL2 virtualization (ICH_*, ICV_*) and
@@ -21,12 +21,15 @@ mod its;
 mod lpi;
 mod redist;
 mod regs;
+mod saved;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hw::saved::RestoreError;
 use hw::{BusError, DeviceId, IrqLine, LifeCycle, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
+use serde_json::Value;
 
 pub use self::delivery::Counters;
 use self::delivery::{Core, Wiring};
@@ -171,6 +174,15 @@ impl LifeCycle for Gic {
         let mut its = lock(&self.its);
         its.reset();
         lock(&self.core).reset();
+    }
+
+    fn save(&self) -> Value {
+        saved::save(self)
+    }
+
+    /// What the inputs are driven with meanwhile is not asked: who drives them is restored afterwards.
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        saved::restore(self, state)
     }
 }
 

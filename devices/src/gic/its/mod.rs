@@ -10,7 +10,9 @@ mod tables;
 use std::sync::{Arc, Mutex};
 
 use hw::regmap::RegisterMap;
+use hw::saved::{RestoreError, hex};
 use hw::{DeviceId, Pa, Ram};
+use serde::{Deserialize, Serialize};
 
 use self::command::{COMMAND_BYTES, Command};
 use self::tables::{EventEntry, Tables};
@@ -37,6 +39,24 @@ pub(super) struct Its {
     tables: Tables,
 }
 
+/// Its registers as they are saved. Everything else is in guest memory.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItsState {
+    #[serde(rename = "GITS_CTLR", with = "hex")]
+    ctlr: u64,
+    #[serde(rename = "GITS_CBASER", with = "hex")]
+    cbaser: u64,
+    #[serde(rename = "GITS_CWRITER", with = "hex")]
+    cwriter: u64,
+    #[serde(rename = "GITS_CREADR", with = "hex")]
+    creadr: u64,
+    #[serde(rename = "GITS_BASER0", with = "hex")]
+    baser0: u64,
+    #[serde(rename = "GITS_BASER1", with = "hex")]
+    baser1: u64,
+}
+
 impl Its {
     pub(super) fn new(ram: Arc<Ram>, cpus: usize) -> Self {
         Self {
@@ -56,8 +76,8 @@ impl Its {
 
     /// Carries out the commands between GITS_CREADR and GITS_CWRITER: at most a queue full, 32768.
     pub(super) fn run(&mut self, core: &Mutex<Core>) {
-        let bytes = (self.cbaser.size() + 1) << 12;
-        if !self.is_enabled || !self.cbaser.valid() || self.cwriter >= bytes {
+        let bytes = self.queue_bytes();
+        if !self.is_running() {
             return;
         }
         let mut batch = Batch { cpus: self.cpus, tables: &self.tables, core, all_invalid: false };
@@ -80,6 +100,52 @@ impl Its {
             Some((lpi, cpu)) if cpu < self.cpus => core.set_lpi(cpu, lpi),
             _ => core.counters.messages_dropped += 1,
         }
+    }
+
+    pub(super) fn save(&self) -> ItsState {
+        let read = |reg| self.read(reg, 0);
+        ItsState {
+            ctlr: read(Reg::GITS_CTLR),
+            cbaser: read(Reg::GITS_CBASER),
+            cwriter: read(Reg::GITS_CWRITER),
+            creadr: read(Reg::GITS_CREADR),
+            baser0: read(Reg::GITS_BASER0),
+            baser1: read(Reg::GITS_BASER1),
+        }
+    }
+
+    pub(super) fn restore(&mut self, state: ItsState) -> Result<(), RestoreError> {
+        let ItsState { ctlr, cbaser, cwriter, creadr, baser0, baser1 } = state;
+        self.reset();
+        // CTLR last: what it enables does not move afterwards.
+        for (reg, value) in [
+            (Reg::GITS_CBASER, cbaser),
+            (Reg::GITS_CWRITER, cwriter),
+            (Reg::GITS_BASER0, baser0),
+            (Reg::GITS_BASER1, baser1),
+            (Reg::GITS_CTLR, ctlr),
+        ] {
+            self.write(reg, 0, value);
+            if self.read(reg, 0) != value {
+                return Err(RestoreError::value(reg.info().name, "no write leaves this value"));
+            }
+        }
+        if creadr >= self.queue_bytes() || !creadr.is_multiple_of(COMMAND_BYTES as u64) {
+            return Err(RestoreError::value("GITS_CREADR", "is no command of the queue"));
+        }
+        if self.is_running() && creadr != cwriter {
+            return Err(RestoreError::value("GITS_CREADR", "a queue that is on has nothing left to do"));
+        }
+        self.creadr = creadr;
+        Ok(())
+    }
+
+    const fn queue_bytes(&self) -> u64 {
+        (self.cbaser.size() + 1) << 12
+    }
+
+    const fn is_running(&self) -> bool {
+        self.is_enabled && self.cbaser.valid() && self.cwriter < self.queue_bytes()
     }
 
     fn baser(&self, reg: Reg) -> Baser {

@@ -11,7 +11,7 @@ fn offsets<R: RegisterMap>() -> impl Iterator<Item = (&'static RegisterInfo, u64
 }
 
 /// Every register that can be read without a side effect.
-fn registers(bench: &Bench) -> Vec<(String, u64)> {
+pub(super) fn registers(bench: &Bench) -> Vec<(String, u64)> {
     let cpus = bench.irq.len() as u64;
     let mut all = Vec::new();
     for (info, at) in offsets::<DistributorReg>() {

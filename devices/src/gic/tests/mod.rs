@@ -6,6 +6,7 @@ mod life;
 mod lpi;
 mod registers;
 mod robustness;
+mod saved;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::gic::regs::{DistributorReg, ItsReg, RedistributorReg};
 use hw::regmap::RegisterMap;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Mmio { window: usize, offset: u64, len: usize, value: u64, is_write: bool },
     System { cpu: usize, reg: u16, value: u64, is_write: bool },
     Command([u64; 4]),
@@ -45,7 +45,7 @@ fn value() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let command = (0..0x12_u64, prop_oneof![0..20_u64, any::<u64>()], value(), value(), value())
         .prop_map(|(op, device, b, c, d)| Step::Command([device << 32 | op, b, c, d]));
     prop_oneof![
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn perform(bench: &Bench, step: Step) {
+pub(super) fn perform(bench: &Bench, step: Step) {
     match step {
         Step::Mmio { window, offset, len, value, is_write } => {
             let device = [&bench.dist, &bench.redist, &bench.its][window];
