@@ -193,6 +193,7 @@ fn run_here(image: &Path) -> String {
         bus: Arc::clone(&console) as Arc<dyn Bus>,
         gic: Arc::new(NoGic),
         clock: Arc::new(ManualClock::default()),
+        entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(NoAlarms),
         virtual_timer: vec![Arc::new(UnconnectedLine)],
         physical_timer: vec![Arc::new(UnconnectedLine)],

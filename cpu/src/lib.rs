@@ -112,7 +112,7 @@ impl Cpu {
             budget: 0,
             counts: Statistics::default(),
             handler_calls: Box::new([0; insn::ROW_COUNT]),
-            watch: observe::Stopwatch::new(cluster.observation.timed),
+            watch: observe::Stopwatch::new(cluster.observation.timed.then(|| Arc::clone(&cluster.clock))),
             local,
             cluster,
             index,

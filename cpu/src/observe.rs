@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+
+use hw::Clock;
 
 use crate::insn::ROWS;
 
@@ -152,42 +153,46 @@ pub(crate) enum Activity {
 }
 
 /// Takes the time of activities, if anybody wants it.
-#[derive(Debug)]
 pub(crate) struct Stopwatch {
-    wanted: bool,
+    /// Guest time, which stands still while the machine is paused; none if nobody wants to know.
+    clock: Option<Arc<dyn Clock>>,
     activity: Activity,
-    since: Instant,
-    spent: [Duration; 5],
+    /// Nanoseconds, as the times.
+    since: u64,
+    spent: [u64; 5],
 }
 
 impl Stopwatch {
-    pub(crate) fn new(wanted: bool) -> Self {
-        Self { wanted, activity: Activity::Between, since: Instant::now(), spent: [Duration::ZERO; 5] }
+    pub(crate) fn new(clock: Option<Arc<dyn Clock>>) -> Self {
+        let since = clock.as_ref().map_or(0, |clock| clock.now_ns());
+        Self { clock, activity: Activity::Between, since, spent: [0; 5] }
     }
 
     /// From now on the time counts for `activity`. Gives the one before.
     #[inline(always)]
     pub(crate) fn switch(&mut self, activity: Activity) -> Activity {
-        if self.wanted { self.note(activity) } else { activity }
+        if self.clock.is_some() { self.note(activity) } else { activity }
     }
 
     #[cold]
     fn note(&mut self, activity: Activity) -> Activity {
-        let now = Instant::now();
-        self.spent[self.activity as usize] += now - self.since;
+        let now = self.now();
+        self.spent[self.activity as usize] += now.saturating_sub(self.since);
         self.since = now;
         std::mem::replace(&mut self.activity, activity)
     }
 
+    fn now(&self) -> u64 {
+        self.clock.as_ref().map_or(0, |clock| clock.now_ns())
+    }
+
     /// The time until now counts for nothing.
     pub(crate) fn skip(&mut self) {
-        if self.wanted {
-            self.since = Instant::now();
-        }
+        self.since = self.now();
     }
 
     fn times(&self) -> Times {
-        let spent = |activity| self.spent[activity as usize].as_nanos() as u64;
+        let spent = |activity| self.spent[activity as usize];
         Times {
             translated: spent(Activity::Translated),
             interpreter: spent(Activity::Interpreter),

@@ -133,6 +133,7 @@ impl Bench {
             bus: bus.clone(),
             gic: Arc::new(TestGic::default()),
             clock: clock.clone(),
+            entropy: Arc::new(hw::SeededEntropy::new(0)),
             alarms: alarms.clone(),
             virtual_timer: as_lines(&virtual_lines),
             physical_timer: (0..cpus).map(|_| Arc::new(hw::UnconnectedLine) as Arc<dyn IrqLine>).collect(),

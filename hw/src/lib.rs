@@ -3,7 +3,7 @@
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
-//! ([`clock`], [`timer`]), the life cycle of models ([`life_cycle`], [`activity`]), the form of their saved state ([`saved`]) and the register declarations
+//! ([`clock`], [`timer`]), random numbers ([`entropy`]), the life cycle of models ([`life_cycle`], [`activity`]), the form of their saved state ([`saved`]) and the register declarations
 //! ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every model built on it
 //! runs in a unit test and under a deterministic clock.
 
@@ -14,6 +14,7 @@ pub mod addr;
 pub mod ats;
 pub mod clock;
 pub mod dma;
+pub mod entropy;
 pub mod fault;
 pub mod irq;
 pub mod life_cycle;
@@ -29,6 +30,7 @@ pub use activity::Activity;
 pub use addr::{DeviceId, Iova, Pa, Pasid, StreamId};
 pub use clock::{AlarmTarget, Alarms, Clock, ManualAlarms, ManualClock};
 pub use dma::{Dir, DirectPort, DmaFault, DmaPort, DmaTag, Pinned, Requester, Waiter};
+pub use entropy::{Entropy, SeededEntropy};
 pub use fault::{Faults, FaultyPort};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
 pub use life_cycle::LifeCycle;

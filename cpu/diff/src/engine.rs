@@ -112,6 +112,7 @@ impl Engine {
             bus: Arc::new(NoBus),
             gic: Arc::new(NoGic),
             clock: Arc::new(hw::ManualClock::default()),
+            entropy: Arc::new(hw::SeededEntropy::new(0)),
             alarms: Arc::new(NoAlarms),
             virtual_timer: line(),
             physical_timer: line(),

@@ -8,8 +8,6 @@
 //!
 //! Hits are not counted, so it is the time that a number of misses takes that tells. Nothing that the guest sees depends on it.
 
-use std::time::{Duration, Instant};
-
 use super::Jit;
 use super::access::Look;
 use crate::mem::tlb::{SITES, Tlb};
@@ -18,8 +16,8 @@ use crate::{Cpu, Tier};
 /// Misses of a site after which the clock is looked at.
 const MISSES: i32 = 256;
 
-/// If they have taken less, they are too many: each is some 10 ns.
-const QUICK: Duration = Duration::from_nanos(60 * MISSES as u64);
+/// If they have taken less, in nanoseconds, they are too many: each is some 10 ns.
+const QUICK: u64 = 60 * MISSES as u64;
 
 /// Pages that a wide site has at least.
 const WIDE: u64 = 8;
@@ -59,8 +57,8 @@ pub(super) struct SiteCode {
     kind: Kind,
     /// How often it has been made wide lately.
     widenings: u8,
-    /// When its misses were counted last.
-    since: Option<Instant>,
+    /// When its misses were counted last, in guest time.
+    since: Option<u64>,
 }
 
 impl SiteCode {
@@ -99,17 +97,16 @@ pub(super) extern "C" fn miss(cpu: &mut Cpu, site: usize, va: u64) {
     // Where everything is translated at once, to be tested, nothing depends on a clock.
     let is_test = cpu.cluster.tier != Tier::Auto;
     if let Some(jit) = &mut cpu.jit {
-        jit.look_at_site(site, va, is_test, &mut cpu.mem.tlb);
+        jit.look_at_site(site, va, cpu.cluster.clock.now_ns(), is_test, &mut cpu.mem.tlb);
     }
 }
 
 impl Jit {
-    fn look_at_site(&mut self, number: usize, va: u64, is_test: bool, tlb: &mut Tlb) {
-        let now = Instant::now();
+    fn look_at_site(&mut self, number: usize, va: u64, now: u64, is_test: bool, tlb: &mut Tlb) {
         // In any case: the code that has called looks again, and calls until misses are counted anew.
         self.patience.0[number] = MISSES;
         let Some(site) = self.sites.get_mut(number) else { return };
-        let is_quick = site.since.is_some_and(|since| now.duration_since(since) < QUICK);
+        let is_quick = site.since.is_some_and(|since| now.saturating_sub(since) < QUICK);
         site.since = Some(now);
         if site.kind == Kind::GivenUp {
             self.patience.0[number] = i32::MAX;

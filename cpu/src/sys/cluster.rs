@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use hw::{Alarms, BusError, Clock, CodeWriteHook, IrqLine, Pa, Ram, SysRegDevice};
+use hw::{Alarms, BusError, Clock, CodeWriteHook, Entropy, IrqLine, Pa, Ram, SysRegDevice};
 
 use super::Exit;
 use super::features::Features;
@@ -67,6 +67,8 @@ pub struct ClusterConfig {
     pub gic: Arc<dyn SysRegDevice>,
     /// Guest time.
     pub clock: Arc<dyn Clock>,
+    /// What RNDR and RNDRRS give.
+    pub entropy: Arc<dyn Entropy>,
     /// Who calls back when a timer's time has come. Must not call [`hw::AlarmTarget::alarm`] under a lock that
     /// [`Alarms::set`] takes.
     pub alarms: Arc<dyn Alarms>,
@@ -250,6 +252,7 @@ pub struct Cluster {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) gic: Arc<dyn SysRegDevice>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
     pub(crate) virtual_timers: Vec<Arc<Timer>>,
     pub(crate) physical_timers: Vec<Arc<Timer>>,
     pub(crate) event_streams: Vec<EventStream>,
@@ -290,6 +293,7 @@ impl Cluster {
             bus,
             gic,
             clock,
+            entropy,
             alarms,
             virtual_timer,
             physical_timer,
@@ -324,6 +328,7 @@ impl Cluster {
             physical_timers: timers(physical_timer),
             event_streams: signals.iter().map(|signal| EventStream::new(&alarms, signal)).collect(),
             clock,
+            entropy,
             signals,
             #[cfg(target_arch = "x86_64")]
             turn: Mutex::new(()),

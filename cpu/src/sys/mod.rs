@@ -17,7 +17,6 @@ mod tests;
 pub mod timer;
 mod wait;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hw::SysReg;
@@ -56,7 +55,6 @@ pub enum PstateField {
 /// What a vCPU keeps for the system side, apart from what the guest sees.
 pub(crate) struct Local {
     outstanding: cluster::Outstanding,
-    random: Random,
     /// Software step: the instruction to be stepped has been let go.
     step_armed: bool,
     debug: debug::Debug,
@@ -66,24 +64,9 @@ impl Local {
     pub(crate) fn new(cpus: usize) -> Self {
         Self {
             outstanding: cluster::Outstanding::new(cpus),
-            random: Random::default(),
             step_armed: false,
             debug: debug::Debug::default(),
         }
-    }
-}
-
-/// The generator behind RNDR: a keyed hash of a counter, with a key from the host.
-#[derive(Default)]
-struct Random {
-    key: RandomState,
-    drawn: u64,
-}
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(1);
-        self.key.hash_one(self.drawn)
     }
 }
 

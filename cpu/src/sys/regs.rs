@@ -261,7 +261,7 @@ fn pending_interrupts(cpu: &mut Cpu) -> u64 {
 /// RNDR and RNDRRS: a number from the host's generator. PSTATE.NZCV = 0 says that it is one.
 fn random(cpu: &mut Cpu) -> u64 {
     cpu.state.flags = Flags::from_nzcv(0);
-    cpu.local.random.next()
+    cpu.cluster.entropy.next()
 }
 
 /// Position in [`ROWS`] plus one, by encoding without bit 15, which op0 = 2 and 3 share.

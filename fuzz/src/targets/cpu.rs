@@ -159,6 +159,7 @@ fn execute(data: &[u8], tier: Tier) {
         bus: Arc::new(Devices),
         gic: Arc::new(Devices),
         clock: Arc::new(ManualClock::default()),
+        entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(ManualAlarms::default()),
         virtual_timer: lines(),
         physical_timer: lines(),

@@ -149,6 +149,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
         bus: device.clone(),
         gic: device.clone(),
         clock: Arc::new(ManualClock::default()),
+        entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(ManualAlarms::default()),
         virtual_timer: line(),
         physical_timer: line(),

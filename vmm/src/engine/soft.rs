@@ -15,6 +15,7 @@ use crate::cli::TierChoice;
 use crate::engine::statistics::EngineReport;
 use crate::engine::{Engine, Exit, Foundation, Ground, Registers, Vcpu};
 use crate::exit::Failed;
+use crate::host::random::HostEntropy;
 use crate::sandbox::calls::EngineCalls;
 
 /// What this engine asks of the host beyond what every thread does: nothing.
@@ -104,6 +105,7 @@ impl Foundation for SoftFoundation {
                 bus,
                 gic,
                 clock,
+                entropy: Arc::new(HostEntropy::default()),
                 alarms,
                 virtual_timer,
                 physical_timer,
