@@ -21,6 +21,7 @@ mod lockstep;
 pub mod mem;
 mod observe;
 mod run;
+mod saved;
 mod sizes;
 pub mod softfloat;
 pub mod state;

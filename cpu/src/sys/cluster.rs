@@ -20,7 +20,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use hw::saved::{RestoreError, hex};
 use hw::{Alarms, BusError, Clock, CodeWriteHook, Entropy, IrqLine, Pa, Ram, SysRegDevice};
+
+use serde::{Deserialize, Serialize};
 
 use super::Exit;
 use super::features::Features;
@@ -238,6 +241,24 @@ struct PowerBoard {
     exit: Option<Exit>,
 }
 
+/// The power state of one vCPU as it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum PowerWord {
+    On,
+    Off,
+    /// CPU_ON has been accepted; the vCPU has not yet started.
+    OnPending {
+        #[serde(with = "hex")]
+        entry: u64,
+        #[serde(with = "hex")]
+        context: u64,
+    },
+}
+
+/// Those of all vCPUs, by number.
+pub(crate) type PowerStates = BTreeMap<String, PowerWord>;
+
 /// Shared by all vCPUs.
 pub struct Cluster {
     signals: VcpuSignals,
@@ -400,6 +421,48 @@ impl Cluster {
             signal.take_event();
             signal.raise(pending::RECHECK);
         }
+    }
+
+    pub(crate) fn save_power(&self) -> PowerStates {
+        let power = self.power();
+        let states = power.states.iter().map(|state| match *state {
+            Power::On => PowerWord::On,
+            Power::Off => PowerWord::Off,
+            Power::OnPending { entry, context } => PowerWord::OnPending { entry, context },
+        });
+        states.enumerate().map(|(cpu, state)| (cpu.to_string(), state)).collect()
+    }
+
+    pub(crate) fn restore_power(&self, mut states: PowerStates) -> Result<(), RestoreError> {
+        let mut power = self.power();
+        for (cpu, (state, mailbox)) in power.states.iter_mut().zip(&self.mailboxes).enumerate() {
+            let name = cpu.to_string();
+            let word = states.remove(&name).ok_or_else(|| RestoreError::value(&name, "is missing"))?;
+            *state = match word {
+                PowerWord::On => Power::On,
+                PowerWord::Off => Power::Off,
+                PowerWord::OnPending { entry, context } if self.can_start_at(entry) => {
+                    Power::OnPending { entry, context }
+                }
+                PowerWord::OnPending { .. } => {
+                    return Err(RestoreError::value(name, "CPU_ON refuses this entry point"));
+                }
+            };
+            mailbox.is_off.store(*state == Power::Off, Ordering::SeqCst);
+        }
+        if let Some(cpu) = states.into_keys().next() {
+            return Err(RestoreError::value(cpu, "there is no such vCPU"));
+        }
+        drop(power);
+        for signal in self.signals.iter() {
+            signal.raise(pending::RECHECK);
+        }
+        Ok(())
+    }
+
+    /// Whether CPU_ON takes an entry point.
+    pub(super) fn can_start_at(&self, entry: u64) -> bool {
+        entry & 3 == 0 && self.host.ram().contains(Pa(entry), 4)
     }
 
     /// Stops all vCPUs. The guest's first wish stays, and goes before a stop from outside: its vCPU is past the call, and

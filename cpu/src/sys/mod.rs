@@ -108,10 +108,24 @@ impl Cpu {
     /// kept of memory's contents. After [`Cluster::reset`](cluster::Cluster::reset), on the vCPU's own thread.
     pub fn power_on(&mut self) {
         self.reset();
+        self.forget_everything();
+    }
+
+    /// Forgets code, and what has been asked of others or by them.
+    fn forget_everything(&mut self) {
         self.local.outstanding = cluster::Outstanding::new(self.cluster.cpus());
         self.local.step_armed = false;
         self.drop_all_code();
         self.serve_requests();
+    }
+
+    pub(crate) const fn step_is_armed(&self) -> bool {
+        self.local.step_armed
+    }
+
+    pub(crate) fn arm_step(&mut self, is_armed: bool) {
+        self.local.step_armed = is_armed;
+        self.debug_changed();
     }
 
     /// MSR (immediate).
@@ -364,6 +378,6 @@ impl Cpu {
 const MODE: u32 = 0x1f;
 
 /// Whether SPSR.M names a mode to which EL1 can return: EL0t, EL1t, EL1h.
-const fn is_mode(spsr: u32) -> bool {
+pub(crate) const fn is_mode(spsr: u32) -> bool {
     matches!(spsr & MODE, 0b00000 | 0b00100 | 0b00101)
 }

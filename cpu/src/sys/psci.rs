@@ -120,7 +120,7 @@ impl Cpu {
         let Some(cpu) = cpu_of_affinity(affinity, self.cluster.cpus()) else {
             return result::INVALID_PARAMETERS;
         };
-        if entry & 3 != 0 || !self.cluster.host.ram().contains(hw::Pa(entry), 4) {
+        if !self.cluster.can_start_at(entry) {
             return result::INVALID_ADDRESS;
         }
         match self.cluster.turn_on(cpu, entry, context) {

@@ -40,7 +40,7 @@ mod cntkctl {
 }
 
 /// SPSR_EL1 bits that exist: N, Z, C, V, PAN, SS, IL, D, A, I, F, M\[4:0\].
-const SPSR: u64 = 0xf070_03df;
+pub(crate) const SPSR: u64 = 0xf070_03df;
 
 /// TCR_EL1 bits that exist: everything up to TBI1 but bits 6 and 35.
 const TCR: u64 = 0x0000_0077_ffff_ffbf;
@@ -346,6 +346,24 @@ fn offset_of(at: fn(&mut SysRegs) -> &mut u64) -> usize {
     std::ptr::from_ref(at(&mut regs)).addr() - start
 }
 
+/// A register that is a word of [`SysRegs`], for saving.
+pub(crate) struct StoredRegister {
+    pub(crate) name: &'static str,
+    pub(crate) at: fn(&mut SysRegs) -> &mut u64,
+    /// Bits that software can change.
+    pub(crate) writable: u64,
+    /// Bits that always read as one.
+    pub(crate) ones: u64,
+}
+
+/// All registers that are words of [`SysRegs`], with those whose writes have other forms left out.
+pub(crate) fn stored() -> impl Iterator<Item = StoredRegister> {
+    ROWS.iter().filter_map(|row| match row.kind {
+        Kind::Stored(at, writable, ones, _) => Some(StoredRegister { name: row.name, at, writable, ones }),
+        _ => None,
+    })
+}
+
 /// The register's name in the architecture, for traces and debuggers.
 #[must_use]
 pub fn name(reg: SysReg) -> Option<&'static str> {
@@ -469,12 +487,23 @@ impl Cpu {
     /// The reset state of registers, caches of translation, timers and the GIC's CPU interface, which is part of the PE.
     pub(crate) fn reset(&mut self) {
         self.cluster.gic.sysreg_reset(self.index);
-        self.state = State::new(self.cluster.signal(self.index).word());
-        self.mem = crate::mem::Context::new(&self.state.sys);
+        self.take_state(State::new(self.cluster.signal(self.index).word()));
         self.virtual_timer().reset();
         self.physical_timer().reset();
+    }
+
+    /// Takes up registers, at EL1 as after reset, with empty caches of translation.
+    fn take_state(&mut self, state: State) {
+        self.state = state;
+        self.mem = crate::mem::Context::new(&self.state.sys);
         self.debug_registers_changed();
         self.mapping_changed(false);
+    }
+
+    /// [`Self::take_state`] of a vCPU of which nothing else is to stay: neither code nor what others have asked of it.
+    pub(crate) fn begin_anew(&mut self, state: State) {
+        self.take_state(state);
+        self.forget_everything();
     }
 }
 

@@ -74,6 +74,11 @@ impl Signal {
         self.event.swap(false, Ordering::SeqCst)
     }
 
+    /// Whether the event register is set.
+    pub(crate) fn has_event(&self) -> bool {
+        self.event.load(Ordering::SeqCst)
+    }
+
     fn wake_sleeper(&self) {
         if self.asleep.load(Ordering::SeqCst) {
             // The lock orders this after the sleeper's last look and before its wait.

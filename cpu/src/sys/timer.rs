@@ -9,7 +9,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use hw::saved::{RestoreError, hex};
 use hw::{AlarmTarget, Alarms, Clock, IrqLine};
+use serde::{Deserialize, Serialize};
 
 pub use crate::sizes::FREQUENCY_HZ;
 
@@ -37,6 +39,27 @@ impl Registers {
     fn condition_holds(&self, count: u64) -> bool {
         // DDI 0487 D12.2.4: (count - CompareValue) >= 0, both unsigned 64-bit.
         count >= self.cval
+    }
+}
+
+/// A timer as it is saved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TimerState {
+    /// Without ISTATUS, which follows from the count.
+    #[serde(rename = "CTL", with = "hex")]
+    ctl: u64,
+    #[serde(rename = "CVAL", with = "hex")]
+    cval: u64,
+}
+
+impl TimerState {
+    pub(crate) fn check(&self) -> Result<(), RestoreError> {
+        if self.ctl & !(ENABLE | IMASK) == 0 {
+            Ok(())
+        } else {
+            Err(RestoreError::value("CTL", "has bits that software cannot write"))
+        }
     }
 }
 
@@ -144,6 +167,19 @@ impl Timer {
     pub fn reset(&self) {
         let mut registers = self.lock();
         *registers = Registers::default();
+        self.settle(&registers);
+    }
+
+    pub(crate) fn save(&self) -> TimerState {
+        let Registers { ctl, cval } = *self.lock();
+        TimerState { ctl, cval }
+    }
+
+    /// Takes up a state that has passed [`TimerState::check`]. Output and alarm are what follows from it now.
+    pub(crate) fn restore(&self, state: &TimerState) {
+        let mut registers = self.lock();
+        let &TimerState { ctl, cval } = state;
+        *registers = Registers { ctl, cval };
         self.settle(&registers);
     }
 

@@ -176,12 +176,13 @@ impl Engine for SoftEngine {
 
     fn save(&self) -> Value {
         let gic = LifeCycle::save(&*self.gic);
-        SoftState { gic, cluster: Value::Null }.to_value()
+        SoftState { gic, cluster: self.cluster.save() }.to_value()
     }
 
     fn restore(&self, state: Value) -> Result<(), RestoreError> {
-        let SoftState { gic, cluster: _ } = SoftState::from_value(state)?;
-        LifeCycle::restore(&*self.gic, gic).map_err(|error| error.within("gic"))
+        let SoftState { gic, cluster } = SoftState::from_value(state)?;
+        LifeCycle::restore(&*self.gic, gic).map_err(|error| error.within("gic"))?;
+        self.cluster.restore(cluster).map_err(|error| error.within("cluster"))
     }
 }
 
@@ -256,5 +257,13 @@ impl Vcpu for SoftVcpu {
         state.x[31] = registers.sp;
         state.pc = registers.pc;
         Ok(())
+    }
+
+    fn save(&self) -> Value {
+        self.cpu.save()
+    }
+
+    fn restore(&mut self, state: Value) -> Result<(), RestoreError> {
+        self.cpu.restore(state)
     }
 }
