@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
+use hw::saved::{RestoreError, SavedState, hex};
 use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, LifeCycle, MmioDevice};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::primecell;
 
@@ -127,6 +130,55 @@ impl LifeCycle for Pl031 {
         self.counter.drive(&state);
         self.set_alarm(&state);
     }
+
+    fn save(&self) -> Value {
+        let mut state = self.counter.lock();
+        // The alarm's thread may be late; what is saved is not.
+        self.counter.compare(&mut state);
+        let &mut State { offset, lr, mr, imsc, ris, deadline_ns } = &mut *state;
+        RtcState { offset, lr, mr, imsc, ris, match_is_ahead: deadline_ns.is_some() }.to_value()
+    }
+
+    /// The date goes on with guest time, from where it was when the state was saved: what has passed on the host is not in it.
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let RtcState { offset, lr, mr, imsc, ris, match_is_ahead } = RtcState::from_value(state)?;
+        for (name, value) in [("RTCIMSC", imsc), ("RTCRIS", ris)] {
+            if value > 1 {
+                return Err(RestoreError::value(name, "has bits that do not exist"));
+            }
+        }
+        let mut state = self.counter.lock();
+        *state = State { offset, lr, mr, imsc, ris, deadline_ns: None };
+        if match_is_ahead {
+            // Where the counter is equal to the match now, the match has been reached.
+            self.counter.plan(&mut state);
+        }
+        self.counter.drive(&state);
+        self.set_alarm(&state);
+        Ok(())
+    }
+}
+
+/// The clock as it is saved, at a guest time that is the same when it is restored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RtcState {
+    /// What is added to the seconds of guest time, modulo 2^32, to be the date.
+    offset: u32,
+    #[serde(rename = "RTCLR", with = "hex")]
+    lr: u32,
+    #[serde(rename = "RTCMR", with = "hex")]
+    mr: u32,
+    #[serde(rename = "RTCIMSC", with = "hex")]
+    imsc: u32,
+    #[serde(rename = "RTCRIS", with = "hex")]
+    ris: u32,
+    /// The guest has set an alarm, and its time has not come.
+    match_is_ahead: bool,
+}
+
+impl SavedState for RtcState {
+    const VERSION: u32 = 1;
 }
 
 impl MmioDevice for Pl031 {
@@ -375,5 +427,46 @@ mod tests {
         assert_eq!(bench.rtc.mmio_read(0x20, &mut [0; 4]), Err(BusError::NoRegister(0x20)));
         let wide = bench.rtc.mmio_write(0, &[0; 8]);
         assert_eq!(wide, Err(BusError::BadAccess { offset: 0, len: 8 }));
+    }
+
+    #[test]
+    fn saved_clock_goes_on_with_guest_time_and_its_alarm_comes_when_it_would_have() {
+        let bench = Bench::new(1000);
+        bench.clock.advance_ns(1_500_000_000);
+        bench.write(LR, 5000);
+        bench.write(MR, 5010);
+        bench.write(IMSC, 1);
+        bench.clock.advance_ns(3_000_000_000);
+        let state = bench.rtc.save();
+        // Made on another day.
+        let after = Bench::new(77);
+        after.clock.advance_ns(bench.clock.now_ns());
+        after.rtc.restore(state.clone()).unwrap();
+        assert_eq!(after.rtc.save(), state);
+        assert_eq!((after.read(DR), after.line.level()), (bench.read(DR), false));
+        assert_eq!(*after.alarm.deadline_ns.lock().unwrap(), *bench.alarm.deadline_ns.lock().unwrap());
+        for bench in [&bench, &after] {
+            bench.clock.advance_ns(7_000_000_000);
+            bench.read(DR);
+            assert!(bench.line.level());
+        }
+        // The interrupt that is pending comes back with its wire, and no alarm is left.
+        let again = Bench::new(0);
+        again.clock.advance_ns(after.clock.now_ns());
+        again.rtc.restore(after.rtc.save()).unwrap();
+        assert_eq!((again.line.level(), *again.alarm.deadline_ns.lock().unwrap()), (true, None));
+        assert_eq!(again.rtc.save(), after.rtc.save());
+    }
+
+    #[test]
+    fn state_that_no_guest_could_have_brought_about_is_refused() {
+        let bench = Bench::new(0);
+        for (name, value) in
+            [("RTCIMSC", "0x2"), ("RTCRIS", "0x2"), ("RTCMR", "0x100000000"), ("RTCDR", "0x0")]
+        {
+            let mut state = bench.rtc.save();
+            state["state"][name] = value.into();
+            assert!(bench.rtc.restore(state).is_err(), "{name}");
+        }
     }
 }

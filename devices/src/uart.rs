@@ -12,7 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bitfield_struct::bitfield;
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
+use hw::saved::{Hex, Registers, RestoreError, SavedState};
 use hw::{BusError, IrqLine, LifeCycle, MmioDevice};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::primecell;
 
@@ -101,6 +104,43 @@ pub trait ConsoleOut: Send + Sync {
     fn input_room(&self) {}
 }
 
+/// The UART as it is saved.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UartState {
+    registers: Registers,
+    /// Received characters, with their error bits, as UARTDR gives them.
+    receive_fifo: Vec<Hex>,
+    /// The next received character gets the overrun bit.
+    overrun: bool,
+    /// Bytes that the host has not taken.
+    transmit_fifo: Vec<Hex>,
+}
+
+impl SavedState for UartState {
+    const VERSION: u32 = 1;
+}
+
+/// Registers with a state of their own.
+const fn is_saved(reg: Pl011Reg) -> bool {
+    use Pl011Reg as Reg;
+    match reg {
+        Reg::UARTRSR_ECR
+        | Reg::UARTILPR
+        | Reg::UARTIBRD
+        | Reg::UARTFBRD
+        | Reg::UARTLCR_H
+        | Reg::UARTCR
+        | Reg::UARTIFLS
+        | Reg::UARTIMSC
+        | Reg::UARTRIS
+        | Reg::UARTDMACR => true,
+        Reg::UARTDR | Reg::UARTFR | Reg::UARTMIS | Reg::UARTICR | Reg::UARTPeriphID | Reg::UARTPCellID => {
+            false
+        }
+    }
+}
+
 /// The UART.
 pub struct Pl011 {
     front: Mutex<Front>,
@@ -148,6 +188,101 @@ impl Front {
             tx: VecDeque::with_capacity(FIFO_BYTES),
             input_waits: false,
         }
+    }
+
+    fn save(&self) -> UartState {
+        let Self {
+            ilpr,
+            ibrd,
+            fbrd,
+            lcr_h,
+            cr,
+            ifls,
+            imsc,
+            ris,
+            dmacr,
+            rsr,
+            rx,
+            overrun,
+            tx,
+            input_waits: _,
+        } = self;
+        let value = |reg, _| {
+            u64::from(match reg {
+                Pl011Reg::UARTRSR_ECR => *rsr,
+                Pl011Reg::UARTILPR => *ilpr,
+                Pl011Reg::UARTIBRD => *ibrd,
+                Pl011Reg::UARTFBRD => *fbrd,
+                Pl011Reg::UARTLCR_H => *lcr_h,
+                Pl011Reg::UARTCR => cr.into_bits(),
+                Pl011Reg::UARTIFLS => *ifls,
+                Pl011Reg::UARTIMSC => *imsc,
+                Pl011Reg::UARTRIS => *ris,
+                Pl011Reg::UARTDMACR => *dmacr,
+                _ => 0,
+            })
+        };
+        UartState {
+            registers: Registers::of(is_saved, value),
+            receive_fifo: rx.iter().map(|&character| Hex(character.into())).collect(),
+            overrun: *overrun,
+            transmit_fifo: tx.iter().map(|&byte| Hex(byte.into())).collect(),
+        }
+    }
+
+    fn restored(state: UartState) -> Result<Self, RestoreError> {
+        let UartState { registers, receive_fifo, overrun, transmit_fifo } = state;
+        let mut front = Self::at_reset();
+        registers
+            .restore(is_saved, |reg: Pl011Reg, _, value| {
+                let word = value as u32;
+                // Interrupts are the UART's to raise; the others are what a write leaves.
+                let possible = match reg {
+                    Pl011Reg::UARTRIS => value & !u64::from(RXIS | TXIS | RTIS | BEIS | OEIS) == 0,
+                    _ => reg.info().written(reg.info().reset, value) == value,
+                };
+                if !possible {
+                    return Err("has bits that are always zero, or not those that never change");
+                }
+                match reg {
+                    Pl011Reg::UARTRSR_ECR => front.rsr = word,
+                    Pl011Reg::UARTILPR => front.ilpr = word,
+                    Pl011Reg::UARTIBRD => front.ibrd = word,
+                    Pl011Reg::UARTFBRD => front.fbrd = word,
+                    Pl011Reg::UARTLCR_H => front.lcr_h = word,
+                    Pl011Reg::UARTCR => front.cr = Control::from_bits(word),
+                    Pl011Reg::UARTIFLS => front.ifls = word,
+                    Pl011Reg::UARTIMSC => front.imsc = word,
+                    Pl011Reg::UARTRIS => front.ris = word,
+                    Pl011Reg::UARTDMACR => front.dmacr = word,
+                    _ => {}
+                }
+                Ok(())
+            })
+            .map_err(|error| error.within("registers"))?;
+        // What is to be sent stays when FIFOs are switched off; what has been received goes.
+        for (name, len, depth) in [
+            ("receive_fifo", receive_fifo.len(), front.depth()),
+            ("transmit_fifo", transmit_fifo.len(), FIFO_BYTES),
+        ] {
+            if len > depth {
+                return Err(RestoreError::value(name, format!("{len} characters; {depth} fit")));
+            }
+        }
+        for Hex(character) in receive_fifo {
+            let bits = u64::from(DR_BREAK | DR_OVERRUN) | 0xff;
+            let character = u16::try_from(character).ok().filter(|&c| u64::from(c) & !bits == 0);
+            let character =
+                character.ok_or_else(|| RestoreError::value("receive_fifo", "has no such character"))?;
+            front.rx.push_back(character);
+        }
+        for Hex(byte) in transmit_fifo {
+            let byte =
+                u8::try_from(byte).map_err(|_| RestoreError::value("transmit_fifo", "has no such byte"))?;
+            front.tx.push_back(byte);
+        }
+        front.overrun = overrun;
+        Ok(front)
     }
 
     /// Characters that fit into a FIFO: one, in the holding register, while FIFOs are off.
@@ -361,6 +496,26 @@ impl LifeCycle for Pl011 {
         let input_waits = front.input_waits;
         *front = Front { input_waits, ..Front::at_reset() };
         irq.set(false);
+    }
+
+    fn save(&self) -> Value {
+        self.lock().save().to_value()
+    }
+
+    /// Output that waits goes to the console at [`Self::resume`]. Whether input waits is the host's, and stays.
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let mut front = self.lock();
+        let restored = Front::restored(UartState::from_value(state)?)?;
+        *front = Front { input_waits: front.input_waits, ..restored };
+        self.settle(&mut front);
+        Ok(())
+    }
+
+    /// The console of a restored machine has never said that it took no more, and so will not ask.
+    fn resume(&self) {
+        if !self.lock().tx.is_empty() {
+            self.output_room();
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use hw::regmap::{check_map, check_plain};
 
 use super::*;
 
+mod saved;
+
 const DR: u64 = 0x00;
 const FR: u64 = 0x18;
 const LCR_H: u64 = 0x2c;

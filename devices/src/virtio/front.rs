@@ -42,18 +42,33 @@ pub(super) mod status {
 /// One queue as the driver has set it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueueSetup {
-    max_size: u16,
+    pub(super) max_size: u16,
     pub(super) size: u16,
     pub(super) vector: u16,
     pub(super) enabled: bool,
     pub(super) desc: u64,
     pub(super) driver: u64,
     pub(super) device: u64,
+    /// Requests that the worker has put into the used ring, modulo 65536: the position in both rings, of which a request that
+    /// is being served is not a part.
+    pub(super) served: u16,
+    /// The last of them may not have been announced yet.
+    pub(super) is_unannounced: bool,
 }
 
 impl QueueSetup {
     const fn new(max_size: u16) -> Self {
-        Self { max_size, size: max_size, vector: NO_VECTOR, enabled: false, desc: 0, driver: 0, device: 0 }
+        Self {
+            max_size,
+            size: max_size,
+            vector: NO_VECTOR,
+            enabled: false,
+            desc: 0,
+            driver: 0,
+            device: 0,
+            served: 0,
+            is_unannounced: false,
+        }
     }
 }
 
@@ -73,11 +88,11 @@ pub(super) struct Front {
     offered: u64,
     vectors: u16,
     pub(super) status: u8,
-    device_feature_select: u32,
-    driver_feature_select: u32,
-    driver_features: u64,
+    pub(super) device_feature_select: u32,
+    pub(super) driver_feature_select: u32,
+    pub(super) driver_features: u64,
     pub(super) config_vector: u16,
-    queue_select: u16,
+    pub(super) queue_select: u16,
     pub(super) queues: Vec<QueueSetup>,
     /// Counts resets, so that the worker knows its rings from those of an earlier life.
     pub(super) epoch: u64,
@@ -186,12 +201,6 @@ impl Front {
         if self.is_resetting {
             return Asked::Nothing;
         }
-        let vectors = self.vectors;
-        let vector = move |value: u64| match u16::try_from(value) {
-            // Vectors that do not exist read back as none (4.1.5.1.2).
-            Ok(vector) if vector < vectors => vector,
-            _ => NO_VECTOR,
-        };
         match reg {
             CommonCfg::device_feature_select => self.device_feature_select = value as u32,
             CommonCfg::driver_feature_select => self.driver_feature_select = value as u32,
@@ -207,7 +216,7 @@ impl Front {
                         (self.driver_features & !(0xffff_ffff << shift)) | (value << shift);
                 }
             }
-            CommonCfg::config_msix_vector => self.config_vector = vector(value),
+            CommonCfg::config_msix_vector => self.config_vector = self.existing_vector(value),
             CommonCfg::device_status => return self.set_status(value as u8),
             CommonCfg::queue_select => self.queue_select = value as u16,
             CommonCfg::queue_size
@@ -215,13 +224,27 @@ impl Front {
             | CommonCfg::queue_enable
             | CommonCfg::queue_desc
             | CommonCfg::queue_driver
-            | CommonCfg::queue_device => self.set_queue(reg, value, vector(value)),
+            | CommonCfg::queue_device => self.set_queue(reg, value, self.existing_vector(value)),
             CommonCfg::device_feature
             | CommonCfg::num_queues
             | CommonCfg::config_generation
             | CommonCfg::queue_notify_off => {}
         }
         Asked::Nothing
+    }
+
+    /// Vectors that do not exist read back as none (4.1.5.1.2).
+    pub(super) fn existing_vector(&self, value: u64) -> u16 {
+        match u16::try_from(value) {
+            Ok(vector) if vector < self.vectors => vector,
+            _ => NO_VECTOR,
+        }
+    }
+
+    /// Whether the driver's features are some of those that are offered, and among them those that it has to take.
+    pub(super) fn accepts_features(&self) -> bool {
+        let needed = feature::VERSION_1 | feature::ACCESS_PLATFORM;
+        self.driver_features & !self.offered == 0 && self.driver_features & needed == needed
     }
 
     fn set_queue(&mut self, reg: CommonCfg, value: u64, vector: u16) {
@@ -253,10 +276,7 @@ impl Front {
         // The driver only adds bits; DEVICE_NEEDS_RESET is the device's.
         let mut new = self.status | (value & !status::NEEDS_RESET);
         if self.status & status::FEATURES_OK == 0 && new & status::FEATURES_OK != 0 {
-            let needed = feature::VERSION_1 | feature::ACCESS_PLATFORM;
-            let is_acceptable =
-                self.driver_features & !self.offered == 0 && self.driver_features & needed == needed;
-            if !is_acceptable {
+            if !self.accepts_features() {
                 new &= !status::FEATURES_OK;
             }
         }

@@ -13,6 +13,7 @@ mod device;
 mod front;
 mod memory;
 mod pci;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod work;

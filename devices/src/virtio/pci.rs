@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
+use hw::saved::{RestoreError, SavedState};
 use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, StreamId, Waiter};
+use serde_json::Value;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -17,6 +19,7 @@ use super::chain::Request;
 use super::device::{Io, ServeError, VirtioDevice, feature};
 use super::front::{Asked, COMMON_CFG_BYTES, Front, NO_VECTOR, QueueSetup, status};
 use super::memory::DmaMemory;
+use super::saved::VirtioState;
 use super::work::{MESSAGES, Work};
 use crate::gate::Gate;
 use crate::pci::caps::{Field, PortType};
@@ -207,7 +210,13 @@ impl VirtioPci {
         }
         let io = Io { port: &*self.port, who: &self.who, features };
         let outcome = match ring {
-            Some(ring) => self.run(index, &mut ring.queue, setup.vector, &io),
+            Some(ring) => {
+                if setup.is_unannounced {
+                    // Before a restore: once too often is allowed, not at all is not.
+                    self.announce(index, setup.vector, true);
+                }
+                self.run(index, &mut ring.queue, setup.vector, &io)
+            }
             None => Err(ServeError::Malformed),
         };
         match outcome {
@@ -235,13 +244,30 @@ impl VirtioPci {
                 let request = Request::parse(chain, queue.size()).map_err(|_| self.why())?;
                 let written = self.device.serve(index, request, io)?;
                 queue.add_used(&memory, head, written).map_err(failed)?;
-                if self.wants_interrupt(queue, &memory).map_err(failed)? {
-                    self.interrupt(ISR_QUEUE, vector);
-                }
+                self.note_served(index, queue.next_used());
+                let is_wanted = self.wants_interrupt(queue, &memory).map_err(failed)?;
+                self.announce(index, vector, is_wanted);
             }
             if !queue.enable_notification(&memory).map_err(failed)? {
                 return Ok(Served::All);
             }
+        }
+    }
+
+    /// A request is in the used ring: from here on it is not served again.
+    fn note_served(&self, index: u16, served: u16) {
+        if let Some(queue) = self.front().queues.get_mut(usize::from(index)) {
+            (queue.served, queue.is_unannounced) = (served, true);
+        }
+    }
+
+    /// Tells the driver of requests in the used ring, if it wants to be told.
+    fn announce(&self, index: u16, vector: u16, is_wanted: bool) {
+        if is_wanted {
+            self.interrupt(ISR_QUEUE, vector);
+        }
+        if let Some(queue) = self.front().queues.get_mut(usize::from(index)) {
+            queue.is_unannounced = false;
         }
     }
 
@@ -395,6 +421,8 @@ fn new_ring(setup: &QueueSetup, epoch: u64, features: u64) -> Option<Ring> {
     queue.try_set_avail_ring_address(GuestAddress(setup.driver)).ok()?;
     queue.try_set_used_ring_address(GuestAddress(setup.device)).ok()?;
     queue.set_event_idx(features & feature::EVENT_IDX != 0);
+    queue.set_next_avail(setup.served);
+    queue.set_next_used(setup.served);
     queue.set_ready(true);
     Some(Ring { epoch, queue })
 }
@@ -487,5 +515,26 @@ impl LifeCycle for VirtioPci {
 
     fn resume(&self) {
         self.work.set(|gate| gate.set_quiesced(false));
+    }
+
+    fn save(&self) -> Value {
+        let front = self.front();
+        let (common, queues) = front.save();
+        let isr = self.isr.load(Ordering::Acquire);
+        VirtioState { config: self.config.save(), isr, common, queues }.to_value()
+    }
+
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let VirtioState { config, isr, common, queues } = VirtioState::from_value(state)?;
+        if isr & !(ISR_QUEUE | ISR_CONFIG) != 0 {
+            return Err(RestoreError::value("isr", "has bits that do not exist"));
+        }
+        self.config.restore(config).map_err(|error| error.within("config"))?;
+        let mut front = self.front();
+        front.restore(common, queues)?;
+        self.isr.store(isr, Ordering::Release);
+        // Whatever there was to do is found by looking.
+        self.work.add(MESSAGES | ((1 << front.queues.len()) - 1));
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod registers;
 mod requests;
 mod reset;
 mod rings;
+mod saved;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
