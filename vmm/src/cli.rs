@@ -37,6 +37,9 @@ pub enum Command {
     /// Boot a kernel; the serial console is this terminal (Ctrl-A X leaves)
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Let a saved machine go on; the serial console is this terminal
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Compress or decompress a file on the accelerator, in a guest booted for the job
     #[command(after_help = COMPRESS_EXAMPLES)]
     Compress(CompressArgs),
@@ -57,6 +60,14 @@ Examples:
 
 Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them. What is typed reaches the guest while the program is in
 the terminal's foreground; timeout(1) puts it into the background, unless it is told --foreground.";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  warpvmm run --kernel Image --initrd i.gz --save vm.save,ram=plain        saved when you leave by Ctrl-A X
+  warpvmm restore vm.save
+  warpvmm restore vm.save --drive 0=copy-of-disk.img --control /tmp/vm.sock --paused
+
+A machine that runs with --control is also saved by `warpvmm ctl PATH save FILE`. docs/save-files.md has what is saved.";
 
 const COMPRESS_EXAMPLES: &str = "\
 Examples:
@@ -205,18 +216,9 @@ pub struct RunArgs {
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub device: Vec<Device>,
-    /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
-    #[arg(long, value_name = "FILE")]
-    pub report_json: Option<PathBuf>,
-    /// End with status 3 when the guest resets itself, instead of booting it again
-    #[arg(long)]
-    pub no_reboot: bool,
-    /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
-    /// Start paused, before the first instruction; a control socket lets it go on
-    #[arg(long, requires = "control")]
-    pub paused: bool,
+    /// What belongs to a run.
+    #[command(flatten)]
+    pub session: SessionArgs,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -228,6 +230,57 @@ impl RunArgs {
     pub fn accelerators(&self) -> Vec<Accelerator> {
         self.accel.iter().flat_map(|list| list.0.iter().copied()).collect()
     }
+}
+
+/// What belongs to a run and not to its machine.
+#[derive(Debug, Args)]
+pub struct SessionArgs {
+    /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
+    #[arg(long, value_name = "FILE")]
+    pub report_json: Option<PathBuf>,
+    /// End with status 3 when the guest resets itself, instead of booting it again
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Save the machine to this file when it ends by time limit, signal, key or control socket, and at SIGUSR1, after which it
+    /// goes on. RAM is compressed, or plain: larger, and restored at once. See docs/save-files.md
+    #[arg(long, value_name = "FILE[,ram=compressed|plain]")]
+    pub save: Option<String>,
+    /// Start paused, before the first instruction; a control socket lets it go on
+    #[arg(long, requires = "control")]
+    pub paused: bool,
+}
+
+/// `warpvmm restore`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct RestoreArgs {
+    /// The save file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Take this file for drive N of the machine (from 0), whatever has been written to it since the save. Repeat for more
+    #[arg(long, value_name = "N=FILE[,format=raw]")]
+    pub drive: Vec<String>,
+    /// What belongs to a run.
+    #[command(flatten)]
+    pub session: SessionArgs,
+    /// At the end, say what the built-in engine has translated and where its time went
+    #[arg(long)]
+    pub stats: bool,
+    /// End with status 124 after this long: seconds, or with s, m, h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Whether the process gives up what it no longer needs; see docs/sandbox.md
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub sandbox: SandboxChoice,
+    /// Also write the guest's console to this file
+    #[arg(long, value_name = "FILE")]
+    pub console_log: Option<PathBuf>,
+    /// Fail if a rule of the machine's fault plan never fired
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Format of compressed data.
@@ -270,13 +323,20 @@ pub enum CtlMethod {
     Reset,
     /// End the machine; `warpvmm run` ends with status 0
     Quit,
+    /// Save the machine to a file, which appears when it is complete; the machine then goes on
+    Save {
+        /// The file; one that is no save file is not overwritten
+        #[arg(value_name = "FILE[,ram=compressed|plain]")]
+        file: String,
+    },
     /// What accelerators, SMMU and fault plan have counted so far
     Counters {
         /// Again and again, at this interval: seconds, or with ms, s, m, h; until the machine ends or you do
         #[arg(long, value_name = "TIME", value_parser = parse_interval)]
         every: Option<Duration>,
     },
-    /// Look inside: cpu0/regs, smmu, zip0, clock, faults; another path is refused with a list of those that there are
+    /// Look inside: cpu0/regs, smmu, gic, zip0/counters, clock, faults and so on, by names and numbers with / between them; a path
+    /// that leads nowhere is refused with a list of what there is
     Inspect {
         /// What to look at
         #[arg(value_name = "WHAT")]

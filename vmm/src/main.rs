@@ -26,6 +26,7 @@ fn run() -> Status {
     }
     let result = match &cli.command {
         Command::Run(args) => vmm::run::run(args),
+        Command::Restore(args) => vmm::restore::restore(args),
         Command::Compress(args) => vmm::compress::compress(args),
         Command::Ctl(args) => vmm::control::client::ctl(args),
         Command::Faults(args) => match &args.command {

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::RunArgs;
+use crate::accelerator::Accelerator;
+use crate::cli::{Device, MachineArgs, RunArgs, SessionArgs};
 use crate::console::Outputs;
 use crate::control::Socket;
 use crate::engine::Exit;
@@ -14,40 +16,86 @@ use crate::hints::Hints;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
 use crate::host::terminal::Terminal;
-use crate::machine::{Ended, Machine, Setup, open_console_log};
+use crate::machine::{Ended, Machine, Saves, Setup, open_console_log};
 use crate::report::ReportFile;
+use crate::save::{SaveFile, Target};
 use crate::supervise::{Inputs, Reason};
 use anyhow::Context;
 
 /// Lines of the guest's console shown after a panic.
 const PANIC_LINES: usize = 25;
 
+/// A machine to run, new or restored.
+pub(crate) struct Launch<'a> {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) append: String,
+    pub(crate) machine: MachineArgs,
+    pub(crate) session: &'a SessionArgs,
+    pub(crate) accels: Vec<Accelerator>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) drives: Vec<Arc<FileDisk>>,
+    /// It goes on from here, and kernel, initramfs and command line are those of the save.
+    pub(crate) restored: Option<SaveFile>,
+}
+
 /// Runs the subcommand.
 ///
 /// # Errors
 /// A line for the user.
 pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
-    let signals = Signals::block().context("cannot block signals")?;
-    let mut terminal = Terminal::at_stdin().context("cannot watch the terminal")?;
     let mut drives: Vec<Arc<FileDisk>> = Vec::new();
     for spec in &args.drive {
         drives.push(Arc::new(FileDisk::open_beside(spec, &drives)?));
     }
-    let report = args.report_json.as_deref().map(ReportFile::create).transpose()?;
-    let watched = terminal.iter().flat_map(Terminal::events);
-    let accels = args.accelerators();
-    let hints = Hints::new(&accels);
-    let setup = Setup {
+    launch(Launch {
         kernel: args.kernel.clone(),
         initrd: args.initrd.clone(),
         append: args.append.clone(),
         machine: args.machine.clone(),
-        reboots: !args.no_reboot,
-        starts_paused: args.paused,
-        control: args.control.as_deref().map(Socket::bind).transpose()?,
-        accels,
+        session: &args.session,
+        accels: args.accelerators(),
         devices: args.device.clone(),
-        drives: drives.into_iter().map(|drive| drive as Arc<dyn Drive>).collect(),
+        drives,
+        restored: None,
+    })
+}
+
+/// Where saves go that the command line asks for.
+fn target(session: &SessionArgs) -> Result<Option<Target>, Failed> {
+    let Some(text) = &session.save else { return Ok(None) };
+    let usage = |why| Failed::with_status(Status::Usage, format!("--save {text}: {why}"));
+    let (path, form) = Target::parse(text).map_err(usage)?;
+    Target::prepare(&path, form).map(Some)
+}
+
+/// Runs a machine to its end.
+///
+/// # Errors
+/// A line for the user.
+pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
+    let session = args.session;
+    let target = target(session)?;
+    let signals = if target.is_some() { Signals::block_with_save() } else { Signals::block() };
+    let signals = signals.context("cannot block signals")?;
+    let mut terminal = Terminal::at_stdin().context("cannot watch the terminal")?;
+    let report = session.report_json.as_deref().map(ReportFile::create).transpose()?;
+    let watched = terminal.iter().flat_map(Terminal::events);
+    let hints = Hints::new(&args.accels);
+    let has_target = target.is_some();
+    let setup = Setup {
+        kernel: args.kernel,
+        initrd: args.initrd,
+        append: args.append,
+        machine: args.machine.clone(),
+        reboots: !session.no_reboot,
+        starts_paused: session.paused,
+        control: session.control.as_deref().map(Socket::bind).transpose()?,
+        accels: args.accels,
+        devices: args.devices,
+        drives: args.drives.iter().map(|drive| Arc::clone(drive) as Arc<dyn Drive>).collect(),
+        saves: Some(Saves { drives: args.drives, target }),
+        restored: args.restored,
         outputs: Outputs {
             stdout: true,
             log: open_console_log(&args.machine)?,
@@ -95,17 +143,31 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Status> {
         Reason::Control => eprintln!("\nwarpvmm: ended by the control socket"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => {
             eprintln!("\nwarpvmm: {}", panic_report(&ended));
-            if let Some(why) = ended.no_reboot.as_ref().filter(|_| !args.no_reboot) {
+            if let Some(why) = ended.no_reboot.as_ref().filter(|_| !session.no_reboot) {
                 eprintln!("warpvmm: it does not boot again, for this machine cannot be reset: {why}");
             }
         }
         Reason::Guest(_) | Reason::Signal(_) => {}
     }
+    let save = match &ended.saved {
+        Some(Ok(path)) => {
+            eprintln!("warpvmm: saved to {path:?}; `warpvmm restore` lets it go on");
+            Ok(())
+        }
+        Some(Err(why)) => Err(Failed::new(format!("the machine was not saved: {why}"))),
+        None => {
+            if has_target {
+                eprintln!("warpvmm: not saved at the end: the guest has ended by itself");
+            }
+            Ok(())
+        }
+    };
     for hint in hints.lines() {
         eprintln!("warpvmm: {hint}");
     }
     let finished = finish(ended.faults.as_ref(), args.machine.strict, status_of(&ended.reason));
     io::stderr().flush().context("cannot write to standard error")?;
+    save?;
     Ok(finished?)
 }
 

@@ -30,14 +30,24 @@ pub fn parse_size(text: &str, default_unit: u64) -> Result<u64, String> {
 pub fn parse_memory(text: &str) -> Result<u64, String> {
     const MIB: u64 = 1 << 20;
     let bytes = parse_size(text, MIB)?;
+    check_memory(bytes).map_err(|why| format!("{text:?} {why}"))?;
+    Ok(bytes)
+}
+
+/// Whether a machine can have so much RAM.
+///
+/// # Errors
+/// What follows the size in a line for the user.
+pub fn check_memory(bytes: u64) -> Result<(), String> {
+    const MIB: u64 = 1 << 20;
     let limit = crate::board::map::RAM_LIMIT - crate::board::map::RAM_BASE;
     if !(32 * MIB..=limit).contains(&bytes) {
-        return Err(format!("{text:?} is out of range: 32M to {}G", limit >> 30));
+        return Err(format!("is out of range: 32M to {}G", limit >> 30));
     }
     if !bytes.is_multiple_of(2 * MIB) {
-        return Err(format!("{text:?} is not a multiple of 2M"));
+        return Err("is not a multiple of 2M".to_owned());
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// A time limit: seconds, or with a unit s, m, h.

@@ -14,7 +14,7 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use crate::engine::Exit;
 use crate::exit::Status;
-use crate::host::signals::Signals;
+use crate::host::signals::{Arrived, Signals};
 use crate::host::terminal::{EscapeKey, Key, Terminal};
 
 /// Why the machine ends.
@@ -36,6 +36,14 @@ pub enum Reason {
     Broken(String),
     /// A thread has panicked and stands still with the locks that it holds; a line for the user. Nobody is to be waited for.
     Crashed(String),
+}
+
+impl Reason {
+    /// Whether the machine could go on: it ends because somebody outside wants it so.
+    #[must_use]
+    pub const fn leaves_the_machine_whole(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Signal(_) | Self::Quit | Self::Control)
+    }
 }
 
 /// Tells the supervisor to end the machine; the first reason counts.
@@ -103,15 +111,17 @@ pub struct Inputs<'a> {
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Waits until the switch is pressed, pressing it itself on signal, time limit or key.
+/// Waits until the switch is pressed, pressing it itself on signal, time limit or key. `on_save` is called at the signal that asks
+/// for a save.
 ///
 /// # Errors
 /// If the host's epoll fails.
-pub fn supervise(switch: &Arc<StopSwitch>, inputs: Inputs<'_>) -> io::Result<Reason> {
+pub fn supervise(switch: &Arc<StopSwitch>, inputs: Inputs<'_>, on_save: &dyn Fn()) -> io::Result<Reason> {
     let other = |e: event_manager::Error| io::Error::other(e.to_string());
     let mut events: EventManager<Box<dyn MutEventSubscriber + '_>> = EventManager::new().map_err(other)?;
     events.add_subscriber(Box::new(Wake(switch.event.as_raw_fd(), Arc::clone(switch))));
-    events.add_subscriber(Box::new(SignalWatch { signals: inputs.signals, switch: Arc::clone(switch) }));
+    let watch = SignalWatch { signals: inputs.signals, switch: Arc::clone(switch), on_save };
+    events.add_subscriber(Box::new(watch));
     if let Some(limit) = inputs.timeout {
         let mut timer = TimerFd::new()?;
         timer.reset(limit, None)?;
@@ -165,12 +175,15 @@ impl MutEventSubscriber for Wake {
 struct SignalWatch<'a> {
     signals: &'a Signals,
     switch: Arc<StopSwitch>,
+    on_save: &'a dyn Fn(),
 }
 
 impl MutEventSubscriber for SignalWatch<'_> {
     fn process(&mut self, _: Events, _: &mut EventOps<'_>) {
-        if let Some(status) = self.signals.arrived() {
-            self.switch.stop(Reason::Signal(status));
+        match self.signals.arrived() {
+            Some(Arrived::End(status)) => self.switch.stop(Reason::Signal(status)),
+            Some(Arrived::Save) => (self.on_save)(),
+            None => {}
         }
     }
 
@@ -344,7 +357,7 @@ mod tests {
         switch.stop(Reason::Guest(Exit::SystemOff));
         switch.stop(Reason::Panic);
         let inputs = Inputs { signals: &signals, timeout: None, console: None, terminal: None, tick: None };
-        assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Guest(Exit::SystemOff));
+        assert_eq!(supervise(&switch, inputs, &|| {}).unwrap(), Reason::Guest(Exit::SystemOff));
     }
 
     #[test]
@@ -359,7 +372,7 @@ mod tests {
             terminal: None,
             tick: Some(Box::new(|| ticks += 1)),
         };
-        assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Timeout);
+        assert_eq!(supervise(&switch, inputs, &|| {}).unwrap(), Reason::Timeout);
         assert!(ticks > 0);
     }
 
@@ -410,7 +423,7 @@ mod tests {
         let uart = SlowUart { seen: Arc::clone(&seen), enough, room, switch: Arc::clone(&switch) };
         let console = Some((input, Box::new(uart) as Box<dyn ConsoleInput>));
         let inputs = Inputs { signals: &signals, timeout: None, console, terminal: None, tick: None };
-        assert_eq!(supervise(&switch, inputs).unwrap(), Reason::Guest(Exit::SystemOff));
+        assert_eq!(supervise(&switch, inputs, &|| {}).unwrap(), Reason::Guest(Exit::SystemOff));
         seen
     }
 

@@ -356,16 +356,19 @@ fn paused_machine_ends_by_all_that_ends_a_running_one() {
 fn unknown_paths_are_refused_with_those_that_there_are() {
     let machine = Machine::start(&[]);
     let mut client = machine.connect();
-    for path in ["", "cpu2/regs", "cpu00/regs", "zip1", "zip00", "zip+0", "smmu/x", "\u{0}"] {
+    for path in ["", "cpu2/regs", "cpu00/regs", "zip1", "zip00", "zip+0", "\u{0}"] {
         let refused = client.ask("inspect", json!({ "path": path })).unwrap_err();
-        for there in ["cpu0/regs", "cpu1/regs", "smmu", "zip0", "clock", "faults"] {
+        for there in ["cpu0", "cpu1", "smmu", "gic", "pci", "uart", "rtc", "zip0", "clock", "faults"] {
             assert!(refused.contains(there), "{refused}");
         }
     }
-    for path in ["cpu0/regs", "smmu", "zip0", "clock", "faults"] {
+    let refused = client.ask("inspect", json!({ "path": "smmu/x/y" })).unwrap_err();
+    assert!(refused.contains("at smmu there is") && refused.contains("counters"), "{refused}");
+    for path in ["cpu0/regs", "cpu0", "gic", "uart", "zip0/counters/commands", "clock", "faults"] {
         client.inspect(path);
     }
-    assert_eq!(client.ok("counters")["smmu"], client.inspect("smmu"));
+    assert_eq!(client.ok("counters")["smmu"], client.inspect("smmu/counters"));
+    assert!(client.inspect("smmu").get("version").is_none());
     client.ok("quit");
     assert_eq!(machine.end().0, Some(0));
 }
@@ -498,4 +501,169 @@ fn ctl_does_what_it_is_told_and_says_it_in_words_or_json() {
     let late = Command::new(PROGRAM).arg("ctl").arg(socket).arg("status").output().unwrap();
     assert_eq!(late.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&late.stderr).contains("cannot reach a machine"));
+}
+
+/// What is left of the machine: a process that goes on from a save, with a console.
+fn restore(file: &Path, more: &[&str]) -> (Child, ChildStdin, ChildStdout) {
+    let mut command = Command::new(PROGRAM);
+    command.arg("restore").arg(file).args(["--timeout", "100"]).args(more);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    (child, stdin, stdout)
+}
+
+#[test]
+fn saved_machine_goes_on_in_other_processes_from_either_form_and_can_be_reset_there() {
+    let mut machine = Machine::start(&[]);
+    machine.expect(EMPTY);
+    for form in ["compressed", "plain"] {
+        let file = machine.folder.path().join(form);
+        let saved = machine.ctl(&["save", &format!("{},ram={form}", file.display())]);
+        assert!(saved.status.success(), "{saved:?}");
+        let ours = (0..3).map(|_| restore(&file, &[])).collect::<Vec<_>>();
+        for (child, mut stdin, mut stdout) in ours {
+            let mut say = |byte: u8, answer: u8| {
+                stdin.write_all(&[byte]).unwrap();
+                let mut found = [0];
+                stdout.read_exact(&mut found).unwrap();
+                assert_eq!(found, [answer], "{form}");
+            };
+            // It goes on where it was, and begins anew with empty memory when it is reset.
+            say(b'a', b'a');
+            say(RESET, EMPTY);
+            say(b'b', b'b');
+            stdin.write_all(&[OFF]).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{form}: {output:?}");
+        }
+    }
+    // The first one has gone on too.
+    machine.send(b'c');
+    machine.expect(b'c');
+    machine.send(OFF);
+    assert_eq!(machine.end().0, Some(0));
+}
+
+#[test]
+fn save_at_the_end_is_restored_and_a_guest_that_ends_by_itself_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vm.save");
+    let path = file.display().to_string();
+    let mut machine = Machine::start(&["--save", &path]);
+    machine.expect(EMPTY);
+    let pid = nix::unistd::Pid::from_raw(machine.child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < LIMIT);
+        thread::yield_now();
+    }
+    machine.send(b'a');
+    machine.expect(b'a');
+    machine.connect().ok("quit");
+    let (status, error) = machine.end();
+    assert_eq!(status, Some(0));
+    assert!(error.contains("saved to"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let before = fs::read(&file).unwrap();
+    let (child, mut stdin, stdout) = restore(&file, &["--save", &path]);
+    stdin.write_all(&[OFF]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdout);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not saved at the end"), "{output:?}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn machine_whose_kernel_is_gone_goes_on_and_says_so_when_it_would_be_reset() {
+    let mut machine = Machine::start(&[]);
+    machine.expect(EMPTY);
+    let file = machine.folder.path().join("vm.save");
+    assert!(machine.ctl(&["save", &file.display().to_string()]).status.success());
+    machine.send(OFF);
+    fs::remove_file(machine.folder.path().join("image")).unwrap();
+    let (child, mut stdin, stdout) = restore(&file, &[]);
+    stdin.write_all(&[RESET]).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdout);
+    assert_eq!(output.status.code(), Some(3));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("does not boot again") && error.contains("image"), "{error}");
+    assert_eq!(machine.end().0, Some(0));
+}
+
+#[test]
+fn damaged_file_is_refused_in_one_line_that_names_it() {
+    let mut machine = Machine::start(&[]);
+    machine.expect(EMPTY);
+    let file = machine.folder.path().join("vm.save");
+    assert!(machine.ctl(&["save", &file.display().to_string()]).status.success());
+    let whole = fs::read(&file).unwrap();
+    let refusal = || {
+        let output = Command::new(PROGRAM).arg("restore").arg(&file).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        let line = error
+            .lines()
+            .find(|line| line.contains("save file"))
+            .unwrap_or_else(|| panic!("{error}"))
+            .to_owned();
+        assert!(line.contains("vm.save") && !error.contains("panicked"), "{error}");
+        line
+    };
+    let changed = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).unwrap();
+    };
+    changed(0);
+    assert!(refusal().contains("is no save file"));
+    changed(8);
+    assert!(refusal().contains("version"));
+    changed(40);
+    assert!(refusal().contains("checksum of its header"));
+    changed(100);
+    assert!(refusal().contains("checksum of its state"));
+    changed(whole.len() - 1);
+    assert!(refusal().contains("checksum of its table"));
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    assert!(refusal().contains("not complete"));
+    fs::write(&file, b"").unwrap();
+    assert!(refusal().contains("is no save file"));
+    machine.send(OFF);
+    assert_eq!(machine.end().0, Some(0));
+}
+
+#[test]
+fn save_without_a_file_or_into_something_else_is_refused_and_the_machine_goes_on() {
+    let mut machine = Machine::start(&[]);
+    machine.expect(EMPTY);
+    let mut client = machine.connect();
+    assert!(client.ask("save", json!({})).unwrap_err().contains("SCM_RIGHTS"));
+    let (pipe, _other) = UnixStream::pair().unwrap();
+    let read_only = fs::File::open(machine.folder.path().join("image")).unwrap();
+    for (fd, expected) in [
+        (std::os::fd::AsRawFd::as_raw_fd(&pipe), "no regular file"),
+        (std::os::fd::AsRawFd::as_raw_fd(&read_only), "the save has failed"),
+    ] {
+        use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+        let line = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"save\"}\n";
+        let socket = std::os::fd::AsRawFd::as_raw_fd(client.0.get_ref());
+        let fds = [fd];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(socket, &[std::io::IoSlice::new(line)], &rights, MsgFlags::empty(), None).unwrap();
+        let answer = client.read();
+        assert!(answer["error"]["message"].as_str().unwrap().contains(expected), "{answer}");
+    }
+    let precious = machine.folder.path().join("precious");
+    fs::write(&precious, "text").unwrap();
+    let refused = machine.ctl(&["save", &precious.display().to_string()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is no save file"));
+    assert_eq!(fs::read(&precious).unwrap(), b"text");
+    machine.send(b'a');
+    machine.expect(b'a');
+    machine.send(OFF);
+    assert_eq!(machine.end().0, Some(0));
 }

@@ -90,6 +90,8 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         accels,
         devices: Vec::new(),
         drives: Vec::new(),
+        saves: None,
+        restored: None,
         outputs: Outputs { stdout: false, log: None, watch },
         inputs: vec![signals.as_raw_fd()],
         results: Vec::new(),
@@ -118,7 +120,9 @@ fn copy_of_this_program() {
             let signals = Signals::block().unwrap();
             let switch = StopSwitch::new().unwrap();
             panic_with_a_lock_held(&switch, &lock);
-            let Reason::Crashed(line) = supervise(&switch, inputs(&signals)).unwrap() else { unreachable!() };
+            let Reason::Crashed(line) = supervise(&switch, inputs(&signals), &|| {}).unwrap() else {
+                unreachable!()
+            };
             eprintln!("warpvmm: {line}\n{TIDY}");
             std::process::exit(1);
         }

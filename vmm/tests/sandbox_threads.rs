@@ -125,6 +125,8 @@ struct Open {
     map: File,
     drives: [File; 2],
     boot: File,
+    /// Has a number that was not used before.
+    save: File,
     control: UnixListener,
     control_wake: (UnixStream, UnixStream),
     /// The sandbox does not know of it: it may have been inherited.
@@ -159,6 +161,7 @@ fn open() -> &'static Open {
             map: file(),
             drives: [file(), file()],
             boot: file(),
+            save: file(),
             control: listener(),
             control_wake: UnixStream::pair().unwrap(),
             other: file(),
@@ -179,6 +182,7 @@ impl Open {
             boot: vec![self.boot.as_raw_fd()],
             control: vec![self.control.as_raw_fd()],
             control_wakes: vec![self.control_wake.0.as_raw_fd()],
+            saves: vec![(self.save.as_raw_fd(), self.save.as_raw_fd())],
         }
     }
 }
@@ -203,6 +207,22 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
     }),
     ("ask for the length of what the guest boots from", "statx", &[Thread::LifeCycle], || {
         assert_eq!(open().boot.metadata().unwrap().len(), 8192);
+    }),
+    ("write a save", "pwrite64", &[Thread::LifeCycle], || {
+        open().save.write_all_at(&[0; 512], 512).unwrap();
+    }),
+    ("make a save the length that it has", "ftruncate", &[Thread::LifeCycle], || {
+        open().save.set_len(100).unwrap()
+    }),
+    ("ask when a drive was written to", "statx", &[Thread::LifeCycle], || {
+        open().drives[0].metadata().unwrap();
+    }),
+    ("receive what a client passes", "recvmsg", &[Thread::Control], || {
+        let fd = open().control_wake.1.as_raw_fd();
+        // SAFETY: a header of zeros describes no memory; the kernel then receives nothing.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { libc::recvmsg(fd, &mut header, libc::MSG_DONTWAIT) };
     }),
     ("accept a connection", "accept4", &[Thread::Control], || drop(open().control.accept().unwrap())),
     (

@@ -21,6 +21,7 @@ use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, LifeCycle, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
+use serde_json::{Map, Value};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::accelerator::Accelerator;
@@ -37,6 +38,8 @@ use crate::faults::{FaultReport, Plan, Running};
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::host::{ram as host_ram, random};
 use crate::sandbox::Sandbox;
+use crate::save::Stretch;
+use crate::save::state::{Saved, SavedFaults};
 use crate::supervise::ConsoleInput;
 
 /// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
@@ -72,6 +75,18 @@ fn output_size(cpu_bits: u32) -> OutputSize {
     if cpu_bits > OutputSize::BITS_48.bits() { OutputSize::BITS_52 } else { OutputSize::BITS_48 }
 }
 
+/// A model with its name in save files and for `inspect`.
+pub(crate) struct Model {
+    name: String,
+    model: Arc<dyn LifeCycle>,
+}
+
+impl Model {
+    pub(crate) fn new(name: impl Into<String>, model: Arc<dyn LifeCycle>) -> Self {
+        Self { name: name.into(), model }
+    }
+}
+
 /// All devices, wired.
 pub struct Board {
     topology: Topology,
@@ -84,7 +99,7 @@ pub struct Board {
     faults: Option<Arc<Running>>,
     nodes: Vec<crate::boot::fdt::Node>,
     /// Everything with state but the engine's own, in the order in which it is reset.
-    models: Vec<Arc<dyn LifeCycle>>,
+    models: Vec<Model>,
     clock: Arc<HostClock>,
     /// Ends with the board, and with it the alarms' thread.
     alarms: Arc<AlarmThread>,
@@ -184,7 +199,12 @@ impl Board {
         }
 
         let mut models = pci.models();
-        models.extend([smmu.clone() as Arc<dyn LifeCycle>, pci.host().clone(), uart.clone(), rtc]);
+        models.extend([
+            Model::new("smmu", smmu.clone()),
+            Model::new("pci", pci.host().clone()),
+            Model::new("uart", uart.clone()),
+            Model::new("rtc", rtc),
+        ]);
         Ok(Self {
             topology,
             ram,
@@ -205,6 +225,12 @@ impl Board {
     #[must_use]
     pub fn ram(&self) -> &Arc<Ram> {
         &self.ram
+    }
+
+    /// Where RAM is: one stretch, whatever nodes it belongs to.
+    #[must_use]
+    pub fn ram_stretch(&self) -> Stretch {
+        Stretch { base: map::RAM_BASE, bytes: self.topology.ram_bytes() }
     }
 
     /// What runs the vCPUs.
@@ -231,23 +257,70 @@ impl Board {
     pub fn stand_still(&self) {
         // First the time, which has none to lose while work comes to its end.
         self.clock.stand_still();
-        self.models.iter().for_each(|model| model.quiesce());
+        self.models.iter().for_each(|one| one.model.quiesce());
         self.alarms.hold();
     }
 
     /// Ends what [`Self::stand_still`] has begun. The vCPUs still stand still.
     pub fn go_on(&self) {
         self.alarms.release();
-        self.models.iter().rev().for_each(|model| model.resume());
+        self.models.iter().rev().for_each(|one| one.model.resume());
         self.clock.go_on();
     }
 
     /// Brings everything but the vCPUs' own registers back to the state of power-on, RAM too. Between [`Self::stand_still`]
     /// and [`Self::go_on`]. Guest time goes on.
     pub fn reset(&self) {
-        self.models.iter().for_each(|model| model.reset());
+        self.models.iter().for_each(|one| one.model.reset());
         self.engine.reset();
         host_ram::clear(&self.ram);
+    }
+
+    /// The state of each model but the engine's, by its name.
+    #[must_use]
+    pub fn save_models(&self) -> Map<String, Value> {
+        self.models.iter().map(|one| (one.name.clone(), one.model.save())).collect()
+    }
+
+    /// The state of one of them as of now, if it exists.
+    #[must_use]
+    pub fn save_model(&self, name: &str) -> Option<Value> {
+        self.models.iter().find(|one| one.name == name).map(|one| one.model.save())
+    }
+
+    /// The names of the models.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        self.models.iter().map(|one| one.name.as_str())
+    }
+
+    /// The fault plan and how far it has come.
+    #[must_use]
+    pub fn save_faults(&self) -> Option<SavedFaults> {
+        self.faults.as_ref().map(|running| running.save())
+    }
+
+    /// Takes up a saved machine, but for its vCPUs and RAM, which is there already. The board is as at power-on and stands still; guest
+    /// time is the saved one from here on. What an access reaches comes before what makes it.
+    ///
+    /// # Errors
+    /// What goes on from the name of the file: the state is not one of this machine.
+    pub fn restore(&self, saved: &Saved) -> Result<(), String> {
+        self.clock.set(saved.guest_ns);
+        let mut states = saved.models.clone();
+        if let Some(unknown) = states.keys().find(|name| !self.model_names().any(|known| known == *name)) {
+            return Err(format!("has a state of {unknown:?}, which its machine has not"));
+        }
+        self.engine.restore(saved.engine.clone()).map_err(|e| format!("cannot be restored: {e}"))?;
+        // The SMMU, which functions reach, then the functions, and then the PCI host, which makes its routes from them.
+        let (first, others): (Vec<_>, Vec<_>) = self.models.iter().partition(|one| one.name == "smmu");
+        for Model { name, model } in first.into_iter().chain(others) {
+            let state = states.remove(name).ok_or_else(|| format!("has no state of {name:?}"))?;
+            model.restore(state).map_err(|e| format!("cannot be restored: {name}: {e}"))?;
+        }
+        if let (Some(running), Some(faults)) = (&self.faults, &saved.faults) {
+            running.restore(&faults.seen).map_err(|e| format!("cannot be restored: faults: {e}"))?;
+        }
+        Ok(())
     }
 
     /// How many accelerators there are.

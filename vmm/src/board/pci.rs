@@ -17,6 +17,7 @@ use hw::ats::AtsPort;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Ram};
 
 use crate::accelerator::{self, Accelerator, Kind};
+use crate::board::Model;
 use crate::board::numa::RootBus;
 use crate::cli::Device;
 use crate::exit::Failed;
@@ -164,11 +165,12 @@ impl PciDevices {
 
     /// The functions, in the order in which they are reset: what makes accesses by itself comes first, with its
     /// translation cache.
-    pub(crate) fn models(&self) -> Vec<Arc<dyn LifeCycle>> {
-        let zips = self.zips.iter().map(|zip| zip.clone() as Arc<dyn LifeCycle>);
-        let dma_tests = self.dma_tests.iter().map(|dma_test| dma_test.clone() as Arc<dyn LifeCycle>);
-        let disks = self.disks.iter().map(|disk| disk.clone() as Arc<dyn LifeCycle>);
-        zips.chain(dma_tests).chain(disks).collect()
+    pub(crate) fn models(&self) -> Vec<Model> {
+        fn named<M: LifeCycle + 'static>(kind: &str, models: &[Arc<M>]) -> impl Iterator<Item = Model> {
+            models.iter().enumerate().map(move |(n, model)| Model::new(format!("{kind}{n}"), model.clone()))
+        }
+        let zips = named("zip", &self.zips);
+        zips.chain(named("dma-test", &self.dma_tests)).chain(named("disk", &self.disks)).collect()
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {

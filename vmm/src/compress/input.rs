@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exit::{Failed, Status};
-use crate::host::signals::Signals;
+use crate::host::signals::{Arrived, Signals};
 
 /// Bytes copied at a time.
 const CHUNK: usize = 1 << 20;
@@ -62,7 +62,7 @@ impl Patience<'_> {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(Failed::new(format!("cannot wait for the input: {e}"))),
             }
-            if let Some(status) = self.signals.arrived() {
+            if let Some(Arrived::End(status)) = self.signals.arrived() {
                 return Err(Failed::with_status(status, "interrupted; no output was left"));
             }
             if let Some(limit) = self.limit.filter(|limit| self.start.elapsed() >= *limit) {

@@ -112,6 +112,8 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
+        saves: None,
+        restored: None,
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
         inputs: vec![signals.as_raw_fd()],
         results,

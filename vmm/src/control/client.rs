@@ -1,12 +1,16 @@
 //! `warpvmm ctl`: a client of the control socket for people and scripts.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
 use crate::cli::{CtlArgs, CtlMethod};
 use crate::exit::{Failed, Status};
+use crate::save::{Begun, RamForm, Target};
 
 /// Runs the subcommand.
 ///
@@ -16,8 +20,24 @@ pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
     let socket = UnixStream::connect(&args.socket)
         .map_err(|e| Failed::new(format!("cannot reach a machine at {:?}: {e}", args.socket)))?;
     let lost = |e: &dyn std::fmt::Display| Failed::new(format!("the connection is lost: {e}"));
-    let request = request(&args.method);
-    (&socket).write_all(request.as_bytes()).map_err(|e| lost(&e))?;
+    let request = request(&args.method)?;
+    // The machine opens no files: this program does, and passes it one.
+    let mut save = match &args.method {
+        CtlMethod::Save { file } => Some(begin_save(file)?),
+        _ => None,
+    };
+    let passed: Vec<RawFd> = save.iter().map(|save| save.file().as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&passed)];
+    let rights = if passed.is_empty() { &[][..] } else { &rights };
+    let sent = sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(request.as_bytes())],
+        rights,
+        MsgFlags::empty(),
+        None,
+    );
+    let sent = sent.map_err(|e| lost(&e))?;
+    (&socket).write_all(&request.as_bytes()[sent..]).map_err(|e| lost(&e))?;
     let streams = matches!(args.method, CtlMethod::Counters { every: Some(_) });
     let mut out = io::stdout().lock();
     let mut is_answered = false;
@@ -32,6 +52,9 @@ pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
         is_answered |= is_answer;
         let part = if is_answer { "result" } else { "params" };
         let body = message.get_mut(part).map(Value::take).unwrap_or_default();
+        if is_answer && let Some(save) = save.take() {
+            save.finish().map_err(|e| Failed::new(format!("the save cannot be put in place: {e}")))?;
+        }
         if !(is_answer && streams) {
             let text = if args.json { format!("{body}\n") } else { readable(&args.method, &body) };
             if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -51,7 +74,18 @@ pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
     if is_answered { Ok(Status::Success) } else { Err(lost(&"no answer has come").into()) }
 }
 
-fn request(method: &CtlMethod) -> String {
+/// Makes the file for a save, which gets its name when the machine has written it.
+fn begin_save(text: &str) -> Result<Begun, Failed> {
+    let (path, form) = parse_save(text)?;
+    let target = Target::prepare(&path, form)?;
+    target.begin().map_err(|e| Failed::new(format!("cannot save to {path:?}: {e}")))
+}
+
+fn parse_save(text: &str) -> Result<(PathBuf, RamForm), Failed> {
+    Target::parse(text).map_err(|why| Failed::with_status(Status::Usage, format!("save {text}: {why}")))
+}
+
+fn request(method: &CtlMethod) -> Result<String, Failed> {
     let (name, params) = match method {
         CtlMethod::Status => ("status", json!({})),
         CtlMethod::Pause => ("pause", json!({})),
@@ -62,13 +96,22 @@ fn request(method: &CtlMethod) -> String {
         CtlMethod::Counters { every: Some(every) } => {
             ("counters", json!({ "every_ms": u64::try_from(every.as_millis()).unwrap_or(u64::MAX) }))
         }
+        CtlMethod::Save { file } => {
+            let ram = if parse_save(file)?.1 == RamForm::Plain { "plain" } else { "compressed" };
+            ("save", json!({ "ram": ram }))
+        }
         CtlMethod::Inspect { path } => ("inspect", json!({ "path": path })),
     };
-    format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": name, "params": params }))
+    Ok(format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": name, "params": params })))
 }
 
 /// Text for people: what is asked for, a line each, with its path.
 fn readable(method: &CtlMethod, body: &Value) -> String {
+    if matches!(method, CtlMethod::Inspect { .. }) {
+        let mut text = String::new();
+        indented(body, 0, &mut text);
+        return text;
+    }
     let mut lines = Vec::new();
     flatten("", body, &mut lines);
     let width = lines.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
@@ -79,6 +122,43 @@ fn readable(method: &CtlMethod, body: &Value) -> String {
     text
 }
 
+/// A value as a tree, a line for each name.
+fn indented(value: &Value, depth: usize, text: &mut String) {
+    let parts: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, part)| (name.clone(), part)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(n, part)| (n.to_string(), part)).collect(),
+        leaf => {
+            *text += &format!("{}\n", word(leaf));
+            return;
+        }
+    };
+    let is_leaf = |value: &Value| match value {
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => true,
+    };
+    let leaves = parts.iter().filter(|(_, part)| is_leaf(part));
+    let width = leaves.map(|(name, _)| name.len()).max().unwrap_or(0);
+    let indent = 2 * depth;
+    for (name, part) in parts {
+        if is_leaf(part) {
+            *text += &format!("{:indent$}{name:width$}  {}\n", "", word(part));
+        } else {
+            *text += &format!("{:indent$}{name}\n", "");
+            indented(part, depth + 1, text);
+        }
+    }
+}
+
+/// A value that is one word for people.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Object(_) | Value::Array(_) => "none".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 fn flatten(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {
     let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") };
     match value {
@@ -86,9 +166,7 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {
         Value::Array(items) => {
             items.iter().enumerate().for_each(|(n, value)| flatten(&below(&n.to_string()), value, lines));
         }
-        Value::String(text) => lines.push((path.to_owned(), text.clone())),
-        Value::Null => lines.push((path.to_owned(), "none".to_owned())),
-        other => lines.push((path.to_owned(), other.to_string())),
+        leaf => lines.push((path.to_owned(), word(leaf))),
     }
 }
 
@@ -106,6 +184,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inside_is_a_tree_of_names_and_values() {
+        let body = json!({ "cr0": "0x1", "queues": [{ "tail": 7 }], "stalls": [], "gerror": null });
+        let method = CtlMethod::Inspect { path: "smmu".to_owned() };
+        let text = readable(&method, &body);
+        for lines in ["cr0     0x1\n", "stalls  none\n", "gerror  none\n", "queues\n  0\n    tail  7\n"] {
+            assert!(text.contains(lines), "{text}");
+        }
+        assert_eq!(readable(&method, &json!("0x1")), "0x1\n");
+    }
+
+    #[test]
     fn every_method_makes_a_request_that_the_server_understands() {
         let every = Some(std::time::Duration::from_secs(1));
         for method in [
@@ -116,9 +205,10 @@ mod tests {
             CtlMethod::Quit,
             CtlMethod::Counters { every: None },
             CtlMethod::Counters { every },
+            CtlMethod::Save { file: "x,ram=plain".to_owned() },
             CtlMethod::Inspect { path: "smmu".to_owned() },
         ] {
-            let line = request(&method);
+            let line = request(&method).unwrap();
             assert!(crate::control::protocol::parse(line.trim_end().as_bytes()).call.is_ok(), "{line}");
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod lines;
+mod passed;
 pub mod protocol;
 pub(crate) mod server;
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::{Operation, Refused};
+use crate::save::RamForm;
 
 /// The version of methods and results. It changes when one of them changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -22,6 +23,8 @@ pub enum Call {
     Status,
     /// Ends the machine.
     Quit,
+    /// A save to the file that the client has passed, with RAM in this form.
+    Save(RamForm),
     /// Something that the machine's thread does.
     Machine(Operation),
     /// Counters again and again; `None` ends that.
@@ -63,6 +66,12 @@ impl Error {
         Self::new(code::REQUEST, message)
     }
 
+    /// A save without a file.
+    #[must_use]
+    pub fn no_descriptor() -> Self {
+        Self::new(code::PARAMS, "no descriptor of a file has come with the request (SCM_RIGHTS)")
+    }
+
     /// No further connection.
     #[must_use]
     pub fn too_many_connections(most: usize) -> Self {
@@ -73,7 +82,7 @@ impl Error {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let code = match &refused {
-            Refused::NoSuchPath { .. } => code::NO_SUCH_PATH,
+            Refused::NoSuchPath { .. } | Refused::TooMuch { .. } => code::NO_SUCH_PATH,
             _ => code::REFUSED,
         };
         Self::new(code, refused.to_string())
@@ -112,6 +121,21 @@ struct NoParams {}
 #[serde(deny_unknown_fields)]
 struct CountersParams {
     every_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SaveParams {
+    #[serde(default)]
+    ram: SavedRam,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SavedRam {
+    #[default]
+    Compressed,
+    Plain,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +188,13 @@ fn call(method: &str, given: Option<Value>) -> Result<Call, Error> {
             Some(0) => Call::Stream(None),
             Some(every) => Call::Stream(Some(Duration::from_millis(every).max(SHORTEST_INTERVAL))),
         }),
+        "save" => Ok(Call::Save(match params::<SaveParams>(given)?.ram {
+            SavedRam::Compressed => RamForm::Compressed,
+            SavedRam::Plain => RamForm::Plain,
+        })),
         "inspect" => params(given).map(|InspectParams { path }| Call::Machine(Operation::Inspect(path))),
         other => {
-            let known = "status, pause, resume, reset, quit, counters, inspect";
+            let known = "status, pause, resume, reset, quit, save, counters, inspect";
             Err(Error::new(code::METHOD, format!("no method {other:?}; there is {known}")))
         }
     }
@@ -233,6 +261,17 @@ mod tests {
     }
 
     #[test]
+    fn save_says_how_ram_is_to_be_kept() {
+        let save = |params: &str| {
+            parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"save","params":{params}}}"#).as_bytes()).call
+        };
+        assert_eq!(save("{}"), Ok(Call::Save(RamForm::Compressed)));
+        assert_eq!(save(r#"{"ram":"plain"}"#), Ok(Call::Save(RamForm::Plain)));
+        assert_eq!(save(r#"{"ram":"gzip"}"#).unwrap_err().code, code::PARAMS);
+        assert_eq!(save(r#"{"file":"x"}"#).unwrap_err().code, code::PARAMS);
+    }
+
+    #[test]
     fn what_is_no_request_gets_the_code_of_its_fault() {
         let null = Some(Value::Null);
         for (text, expected) in [
@@ -267,7 +306,11 @@ mod tests {
 
     #[test]
     fn answers_are_one_line_each() {
-        let refused = Refused::NoSuchPath { path: "x\ny".to_owned(), there: vec!["smmu".to_owned()] };
+        let refused = Refused::NoSuchPath {
+            path: "x\ny".to_owned(),
+            at: String::new(),
+            there: vec!["smmu".to_owned()],
+        };
         let text = String::from_utf8(answer(&json!(1), Err(refused.into()))).unwrap();
         assert_eq!(text.lines().count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();

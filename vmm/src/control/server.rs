@@ -6,7 +6,7 @@
 //! never more of them than a bound, however many connections come and go.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +19,12 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde_json::{Value, json};
 
 use super::lines::Lines;
+use super::passed::receive;
 use super::protocol::{self, Call, Error, Request};
 use super::{Name, Socket};
-use crate::machine::{Answer, Handle, Operation, Reply};
+use crate::machine::{Answer, Handle, Operation, Reply, SaveTo};
 use crate::sandbox::{Sandbox, Thread};
+use crate::save::RamForm;
 use crate::supervise::Reason;
 
 /// Most connections.
@@ -77,6 +79,8 @@ struct Connection {
     socket: UnixStream,
     input: Lines,
     output: Vec<u8>,
+    /// The last file that the client has passed, for a save.
+    passed: Option<OwnedFd>,
     /// A request is at work.
     is_busy: bool,
     stream: Option<Stream>,
@@ -126,11 +130,15 @@ impl Connection {
     /// Reads once.
     fn read(&mut self) {
         let mut piece = [0; PIECE];
-        match recv(self.socket.as_raw_fd(), &mut piece, MsgFlags::MSG_DONTWAIT) {
+        match receive(self.socket.as_fd(), &mut piece) {
             // What has no end is no request.
-            Ok(0) => self.is_ending = true,
-            Ok(count) => self.input.put(&piece[..count]),
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Ok((0, _)) => self.is_ending = true,
+            Ok((count, passed)) => {
+                self.input.put(&piece[..count]);
+                // One is kept, whatever else comes.
+                self.passed = passed.into_iter().next_back().or(self.passed.take());
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.is_gone = true,
         }
     }
@@ -177,13 +185,23 @@ impl Machine {
 
     /// Asks for something. The machine's thread will put the answer into the queue and wake the server.
     fn ask(&mut self, connection: u64, of: For, operation: Operation) {
+        let reply = self.reply(connection, of);
+        self.handle.ask(operation, reply);
+    }
+
+    /// The same for a save to a file of the client's.
+    fn save(&mut self, connection: u64, of: For, file: OwnedFd, form: RamForm) {
+        let reply = self.reply(connection, of);
+        self.handle.save(SaveTo::File(file.into(), form), reply);
+    }
+
+    fn reply(&mut self, connection: u64, of: For) -> Reply {
         self.asked += 1;
         let (answers, waker) = (Arc::clone(&self.answers), Arc::clone(&self.wake));
-        let reply = Reply::new(move |answer| {
+        Reply::new(move |answer| {
             answers.put(connection, of, answer);
             wake(&waker);
-        });
-        self.handle.ask(operation, reply);
+        })
     }
 }
 
@@ -325,6 +343,7 @@ impl Serving {
                 number: self.next_number,
                 socket,
                 input: Lines::default(),
+                passed: None,
                 output: Vec::new(),
                 is_busy: false,
                 stream: None,
@@ -391,6 +410,13 @@ impl Serving {
                             every.map(|every| Stream { every, next: Instant::now(), skipped: 0 });
                         connection.put_answer(id, Ok(json!({})));
                     }
+                    Ok(Call::Save(form)) => match connection.passed.take() {
+                        Some(file) => {
+                            connection.is_busy = true;
+                            self.machine.save(connection.number, For::Request(id), file, form);
+                        }
+                        None => connection.put_answer(id, Err(Error::no_descriptor())),
+                    },
                     Ok(Call::Machine(operation)) => {
                         connection.is_busy = true;
                         self.machine.ask(connection.number, For::Request(id), operation);

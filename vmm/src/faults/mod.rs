@@ -29,6 +29,8 @@ const MOST_DELAY_NS: u64 = 60_000_000_000;
 pub struct Plan {
     /// The file, as the user named it.
     pub file: String,
+    /// What was in it.
+    pub text: String,
     /// Makes the choices of rules with a probability.
     pub seed: u64,
     /// In the order of the file. The first that fires decides, and those after it don't count the occasion.

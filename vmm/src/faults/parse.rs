@@ -126,7 +126,7 @@ impl Plan {
             let message = e.message().lines().collect::<Vec<_>>().join(", ");
             source.error(&e.span().unwrap_or(0..0), format!("no TOML: {message}"))
         })?;
-        let mut plan = Self { file: file.into(), seed: 0, rules: Vec::new() };
+        let mut plan = Self { file: file.into(), text: text.into(), seed: 0, rules: Vec::new() };
         for (key, value) in document.get_ref() {
             match key.get_ref().as_ref() {
                 "seed" => plan.seed = source.number("seed", value, 0..MOST)?,

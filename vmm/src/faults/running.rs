@@ -6,6 +6,7 @@ use hw::Clock;
 use hw::fault::{FaultAction, FaultPlan, FaultPoint, Occasion};
 
 use super::{FaultReport, Plan};
+use crate::save::state::SavedFaults;
 
 /// Firings of one rule that are remembered; further ones are only counted.
 const MOST_REMEMBERED: usize = 1000;
@@ -44,6 +45,31 @@ impl Running {
 
     fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan and how far it has come. What fired is counted, and not told any more.
+    #[must_use]
+    pub fn save(&self) -> SavedFaults {
+        let seen = self.seen().iter().map(|seen| (seen.occasions, seen.fired)).collect();
+        SavedFaults { file: self.plan.file.clone(), text: self.plan.text.clone(), seen }
+    }
+
+    /// Takes up how far a plan had come: this one.
+    ///
+    /// # Errors
+    /// If that is another plan's.
+    pub fn restore(&self, saved: &[(u64, u64)]) -> Result<(), String> {
+        let mut seen = self.seen();
+        if saved.len() != seen.len() {
+            return Err(format!("it tells of {} rules, and the plan has {}", saved.len(), seen.len()));
+        }
+        for (seen, &(occasions, fired)) in seen.iter_mut().zip(saved) {
+            if fired > occasions {
+                return Err(format!("a rule has fired {fired} times on {occasions} occasions"));
+            }
+            *seen = Seen { occasions, fired, firings: Vec::new() };
+        }
+        Ok(())
     }
 
     /// What has fired so far.
@@ -135,6 +161,21 @@ mod tests {
         ] {
             assert_eq!(fired(&rule(which), &[read(0x1000, 8)]), [expected], "{which}");
         }
+    }
+
+    #[test]
+    fn plan_that_is_restored_goes_on_where_it_was_saved() {
+        let text = "[[rule]]\npoint = 'dma.read'\naction = 'abort'\nevery = 3\ntimes = 2";
+        let same = [read(0x1000, 8); 4];
+        let first = running(text);
+        assert_eq!(fired(&first, &same), [false, false, true, false]);
+        let saved = first.save();
+        let second = running(&saved.text);
+        second.restore(&saved.seen).unwrap();
+        assert_eq!(fired(&second, &same), [false, true, false, false]);
+        assert_eq!(fired(&second, &same), [false; 4]);
+        assert!(second.restore(&[]).unwrap_err().contains("0 rules"));
+        assert!(second.restore(&[(1, 2)]).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct HostClock {
     start: Instant,
     /// Even, but while the two others change: whoever reads them looks at it before and after, and tries again.
     sequence: AtomicU64,
-    /// Of the host's time, what was spent in pauses.
+    /// What guest time is behind the host's: what was spent in pauses. Modulo 2^64, because a restored machine's is before it.
     paused_ns: AtomicU64,
     /// Guest time during a pause; [`RUNS`] outside.
     stands_at_ns: AtomicU64,
@@ -45,7 +45,7 @@ impl HostClock {
     pub fn stand_still(&self) {
         if !self.stands_still() {
             self.change(|| {
-                let now = self.host_ns().saturating_sub(self.paused_ns.load(Ordering::Relaxed));
+                let now = self.host_ns().wrapping_sub(self.paused_ns.load(Ordering::Relaxed));
                 self.stands_at_ns.store(now, Ordering::Relaxed);
             });
         }
@@ -56,9 +56,14 @@ impl HostClock {
         if self.stands_still() {
             self.change(|| {
                 let stood_at = self.stands_at_ns.swap(RUNS, Ordering::Relaxed);
-                self.paused_ns.store(self.host_ns().saturating_sub(stood_at), Ordering::Relaxed);
+                self.paused_ns.store(self.host_ns().wrapping_sub(stood_at), Ordering::Relaxed);
             });
         }
+    }
+
+    /// Guest time, which stands still, is this from now on, and stands still.
+    pub fn set(&self, now_ns: u64) {
+        self.change(|| self.stands_at_ns.store(now_ns, Ordering::Relaxed));
     }
 
     /// Whether guest time stands still.
@@ -83,7 +88,7 @@ impl Clock for HostClock {
             let before = self.sequence.load(Ordering::Acquire);
             let stands_at = self.stands_at_ns.load(Ordering::Relaxed);
             let paused = self.paused_ns.load(Ordering::Relaxed);
-            let now = if stands_at == RUNS { self.host_ns().saturating_sub(paused) } else { stands_at };
+            let now = if stands_at == RUNS { self.host_ns().wrapping_sub(paused) } else { stands_at };
             // The host's time belongs to the pauses that were known when it was read.
             fence(Ordering::Acquire);
             if before & 1 == 0 && self.sequence.load(Ordering::Relaxed) == before {
@@ -257,6 +262,21 @@ mod tests {
 
         assert!(rx.recv_timeout(Duration::from_secs(10)).unwrap() >= deadline);
         assert!(never_rx.try_recv().is_err());
+    }
+
+    #[test]
+    fn guest_time_of_a_restored_machine_goes_on_from_a_time_before_its_process_began() {
+        let clock = HostClock::new();
+        const HOURS: u64 = 7 * 3_600_000_000_000;
+        clock.stand_still();
+        clock.set(HOURS);
+        assert_eq!(clock.now_ns(), HOURS);
+        clock.go_on();
+        let now = clock.now_ns();
+        assert!((HOURS..HOURS + 600_000_000_000).contains(&now), "{now}");
+        clock.stand_still();
+        let stands_at = clock.now_ns();
+        assert!(stands_at >= now && clock.now_ns() == stands_at);
     }
 
     #[test]

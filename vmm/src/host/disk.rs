@@ -14,6 +14,7 @@ use nix::sys::stat::{major, minor};
 use thiserror::Error;
 
 use crate::host::image_format::{self, Format};
+use crate::save::state::{FileMark, SavedDrive};
 
 /// Bytes of a sector, virtio's unit.
 pub const SECTOR: u64 = 512;
@@ -151,6 +152,9 @@ pub struct FileDisk {
     read_only: bool,
     can_discard: bool,
     identity: Identity,
+    path: PathBuf,
+    /// The user has called it raw.
+    is_raw: bool,
 }
 
 impl FileDisk {
@@ -167,7 +171,31 @@ impl FileDisk {
     /// # Errors
     /// [`DriveError`]
     pub fn open_beside(spec: &str, others: &[Arc<Self>]) -> Result<Self, DriveError> {
-        let Spec { path, read_only, format } = Spec::parse(spec);
+        Self::open_spec(Spec::parse(spec), others)
+    }
+
+    /// The drive of a saved machine, in another file if the user has named one, as on the command line.
+    ///
+    /// # Errors
+    /// [`DriveError`]
+    pub fn open_saved(
+        saved: &SavedDrive,
+        instead: Option<&str>,
+        others: &[Arc<Self>],
+    ) -> Result<Self, DriveError> {
+        let format = saved.is_raw.then_some("raw");
+        let spec = match instead.map(Spec::parse) {
+            Some(spec) => Spec { read_only: saved.read_only, ..spec },
+            None => {
+                let path = Path::new(saved.file.path.as_deref().unwrap_or_default());
+                Spec { path, read_only: saved.read_only, format }
+            }
+        };
+        Self::open_spec(spec, others)
+    }
+
+    fn open_spec(spec: Spec<'_>, others: &[Arc<Self>]) -> Result<Self, DriveError> {
+        let Spec { path, read_only, format } = spec;
         let failed = |source| DriveError::Open { path: path.into(), source };
         if let Some(other) = format.filter(|format| *format != "raw") {
             return Err(DriveError::UnknownFormat { path: path.into(), format: other.into() });
@@ -222,11 +250,27 @@ impl FileDisk {
                 // Behind the end, where there is nothing to lose.
                 allocate(&file, HOLE, len, SECTOR).unwrap_or(false)
             };
-        Ok(Self { file, len, read_only, can_discard, identity })
+        let (path, is_raw) = (path.to_owned(), format.is_some());
+        Ok(Self { file, len, read_only, can_discard, identity, path, is_raw })
     }
 }
 
 impl FileDisk {
+    /// What a save file tells of it: as it is now.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn save(&self) -> io::Result<SavedDrive> {
+        let file = FileMark::of(&self.path, &self.file, Some(self.len))?;
+        Ok(SavedDrive { file, read_only: self.read_only, is_raw: self.is_raw })
+    }
+
+    /// The name that it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn may_write(&self, offset: u64, len: u64) -> io::Result<()> {
         if self.read_only || offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(io::ErrorKind::PermissionDenied.into());

@@ -8,4 +8,5 @@ pub mod perf_map;
 pub mod ram;
 pub mod random;
 pub mod signals;
+pub(crate) mod temporary;
 pub mod terminal;

@@ -1,11 +1,16 @@
-//! Guest RAM as a mapping of the host: in huge pages, and zero again at power-on.
+//! Guest RAM as a mapping of the host: in huge pages, from a save file, and zero again at power-on.
 //!
 //! With huge pages the host has one page fault for 2 MiB that the guest touches first, and not one for each 4 KiB. Linux gives
 //! them to mappings that ask, where `/sys/kernel/mm/transparent_hugepage/enabled` lets it. What the guest has not touched
 //! still takes no memory; what it has touched is taken 2 MiB at a time.
 
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+
 use hw::Ram;
-use nix::sys::mman::{MmapAdvise, madvise};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 /// Asks for huge pages for all of `ram`. A host without them gives ordinary ones.
@@ -20,20 +25,52 @@ pub fn ask_for_huge_pages(ram: &Ram) {
 /// contents forgets it, for no watch sees this.
 ///
 /// # Panics
-/// If the host refuses it, of memory that it has given without a file and without a lock.
+/// If the host refuses it: address space in place of as much.
 pub fn clear(ram: &Ram) {
-    advise(ram, MmapAdvise::MADV_DONTNEED).expect("anonymous memory");
+    for (start, bytes) in regions(ram) {
+        // A new mapping, and no advice: what was mapped from a file would be that file's again.
+        // SAFETY: the range is one private mapping of ours, which another one replaces as if each of its bytes had been written:
+        // guest memory is only reached by volatile and atomic accesses, and no reference to it is kept anywhere.
+        unsafe { mmap_anonymous(Some(start.addr()), bytes, PROTECTION, FLAGS | MapFlags::MAP_FIXED) }
+            .expect("address space in place of as much");
+    }
+    ask_for_huge_pages(ram);
+}
+
+/// Makes RAM, which is one region, what a file has from `at` on, a multiple of the host's pages. What is written stays in this machine.
+/// Nobody has used RAM before.
+///
+/// # Errors
+/// The host's.
+///
+/// # Panics
+/// If RAM is no single region.
+pub fn map_file(ram: &Ram, file: &File, at: u64) -> io::Result<()> {
+    let regions = regions(ram);
+    let [(start, bytes)] = regions[..] else { panic!("RAM is one region") };
+    let at = at.try_into().map_err(io::Error::other)?;
+    // SAFETY: as in `clear`. The file is mapped privately; whoever changes it meanwhile changes what the guest reads, and nothing else.
+    unsafe { mmap(Some(start.addr()), bytes, PROTECTION, FLAGS | MapFlags::MAP_FIXED, file, at) }?;
+    Ok(())
+}
+
+const PROTECTION: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+const FLAGS: MapFlags = MapFlags::MAP_PRIVATE.union(MapFlags::MAP_NORESERVE);
+
+/// The mappings: first byte and length.
+fn regions(ram: &Ram) -> Vec<(NonNull<u8>, NonZeroUsize)> {
+    let region = |region: &vm_memory::GuestRegionMmap<_>| {
+        let bytes = usize::try_from(region.len()).ok().and_then(NonZeroUsize::new).expect("it is mapped");
+        let start = region.get_host_address(MemoryRegionAddress(0)).ok().and_then(NonNull::new);
+        (start.expect("a region has a first byte"), bytes)
+    };
+    ram.guest_memory().iter().map(region).collect()
 }
 
 fn advise(ram: &Ram, advice: MmapAdvise) -> nix::Result<()> {
-    for region in ram.guest_memory().iter() {
-        let bytes = usize::try_from(region.len()).expect("it is mapped");
-        let start = region.get_host_address(MemoryRegionAddress(0)).ok().and_then(std::ptr::NonNull::new);
-        let start = start.expect("a region has a first byte");
-        // SAFETY: the range is one private mapping without a file. Of the two pieces of advice, one leaves its bytes alone;
-        // after the other they read as zero (madvise(2)), which is as if each had been written: guest memory is only
-        // reached by volatile and atomic accesses.
-        unsafe { madvise(start.cast(), bytes, advice) }?;
+    for (start, bytes) in regions(ram) {
+        // SAFETY: the range is one private mapping of ours, and the advice leaves its bytes alone.
+        unsafe { madvise(start.cast(), bytes.get(), advice) }?;
     }
     Ok(())
 }

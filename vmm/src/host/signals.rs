@@ -8,7 +8,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::exit::Status;
 
-/// SIGINT, SIGTERM and SIGHUP, blocked in every thread and read from a descriptor.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// To exit with this status.
+    End(Status),
+    /// To save the machine.
+    Save,
+}
+
+/// SIGINT, SIGTERM and SIGHUP, and SIGUSR1 where it means something, blocked in every thread and read from a descriptor.
 ///
 /// Those that whoever started the program has it ignore stay ignored: `nohup` and a shell's `&` mean it.
 #[derive(Debug)]
@@ -26,8 +35,20 @@ impl Signals {
     /// # Errors
     /// The host's.
     pub fn block() -> io::Result<Self> {
+        Self::block_with(&[])
+    }
+
+    /// The same, and the signal that asks for a save.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn block_with_save() -> io::Result<Self> {
+        Self::block_with(&[Signal::SIGUSR1])
+    }
+
+    fn block_with(more: &[Signal]) -> io::Result<Self> {
         let mut taken = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        for &signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().chain(more) {
             if !is_ignored(signal)? {
                 taken.add(signal);
             }
@@ -47,13 +68,14 @@ impl Signals {
         Ok(self.taken.thread_unblock()?)
     }
 
-    /// The status that an arrived signal asks to exit with.
+    /// What an arrived signal asks for.
     #[must_use]
-    pub fn arrived(&self) -> Option<Status> {
+    pub fn arrived(&self) -> Option<Arrived> {
         let info = self.fd.read_signal().ok().flatten()?;
         Some(match Signal::try_from(info.ssi_signo as i32) {
-            Ok(Signal::SIGINT) => Status::Interrupted,
-            _ => Status::Terminated,
+            Ok(Signal::SIGINT) => Arrived::End(Status::Interrupted),
+            Ok(Signal::SIGUSR1) => Arrived::Save,
+            _ => Arrived::End(Status::Terminated),
         })
     }
 }

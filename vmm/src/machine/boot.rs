@@ -14,6 +14,7 @@ use crate::board::Board;
 use crate::boot::image::Image;
 use crate::boot::load::{self, FDT_ADDR, Placement};
 use crate::exit::{Failed, Status};
+use crate::save::state::{BootSource, FileMark};
 
 /// The longest command line of an arm64 kernel: COMMAND_LINE_SIZE of its `asm/setup.h`, less the terminating NUL.
 const MAX_COMMAND_LINE: usize = 2047;
@@ -40,6 +41,7 @@ struct BootFile {
     file: File,
     /// It has a length, and can be read as often as one likes.
     is_regular: bool,
+    mark: FileMark,
 }
 
 impl BootFile {
@@ -47,7 +49,8 @@ impl BootFile {
         let failed = |e: io::Error| Failed::new(format!("cannot read {what} {path:?}: {e}"));
         let file = File::open(path).map_err(failed)?;
         let is_regular = file.metadata().map_err(failed)?.is_file();
-        Ok(Self { what, path: path.to_owned(), file, is_regular })
+        let mark = FileMark::of(path, &file, None).map_err(failed)?;
+        Ok(Self { what, path: path.to_owned(), file, is_regular, mark })
     }
 
     fn failed(&self, why: impl std::fmt::Display) -> Failed {
@@ -140,9 +143,37 @@ impl BootFiles {
         Ok(Self { kernel, initrd, append, ram_bytes })
     }
 
+    /// Opens the files that a saved machine boots from when it is reset, if they are still there and what they were.
+    ///
+    /// # Errors
+    /// Why the machine cannot be reset.
+    pub(super) fn reopen(source: &BootSource, ram_bytes: u64) -> Result<Self, String> {
+        fn path<'a>(what: &str, mark: &'a FileMark) -> Result<&'a Path, String> {
+            let path = mark.path.as_deref().filter(|_| mark.modified.is_some());
+            path.map(Path::new)
+                .ok_or_else(|| format!("the {what} was no regular file, or has no name in UTF-8"))
+        }
+        let kernel = path("kernel", &source.kernel)?;
+        let initrd = source.initrd.as_ref().map(|mark| path("initrd", mark)).transpose()?;
+        let files = Self::open(kernel, initrd, source.append.clone(), ram_bytes).map_err(|e| e.message)?;
+        let marks = std::iter::once(&source.kernel).chain(&source.initrd);
+        for (file, mark) in std::iter::once(&files.kernel).chain(&files.initrd).zip(marks) {
+            if let Some(how) = mark.difference(&file.mark) {
+                return Err(format!("the {} {:?} is not what it was: {how}", file.what, file.path));
+            }
+        }
+        Ok(files)
+    }
+
     /// The files that are read again at a reboot.
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
         std::iter::once(&self.kernel).chain(&self.initrd).map(|file| file.file.as_raw_fd()).collect()
+    }
+
+    /// Which they are, as they were opened.
+    pub(super) fn source(&self) -> BootSource {
+        let initrd = self.initrd.as_ref().map(|file| file.mark.clone());
+        BootSource { kernel: self.kernel.mark.clone(), initrd, append: self.append.clone() }
     }
 
     /// Why they cannot be read again, if they cannot.

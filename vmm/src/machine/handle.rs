@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::machine::saving::SaveTo;
 use crate::supervise::{Reason, StopSwitch};
 
 /// Where in its life a machine is.
@@ -67,20 +68,42 @@ pub enum Refused {
     /// This machine cannot be reset.
     #[error("this machine cannot be reset: {0}")]
     NoReset(String),
+    /// This machine cannot be saved.
+    #[error("this machine cannot be saved: {0}")]
+    NoSave(String),
+    /// The save has failed; the machine is as before.
+    #[error("the save has failed: {0}")]
+    SaveFailed(String),
     /// The reset has failed, and the machine ends.
     #[error("the reset has failed, and the machine ends: {0}")]
     ResetFailed(String),
     /// Nothing is at a path.
-    #[error("nothing is at {path:?}; there is {}", .there.join(", "))]
+    #[error("nothing is at {path:?}; {}there is {}", at_part(.at), .there.join(", "))]
     NoSuchPath {
         /// The path.
         path: String,
-        /// All paths.
+        /// The deepest part of it at which there is something; empty if there is none.
+        at: String,
+        /// What there is.
+        there: Vec<String>,
+    },
+    /// What is at a path is too long.
+    #[error("what is at {path:?} has {bytes} bytes, too much for an answer: ask for a part; there is {}", .there.join(", "))]
+    TooMuch {
+        /// The path.
+        path: String,
+        /// How much it is.
+        bytes: usize,
+        /// Its parts.
         there: Vec<String>,
     },
     /// The engine gives no answer.
     #[error("the engine gives no answer: {0}")]
     Engine(String),
+}
+
+fn at_part(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!("at {at} ") }
 }
 
 /// What came of an [`Operation`].
@@ -125,6 +148,8 @@ pub(super) enum Request {
     GuestWish,
     /// Somebody asks.
     Do(Operation, Reply),
+    /// Somebody asks for a save.
+    Save(SaveTo, Reply),
     /// The machine ends.
     End,
 }
@@ -161,6 +186,21 @@ impl Handle {
     /// Asks for something, and does not wait.
     pub fn ask(&self, operation: Operation, reply: Reply) {
         self.send(Request::Do(operation, reply));
+    }
+
+    /// Asks for a save, and does not wait. The machine stands still while it is written, and is then as before.
+    pub fn save(&self, to: SaveTo, reply: Reply) {
+        self.send(Request::Save(to, reply));
+    }
+
+    /// Asks for a save to the file of the command line, and waits for it.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn wait_for_save(&self) -> Answer {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.save(SaveTo::Target, Reply::new(move |answer| drop(sender.send(answer))));
+        answer.recv().unwrap_or(Err(Refused::Ended))
     }
 
     /// Asks for something and waits for the answer.

@@ -4,8 +4,10 @@
 //! [`LifeCycle::stop_vcpus`], which are called by nobody else. A guest's SYSTEM_RESET is a reset like any other; its wish is
 //! kept at the gate until it is granted, whatever else is asked for meanwhile.
 
+use std::io;
 use std::sync::{Arc, mpsc};
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::board::Board;
@@ -16,6 +18,7 @@ use crate::machine::boot::BootFiles;
 use crate::machine::gate::Gate;
 use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request};
 use crate::machine::inspect;
+use crate::machine::saving::{SaveTo, Saving, Written};
 use crate::supervise::Reason;
 
 /// What happens when the guest resets itself.
@@ -40,7 +43,10 @@ impl OnReset {
 pub(super) struct LifeCycle {
     pub(super) board: Arc<Board>,
     pub(super) gate: Arc<Gate>,
-    pub(super) boot: BootFiles,
+    /// None of a restored machine whose files are gone: it cannot be reset.
+    pub(super) boot: Option<BootFiles>,
+    /// Why it cannot be saved, if so.
+    pub(super) saving: Result<Saving, String>,
     pub(super) console: Arc<Console>,
     pub(super) handle: Handle,
     pub(super) on_reset: OnReset,
@@ -73,6 +79,7 @@ impl LifeCycle {
         match request {
             Request::GuestWish => self.grant_wish(),
             Request::Do(operation, reply) => reply.give(self.perform(&operation)),
+            Request::Save(to, reply) => reply.give(self.save(&to)),
             Request::Start | Request::End => {}
         }
     }
@@ -103,6 +110,8 @@ impl LifeCycle {
             self.stand_still();
             self.set_phase(Phase::Paused);
         } else {
+            // A restored machine stands still until here.
+            self.go_on();
             self.set_phase(Phase::Running);
             self.let_run();
         }
@@ -211,7 +220,8 @@ impl LifeCycle {
             self.gate.ask(index, |vcpu| vcpu.power_on())?;
         }
         self.console.restarted();
-        let (pc, x0) = self.boot.load(self.boot.read()?, &self.board)?;
+        let boot = self.boot.as_ref().context("it has no files to boot from")?;
+        let (pc, x0) = boot.load(boot.read()?, &self.board)?;
         self.gate.ask(0, move |vcpu| vcpu.set_boot_state(pc, x0))
     }
 
@@ -220,29 +230,62 @@ impl LifeCycle {
     }
 
     fn inspect(&mut self, path: &str) -> Answer {
-        let mut paths = inspect::paths(&self.board);
+        let mut steps = path.split('/').filter(|step| !step.is_empty());
+        let first = steps.next().unwrap_or_default();
         let cpus = self.cpus();
-        paths.extend((0..cpus).map(|cpu| format!("cpu{cpu}/regs")));
-        if let Some(cpu) = (0..cpus).find(|cpu| path == format!("cpu{cpu}/regs")) {
-            return self.registers(cpu);
-        }
-        inspect::of_board(&self.board, path)
-            .ok_or_else(|| Refused::NoSuchPath { path: path.to_owned(), there: paths })
+        let value = match (0..cpus).find(|cpu| first == format!("cpu{cpu}")) {
+            Some(cpu) => Some(self.vcpu(cpu)?),
+            None => inspect::of_board(&self.board, first),
+        };
+        let Some(value) = value else {
+            let cpus = (0..cpus).map(|cpu| format!("cpu{cpu}"));
+            let there = inspect::names(&self.board).into_iter().chain(cpus).collect();
+            return Err(Refused::NoSuchPath { path: path.to_owned(), at: String::new(), there });
+        };
+        inspect::descend(first, value, steps)
     }
 
-    /// The vCPUs of a running machine stop for a moment.
-    fn registers(&mut self, cpu: usize) -> Answer {
+    /// All of a vCPU. Those of a running machine stop for a moment.
+    fn vcpu(&mut self, cpu: usize) -> Answer {
         let runs = self.phase() == Phase::Running;
         if runs {
             self.stop_vcpus();
         }
         let answer = self.gate.ask(cpu, |vcpu: &mut dyn Vcpu| -> anyhow::Result<Value> {
-            Ok(inspect::registers(&vcpu.registers()?, &vcpu.system_registers()))
+            let registers = inspect::registers(&vcpu.registers()?, &vcpu.system_registers());
+            Ok(inspect::with(inspect::bare(vcpu.save()), "regs", registers))
         });
         if runs {
             self.let_run();
         }
         answer.map_err(|error| Refused::Engine(exit::line(&error)))
+    }
+
+    /// A machine that runs stands still meanwhile. The file gets its name when it goes on.
+    fn save(&mut self, to: &SaveTo) -> Answer {
+        if self.phase() == Phase::Ended {
+            return Err(Refused::Ended);
+        }
+        if let Err(why) = &self.saving {
+            return Err(Refused::NoSave(why.clone()));
+        }
+        let runs = self.phase() == Phase::Running;
+        self.pause();
+        if self.phase() != Phase::Paused {
+            // The guest has powered itself off at this moment.
+            return Err(Refused::Ended);
+        }
+        let written = self.write_save(to);
+        if runs {
+            self.resume();
+        }
+        written.and_then(Written::finish).map_err(|e| Refused::SaveFailed(e.to_string()))
+    }
+
+    fn write_save(&self, to: &SaveTo) -> io::Result<Written> {
+        let saving = self.saving.as_ref().map_err(|why| io::Error::other(why.clone()))?;
+        let cpus = (0..self.cpus()).map(|index| self.gate.ask(index, |vcpu| vcpu.save()));
+        saving.write(to, &self.board, cpus.collect(), self.handle.status().resets)
     }
 
     fn end(&mut self) {

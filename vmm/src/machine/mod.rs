@@ -8,6 +8,7 @@ mod gate;
 mod handle;
 mod inspect;
 mod life_cycle;
+mod saving;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -24,7 +25,7 @@ use crate::accelerator::Accelerator;
 use crate::board::numa::Topology;
 use crate::board::stats::Stats;
 use crate::board::{Board, BoardConfig};
-use crate::cli::{Device, MachineArgs, SandboxChoice};
+use crate::cli::{Device, EngineChoice, MachineArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::control;
 use crate::control::server::Server;
@@ -34,15 +35,19 @@ use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan};
-use crate::host::disk::Drive;
+use crate::host::disk::{Drive, FileDisk};
 use crate::host::perf_map::PerfMap;
 use crate::machine::boot::BootFiles;
 use crate::machine::gate::Gate;
 use crate::machine::handle::Request;
 pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status};
 use crate::machine::life_cycle::{LifeCycle, OnReset};
-use crate::sandbox::calls::Descriptors;
+pub use crate::machine::saving::SaveTo;
+use crate::machine::saving::Saving;
+use crate::sandbox::calls::{Descriptors, unused_descriptors};
 use crate::sandbox::{Folders, Sandbox, Thread};
+use crate::save::state::Options;
+use crate::save::{SaveFile, Target};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
 
 /// Everything a machine is made from.
@@ -67,6 +72,10 @@ pub struct Setup {
     pub devices: Vec<Device>,
     /// Disks, in PCI order.
     pub drives: Vec<Arc<dyn Drive>>,
+    /// What saves need to know; without it, the machine cannot be saved.
+    pub saves: Option<Saves>,
+    /// The machine goes on from this save. Its files for a reset are those of the save, and not those above.
+    pub restored: Option<SaveFile>,
     /// Where the console goes.
     pub outputs: Outputs,
     /// What [`Inputs`] will have the main thread read: signals, standard input.
@@ -77,10 +86,21 @@ pub struct Setup {
     pub result_folders: Vec<PathBuf>,
 }
 
+/// What saves of a machine need to know.
+#[derive(Clone)]
+pub struct Saves {
+    /// Its drives, all of which are files.
+    pub drives: Vec<Arc<FileDisk>>,
+    /// Where a save goes at its end, and when a signal asks for one.
+    pub target: Option<Target>,
+}
+
 /// How a run ended.
 pub struct Ended {
     /// Why.
     pub reason: Reason,
+    /// What came of the save at the end, if there was to be one: the name of its file.
+    pub saved: Option<Result<PathBuf, Refused>>,
     /// By its console, the guest's kernel has panicked and stands still.
     pub stands_still: bool,
     /// Why a machine that should reboot has not, if so.
@@ -117,6 +137,10 @@ pub struct Machine {
     /// Lines for the user about how guest code will run.
     notes: Vec<String>,
     stats: bool,
+    /// Where the save at the end goes.
+    target: Option<PathBuf>,
+    /// Kept open: the sandbox's filters know its number as one that was taken.
+    _restored: Option<SaveFile>,
 }
 
 /// Opens the console log that the user asked for.
@@ -138,12 +162,29 @@ impl Machine {
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
         let MachineArgs { cpus, memory, numa, .. } = setup.machine;
-        let boot = BootFiles::open(&setup.kernel, setup.initrd.as_deref(), setup.append, memory)?;
         let topology = Topology::new(cpus, memory, numa)?;
-        let faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
-        let loadable = boot.read()?;
+        let mut faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
+        let (boot, loadable) = match &setup.restored {
+            None => {
+                let boot = BootFiles::open(&setup.kernel, setup.initrd.as_deref(), setup.append, memory)?;
+                let loadable = boot.read()?;
+                (Ok(boot), Some(loadable))
+            }
+            Some(restored) => {
+                if let Some(saved) = &restored.saved().faults {
+                    let plan = Plan::parse(&saved.text, &saved.file);
+                    faults =
+                        Some(plan.map_err(|e| {
+                            restored.failed(&format_args!("has a fault plan that is none: {e}"))
+                        })?);
+                }
+                (BootFiles::reopen(&restored.saved().boot, memory), None)
+            }
+        };
 
         let args = &setup.machine;
+        let (saved_accels, saved_devices) = (setup.accels.clone(), setup.devices.clone());
+        let wants_saves = setup.saves.as_ref().is_some_and(|saves| saves.target.is_some());
         let perf_map = args.perf_map.then(|| PerfMap::create(args.symbols.as_deref())).transpose()?;
         let perf_map = perf_map.map(Arc::new);
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
@@ -157,13 +198,20 @@ impl Machine {
                     logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
                     maps: perf_map.iter().map(|map| map.as_raw_fd()).collect(),
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
-                    boot: boot.descriptors(),
+                    boot: boot.iter().flat_map(BootFiles::descriptors).collect(),
                     control: setup.control.iter().map(control::Socket::listener_fd).collect(),
                     control_wakes: setup.control.iter().map(control::Socket::wake_fd).collect(),
+                    // Whatever is opened up to here has been opened; what comes is made for saves, or given by their clients.
+                    saves: match &setup.saves {
+                        Some(_) => unused_descriptors().context("cannot list the process's descriptors")?,
+                        None => Vec::new(),
+                    },
                 };
+                let targets = setup.saves.iter().filter_map(|saves| saves.target.as_ref());
                 let folders = Folders {
                     outputs: setup.result_folders,
                     removals: setup.control.iter().map(control::Socket::folder).collect(),
+                    saves: targets.map(|target| target.folder().to_owned()).collect(),
                 };
                 Sandbox::new(folders, &descriptors, engine::SYSTEM_CALLS)?
             }
@@ -189,12 +237,19 @@ impl Machine {
             faults,
             sandbox: sandbox.clone(),
         })?;
-        let (pc, x0) = boot.load(loadable, &board)?;
         let mut vcpus: Vec<_> = (0..cpus as usize).map(|i| board.engine().vcpu(i)).collect();
-        vcpus[0].set_boot_state(pc, x0).context("cannot set the vCPU's state")?;
+        if let (Ok(boot), Some(loadable)) = (&boot, loadable) {
+            let (pc, x0) = boot.load(loadable, &board)?;
+            vcpus[0].set_boot_state(pc, x0).context("cannot set the vCPU's state")?;
+        }
+        let resets = setup.restored.as_ref().map_or(0, |file| file.saved().resets);
+        if let Some(file) = &setup.restored {
+            restore(file, &board, &mut vcpus)?;
+        }
         let notes =
             board.engine_note().map(str::to_owned).into_iter().chain(board.engine().check()?).collect();
-        let on_reset = match (setup.reboots, boot.read_once()) {
+        let read_once = boot.as_ref().map_or_else(|why| Some(why.clone()), BootFiles::read_once);
+        let on_reset = match (setup.reboots, read_once) {
             (_, Some(why)) => OnReset::Impossible(why),
             _ if !board.engine().can_reset() => {
                 OnReset::Impossible(format!("the engine {} has no reset", board.engine().name()))
@@ -204,21 +259,54 @@ impl Machine {
         };
         let status = Status {
             phase: Phase::Starting,
-            resets: 0,
+            resets,
             engine: board.engine().name(),
             cpus,
             memory_bytes: memory,
         };
         let (handle, requests) = Handle::new(status, Arc::clone(&switch));
+        let source = match (&boot, &setup.restored) {
+            (_, Some(file)) => Some(file.saved().boot.clone()),
+            (Ok(boot), None) => Some(boot.source()),
+            (Err(_), None) => None,
+        };
+        let options = Options {
+            cpus,
+            memory_bytes: memory,
+            numa,
+            engine: EngineChoice::Soft,
+            tier: setup.machine.tier,
+            accels: saved_accels,
+            devices: saved_devices,
+        };
+        let saving = match (board.engine().can_save(), setup.saves, source) {
+            (Err(why), _, _) => Err(why),
+            (Ok(()), Some(Saves { drives, target }), Some(boot)) => {
+                Ok(Saving { options, boot, drives, target })
+            }
+            _ => Err("it is a job's, and made anew for each".to_owned()),
+        };
+        if let Err(why) = &saving
+            && wants_saves
+        {
+            return Err(Failed::new(format!("this machine cannot be saved: {why}")).into());
+        }
+        let target = saving
+            .as_ref()
+            .ok()
+            .and_then(|saving| saving.target.as_ref())
+            .map(|target| target.path().to_owned());
+        let is_still = setup.restored.is_some();
         let life_cycle = LifeCycle {
             board: Arc::new(board),
             gate: Arc::new(Gate::new(vcpus.len())),
-            boot,
+            boot: boot.ok(),
+            saving,
             console,
             handle,
             on_reset,
             starts_paused: setup.starts_paused,
-            is_still: false,
+            is_still,
         };
         Ok(Self {
             vcpus,
@@ -229,6 +317,8 @@ impl Machine {
             sandbox,
             notes,
             stats: setup.machine.stats,
+            target,
+            _restored: setup.restored,
         })
     }
 
@@ -255,8 +345,18 @@ impl Machine {
     /// # Errors
     /// If the host gives no threads, no sandbox or no epoll.
     pub fn run(self, inputs: Inputs<'_>) -> anyhow::Result<Ended> {
-        let Self { vcpus, life_cycle, requests, control, switch, sandbox, notes: _, stats: wants_stats } =
-            self;
+        let Self {
+            vcpus,
+            life_cycle,
+            requests,
+            control,
+            switch,
+            sandbox,
+            notes: _,
+            stats: wants_stats,
+            target,
+            _restored,
+        } = self;
         let running = Running::begin();
         let (board, console) = (Arc::clone(&life_cycle.board), Arc::clone(&life_cycle.console));
         let (gate, handle) = (Arc::clone(&life_cycle.gate), life_cycle.handle.clone());
@@ -275,13 +375,16 @@ impl Machine {
         sandbox.enter(Thread::Main)?;
         // Every thread is in the sandbox: guest code may run.
         handle.send(Request::Start);
-        let reason = supervise(&switch, inputs).context("cannot wait for events")?;
+        let on_save = || handle.save(SaveTo::Target, Reply::new(tell_of_save));
+        let reason = supervise(&switch, inputs, &on_save).context("cannot wait for events")?;
         let ended_at = Instant::now();
         if let Reason::Crashed(message) = reason {
             // What is locked stays so: nothing of the machine is looked at or taken down any more.
             std::mem::forget((board, threads, running));
             return Err(Failed::new(message).into());
         }
+        let saved = target.filter(|_| reason.leaves_the_machine_whole());
+        let saved = saved.map(|path| handle.wait_for_save().map(|_| path));
         handle.send(Request::End);
         for thread in threads {
             // One that has panicked has ended the process instead.
@@ -302,7 +405,38 @@ impl Machine {
         let engine = if wants_stats { board.engine().statistics() } else { None };
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
         let stands_still = panic.stands_still;
-        Ok(Ended { reason, stands_still, no_reboot, stats, smmu, engine, faults, console_error, console })
+        Ok(Ended {
+            reason,
+            saved,
+            stands_still,
+            no_reboot,
+            stats,
+            smmu,
+            engine,
+            faults,
+            console_error,
+            console,
+        })
+    }
+}
+
+/// Takes up a saved machine. The board stands still from here on.
+fn restore(file: &SaveFile, board: &Board, vcpus: &mut [Box<dyn Vcpu>]) -> anyhow::Result<()> {
+    board.stand_still();
+    file.take_ram(board.ram(), board.ram_stretch()).map_err(|e| file.failed(&e))?;
+    board.restore(file.saved()).map_err(|why| file.failed(&why))?;
+    for (index, (vcpu, state)) in vcpus.iter_mut().zip(&file.saved().cpus).enumerate() {
+        let restored = vcpu.restore(state.clone());
+        restored.map_err(|e| file.failed(&format_args!("cannot be restored: cpu{index}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// What came of a save that a signal has asked for.
+fn tell_of_save(answer: Answer) {
+    match answer {
+        Ok(_) => eprint!("\r\nwarpvmm: saved\r\n"),
+        Err(why) => eprint!("\r\nwarpvmm: not saved: {why}\r\n"),
     }
 }
 

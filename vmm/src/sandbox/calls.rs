@@ -7,7 +7,9 @@
 //! A call that works with a descriptor is permitted for those descriptors that its thread works with ([`Descriptors`]),
 //! and a signal for threads of this process: what only the running process knows is added to the tables in `permits`.
 
+use std::io;
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::process;
 
 use libc::{c_int, c_long};
@@ -93,6 +95,38 @@ pub struct Descriptors {
     pub control: Vec<RawFd>,
     /// By which the main thread and the one of the machine's life cycle wake the control socket's.
     pub control_wakes: Vec<RawFd>,
+    /// Numbers of descriptors that come later: files for saves, which the thread of the machine's life cycle makes or has been given.
+    /// First and last of each range; [`unused_descriptors`] has those of this process.
+    pub saves: Vec<(RawFd, RawFd)>,
+}
+
+/// The numbers that no descriptor of this process has now, whether we know of it or have inherited it, as ranges: first and last.
+///
+/// # Errors
+/// If the host does not tell which are open.
+pub fn unused_descriptors() -> io::Result<Vec<(RawFd, RawFd)>> {
+    let mut open = Vec::new();
+    {
+        let folder = std::fs::read_dir("/proc/self/fd")?;
+        for entry in folder {
+            open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+        }
+    }
+    // The listing's own has been closed.
+    open.retain(|fd| Path::new(&format!("/proc/self/fd/{fd}")).symlink_metadata().is_ok());
+    open.sort_unstable();
+    Ok(gaps(&open))
+}
+
+/// What is between sorted numbers, and after them.
+fn gaps(taken: &[RawFd]) -> Vec<(RawFd, RawFd)> {
+    let starts = std::iter::once(Some(0)).chain(taken.iter().map(|fd| fd.checked_add(1)));
+    let ends = taken.iter().map(|fd| fd - 1).chain([RawFd::MAX]);
+    starts
+        .zip(ends)
+        .filter_map(|(first, last)| Some((first?, last)))
+        .filter(|(first, last)| first <= last)
+        .collect()
 }
 
 /// A call of a table, with one more condition that only the running process knows.
@@ -100,12 +134,19 @@ pub struct Descriptors {
 pub(super) struct Permit {
     pub(super) call: Call,
     also: Option<Arg>,
+    /// The first argument is a number from here to there.
+    pub(super) within: Option<(u32, u32)>,
 }
 
 impl Permit {
     /// What must hold of the arguments.
     pub(super) fn conditions(&self) -> impl Iterator<Item = &Arg> {
         self.call.only.iter().chain(&self.also)
+    }
+
+    /// Whether anything must hold of them.
+    pub(super) fn is_free(&self) -> bool {
+        self.conditions().next().is_none() && self.within.is_none()
     }
 }
 
@@ -200,6 +241,15 @@ const SUPERVISING: &[Call] = &[
     Call::only(libc::SYS_ioctl, &[Arg::is(1, libc::TIOCGWINSZ as u32)]),
 ];
 
+/// When a drive was last written to, which a save tells.
+const LOOKS: &[Call] = &[
+    Call::any(libc::SYS_fstat),
+    Call::only(
+        libc::SYS_statx,
+        &[Arg { index: 2, mask: number(libc::AT_EMPTY_PATH), value: number(libc::AT_EMPTY_PATH) }],
+    ),
+];
+
 /// What the guest boots from: its length and its contents.
 const BOOT: &[Call] = &[
     Call::any(libc::SYS_fstat),
@@ -241,6 +291,36 @@ const NAMES: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
+/// A save: what is written to its file. Reading is for nobody.
+const SAVES: &[Call] = &[
+    Call::any(libc::SYS_fstat),
+    Call::only(
+        libc::SYS_statx,
+        &[Arg { index: 2, mask: number(libc::AT_EMPTY_PATH), value: number(libc::AT_EMPTY_PATH) }],
+    ),
+    Call::any(libc::SYS_pwrite64),
+    Call::any(libc::SYS_ftruncate),
+    Call::any(libc::SYS_fdatasync),
+];
+
+/// The flags of an opening that say what is opened, and how.
+const OPENING: u32 = number(libc::O_ACCMODE | libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_TMPFILE);
+/// A file without a name in a folder.
+const NAMELESS: u32 = number(libc::O_RDWR | libc::O_TMPFILE);
+/// A file with a name that nobody has.
+const NEW: u32 = number(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL);
+
+/// Files for saves are made, each by an opening that makes one and opens none that is there already. In which folder, Landlock
+/// decides.
+const NEW_FILES: &[Call] = &[
+    Call::only(libc::SYS_openat, &[Arg { index: 2, mask: OPENING, value: NAMELESS }]),
+    Call::only(libc::SYS_openat, &[Arg { index: 2, mask: OPENING, value: NEW }]),
+    #[cfg(target_arch = "x86_64")]
+    Call::only(libc::SYS_open, &[Arg { index: 1, mask: OPENING, value: NAMELESS }]),
+    #[cfg(target_arch = "x86_64")]
+    Call::only(libc::SYS_open, &[Arg { index: 1, mask: OPENING, value: NEW }]),
+];
+
 /// A socket's name is removed. Which names, Landlock decides.
 const REMOVAL: &[Call] = &[
     Call::any(libc::SYS_unlinkat),
@@ -254,6 +334,8 @@ const ACCEPTING: &[Call] = &[Call::only(libc::SYS_accept4, &[Arg::is(3, number(l
 /// What is said there. Which descriptors they will have is not known before, and these two calls work with sockets alone.
 const SERVING: &[Call] = &[
     Call::only(libc::SYS_recvfrom, &[Arg::is(4, 0), Arg::is(5, 0)]),
+    // With what a client passes: the file that it wants a save in.
+    Call::any(libc::SYS_recvmsg),
     Call::any(libc::SYS_ppoll),
     #[cfg(target_arch = "x86_64")]
     Call::any(libc::SYS_poll),
@@ -333,6 +415,8 @@ pub(super) struct Names {
     pub(super) puts: bool,
     /// There is a name to remove.
     pub(super) removes: bool,
+    /// There is a name for saves.
+    pub(super) saves: bool,
 }
 
 /// What a thread may do.
@@ -342,7 +426,7 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, control_wakes } =
+    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, control_wakes, saves } =
         descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
@@ -377,6 +461,12 @@ pub(super) fn permits(
         Thread::LifeCycle => {
             permits.add_on(BOOT, boot);
             permits.add_on(SENDING, control_wakes);
+            permits.add_on(LOOKS, drives);
+            permits.add_within(SAVES, saves);
+            if names.saves {
+                permits.add(NEW_FILES);
+                permits.add(NAMES);
+            }
         }
         Thread::Control => {
             permits.add_on(ACCEPTING, control);
@@ -400,19 +490,49 @@ impl Permits {
     /// The calls of a table. A signal may go to threads of this process and to no others, whoever sends it.
     fn add(&mut self, table: &[Call]) {
         let own = |call: &Call| (call.number == libc::SYS_tgkill).then(|| Arg::is(0, process::id()));
-        self.0.extend(table.iter().map(|call| Permit { call: *call, also: own(call) }));
+        self.0.extend(table.iter().map(|call| Permit { call: *call, also: own(call), within: None }));
     }
 
     /// The calls of a table on these descriptors: their first argument.
     fn add_on(&mut self, table: &[Call], descriptors: &[RawFd]) {
         for descriptor in descriptors {
             let also = Some(Arg::is(0, number(*descriptor)));
-            self.0.extend(table.iter().map(|call| Permit { call: *call, also }));
+            self.0.extend(table.iter().map(|call| Permit { call: *call, also, within: None }));
+        }
+    }
+
+    /// The calls of a table on descriptors of these ranges: their first argument.
+    fn add_within(&mut self, table: &[Call], ranges: &[(RawFd, RawFd)]) {
+        for &(first, last) in ranges {
+            let within = Some((number(first), number(last)));
+            self.0.extend(table.iter().map(|call| Permit { call: *call, also: None, within }));
         }
     }
 }
 
 /// Those of a table that is the same in every process.
 pub(super) fn fixed(table: &[Call]) -> Vec<Permit> {
-    table.iter().map(|call| Permit { call: *call, also: None }).collect()
+    table.iter().map(|call| Permit { call: *call, also: None, within: None }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_between_numbers_are_the_numbers_that_are_not_there() {
+        assert_eq!(gaps(&[]), [(0, RawFd::MAX)]);
+        assert_eq!(gaps(&[0, 1, 2, 5, 9]), [(3, 4), (6, 8), (10, RawFd::MAX)]);
+        assert_eq!(gaps(&[3, RawFd::MAX]), [(0, 2), (4, RawFd::MAX - 1)]);
+    }
+
+    #[test]
+    fn descriptor_that_is_opened_later_has_a_number_that_was_not_used() {
+        let before = std::fs::File::open("/dev/null").unwrap();
+        let unused = unused_descriptors().unwrap();
+        let has = |fd: RawFd| unused.iter().any(|&(first, last)| (first..=last).contains(&fd));
+        use std::os::fd::AsRawFd;
+        assert!(!has(before.as_raw_fd()));
+        assert!(has(RawFd::MAX - 1));
+    }
 }

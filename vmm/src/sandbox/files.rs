@@ -29,7 +29,7 @@ pub(super) fn leave_other_processes() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Takes every right from the calling thread but those to put files in place and to remove names in `folders`. Says how
+/// Takes every right from the calling thread but those to make files, put them in place and remove names in `folders`. Says how
 /// much of that the kernel does.
 pub(super) fn enter(folders: &Folders) -> Result<RulesetStatus, SandboxError> {
     let failed = |e: landlock::RulesetError| SandboxError::Files(e.to_string());
@@ -40,7 +40,14 @@ pub(super) fn enter(folders: &Folders) -> Result<RulesetStatus, SandboxError> {
         .map_err(failed)?;
     let outputs = folders.outputs.iter().map(|folder| (folder, AccessFs::MakeReg | AccessFs::RemoveFile));
     let removals = folders.removals.iter().map(|folder| (folder, AccessFs::RemoveFile.into()));
-    for (folder, rights) in outputs.chain(removals) {
+    // To open what it makes there; that it opens nothing else is a matter of the filters.
+    let making = AccessFs::MakeReg
+        | AccessFs::RemoveFile
+        | AccessFs::ReadFile
+        | AccessFs::WriteFile
+        | AccessFs::Truncate;
+    let saves = folders.saves.iter().map(|folder| (folder, making));
+    for (folder, rights) in outputs.chain(removals).chain(saves) {
         let folder = PathFd::new(folder).map_err(|e| SandboxError::Files(e.to_string()))?;
         let names = PathBeneath::new(folder, rights);
         rules = rules.add_rule(names).map_err(failed)?;

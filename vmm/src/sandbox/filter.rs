@@ -57,7 +57,7 @@ fn program(
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for permit in permits {
         let rules = rules.entry(permit.call.number).or_default();
-        if permit.conditions().next().is_some() {
+        if !permit.is_free() {
             rules.push(rule(permit).map_err(failed)?);
         }
     }
@@ -71,7 +71,11 @@ fn rule(permit: &Permit) -> Result<SeccompRule, BackendError> {
         let equal = SeccompCmpOp::MaskedEq(u64::from(arg.mask));
         SeccompCondition::new(arg.index, SeccompCmpArgLen::Dword, equal, u64::from(arg.value))
     });
-    SeccompRule::new(conditions.collect::<Result<_, _>>()?)
+    let bounds = permit.within.map(|(first, last)| {
+        [(SeccompCmpOp::Ge, first), (SeccompCmpOp::Le, last)]
+            .map(|(op, bound)| SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, u64::from(bound)))
+    });
+    SeccompRule::new(conditions.chain(bounds.into_iter().flatten()).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const ALL_NAMES: Names = Names { puts: true, removes: true };
+    const ALL_NAMES: Names = Names { puts: true, removes: true, saves: true };
 
     /// More than a machine can have.
     fn many_descriptors() -> Descriptors {
@@ -93,6 +97,7 @@ mod tests {
             boot: vec![46, 47],
             control: vec![48],
             control_wakes: vec![49],
+            saves: vec![(3, 9), (15, 19), (91, 400), (402, i32::MAX)],
         }
     }
 
@@ -112,9 +117,8 @@ mod tests {
     fn call_without_conditions_is_in_no_table_a_second_time_with_some() {
         for thread in Thread::ALL {
             let permits = calls::permits(thread, ALL_NAMES, &many_descriptors(), EngineCalls::default());
-            let is_free = |permit: &Permit| permit.conditions().next().is_none();
-            let free: BTreeSet<_> = permits.iter().filter(|p| is_free(p)).map(|p| p.call.number).collect();
-            assert!(!permits.iter().any(|p| !is_free(p) && free.contains(&p.call.number)), "{thread:?}");
+            let free: BTreeSet<_> = permits.iter().filter(|p| p.is_free()).map(|p| p.call.number).collect();
+            assert!(!permits.iter().any(|p| !p.is_free() && free.contains(&p.call.number)), "{thread:?}");
         }
     }
 }

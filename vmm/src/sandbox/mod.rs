@@ -92,13 +92,26 @@ pub enum SandboxError {
     Signal(io::Error),
 }
 
-/// Folders in which the main thread still reaches names.
+/// Folders in which threads still reach names.
 #[derive(Clone, Debug, Default)]
 pub struct Folders {
-    /// Where files are put in place at the end.
+    /// Where the main thread puts files in place at the end.
     pub outputs: Vec<PathBuf>,
-    /// Where a name is removed at the end.
+    /// Where it removes a name at the end.
     pub removals: Vec<PathBuf>,
+    /// Where the thread of the machine's life cycle makes files for saves and puts them in place.
+    pub saves: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// Those of one thread.
+    fn of(&self, thread: Thread) -> Self {
+        match thread {
+            Thread::Main => Self { saves: Vec::new(), ..self.clone() },
+            Thread::LifeCycle => Self { saves: self.saves.clone(), ..Self::default() },
+            _ => Self::default(),
+        }
+    }
 }
 
 impl From<Vec<PathBuf>> for Folders {
@@ -146,7 +159,11 @@ impl Sandbox {
         engine: EngineCalls,
     ) -> Result<Self, SandboxError> {
         let folders = folders.into();
-        let names = Names { puts: !folders.outputs.is_empty(), removes: !folders.removals.is_empty() };
+        let names = Names {
+            puts: !folders.outputs.is_empty(),
+            removes: !folders.removals.is_empty(),
+            saves: !folders.saves.is_empty(),
+        };
         let others = Thread::ALL.into_iter().filter(|thread| !matches!(thread, Thread::Disk(_)));
         // A drive that is not there has a thread that can do nothing with it; its kind exists.
         let disks = (0..descriptors.drives.len().max(1)).map(Thread::Disk);
@@ -164,8 +181,7 @@ impl Sandbox {
     pub fn enter(&self, thread: Thread) -> Result<(), SandboxError> {
         let Some(rules) = &self.rules else { return Ok(()) };
         report::name_thread(thread);
-        let nothing = Folders::default();
-        let files = files::enter(if thread == Thread::Main { &rules.folders } else { &nothing })?;
+        let files = files::enter(&rules.folders.of(thread))?;
         rules.filters[&thread].enter()?;
         if thread == Thread::Main {
             match files {
