@@ -1,5 +1,6 @@
 //! Values of the registers of one map, for those that are mostly storage.
 
+use hw::Registers;
 use hw::regmap::{Access, Located, RegisterMap};
 
 /// One value for each declared register and row entry.
@@ -23,6 +24,30 @@ impl<R: RegisterMap + PartialEq> Bank<R> {
             .map(|(reg, info)| (*reg, vec![info.reset; usize::try_from(info.count).unwrap_or(0)]))
             .collect();
         Self { values }
+    }
+
+    /// Those registers that do not have their value of power-on. What is write-only keeps nothing that anybody asks for.
+    pub(crate) fn save(&self) -> Registers {
+        let is_saved = |reg: R| reg.info().access != Access::Wo && self.slot(reg, 0).is_some();
+        Registers::changed(is_saved, |reg, index| self.slot(reg, index).copied().unwrap_or(0))
+    }
+
+    /// Puts a saved value into its place. `possible` are the bits that can differ from the value of power-on.
+    pub(crate) fn restore(
+        &mut self,
+        reg: R,
+        index: u64,
+        value: u64,
+        possible: u64,
+    ) -> Result<(), &'static str> {
+        if (value ^ reg.info().reset) & !possible != 0 {
+            return Err("has bits that software cannot set");
+        }
+        match self.slot_mut(reg, index) {
+            Some(slot) => *slot = value,
+            None => return Err("is not of this part"),
+        }
+        Ok(())
     }
 
     fn slot(&self, reg: R, index: u64) -> Option<&u64> {

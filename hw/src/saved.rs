@@ -99,6 +99,11 @@ pub struct Hex(#[serde(with = "hex")] pub u64);
 pub struct Registers(BTreeMap<String, Hex>);
 
 impl Registers {
+    /// Adds those of another part of the same map.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     fn names<R: RegisterMap>(is_saved: impl Fn(R) -> bool) -> impl Iterator<Item = (String, R, u64)> {
         R::ALL.iter().filter(move |(reg, _)| is_saved(*reg)).flat_map(|&(reg, ref info)| {
             (0..info.count).map(move |index| match info.count {
@@ -111,6 +116,30 @@ impl Registers {
     /// The values of those registers of a map that `is_saved` names; `value` is given a register and its place in its row.
     pub fn of<R: RegisterMap>(is_saved: impl Fn(R) -> bool, value: impl Fn(R, u64) -> u64) -> Self {
         Self(Self::names(is_saved).map(|(name, reg, index)| (name, Hex(value(reg, index)))).collect())
+    }
+
+    /// The same, of those alone that do not have their value of power-on.
+    pub fn changed<R: RegisterMap>(is_saved: impl Fn(R) -> bool, value: impl Fn(R, u64) -> u64) -> Self {
+        let changed = |(name, reg, index): (String, R, u64)| {
+            let now = value(reg, index);
+            (now != reg.info().reset).then_some((name, Hex(now)))
+        };
+        Self(Self::names(is_saved).filter_map(changed).collect())
+    }
+
+    /// As [`Self::restore`], from [`Self::changed`]: what is not there has its value of power-on.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub fn restore_changed<R: RegisterMap>(
+        mut self,
+        is_saved: impl Fn(R) -> bool + Copy,
+        put: impl FnMut(R, u64, u64) -> Result<(), &'static str>,
+    ) -> Result<(), RestoreError> {
+        for (name, reg, _) in Self::names(is_saved) {
+            self.0.entry(name).or_insert(Hex(reg.info().reset));
+        }
+        self.restore(is_saved, put)
     }
 
     /// Hands each register that `is_saved` names to `put`, which says what is wrong with a value. What is wider than the

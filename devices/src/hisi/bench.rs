@@ -321,13 +321,33 @@ impl Machine {
         let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let spaces = Arc::new(Spaces {
-            ram: ram.clone(),
-            msi: msi.clone(),
+            ram,
+            msi,
             pages: Mutex::default(),
             stalled: Mutex::default(),
             stalls: AtomicU64::new(0),
             reaction: Mutex::default(),
         });
+        Self::on(spaces, threads, limits, plan)
+    }
+
+    /// An accelerator that has just been made, with the same memory.
+    pub(super) fn successor(&self, plan: Option<Arc<dyn FaultPlan>>) -> Self {
+        let threads = self.threads.as_ref().map(|_| Threads::at_most(usize::MAX));
+        let (workers, mailbox_patience_ns) = if threads.is_some() { (4, 1_000_000_000) } else { (0, 0) };
+        let limits = Limits { workers, mailbox_patience_ns };
+        let after = Self::on(Arc::clone(&self.spaces), threads, limits, plan).unwrap();
+        after.next.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
+        after
+    }
+
+    fn on(
+        spaces: Arc<Spaces>,
+        threads: Option<Arc<Threads>>,
+        limits: Limits,
+        plan: Option<Arc<dyn FaultPlan>>,
+    ) -> io::Result<Self> {
+        let (ram, msi) = (Arc::clone(&spaces.ram), Arc::clone(&spaces.msi));
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let faults =
             plan.map_or_else(Faults::default, |plan| Faults::new(plan, clock.clone(), alarms.clone()));

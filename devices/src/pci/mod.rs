@@ -17,6 +17,7 @@ mod port;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use atc::AtcState;
 pub use atc::{Atc, AtcTotals, AtcWiring};
 pub use bar::Bar;
 pub use bus_master::BusMasterPort;

@@ -40,6 +40,8 @@ pub(super) struct Control {
     is_in_flight: bool,
     /// Of its accesses; replaced when they are given up.
     waiter: Arc<Waiter>,
+    /// Its next request was under way when the state was saved.
+    is_made_again: bool,
     /// Counts resets, so that a request of before has no effect.
     life: u64,
 }
@@ -53,6 +55,7 @@ impl Control {
             write_backs: 0,
             is_in_flight: false,
             waiter: Waiter::watched(activity),
+            is_made_again: false,
             life: 0,
         }
     }
@@ -67,16 +70,34 @@ impl Control {
             write_backs: _,
             is_in_flight: _,
             waiter: _,
+            is_made_again,
             life,
         } = self;
         *transfer = None;
-        (*write_back_due, *is_write_back_asked) = (false, false);
+        (*write_back_due, *is_write_back_asked, *is_made_again) = (false, false, false);
         *life += 1;
     }
 
     /// Ends the accesses of the request under way.
     pub(super) fn give_up(&mut self) {
         Waiter::replace(&mut self.waiter);
+    }
+
+    /// After a restore: what was asked for and is not done is begun anew.
+    pub(super) fn take_up(
+        &mut self,
+        transfer: Option<Transfer>,
+        is_write_back_asked: bool,
+        is_write_back_due: bool,
+        life: u64,
+    ) {
+        self.transfer = transfer.map(|transfer| (transfer, life));
+        self.is_write_back_asked = is_write_back_asked;
+        self.write_back_due = is_write_back_due;
+        if self.has_request() {
+            self.is_made_again = true;
+            self.waiter.set_made_again(true);
+        }
     }
 
     pub(super) fn waiter(&self) -> Arc<Waiter> {
@@ -120,6 +141,9 @@ impl Control {
             std::mem::replace(&mut self.is_in_flight, false),
             "one control worker has one request at a time"
         );
+        if std::mem::take(&mut self.is_made_again) {
+            self.waiter.set_made_again(false);
+        }
     }
 
     /// Whether the worker makes no access.

@@ -1,8 +1,11 @@
 //! The debug counters: how many doorbells, commands, tasks and entries there have been. They clear when read if
 //! `DFX_CNT_CLR_CE` says so.
 
+use serde::{Deserialize, Serialize};
+
 /// Counters of the function.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Counters {
     pub(super) mailboxes: u32,
     pub(super) doorbells: u32,
@@ -15,6 +18,7 @@ pub(super) struct Counters {
     pub(super) eqe_out: u32,
     pub(super) aeqe_out: u32,
     /// The last doorbell.
+    #[serde(with = "hw::saved::hex")]
     pub(super) last_doorbell: u64,
 }
 

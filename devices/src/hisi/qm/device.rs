@@ -1,6 +1,11 @@
 //! What the device has once, whatever functions there are: the physical function's registers, the table that gives
 //! functions their queues, the AXI master and the debug counters.
 
+use std::collections::BTreeMap;
+
+use hw::RestoreError;
+use hw::saved::Hex;
+
 use super::counters::Counters;
 use super::regs::{QmReg, is_of_function};
 use super::vft::Vft;
@@ -47,6 +52,19 @@ impl Device {
 
     pub(super) fn forget_table(&mut self) {
         self.vft = Vft::at_reset();
+    }
+
+    pub(super) const fn vft(&self) -> &Vft {
+        &self.vft
+    }
+
+    /// Takes up a saved table.
+    pub(super) fn set_vft(
+        &mut self,
+        saved: BTreeMap<String, BTreeMap<String, Hex>>,
+    ) -> Result<(), RestoreError> {
+        self.vft = Vft::of_saved(saved)?;
+        Ok(())
     }
 
     /// Queues that the physical function has.

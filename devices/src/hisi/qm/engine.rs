@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::task::{LastWrites, Progress};
 use crate::Workforce;
 use hw::{DmaFault, DmaPort, Iova, Requester};
 
@@ -20,7 +21,9 @@ pub trait Engine: Send + Sync + 'static {
     fn scratch(&self) -> Self::Scratch;
 
     /// Executes one task: reads `sqe`, does the work through `dma`, and puts the results into `sqe`, which is then
-    /// written back. May wait in `dma` for as long as the guest takes to resolve a page fault.
+    /// written back. May wait in `dma` for as long as the guest takes to resolve a page fault. A task whose state is saved then is
+    /// executed again from its beginning: so what it reads again must not be what it has written, but by
+    /// [`EngineDma::write_last`].
     ///
     /// # Errors
     /// [`Cancelled`] if an access said [`DmaFault::Cancelled`]: the task is dropped, nothing is written back.
@@ -28,6 +31,19 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         scratch: &mut Self::Scratch,
         sqe: &mut [u8],
+        queue: QueueInfo,
+        dma: &EngineDma<'_>,
+    ) -> Result<(), Cancelled>;
+
+    /// Goes on with a task that had come to its last writes ([`EngineDma::write_last`]) when the state was saved: makes them again.
+    /// `sqe` has the results.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn finish(
+        &self,
+        sqe: &mut [u8],
+        writes: &[(Iova, Vec<u8>)],
         queue: QueueInfo,
         dma: &EngineDma<'_>,
     ) -> Result<(), Cancelled>;
@@ -54,13 +70,40 @@ pub struct QueueInfo {
 pub struct EngineDma<'a> {
     port: &'a dyn DmaPort,
     who: Requester,
+    progress: Option<&'a Progress>,
 }
 
 impl<'a> EngineDma<'a> {
     /// Accesses through `port` on behalf of `who`.
     #[must_use]
     pub fn new(port: &'a dyn DmaPort, who: Requester) -> Self {
-        Self { port, who }
+        Self { port, who, progress: None }
+    }
+
+    pub(super) const fn of_task(port: &'a dyn DmaPort, who: Requester, progress: &'a Progress) -> Self {
+        Self { port, who, progress: Some(progress) }
+    }
+
+    /// Writes with which the task takes effect: what it has read before they may change. The engine makes no access after them,
+    /// and `sqe` has its results. If the state is saved while one of them waits, the task goes on with them after the restore, by
+    /// [`Engine::finish`].
+    ///
+    /// # Errors
+    /// [`DmaFault`], as [`DmaPort::write`]; the writes before the one that failed have been made.
+    pub fn write_last(&self, sqe: &[u8], writes: Vec<(Iova, Vec<u8>)>) -> Result<(), DmaFault> {
+        let last = Arc::new(LastWrites { sqe: sqe.to_vec(), writes });
+        if let Some(progress) = self.progress {
+            progress.put_last(&last);
+        }
+        self.write_again(&last.writes)
+    }
+
+    /// The same, of writes that [`Self::write_last`] has been given before the state was saved.
+    ///
+    /// # Errors
+    /// See there.
+    pub fn write_again(&self, writes: &[(Iova, Vec<u8>)]) -> Result<(), DmaFault> {
+        writes.iter().try_for_each(|(at, data)| self.write(*at, data))
     }
 
     /// Reads data. May wait.

@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hw::{Activity, Iova, Waiter};
+use hw::{Activity, Iova, RestoreError, Waiter};
+use serde::{Deserialize, Serialize};
 
-use super::context::{Aeqe, AsyncEvent, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
+use super::context::{Aeqe, AsyncEvent, ContextImage, EVENT_ENTRY_BYTES, Eqc, Eqe, entry};
 
 /// Which of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,49 @@ pub(super) enum Written {
     Stale,
 }
 
+/// What a writer was at when the state was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Unfinished {
+    /// The entry of this queue, whose event has been taken.
+    #[serde(rename = "EQE")]
+    Eqe(u16),
+    /// This message, which counts as sent.
+    #[serde(rename = "message")]
+    Message(u16),
+}
+
+/// A queue's or ring's context as it is saved: as software would read it back.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct SavedContext(#[serde(with = "hw::saved::hex_bytes")] pub(super) ContextImage);
+
+/// A ring as it is saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedRing {
+    context: Option<SavedContext>,
+    is_enabled: bool,
+    is_unmasked: bool,
+}
+
+/// Rings, and the events that are due, as they are saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedEvents {
+    #[serde(rename = "EQ")]
+    eq: SavedRing,
+    #[serde(rename = "AEQ")]
+    aeq: SavedRing,
+    /// Queues that an event is due for.
+    pending: Vec<u16>,
+    /// Types and queues.
+    asynchronous: Vec<(u8, u16)>,
+    is_overflow_told: bool,
+    is_abnormal_due: bool,
+    is_masked_due: bool,
+    unfinished: Option<Unfinished>,
+}
+
 #[derive(Debug)]
 pub(super) struct Events {
     pub(super) eq: EventRing,
@@ -108,6 +152,12 @@ pub(super) struct Events {
     masked_due: bool,
     /// Somebody is writing.
     writing: bool,
+    /// What the writer is at.
+    current: Option<Action>,
+    /// What the writer was at when the state was saved: begun anew before anything else.
+    unfinished: Option<Unfinished>,
+    /// The writer is at that.
+    is_made_again: bool,
     /// Of messages.
     waiter: Arc<Waiter>,
 }
@@ -123,6 +173,9 @@ impl Events {
             abnormal_due: false,
             masked_due: false,
             writing: false,
+            current: None,
+            unfinished: None,
+            is_made_again: false,
             waiter: Waiter::watched(activity),
         }
     }
@@ -133,6 +186,7 @@ impl Events {
         self.pending.clear();
         self.async_events.clear();
         self.overflow_told = false;
+        self.unfinished = None;
         self.eq.give_up();
         self.aeq.give_up();
         Waiter::replace(&mut self.waiter);
@@ -155,6 +209,9 @@ impl Events {
             abnormal_due,
             masked_due,
             writing: _,
+            current: _,
+            unfinished: _,
+            is_made_again: _,
             waiter: _,
         } = self;
         eq.reset();
@@ -234,6 +291,7 @@ impl Events {
             && self.eq.context.as_ref().is_some_and(Eqc::is_full);
         self.abnormal_due
             || self.masked_due
+            || self.unfinished.is_some()
             || has_overflowed
             || ring(&self.eq, !self.pending.is_empty())
             || ring(&self.aeq, !self.async_events.is_empty())
@@ -270,12 +328,27 @@ impl Events {
 
     /// What to do next. At `None` the writer has left its place. `take` says if a pending event is still wanted.
     pub(super) fn next(&mut self, mut take: impl FnMut(u16) -> bool) -> Option<Action> {
+        if std::mem::take(&mut self.is_made_again) {
+            self.set_made_again(false);
+        }
         let action = self.choose(&mut take);
         self.writing = action.is_some();
+        self.current = action;
         action
     }
 
+    fn set_made_again(&self, is_made_again: bool) {
+        for waiter in [&self.eq.waiter, &self.aeq.waiter, &self.waiter] {
+            waiter.set_made_again(is_made_again);
+        }
+    }
+
     fn choose(&mut self, take: &mut impl FnMut(u16) -> bool) -> Option<Action> {
+        if let Some(action) = self.unfinished.take().and_then(|unfinished| self.begin_again(unfinished)) {
+            self.is_made_again = true;
+            self.set_made_again(true);
+            return Some(action);
+        }
         if std::mem::take(&mut self.masked_due) {
             return Some(Action::SendDue);
         }
@@ -296,6 +369,87 @@ impl Events {
         let value = Aeqe::new().with_qn(qn).with_kind(event.code()).with_phase(context.phase);
         let at = entry(context.base, context.tail, EVENT_ENTRY_BYTES);
         Some(Action::Write { ring: Ring::Aeq, at, entry: value.into(), life: self.aeq.life })
+    }
+
+    /// What the writer was at. Its entry goes to the same place: nothing has been written since.
+    fn begin_again(&mut self, unfinished: Unfinished) -> Option<Action> {
+        match unfinished {
+            Unfinished::Eqe(qn) => self.eq.context.as_ref().map(|context| Action::Write {
+                ring: Ring::Eq,
+                at: entry(context.base, context.tail, EVENT_ENTRY_BYTES),
+                entry: Eqe::new().with_qn(qn).with_phase(context.phase).into(),
+                life: self.eq.life,
+            }),
+            Unfinished::Message(vector) => Some(Action::Message(vector)),
+        }
+    }
+
+    /// The events that are due. An asynchronous one whose entry is on its way has not been taken out yet.
+    pub(super) fn save(&self) -> SavedEvents {
+        let ring = |ring: &EventRing| SavedRing {
+            context: ring.context.as_ref().map(|context| SavedContext(context.encode())),
+            is_enabled: ring.enabled,
+            is_unmasked: ring.unmasked,
+        };
+        let (mut unfinished, mut masked_due) = (self.unfinished, self.masked_due);
+        match self.current.filter(|_| self.writing) {
+            Some(Action::Write { ring: Ring::Eq, entry, .. }) => {
+                unfinished = Some(Unfinished::Eqe(Eqe::from(entry).qn()))
+            }
+            Some(Action::Message(vector)) => unfinished = Some(Unfinished::Message(vector)),
+            Some(Action::SendDue) => masked_due = true,
+            Some(Action::Write { ring: Ring::Aeq, .. }) | None => {}
+        }
+        SavedEvents {
+            eq: ring(&self.eq),
+            aeq: ring(&self.aeq),
+            pending: self.pending.iter().copied().collect(),
+            asynchronous: self.async_events.iter().map(|(event, qn)| (event.code(), *qn)).collect(),
+            is_overflow_told: self.overflow_told,
+            is_abnormal_due: self.abnormal_due,
+            is_masked_due: masked_due,
+            unfinished,
+        }
+    }
+
+    /// Takes up what [`Self::save`] has given. Queues have numbers below `queues`.
+    pub(super) fn restore(&mut self, saved: SavedEvents, queues: u16) -> Result<(), RestoreError> {
+        for (name, slot, ring) in [("EQ", &mut self.eq, saved.eq), ("AEQ", &mut self.aeq, saved.aeq)] {
+            let decode = |SavedContext(image): SavedContext| {
+                Eqc::decode(&image).ok_or_else(|| RestoreError::value(name, "an index leaves the ring"))
+            };
+            slot.context = ring.context.map(decode).transpose()?;
+            (slot.enabled, slot.unmasked) = (ring.is_enabled, ring.is_unmasked);
+        }
+        for qn in saved.pending {
+            if qn >= queues || self.pending.contains(&qn) {
+                return Err(RestoreError::value("pending", format!("queue {qn} is none, or comes twice")));
+            }
+            self.pending.push_back(qn);
+        }
+        for (code, qn) in saved.asynchronous {
+            let events = [AsyncEvent::CqOverflow, AsyncEvent::EqOverflow, AsyncEvent::CqeError];
+            let event = events.into_iter().find(|event| event.code() == code);
+            let event = event.map(|event| (event, qn)).filter(|_| qn < queues);
+            match event {
+                Some(event) if !self.async_events.contains(&event) => self.async_events.push_back(event),
+                _ => return Err(RestoreError::value("asynchronous", "no such event, or twice the same")),
+            }
+        }
+        match saved.unfinished {
+            Some(Unfinished::Eqe(qn)) if qn >= queues || self.eq.context.is_none() => {
+                return Err(RestoreError::value("unfinished", "no such queue, or no ring"));
+            }
+            Some(Unfinished::Message(vector))
+                if ![vector::EQ, vector::AEQ, vector::ABNORMAL].contains(&vector) =>
+            {
+                return Err(RestoreError::value("unfinished", "no such message"));
+            }
+            unfinished => self.unfinished = unfinished,
+        }
+        self.overflow_told = saved.is_overflow_told;
+        (self.abnormal_due, self.masked_due) = (saved.is_abnormal_due, saved.is_masked_due);
+        Ok(())
     }
 
     fn choose_event(&mut self, take: &mut impl FnMut(u16) -> bool) -> Option<Action> {

@@ -12,7 +12,7 @@ use super::Qm;
 use super::context::{CQE_BYTES, EVENT_ENTRY_BYTES, Eqe};
 use super::engine::Engine;
 use super::events::Ring;
-use super::task::{Outcome, Task};
+use super::task::{HANGS, Outcome, Task};
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 const LEAVE_OUT: ControlFlow<()> = ControlFlow::Break(());
@@ -25,14 +25,25 @@ impl<E: Engine> Qm<E> {
     }
 
     fn wait(&self, ns: u64, task: &Task) -> Result<(), Outcome> {
-        self.wiring.faults.wait(ns, &task.waiter).map_err(|_| Outcome::Cancelled)
+        task.stage.set_due(self.wiring.clock.now_ns().saturating_add(ns).clamp(1, HANGS - 1));
+        let result = self.wiring.faults.wait(ns, &task.waiter).map_err(|_| Outcome::Cancelled);
+        task.stage.set_due(0);
+        result
+    }
+
+    /// A delay, as it is saved. Until the queue is stopped, if it is [`HANGS`].
+    pub(super) fn wait_or_hang(&self, ns: u64, task: &Task) -> Result<(), Outcome> {
+        if ns == HANGS {
+            task.stage.set_due(HANGS);
+            return task.waiter.wait(|| None).map_err(|_| Outcome::Cancelled);
+        }
+        self.wait(ns, task)
     }
 
     /// Before an SQE is read.
     pub(super) fn fault_of_sqe(&self, task: &Task) -> Result<(), Outcome> {
         match self.ask(FaultPoint::QmSqe, task, task.at, 1 << E::LOG2_SQE) {
-            // Until the queue is stopped.
-            Some(FaultAction::Hang) => task.waiter.wait(|| None).map_err(|_| Outcome::Cancelled),
+            Some(FaultAction::Hang) => self.wait_or_hang(HANGS, task),
             Some(FaultAction::Delay { delay }) => self.wait(delay, task),
             _ => Ok(()),
         }
@@ -54,8 +65,10 @@ impl<E: Engine> Qm<E> {
             }
             Some(FaultAction::WrongStatus { status }) => self.engine.set_status(sqe, status),
             Some(FaultAction::Delay { delay }) => self.wait(delay, task)?,
-            _ => {}
+            _ => return Ok(GO_ON),
         }
+        // As the plan has made it.
+        task.stage.put_sqe(sqe);
         Ok(GO_ON)
     }
 

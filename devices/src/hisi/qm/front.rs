@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hw::{Activity, Waiter};
+use hw::{Activity, RestoreError, Waiter};
 
 use super::context::{AsyncEvent, ContextImage, Doorbell};
 use super::control::{Control, Request};
@@ -228,7 +228,9 @@ impl Front {
             }
             let Some(task) = queue.take(qn) else { continue };
             self.scheduler.taken();
-            self.device.counters.sent_to_engine();
+            if task.parked.is_none() {
+                self.device.counters.sent_to_engine();
+            }
             return Some(task);
         }
         None
@@ -248,7 +250,9 @@ impl Front {
         }
         let completion = queue.completion(task);
         task.stage.set(Stage::Complete);
-        self.device.counters.back_from_engine();
+        if task.parked.as_ref().is_none_or(|parked| parked.stage != Stage::Complete) {
+            self.device.counters.back_from_engine();
+        }
         Some(completion)
     }
 
@@ -260,6 +264,7 @@ impl Front {
         let queue = self.function.known(qn);
         queue.place = Place::Idle;
         if queue.owns(task) {
+            queue.ended(task);
             queue.is_halted |= outcome != Outcome::Completed;
             match outcome {
                 Outcome::Completed => {
@@ -439,6 +444,38 @@ impl Front {
     pub(super) fn next_look_ns(&self, now_ns: u64) -> Option<u64> {
         let Function { patience, mailbox, .. } = &self.function;
         patience.next_ns(now_ns, self.function.is_stopping(), mailbox.is_started(), self.is_writing_back())
+    }
+
+    // ---- restore
+
+    pub(super) const fn is_write_back_asked(&self) -> bool {
+        self.control.is_write_back_asked()
+    }
+
+    /// Begins what the control worker had not done, and the stop under way, as the mailbox and the registers tell of them.
+    pub(super) fn take_up_requests(&mut self, is_write_back_asked: bool) -> Result<(), RestoreError> {
+        let is_written = self.function.regs.get(QmReg::CACHE_WB_DONE) != 0;
+        let mut transfer = None;
+        match self.function.mailbox.under_way() {
+            None => {}
+            Some(Command::Transfer(under_way)) => transfer = Some(under_way),
+            Some(Command::StopQueue(qn)) if self.function.has_queue(qn) => {
+                self.function.begin_stop(Stop::Queue(qn));
+            }
+            Some(Command::Flush) => self.function.begin_stop(Stop::Function),
+            Some(_) => return Err(RestoreError::value("mailbox", "this command does not take time")),
+        }
+        let life = self.function.mailbox.life;
+        self.control.take_up(transfer, is_write_back_asked, is_write_back_asked && !is_written, life);
+        self.wake.control = true;
+        Ok(())
+    }
+
+    /// A queue that was in the list, or whose task was under way.
+    pub(super) fn make_runnable(&mut self, qn: u16) {
+        self.function.known(qn).place = Place::Runnable;
+        let served = self.scheduler.enqueue(qn);
+        self.call(served);
     }
 
     // ---- requests of the control worker

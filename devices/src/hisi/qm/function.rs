@@ -1,6 +1,7 @@
 //! What each function has for itself: its registers, mailbox and doorbells, its queues, event rings and context tables, and
 //! how far it has come with stopping queues. Nothing here knows of workers or of other functions.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::mailbox::{Context, Mailbox};
 use super::patience::Patience;
 use super::queue::{Place, Queue};
 use super::regs::{QmReg, is_of_function};
+use super::saved::SavedQueue;
 use super::task::TaskState;
 use crate::bank::Bank;
 
@@ -60,7 +62,7 @@ impl Function {
             bell_low: [0; 2],
             events: Events::new(activity),
             patience: Patience::default(),
-            queues: (0..FUNCTION_QUEUES).map(|_| Queue::new(activity)).collect(),
+            queues: (0..FUNCTION_QUEUES).map(|_| Queue::new(log2_sqe, activity)).collect(),
             count: 0,
             sqc_table: None,
             cqc_table: None,
@@ -140,6 +142,22 @@ impl Function {
         (0..).zip(&self.queues).filter_map(|(qn, queue)| queue.task_state(qn)).collect()
     }
 
+    /// The queues that are not as after power-on, by number.
+    pub(super) fn save_queues(&self, now_ns: u64) -> BTreeMap<String, SavedQueue> {
+        let queues = self.queues.iter().enumerate();
+        queues.filter_map(|(qn, queue)| Some((qn.to_string(), queue.save(now_ns)?))).collect()
+    }
+
+    /// Whether a task of this queue has begun that is not complete.
+    pub(super) fn has_begun(&self, qn: u16) -> bool {
+        self.queues.get(usize::from(qn)).is_some_and(Queue::has_begun)
+    }
+
+    /// Whether a task is under way that no worker has taken up after a restore.
+    pub(super) fn has_parked(&self) -> bool {
+        self.queues.iter().any(|queue| queue.has_begun() && !queue.is_in_flight())
+    }
+
     /// Whether all tasks that workers have wait for the guest or for guest time, and so does the writer of events.
     pub(super) fn is_still(&self) -> bool {
         self.queues.iter().all(|queue| !queue.is_in_flight() || queue.waits()) && self.events.is_still()
@@ -163,7 +181,7 @@ impl Function {
 
     pub(super) fn ring_cq(&mut self, bell: Doorbell) -> Rung {
         let Some(queue) = self.queue(bell.qn()).filter(|queue| queue.is_live()) else { return Rung::Ignored };
-        let is_in_flight = queue.is_in_flight();
+        let is_in_flight = queue.has_begun();
         let Some(cqc) = &mut queue.cqc else { return Rung::Ignored };
         if bell.index() >= cqc.depth {
             return Rung::Ignored;

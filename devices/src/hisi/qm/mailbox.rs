@@ -4,7 +4,8 @@
 //! by software, cleared when the command is done.
 
 use bitfield_struct::bitfield;
-use hw::Iova;
+use hw::{Iova, RestoreError};
+use serde::{Deserialize, Serialize};
 
 /// The first word.
 #[bitfield(u16)]
@@ -88,6 +89,16 @@ pub(super) enum Command {
     Unknown,
 }
 
+/// The mailbox as it is saved.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedMailbox {
+    #[serde(with = "hw::saved::hex_bytes")]
+    bytes: [u8; 16],
+    /// A command is under way.
+    is_started: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Mailbox {
     bytes: [u8; 16],
@@ -105,6 +116,27 @@ impl Mailbox {
     /// Forgets everything; the command under way, if any, no longer counts.
     pub(super) fn reset(&mut self) {
         *self = Self { bytes: [0; 16], is_started: false, life: self.life + 1 };
+    }
+
+    /// The command under way.
+    pub(super) fn under_way(&self) -> Option<Command> {
+        self.is_started.then(|| self.decode())
+    }
+
+    pub(super) const fn save(&self) -> SavedMailbox {
+        SavedMailbox { bytes: self.bytes, is_started: self.is_started }
+    }
+
+    /// Of commands, only those with DMA or a wait are ever under way.
+    pub(super) fn restore(&mut self, saved: &SavedMailbox) -> Result<(), RestoreError> {
+        let mailbox = Self { bytes: saved.bytes, is_started: saved.is_started, life: self.life };
+        let takes_time =
+            || matches!(mailbox.decode(), Command::Transfer(_) | Command::StopQueue(_) | Command::Flush);
+        if saved.is_started && !(mailbox.is_busy() && takes_time()) {
+            return Err(RestoreError::value("mailbox", "no command that takes time is in its bytes"));
+        }
+        *self = mailbox;
+        Ok(())
     }
 
     fn half(&self, at: usize) -> u16 {

@@ -29,6 +29,7 @@ mod pool;
 mod queue;
 mod registers;
 pub mod regs;
+mod saved;
 mod scheduler;
 mod task;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use task::{Stage, TaskState};
 pub use worker::WorkerMemory;
 
 use front::{Front, Wake};
+pub(in crate::hisi) use saved::QmState;
 
 /// Log2 of the bytes of a queue's doorbell page in BAR4.
 const DOORBELL_PAGE_SHIFT: u32 = 16;

@@ -3,6 +3,9 @@
 //! Both kinds have a time of their own, which begins with the command and which nothing that comes later makes longer.
 //! All times are nanoseconds of guest time.
 
+use hw::RestoreError;
+use serde::{Deserialize, Serialize};
+
 /// For how long a driver that polls for the end of a stop is answered at once while a task waits for a page: the page may
 /// be served by the very processor that polls. Less than the driver's patience of 1 ms.
 const STOP_POLLED_NS: u64 = 800_000;
@@ -20,6 +23,16 @@ pub(super) enum Poll {
     Command(u64),
     /// The write-back of contexts.
     WriteBack(u64),
+}
+
+/// Times that are left, as they are saved.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedPatience {
+    stop_polled_in_ns: u64,
+    stop_cut_in_ns: u64,
+    command_in_ns: u64,
+    write_back_in_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +60,38 @@ impl Patience {
     /// A write-back has begun.
     pub(super) fn write_back_began(&mut self, now_ns: u64, most_ns: u64) {
         self.write_back_ns = now_ns.saturating_add(most_ns);
+    }
+
+    /// The times that are left.
+    pub(super) const fn save(&self, now_ns: u64) -> SavedPatience {
+        SavedPatience {
+            stop_polled_in_ns: self.polled_ns.saturating_sub(now_ns),
+            stop_cut_in_ns: self.cut_ns.saturating_sub(now_ns),
+            command_in_ns: self.command_ns.saturating_sub(now_ns),
+            write_back_in_ns: self.write_back_ns.saturating_sub(now_ns),
+        }
+    }
+
+    /// From times that are left. `most_ns` is what the device was made with.
+    pub(super) fn restore(
+        &mut self,
+        saved: &SavedPatience,
+        now_ns: u64,
+        most_ns: u64,
+    ) -> Result<(), RestoreError> {
+        let longest_stop = STOP_WORK_NS.min(most_ns).max(STOP_POLLED_NS);
+        let at = |name, in_ns: u64, longest: u64| match in_ns {
+            0 => Ok(0),
+            _ if in_ns <= longest => Ok(now_ns.saturating_add(in_ns)),
+            _ => Err(RestoreError::value(name, "is longer than this takes")),
+        };
+        *self = Self {
+            polled_ns: at("stop_polled_in_ns", saved.stop_polled_in_ns, STOP_POLLED_NS)?,
+            cut_ns: at("stop_cut_in_ns", saved.stop_cut_in_ns, longest_stop)?,
+            command_ns: at("command_in_ns", saved.command_in_ns, longest_stop.saturating_add(most_ns))?,
+            write_back_ns: at("write_back_in_ns", saved.write_back_in_ns, most_ns)?,
+        };
+        Ok(())
     }
 
     /// Whether such a poll may be held.

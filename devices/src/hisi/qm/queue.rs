@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
-use hw::{Activity, Waiter};
+use hw::{Activity, RestoreError, Waiter};
 
 use super::context::{CQE_BYTES, Doorbell};
 use super::context::{Cqc, CqeTail, Sqc, entry, next};
 use super::engine::QueueInfo;
-use super::task::{Completion, Stage, StageCell, Task, TaskState};
+use super::events::SavedContext;
+use super::saved::{SavedQueue, SavedTask};
+use super::task::{Completion, Parked, Progress, Task, TaskState};
 
 /// Where a queue is with regard to the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,10 @@ pub(super) struct Queue {
     pub(super) place: Place,
     life: u64,
     waiter: Arc<Waiter>,
-    stage: Arc<StageCell>,
+    stage: Arc<Progress>,
+    log2_sqe: u8,
+    /// A task that was under way when the state was saved, and that no worker has taken yet.
+    parked: Option<Parked>,
     /// Low half of a doorbell that arrives at the queue's own page in two writes.
     pub(super) bell_low: u32,
     pub(super) sqes: u32,
@@ -45,7 +50,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+    pub(super) fn new(log2_sqe: u8, activity: &Arc<Activity>) -> Self {
         Self {
             sqc: None,
             cqc: None,
@@ -57,7 +62,9 @@ impl Queue {
             place: Place::Idle,
             life: 0,
             waiter: Waiter::watched(activity),
-            stage: Arc::new(StageCell::new()),
+            stage: Arc::new(Progress::new(log2_sqe)),
+            log2_sqe,
+            parked: None,
             bell_low: 0,
             sqes: 0,
             cqes: 0,
@@ -81,6 +88,8 @@ impl Queue {
             life: _,
             waiter: _,
             stage,
+            log2_sqe,
+            parked: _,
             bell_low,
             sqes,
             cqes,
@@ -88,7 +97,7 @@ impl Queue {
         (*sq_live, *cq_live) = (false, false);
         (*bell_low, *sqes, *cqes) = (0, 0, 0);
         // A worker that still has a task keeps the cell of before.
-        *stage = Arc::new(StageCell::new());
+        *stage = Arc::new(Progress::new(*log2_sqe));
         if *place == Place::Runnable {
             *place = Place::Idle;
         }
@@ -103,12 +112,21 @@ impl Queue {
         self.sq_live && self.cq_live
     }
 
+    /// Whether a task has begun that is not complete, whether or not a worker has it.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.is_in_flight() || self.parked.is_some()
+    }
+
     pub(super) fn has_tasks(&self) -> bool {
+        self.parked.is_some() || self.has_new_tasks()
+    }
+
+    fn has_new_tasks(&self) -> bool {
         self.is_live() && !self.is_halted && self.sqc.as_ref().is_some_and(|sqc| sqc.head != sqc.tail)
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.has_tasks() && self.cqc.as_ref().is_some_and(|cqc| !cqc.is_full())
+        self.parked.is_some() || self.has_new_tasks() && self.cqc.as_ref().is_some_and(|cqc| !cqc.is_full())
     }
 
     pub(super) const fn is_in_flight(&self) -> bool {
@@ -130,6 +148,7 @@ impl Queue {
     pub(super) fn new_life(&mut self) {
         self.life += 1;
         Waiter::replace(&mut self.waiter);
+        self.parked = None;
         self.is_halted = false;
         self.overflow_told = false;
         self.wants_event = false;
@@ -158,6 +177,7 @@ impl Queue {
     /// A worker takes the next task. `None` if there is none, or no room for its completion.
     pub(super) fn take(&mut self, qn: u16) -> Option<Task> {
         let sqc = self.sqc.as_ref().filter(|_| self.is_ready())?;
+        let parked = self.parked.take().map(Box::new);
         let task = Task {
             info: QueueInfo { qn, queue_type: sqc.queue_type },
             life: self.life,
@@ -166,10 +186,15 @@ impl Queue {
             pasid: sqc.pasid,
             waiter: Arc::clone(&self.waiter),
             stage: Arc::clone(&self.stage),
+            parked,
         };
-        self.stage.set(Stage::Fetch);
+        self.stage.begin(task.parked.as_deref());
         self.place = Place::InFlight(sqc.head);
-        self.sqes = self.sqes.wrapping_add(1);
+        if task.parked.is_some() {
+            self.waiter.set_made_again(true);
+        } else {
+            self.sqes = self.sqes.wrapping_add(1);
+        }
         Some(task)
     }
 
@@ -185,6 +210,67 @@ impl Queue {
         };
         let tail = CqeTail::new().with_sq_head(sqc.head).with_sq_num(task.info.qn).with_phase(cqc.phase);
         Completion { at: entry(cqc.base, cqc.tail, CQE_BYTES), tail: tail.into() }
+    }
+
+    /// As it is saved; `None` if it is as after power-on.
+    pub(super) fn save(&self, now_ns: u64) -> Option<SavedQueue> {
+        let parked = match self.place {
+            Place::InFlight(_) => Some(self.stage.park(now_ns)),
+            Place::Idle | Place::Runnable => self.parked.clone(),
+        };
+        let saved = SavedQueue {
+            sqc: self.sqc.as_ref().map(|sqc| SavedContext(sqc.encode())),
+            cqc: self.cqc.as_ref().map(|cqc| SavedContext(cqc.encode())),
+            sq_live: self.sq_live,
+            cq_live: self.cq_live,
+            is_halted: self.is_halted,
+            overflow_told: self.overflow_told,
+            wants_event: self.wants_event,
+            doorbell_low: self.bell_low,
+            sqes: self.sqes,
+            cqes: self.cqes,
+            task: parked.map(SavedTask::of),
+        };
+        let is_new = saved.sqc.is_none()
+            && saved.cqc.is_none()
+            && !(self.sq_live || self.cq_live || self.is_halted || self.overflow_told || self.wants_event)
+            && (self.bell_low, self.sqes, self.cqes) == (0, 0, 0);
+        (!is_new).then_some(saved)
+    }
+
+    /// Takes up what [`Self::save`] has given.
+    pub(super) fn restore(&mut self, saved: SavedQueue) -> Result<(), RestoreError> {
+        let SavedQueue { sqc, cqc, sq_live, cq_live, is_halted, overflow_told, wants_event, .. } = saved;
+        let log2_sqe = self.log2_sqe;
+        let sqc = sqc.map(|SavedContext(image)| {
+            let sqc = Sqc::decode(&image).filter(|sqc| sqc.log2_sqe == log2_sqe);
+            sqc.ok_or_else(|| RestoreError::value("SQC", "is none that the device would accept"))
+        });
+        let cqc = cqc.map(|SavedContext(image)| {
+            Cqc::decode(&image)
+                .ok_or_else(|| RestoreError::value("CQC", "is none that the device would accept"))
+        });
+        (self.sqc, self.cqc) = (sqc.transpose()?, cqc.transpose()?);
+        if sq_live && self.sqc.is_none() || cq_live && self.cqc.is_none() {
+            return Err(RestoreError::value("sq_live", "a queue without its context"));
+        }
+        (self.sq_live, self.cq_live) = (sq_live, cq_live);
+        (self.is_halted, self.overflow_told, self.wants_event) = (is_halted, overflow_told, wants_event);
+        (self.bell_low, self.sqes, self.cqes) = (saved.doorbell_low, saved.sqes, saved.cqes);
+        if let Some(task) = saved.task {
+            if !self.is_live() || is_halted {
+                return Err(RestoreError::value("task", "the queue does not run"));
+            }
+            self.parked = Some(task.parked(1 << log2_sqe).map_err(|error| error.within("task"))?);
+        }
+        Ok(())
+    }
+
+    /// A task of the present life is over: accesses from now on are made for the first time.
+    pub(super) fn ended(&self, task: &Task) {
+        if task.parked.is_some() {
+            self.waiter.set_made_again(false);
+        }
     }
 
     /// The completion of a task of the present life is in memory. Whether an event is due for it.

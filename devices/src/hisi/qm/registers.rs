@@ -61,7 +61,7 @@ impl Front {
             QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(FUNCTION_QUEUES) << 11,
             QmReg::ABNORMAL_INT_STATUS => self.device.regs.get(QmReg::ABNORMAL_INT_SOURCE),
             QmReg::AM_CURR_TRANS_RETURN => {
-                if self.is_quiet() {
+                if self.is_quiet() && !self.function.has_parked() {
                     3
                 } else {
                     0

@@ -50,6 +50,11 @@ impl Scheduler {
         if self.runnable.is_empty() { Served::Later } else { self.serve() }
     }
 
+    /// Queues that wait for a worker, in their order.
+    pub(super) fn runnable(&self) -> impl Iterator<Item = u16> {
+        self.runnable.iter().copied()
+    }
+
     fn serve(&mut self) -> Served {
         if self.runnable.len() <= self.pool.idle() {
             Served::ByIdle

@@ -8,7 +8,7 @@ mod workers;
 use std::sync::Arc;
 
 use hw::regmap::check_plain;
-use hw::{Pa, StreamId};
+use hw::{LifeCycle, Pa, StreamId};
 use proptest::prelude::*;
 
 use crate::hisi::bench::{Machine, Page, Ring, STREAM, cq_bell, ring_page};
@@ -665,7 +665,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn no_sequence_of_accesses_panics_or_hangs(
+    fn no_sequence_of_accesses_panics_or_hangs_and_each_can_be_saved_and_restored(
         contents in proptest::collection::vec(any::<u8>(), 4096),
         accesses in proptest::collection::vec(access(), 1..200),
     ) {
@@ -691,9 +691,17 @@ proptest! {
                 Access::Run => machine.run(),
             }
         }
-        machine.run();
-        machine.pass_ns(10_000_000);
-        machine.run();
-        prop_assert_eq!(machine.read(0x30_0150), 3);
+        // In the midst of it, in another accelerator.
+        machine.zip.quiesce();
+        let (after, state) = (machine.successor(None), machine.zip.save());
+        prop_assert_eq!(after.zip.restore(state.clone()), Ok(()));
+        prop_assert_eq!(after.zip.save(), state);
+        machine.zip.resume();
+        for machine in [machine, after] {
+            machine.run();
+            machine.pass_ns(10_000_000);
+            machine.run();
+            prop_assert_eq!(machine.read(0x30_0150), 3);
+        }
     }
 }

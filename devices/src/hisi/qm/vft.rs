@@ -1,6 +1,10 @@
 //! The table of virtual functions: which queues of the device belong to which function.
 
+use std::collections::BTreeMap;
+
 use bitfield_struct::bitfield;
+use hw::RestoreError;
+use hw::saved::{Hex, index_of};
 
 /// Functions that the table has room for: the PF and 63 VFs.
 pub const FUNCTIONS: usize = 64;
@@ -54,6 +58,27 @@ impl Vft {
         {
             *entry = value;
         }
+    }
+
+    /// The entries that are not zero, by type and function.
+    pub(super) fn save(&self) -> BTreeMap<String, BTreeMap<String, Hex>> {
+        let row = |row: &[u64; FUNCTIONS]| -> BTreeMap<String, Hex> {
+            let entries = row.iter().enumerate().filter(|(_, value)| **value != 0);
+            entries.map(|(function, value)| (function.to_string(), Hex(*value))).collect()
+        };
+        let rows = self.entries.iter().enumerate().map(|(kind, entries)| (kind.to_string(), row(entries)));
+        rows.filter(|(_, row)| !row.is_empty()).collect()
+    }
+
+    pub(super) fn of_saved(saved: BTreeMap<String, BTreeMap<String, Hex>>) -> Result<Self, RestoreError> {
+        let mut table = Self::at_reset();
+        for (kind, row) in saved {
+            let entries = &mut table.entries[index_of(&kind, 3)?];
+            for (function, Hex(value)) in row {
+                entries[index_of(&function, FUNCTIONS).map_err(|error| error.within(&kind))?] = value;
+            }
+        }
+        Ok(table)
     }
 
     /// Queues that the PF may use: none without both entries, and no more than the device has.

@@ -130,23 +130,44 @@ impl<E: Engine> Qm<E> {
         };
         let data = Requester { tag, ..ring.clone() };
         let port = &*self.wiring.dma;
+        // Where a task goes on that was under way when the state was saved. A plan has been asked about that stage already.
+        let parked = task.parked.as_deref();
+        let asked = parked.map(|parked| parked.stage);
         let run = || -> Result<(), Outcome> {
-            self.fault_of_sqe(task)?;
-            // What software wrote before it rang the doorbell is seen after this.
-            fence(Ordering::Acquire);
-            port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
-            task.stage.set(Stage::Execute);
-            let dma = EngineDma::new(port, data);
-            self.engine
-                .run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
+            if let Some(due_in_ns) = parked.and_then(|parked| parked.due_in_ns) {
+                self.wait_or_hang(due_in_ns, task)?;
+            }
+            if asked.is_none_or(|stage| matches!(stage, Stage::Fetch | Stage::Execute)) {
+                let dma = EngineDma::of_task(port, data, &task.stage);
+                match parked.and_then(|parked| parked.last.as_deref()) {
+                    None => {
+                        if asked.is_none() {
+                            self.fault_of_sqe(task)?;
+                        }
+                        // What software wrote before it rang the doorbell is seen after this.
+                        fence(Ordering::Acquire);
+                        port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
+                        task.stage.set(Stage::Execute);
+                        self.engine.run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
+                    }
+                    Some(last) => {
+                        memory.sqe.clone_from(&last.sqe);
+                        self.engine.finish(&mut memory.sqe, &last.writes, task.info, &dma)
+                    }
+                }
                 .map_err(|_| Outcome::Cancelled)?;
-            task.stage.set(Stage::WriteBack);
-            fence(Ordering::Release);
-            if self.fault_of_write_back(task, &mut memory.sqe)?.is_continue() {
+                task.stage.put_sqe(&memory.sqe);
+                task.stage.set(Stage::WriteBack);
+                fence(Ordering::Release);
+                if self.fault_of_write_back(task, &mut memory.sqe)?.is_continue() {
+                    port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
+                }
+            } else if asked == Some(Stage::WriteBack) {
+                memory.sqe.clone_from(&parked.expect("what has a stage is parked").sqe);
                 port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
             }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
-            if self.fault_of_cqe(task, completion.at)?.is_break() {
+            if asked != Some(Stage::Complete) && self.fault_of_cqe(task, completion.at)?.is_break() {
                 return Ok(());
             }
             // The phase makes the entry valid, so it comes last and with the fields that software reads.

@@ -81,20 +81,25 @@ impl Scratch {
     }
 }
 
-/// Executes a request. An error other than a cancellation becomes the report's status.
+/// What is written to a stream's context memory when all the rest is done: from then on it is the state after the request.
+pub(super) type LastWrites = Vec<(Iova, Vec<u8>)>;
+
+/// Executes a request, but for its last writes. An error other than a cancellation becomes the report's status.
 pub(super) fn run(
     scratch: &mut Scratch,
     request: &Request,
     level: u32,
     dma: &EngineDma<'_>,
-) -> Result<Report, Cancelled> {
+) -> Result<(Report, LastWrites), Cancelled> {
     if request.is_ignored() {
-        return Ok(Report::nothing_done(request.words));
+        return Ok((Report::nothing_done(request.words), LastWrites::new()));
     }
     let settings = Settings { level, window_bits: request.window_bits };
     let result = match (request.direction, request.mode) {
         (Direction::Compress, _) => compress(scratch, request, settings, dma),
-        (Direction::Decompress, Mode::Stateless) => decompress(scratch, request, dma),
+        (Direction::Decompress, Mode::Stateless) => {
+            decompress(scratch, request, dma).map(|report| (report, LastWrites::new()))
+        }
         (Direction::Decompress, Mode::Stateful { is_new, context, .. }) => {
             super::stream::decompress(scratch, request, is_new, context, dma)
         }
@@ -102,7 +107,7 @@ pub(super) fn run(
     match result {
         Ok(report) => Ok(report),
         Err(Stop::Cancelled) => Err(Cancelled),
-        Err(Stop::Failed(status)) => Ok(Report::failure(status)),
+        Err(Stop::Failed(status)) => Ok((Report::failure(status), LastWrites::new())),
     }
 }
 
@@ -135,7 +140,7 @@ fn compress(
     request: &Request,
     settings: Settings,
     dma: &EngineDma<'_>,
-) -> Result<Report, Stop> {
+) -> Result<(Report, LastWrites), Stop> {
     let (context, is_last) = match request.mode {
         Mode::Stateless => (None, true),
         Mode::Stateful { context, is_last, .. } => (Some(context), is_last),
@@ -150,7 +155,7 @@ fn compress(
         } else {
             request.words
         };
-        return Ok(Report::nothing_done(words));
+        return Ok((Report::nothing_done(words), LastWrites::new()));
     }
     let mut digest =
         if is_new { Digest::new(request.format) } else { Digest::resume(request.format, checksum, isize) };
@@ -206,13 +211,14 @@ fn compress(
         sink.write(digest.trailer().get(..request.format.trailer_bytes()).unwrap_or_default())?;
     }
     let mut words = StreamWords { ctx: [0; 3], isize: digest.len, checksum: digest.word() };
+    let mut last = LastWrites::new();
     if let Some(context) = context {
-        write_context(dma, context, HISTORY_OFFSET, history)?;
+        last.push((in_context(context, HISTORY_OFFSET), history.clone()));
         words.ctx[2] = history.len() as u32;
     }
     let produced = sink.produced;
     let status = Status::compressed(consumed, produced);
-    Ok(Report { status, is_last_block: false, consumed, produced, words })
+    Ok((Report { status, is_last_block: false, consumed, produced, words }, last))
 }
 
 /// Feeds one chunk to the compressor and writes what comes out.
@@ -328,17 +334,10 @@ pub(super) fn read_context(
     offset: u64,
     out: &mut [u8],
 ) -> Result<(), Stop> {
-    let at = Iova(context.0.wrapping_add(offset));
-    dma.read(at, out).map_err(|fault| failed(Status::ContextFault)(fault.into()))
+    dma.read(in_context(context, offset), out).map_err(|fault| failed(Status::ContextFault)(fault.into()))
 }
 
-/// Writes a part of a stream's context memory.
-pub(super) fn write_context(
-    dma: &EngineDma<'_>,
-    context: Iova,
-    offset: u64,
-    data: &[u8],
-) -> Result<(), Stop> {
-    let at = Iova(context.0.wrapping_add(offset));
-    dma.write(at, data).map_err(|fault| failed(Status::ContextFault)(fault.into()))
+/// A place in a stream's context memory.
+pub(super) const fn in_context(context: Iova, offset: u64) -> Iova {
+    Iova(context.0.wrapping_add(offset))
 }

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hw::Clock;
-use hw::regmap::RegisterMap;
+use hw::regmap::{Access, RegisterMap};
+use hw::{Clock, DmaFault, Iova, Registers, RestoreError};
 
 use super::deflate::{self, Scratch};
 use super::regs::ZipReg;
-use super::sqe::{Report, Request, set_status};
+use super::sqe::{Report, Request, Status, set_status};
 use super::stats::{Sample, Stats, Totals};
 use crate::bank::Bank;
 use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
@@ -57,6 +57,52 @@ impl ZipEngine {
         self.stats.reset_cores();
     }
 
+    /// Registers, and the counters of the cores among them, that do not have their value of power-on.
+    pub(super) fn save(&self) -> Registers {
+        let mut registers = self.lock().save();
+        let counter =
+            |reg, index| self.counter(reg, index).map_or(0, |of| of.load(Ordering::Relaxed) & mask(reg));
+        registers.extend(Registers::changed(is_counter, counter));
+        registers
+    }
+
+    pub(super) fn restore(&self, registers: Registers) -> Result<(), RestoreError> {
+        let mut bank = self.lock();
+        registers.restore_changed(
+            |reg: ZipReg| reg.info().access != Access::Wo,
+            |reg, index, value| match self.counter(reg, index) {
+                Some(counter) => {
+                    counter.store(value, Ordering::Relaxed);
+                    Ok(())
+                }
+                None => {
+                    let possible = match reg {
+                        // They keep nothing.
+                        ZipReg::CORE_INT_SET | ZipReg::CORE_INT_STATUS => 0,
+                        _ if reg.info().access == Access::Ro => 0,
+                        _ => reg.info().writable,
+                    };
+                    bank.restore(reg, index, value, possible)
+                }
+            },
+        )
+    }
+
+    /// The counter of a core that a register shows.
+    fn counter(&self, reg: ZipReg, core: u64) -> Option<&AtomicU64> {
+        let core = self.stats.cores.get(core as usize)?;
+        Some(match reg {
+            ZipReg::GET_BD_NUM => &core.taken,
+            ZipReg::GET_RIGHT_BD => &core.right,
+            ZipReg::GET_ERROR_BD => &core.wrong,
+            ZipReg::DONE_BD_NUM => &core.done,
+            ZipReg::MAX_DELAY => &core.max_delay_ns,
+            ZipReg::CONSUMED_BYTE => &core.consumed,
+            ZipReg::PRODUCED_BYTE => &core.produced,
+            _ => return None,
+        })
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Bank<ZipReg>> {
         self.regs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,18 +115,10 @@ impl ZipEngine {
     pub(super) fn read_word(&self, offset: u64) -> u32 {
         let Some(at) = ZipReg::locate(offset) else { return 0 };
         let regs = self.lock();
-        let Some(core) = self.stats.cores.get(at.index as usize) else { return 0 };
-        let counter = match at.reg {
-            ZipReg::CORE_INT_STATUS => return regs.get(ZipReg::CORE_INT_SOURCE),
-            ZipReg::GET_BD_NUM => &core.taken,
-            ZipReg::GET_RIGHT_BD => &core.right,
-            ZipReg::GET_ERROR_BD => &core.wrong,
-            ZipReg::DONE_BD_NUM => &core.done,
-            ZipReg::MAX_DELAY => &core.max_delay_ns,
-            ZipReg::CONSUMED_BYTE => &core.consumed,
-            ZipReg::PRODUCED_BYTE => &core.produced,
-            _ => return regs.read_word(at),
-        };
+        if at.reg == ZipReg::CORE_INT_STATUS {
+            return regs.get(ZipReg::CORE_INT_SOURCE);
+        }
+        let Some(counter) = self.counter(at.reg, at.index) else { return regs.read_word(at) };
         let value = if regs.get(ZipReg::SOFT_CTRL_CNT_CLR_CE) & 1 != 0 {
             take_word(counter, at.byte)
         } else {
@@ -107,10 +145,40 @@ impl ZipEngine {
     }
 }
 
+/// What is shown of a counter.
+fn mask(reg: ZipReg) -> u64 {
+    u64::MAX >> (64 - 8 * reg.info().bytes)
+}
+
+fn is_counter(reg: ZipReg) -> bool {
+    reg.info().section == "cores"
+}
+
 /// Reads a counter and clears the 32 bits that were asked for.
 fn take_word(counter: &AtomicU64, byte: u64) -> u64 {
     let kept = if byte & 4 == 0 { 0xffff_ffff_0000_0000 } else { 0xffff_ffff };
     counter.fetch_and(kept, Ordering::Relaxed)
+}
+
+impl ZipEngine {
+    /// The end of a request whose results are in `sqe`, and whose context has been written or could not be.
+    fn end(
+        &self,
+        context: Result<(), DmaFault>,
+        sqe: &mut [u8],
+        queue: QueueInfo,
+        start_ns: u64,
+    ) -> Result<(), Cancelled> {
+        match context {
+            Ok(()) => {}
+            Err(DmaFault::Cancelled) => return Err(Cancelled),
+            Err(DmaFault::Aborted(_)) => Report::failure(Status::ContextFault).encode(sqe),
+        }
+        let sample = Sample::of_sqe(sqe, self.clock.now_ns().saturating_sub(start_ns));
+        let direction = Request::decode(sqe, queue.queue_type).ok().map(|request| request.direction);
+        self.stats.count(direction, queue.qn, sample);
+        Ok(())
+    }
 }
 
 impl Engine for ZipEngine {
@@ -135,19 +203,24 @@ impl Engine for ZipEngine {
     ) -> Result<(), Cancelled> {
         let start = self.clock.now_ns();
         let request = Request::decode(sqe, queue.queue_type);
-        let report = match &request {
+        let (report, last) = match &request {
             Ok(request) => deflate::run(scratch, request, self.level(), dma)?,
-            Err(status) => Report::failure(*status),
+            Err(status) => (Report::failure(*status), Vec::new()),
         };
         report.encode(sqe);
-        let sample = Sample {
-            is_ok: report.status.is_success(),
-            consumed: report.consumed,
-            produced: report.produced,
-            ns: self.clock.now_ns().saturating_sub(start),
-        };
-        self.stats.count(request.ok().map(|request| request.direction), queue.qn, sample);
-        Ok(())
+        let end = if last.is_empty() { Ok(()) } else { dma.write_last(sqe, last) };
+        self.end(end, sqe, queue, start)
+    }
+
+    fn finish(
+        &self,
+        sqe: &mut [u8],
+        writes: &[(Iova, Vec<u8>)],
+        queue: QueueInfo,
+        dma: &EngineDma<'_>,
+    ) -> Result<(), Cancelled> {
+        let start = self.clock.now_ns();
+        self.end(dma.write_again(writes), sqe, queue, start)
     }
 
     fn set_status(&self, sqe: &mut [u8], status: u8) {

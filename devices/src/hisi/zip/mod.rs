@@ -23,17 +23,22 @@ use std::sync::{Arc, Weak};
 
 use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
-use hw::{BusError, Clock, DmaPort, Faults, FaultyPort, LifeCycle, StreamId};
+use hw::{
+    BusError, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Registers, RestoreError, SavedState, StreamId,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use checksum::Format;
 pub use engine::ZipEngine;
 pub use stats::{Direction, Totals};
 
-use self::msi::Msi;
-use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, Wiring, Workforce};
+use self::msi::{Msi, SavedMessages, VECTORS};
+use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, QmState, Wiring, Workforce};
 use crate::pci::caps::PortType;
 use crate::pci::{
-    Atc, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker,
+    Atc, AtcState, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, ConfigState, Effects, Identity,
+    PciFunction, PendingWaker,
 };
 
 /// The engine's registers in BAR2; the rest is the queue manager's.
@@ -114,7 +119,7 @@ impl Zip {
             .bar(4, Bar::memory64(DOORBELL_BAR_BYTES))
             .express(PortType::RcIntegratedEndpoint)
             .power_management()
-            .msi(4)
+            .msi(VECTORS as u8)
             .pasid(16, false, false);
         let (config, agent) = match translation {
             Translation::Untranslated => (config, None),
@@ -231,10 +236,50 @@ impl PciFunction for Zip {
     }
 }
 
+/// The state of the accelerator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZipState {
+    config: ConfigState,
+    /// Of the engine; those that do not have their value of power-on.
+    registers: Registers,
+    qm: QmState,
+    messages: SavedMessages,
+    atc: Option<AtcState>,
+}
+
+impl SavedState for ZipState {
+    const VERSION: u32 = 1;
+}
+
 impl LifeCycle for Zip {
     fn reset(&self) {
         self.config.reset();
         self.function_reset();
+    }
+
+    fn save(&self) -> Value {
+        let state = ZipState {
+            config: self.config.save(),
+            registers: self.qm.engine().save(),
+            qm: self.qm.saved(),
+            messages: self.messages.save(),
+            atc: self.atc.as_ref().map(|atc| atc.saved()),
+        };
+        state.to_value()
+    }
+
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        let ZipState { config, registers, qm, messages, atc } = ZipState::from_value(state)?;
+        self.config.restore(config).map_err(|error| error.within("config"))?;
+        self.qm.engine().restore(registers).map_err(|error| error.within("registers"))?;
+        match (&self.atc, atc) {
+            (Some(atc), Some(state)) => atc.take_up(state).map_err(|error| error.within("atc"))?,
+            (None, None) => {}
+            _ => return Err(RestoreError::value("atc", "only one of the two has a translation cache")),
+        }
+        self.messages.restore(messages).map_err(|error| error.within("messages"))?;
+        self.qm.take_up(qm).map_err(|error| error.within("qm"))
     }
 
     fn quiesce(&self) {

@@ -3,10 +3,25 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
-use hw::{DmaPort, Faults, Requester, TimerTarget};
+use hw::timer::Later;
+use hw::{DmaPort, Faults, Requester, RestoreError, TimerTarget};
+use serde::{Deserialize, Serialize};
 
 use crate::hisi::qm::Messages;
 use crate::pci::ConfigSpace;
+
+/// Messages of the function.
+pub(super) const VECTORS: u16 = 4;
+/// Most messages that are due: as many as a plan delays.
+const MOST_DUE: usize = 1 << 16;
+
+/// Messages that a fault plan has delayed, as they are saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedMessages {
+    due: Vec<u16>,
+    delayed: Vec<Later<u16>>,
+}
 
 pub(super) struct Msi {
     config: Arc<ConfigSpace>,
@@ -41,6 +56,22 @@ impl Msi {
     pub(super) fn reset(&self) {
         self.delays.clear();
         self.late().clear();
+    }
+
+    /// What a fault plan has delayed: vectors that are due, and those that are not yet.
+    pub(super) fn save(&self) -> SavedMessages {
+        SavedMessages { due: self.late().clone(), delayed: self.delays.save() }
+    }
+
+    pub(super) fn restore(&self, saved: SavedMessages) -> Result<(), RestoreError> {
+        let SavedMessages { due, delayed } = saved;
+        let vectors = due.iter().chain(delayed.iter().map(|later| &later.step));
+        if due.len() > MOST_DUE || vectors.into_iter().any(|vector| *vector >= VECTORS) {
+            return Err(RestoreError::value("due", "more than there can be, or no such message"));
+        }
+        self.delays.restore(delayed)?;
+        *self.late() = due;
+        Ok(())
     }
 
     fn late(&self) -> MutexGuard<'_, Vec<u16>> {

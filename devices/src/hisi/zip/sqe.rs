@@ -38,11 +38,6 @@ pub(super) enum Status {
 }
 
 impl Status {
-    /// Whether the request did what it asked for.
-    pub(super) const fn is_success(self) -> bool {
-        matches!(self, Self::Success | Self::NegativeCompression | Self::StreamEnd)
-    }
-
     /// The status of a compression that is complete.
     pub(super) const fn compressed(consumed: u32, produced: u32) -> Self {
         if produced > consumed { Self::NegativeCompression } else { Self::Success }
@@ -249,6 +244,14 @@ impl Request {
             },
         })
     }
+}
+
+/// The results in an SQE: whether the request did what it asked for, bytes consumed and bytes produced.
+pub(super) fn results(sqe: &[u8]) -> (bool, u32, u32) {
+    let is_ok = [Status::Success, Status::NegativeCompression, Status::StreamEnd]
+        .iter()
+        .any(|status| *status as u32 == dword(sqe, 3) & 0xff);
+    (is_ok, dword(sqe, 0), dword(sqe, 1))
 }
 
 impl Report {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::regs::{COMPRESSION_CORES, CORES};
+use super::sqe::results;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +48,14 @@ pub(super) struct Sample {
     pub(super) consumed: u32,
     pub(super) produced: u32,
     pub(super) ns: u64,
+}
+
+impl Sample {
+    /// Of a request whose results are in its SQE.
+    pub(super) fn of_sqe(sqe: &[u8], ns: u64) -> Self {
+        let (is_ok, consumed, produced) = results(sqe);
+        Self { is_ok, consumed, produced, ns }
+    }
 }
 
 #[derive(Debug, Default)]

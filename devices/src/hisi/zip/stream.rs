@@ -10,7 +10,7 @@ use hw::Iova;
 
 use super::buffers::Walk;
 use super::checksum::{Digest, Format};
-use super::deflate::{HISTORY_OFFSET, Output, Scratch, Stop, failed, read_context, write_context};
+use super::deflate::{HISTORY_OFFSET, LastWrites, Output, Scratch, Stop, failed, in_context, read_context};
 use super::inflate::{Inflate, Pause, STATE_BYTES};
 use super::sqe::{Report, Request, Status, StreamWords};
 use crate::hisi::qm::EngineDma;
@@ -26,7 +26,7 @@ pub(super) fn decompress(
     is_new: bool,
     context: Iova,
     dma: &EngineDma<'_>,
-) -> Result<Report, Stop> {
+) -> Result<(Report, LastWrites), Stop> {
     let Scratch { input, source_list, destination_list, inflate, .. } = scratch;
     let inflate = inflate.get_or_insert_with(|| Box::new(Inflate::new()));
     let format = request.format;
@@ -39,7 +39,8 @@ pub(super) fn decompress(
     };
     if inflate.is_done() {
         let (status, words) = (end_status(inflate, &digest, format), request.words);
-        return Ok(Report { status, is_last_block: true, consumed: 0, produced: 0, words });
+        let report = Report { status, is_last_block: true, consumed: 0, produced: 0, words };
+        return Ok((report, LastWrites::new()));
     }
 
     let mut source = Walk::new(request.input, dma, source_list);
@@ -79,21 +80,22 @@ pub(super) fn decompress(
     // seen consumed would otherwise offer the same part for ever.
     let unused = if end == Pause::Input { 0 } else { inflate.give_back(given.wrapping_sub(unread)) };
     let consumed = given.wrapping_sub(unread).wrapping_sub(unused);
-    write_context(dma, context, 0, &inflate.save())?;
     let history = inflate.history();
-    write_context(dma, context, HISTORY_OFFSET, history)?;
+    let last =
+        vec![(context, inflate.save().to_vec()), (in_context(context, HISTORY_OFFSET), history.to_vec())];
     let mut ctx = [0, 0, history.len() as u32];
     if end == Pause::Output {
         ctx[0] = CTX_OUTPUT_FULL | if inflate.is_last_block() { CTX_BFINAL } else { 0 };
         ctx[1] = inflate.pending_bytes();
     }
-    Ok(Report {
+    let report = Report {
         status: if end == Pause::End { end_status(inflate, &digest, format) } else { Status::Success },
         is_last_block: end == Pause::End,
         consumed,
         produced: sink.produced,
         words: StreamWords { ctx, isize: digest.len, checksum: digest.word() },
-    })
+    };
+    Ok((report, last))
 }
 
 /// How a stream ends whose trailer is complete. Not even a wrong one takes back what has been written and counted, and it

@@ -27,14 +27,16 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
+use hw::timer::Later;
 use hw::{
-    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, LifeCycle, Pa, Pinned, Requester, StreamId, Timer,
-    TimerTarget,
+    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, LifeCycle, Pa, Pinned, Requester, RestoreError,
+    StreamId, Timer, TimerTarget,
 };
+use serde::{Deserialize, Serialize};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
 
 use self::cache::{Found, Need, Translations};
-use self::pages::{Answer, Pages};
+use self::pages::{Answer, Pages, SavedPages};
 use super::config::{ConfigSpace, Effects, Gates};
 
 /// Bytes after which an access lets invalidations pass.
@@ -87,6 +89,28 @@ struct Tallies {
     memo: Memo,
 }
 
+/// An invalidation's tag, as it is saved.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct SavedTag(u64);
+
+impl From<SavedTag> for InvalidateTag {
+    fn from(tag: SavedTag) -> Self {
+        Self(tag.0)
+    }
+}
+
+/// The state of an ATC, as it is saved with that of its function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AtcState {
+    /// The agent does not serve the function as long as the services stay enabled.
+    is_refused: bool,
+    /// Tags of invalidations whose completion a fault plan delays.
+    delayed_completions: Vec<Later<SavedTag>>,
+    pages: SavedPages,
+}
+
 /// What an ATC has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtcTotals {
@@ -126,7 +150,7 @@ pub struct Atc {
     /// Invalidations whose completions a fault plan delays.
     delayed: Mutex<Vec<InvalidateTag>>,
     /// When those are due.
-    delays: Delays<InvalidateTag>,
+    delays: Delays<SavedTag>,
 }
 
 /// Where one piece of an access goes.
@@ -215,6 +239,31 @@ impl Atc {
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
         atc.agent.attach(stream, endpoint);
         atc
+    }
+
+    /// What is owed by software and to the agent. Translations are not saved: a cache may forget them at any time.
+    pub(crate) fn saved(&self) -> AtcState {
+        let refused = self.refused.load(Ordering::SeqCst);
+        AtcState {
+            is_refused: self.gates.ats().is_some_and(|enabling| enabling == refused),
+            delayed_completions: self.delays.save(),
+            pages: self.pages.save(),
+        }
+    }
+
+    /// Takes up what [`Self::saved`] has given. The configuration space and the agent have been restored.
+    pub(crate) fn take_up(&self, state: AtcState) -> Result<(), RestoreError> {
+        let AtcState { is_refused, delayed_completions, pages } = state;
+        match (self.gates.ats(), is_refused) {
+            (Some(enabling), true) => self.refused.store(enabling, Ordering::SeqCst),
+            (None, true) => {
+                return Err(RestoreError::value("is_refused", "address translation services are off"));
+            }
+            (_, false) => {}
+        }
+        *self.delayed() = delayed_completions.iter().map(|later| later.step.into()).collect();
+        self.delays.restore(delayed_completions).map_err(|error| error.within("delayed_completions"))?;
+        self.pages.restore(pages).map_err(|error| error.within("pages"))
     }
 
     /// Follows a write to the function's configuration space; [`Self::reset`] comes besides if it was a reset.
@@ -473,7 +522,15 @@ impl Atc {
     /// What a driver maps for the function itself is there; only a process's pages are asked for.
     #[cold]
     fn ask_for_pages(&self, access: &Access<'_>, enabling: u32) -> Result<Answer, DmaFault> {
-        if access.who.tag.pasid.is_none() || !self.pages.is_on() {
+        if access.who.tag.pasid.is_none() {
+            return Ok(Answer::Off);
+        }
+        if access.who.waiter.is_made_again()
+            && let Some(answer) = self.pages.take_up(access.who, access.at, access.dir)?
+        {
+            return Ok(answer);
+        }
+        if !self.pages.is_on() {
             return Ok(Answer::Off);
         }
         let pages = self.missing_pages(access, enabling);
@@ -481,9 +538,10 @@ impl Atc {
     }
 }
 
-impl TimerTarget<InvalidateTag> for Atc {
+impl TimerTarget<SavedTag> for Atc {
     /// The delay of a completion is over.
-    fn step(&self, tag: InvalidateTag) {
+    fn step(&self, tag: SavedTag) {
+        let tag = tag.into();
         let is_delayed = {
             let mut delayed = self.delayed();
             let place = delayed.iter().position(|other| *other == tag);
@@ -559,7 +617,7 @@ impl LifeCycle for Atc {
     /// The function's reset and the machine's. The configuration space has been reset, so that translations of before are of
     /// an enabling that is over; nobody waits any more, and the agent is owed nothing.
     fn reset(&self) {
-        self.pages.forget();
+        self.pages.reset();
         self.drain();
         self.refused.store(0, Ordering::SeqCst);
         self.delays.clear();
@@ -580,7 +638,7 @@ impl AtsEndpoint for Atc {
             Some(FaultAction::Drop) => {}
             Some(FaultAction::Delay { delay }) => {
                 self.delayed().push(tag);
-                self.delays.later(delay, tag);
+                self.delays.later(delay, SavedTag(tag.0));
             }
             _ => self.agent.invalidate_completed(self.stream, tag),
         }

@@ -3,17 +3,24 @@
 //! An access that misses pages sends one group of requests for them and waits on its requester's waiter, with no lock
 //! held. Each request takes a credit until its group is answered. A requester that gives up leaves its group behind,
 //! since software still owes it an answer, and sends a stop marker.
+//!
+//! After a restore the groups are *orphans*: the accesses that waited are made again, and one that misses the first page of
+//! its group waits for that group's answer. An answer may come before: after a success the access asks for its
+//! translation as any, and a refusal is kept for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::ats::{AtsPort, PageRequest, PageResponse, PageResponseCode, PrgIndex};
 use hw::fault::{FaultAction, FaultPoint, Occasion};
-use hw::{Dir, DmaFault, Faults, Iova, Pasid, Requester, Waiter};
+use hw::saved::{Hex, index_of};
+use hw::{Dir, DmaFault, DmaTag, Faults, Iova, Pasid, Requester, RestoreError, Waiter};
+use serde::{Deserialize, Serialize};
 
 use super::super::caps::page_request;
 use super::super::config::ConfigSpace;
+use super::GROUP_PAGES;
 
 /// What became of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,10 @@ struct Asked {
 }
 
 impl Asked {
+    fn new(who: &Requester) -> Arc<Self> {
+        Arc::new(Self { answer: AtomicU8::new(0), waiter: Arc::clone(&who.waiter) })
+    }
+
     fn answer(&self) -> Option<Answer> {
         match self.answer.load(Ordering::Acquire) {
             1 => Some(Answer::Success),
@@ -49,12 +60,104 @@ impl Asked {
     }
 }
 
+/// What a group asks for: the access that is made again is known by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    pasid: Option<Pasid>,
+    privileged: bool,
+    execute: bool,
+    /// The first page.
+    page: u64,
+    dir: Dir,
+}
+
+impl Wanted {
+    const fn of(who: &Requester, at: Iova, dir: Dir) -> Self {
+        let DmaTag { pasid, privileged, execute, .. } = who.tag;
+        Self { pasid, privileged, execute, page: at.0 & !0xfff, dir }
+    }
+}
+
+/// Who waits for a group's answer.
+#[derive(Debug)]
+enum WaitedFor {
+    By(Arc<Asked>),
+    /// Nobody yet: an access that will be made again.
+    Orphan,
+    /// Nobody: the requester has given up.
+    GivenUp,
+}
+
 #[derive(Debug)]
 struct Group {
-    pasid: Option<Pasid>,
+    wanted: Wanted,
     requests: u32,
-    /// `None` once the requester has given up.
-    asked: Option<Arc<Asked>>,
+    /// A fault plan has not put the requests off.
+    is_sent: bool,
+    waited_for: WaitedFor,
+}
+
+/// A group as it is saved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedGroup {
+    pasid: Hex,
+    privileged: bool,
+    execute: bool,
+    /// The first page.
+    #[serde(with = "hw::saved::hex")]
+    address: u64,
+    write: bool,
+    /// Pages.
+    requests: u32,
+    /// No access waits for the answer, and none will.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_given_up: bool,
+}
+
+/// What software owes answers to, and what it has refused to accesses that will be made again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedPages {
+    next_index: u16,
+    /// By page request group index.
+    unanswered: BTreeMap<String, SavedGroup>,
+    refused: Vec<SavedGroup>,
+}
+
+impl SavedGroup {
+    /// Only a process's pages are asked for.
+    fn of(wanted: &Wanted, requests: u32, has_given_up: bool) -> Option<Self> {
+        let &Wanted { pasid, privileged, execute, page, dir } = wanted;
+        let pasid = Hex(pasid?.get().into());
+        Some(Self {
+            pasid,
+            privileged,
+            execute,
+            address: page,
+            write: dir == Dir::Write,
+            requests,
+            has_given_up,
+        })
+    }
+
+    fn wanted(&self) -> Result<Wanted, RestoreError> {
+        let pasid = u32::try_from(self.pasid.0).ok().and_then(Pasid::new);
+        let pasid = pasid.ok_or_else(|| RestoreError::value("pasid", "has more than 20 bits"))?;
+        if self.address & 0xfff != 0 {
+            return Err(RestoreError::value("address", "is not that of a page"));
+        }
+        if self.requests == 0 || self.requests > GROUP_PAGES {
+            return Err(RestoreError::value("requests", "no number of pages that a group has"));
+        }
+        Ok(Wanted {
+            pasid: Some(pasid),
+            privileged: self.privileged,
+            execute: self.execute,
+            page: self.address,
+            dir: if self.write { Dir::Write } else { Dir::Read },
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +169,8 @@ struct Groups {
     requests: u32,
     /// Requesters without a credit: no more than there are threads.
     without_credit: Vec<Arc<Waiter>>,
+    /// What orphans wanted that were refused; no more than were restored.
+    refused: Vec<Wanted>,
 }
 
 impl Groups {
@@ -115,6 +220,34 @@ impl Pages {
         self.groups().unanswered.len() as u64
     }
 
+    /// What a group of before has come to whose access is made again: its answer, or a wait for that. `None` if there is no such
+    /// group.
+    ///
+    /// # Errors
+    /// [`DmaFault::Cancelled`].
+    pub(super) fn take_up(&self, who: &Requester, at: Iova, dir: Dir) -> Result<Option<Answer>, DmaFault> {
+        let wanted = Wanted::of(who, at, dir);
+        let (index, asked) = {
+            let mut groups = self.groups();
+            if let Some(place) = groups.refused.iter().position(|other| *other == wanted) {
+                groups.refused.swap_remove(place);
+                return Ok(Some(Answer::Refused));
+            }
+            let is_same =
+                |group: &Group| group.wanted == wanted && matches!(group.waited_for, WaitedFor::Orphan);
+            let candidates = groups.unanswered.iter_mut().filter(|(_, group)| is_same(group));
+            let Some((&index, group)) = candidates.min_by_key(|(index, _)| **index) else { return Ok(None) };
+            let asked = Asked::new(who);
+            group.waited_for = WaitedFor::By(Arc::clone(&asked));
+            (index, asked)
+        };
+        self.await_answer(who, index, &asked).map(Some)
+    }
+
+    fn await_answer(&self, who: &Requester, index: PrgIndex, asked: &Arc<Asked>) -> Result<Answer, DmaFault> {
+        who.waiter.wait(|| asked.answer()).inspect_err(|_| self.give_up(who, index, asked))
+    }
+
     /// Asks for `pages` consecutive pages from `at` on, at least for the first, and waits for the answer.
     ///
     /// # Errors
@@ -132,8 +265,9 @@ impl Pages {
                 && let Some(index) = groups.free_index()
             {
                 let requests = pages.clamp(1, free);
-                let asked = Arc::new(Asked { answer: AtomicU8::new(0), waiter: Arc::clone(&who.waiter) });
-                let group = Group { pasid: who.tag.pasid, requests, asked: Some(Arc::clone(&asked)) };
+                let asked = Asked::new(who);
+                let waited_for = WaitedFor::By(Arc::clone(&asked));
+                let group = Group { wanted: Wanted::of(who, at, dir), requests, is_sent: true, waited_for };
                 groups.unanswered.insert(index, group);
                 groups.requests += requests;
                 break (index, asked, requests);
@@ -165,13 +299,21 @@ impl Pages {
             Some(FaultAction::Drop) => {}
             Some(FaultAction::Duplicate) => (0..pages).chain(0..pages).for_each(request),
             Some(FaultAction::Delay { delay }) => {
+                self.set_sent(index, false);
                 self.faults.wait(delay, &who.waiter).inspect_err(|_| self.give_up(who, index, &asked))?;
+                self.set_sent(index, true);
                 (0..pages).for_each(request);
             }
             Some(_) => (0..pages).rev().for_each(request),
         }
         self.counts.requests.fetch_add(pages.into(), Ordering::Relaxed);
-        who.waiter.wait(|| asked.answer()).inspect_err(|_| self.give_up(who, index, &asked))
+        self.await_answer(who, index, &asked)
+    }
+
+    fn set_sent(&self, index: PrgIndex, is_sent: bool) {
+        if let Some(group) = self.groups().unanswered.get_mut(&index) {
+            group.is_sent = is_sent;
+        }
     }
 
     /// Whether a requester that waits for a credit shall look again: it is no longer in the list.
@@ -183,9 +325,8 @@ impl Pages {
         let is_unanswered = {
             let mut groups = self.groups();
             let group = groups.unanswered.get_mut(&index);
-            let mine =
-                group.filter(|group| group.asked.as_ref().is_some_and(|other| Arc::ptr_eq(other, asked)));
-            mine.map(|group| group.asked = None).is_some()
+            let is_mine = |group: &&mut Group| matches!(&group.waited_for, WaitedFor::By(other) if Arc::ptr_eq(other, asked));
+            group.filter(is_mine).map(|group| group.waited_for = WaitedFor::GivenUp).is_some()
         };
         // Without the interface no message leaves: its reset has given up the requester.
         if is_unanswered
@@ -206,8 +347,9 @@ impl Pages {
         let group = {
             let mut groups = self.groups();
             // A failure of the whole interface may come without the PASID that other responses must carry.
-            let is_meant =
-                |group: &Group| response.pasid == group.pasid || has_failed && response.pasid.is_none();
+            let is_meant = |group: &Group| {
+                response.pasid == group.wanted.pasid || has_failed && response.pasid.is_none()
+            };
             let is_expected = groups.unanswered.get(&response.index).is_some_and(is_meant);
             let group = if is_expected { groups.unanswered.remove(&response.index) } else { None };
             if let Some(group) = &group {
@@ -222,10 +364,8 @@ impl Pages {
         if has_failed {
             self.config.set_page_request_status(page_request::RESPONSE_FAILURE);
         }
-        if let Some(asked) = group.asked {
-            let is_success = response.code == PageResponseCode::Success;
-            asked.give(if is_success { Answer::Success } else { Answer::Refused });
-        }
+        let is_success = response.code == PageResponseCode::Success;
+        self.give(&group, if is_success { Answer::Success } else { Answer::Refused });
         if has_failed { self.forget() } else { self.changed() }
     }
 
@@ -237,10 +377,75 @@ impl Pages {
             groups.requests = 0;
             std::mem::take(&mut groups.unanswered)
         };
-        for asked in unanswered.into_values().filter_map(|group| group.asked) {
-            asked.give(Answer::Refused);
+        for group in unanswered.into_values() {
+            self.give(&group, Answer::Refused);
         }
         self.changed();
+    }
+
+    /// As after power-on: no access of before is made again.
+    pub(super) fn reset(&self) {
+        self.forget();
+        self.groups().refused.clear();
+    }
+
+    fn give(&self, group: &Group, answer: Answer) {
+        match &group.waited_for {
+            WaitedFor::By(asked) => asked.give(answer),
+            WaitedFor::Orphan if answer == Answer::Refused => self.groups().refused.push(group.wanted),
+            WaitedFor::Orphan | WaitedFor::GivenUp => {}
+        }
+    }
+
+    /// The groups that have been sent; those that have not are asked for when their accesses are made again.
+    pub(super) fn save(&self) -> SavedPages {
+        let groups = self.groups();
+        let save = |(index, group): (&PrgIndex, &Group)| {
+            let has_given_up = match &group.waited_for {
+                WaitedFor::By(asked) => asked.waiter.is_cancelled(),
+                WaitedFor::Orphan => false,
+                WaitedFor::GivenUp => true,
+            };
+            let saved = SavedGroup::of(&group.wanted, group.requests, has_given_up)?;
+            group.is_sent.then(|| (index.get().to_string(), saved))
+        };
+        SavedPages {
+            next_index: groups.next_index,
+            unanswered: groups.unanswered.iter().filter_map(save).collect(),
+            refused: groups.refused.iter().filter_map(|wanted| SavedGroup::of(wanted, 1, false)).collect(),
+        }
+    }
+
+    /// Takes up what [`Self::save`] has given. The configuration space has been restored.
+    pub(super) fn restore(&self, saved: SavedPages) -> Result<(), RestoreError> {
+        let SavedPages { next_index, unanswered, refused } = saved;
+        if next_index > PrgIndex::COUNT {
+            return Err(RestoreError::value("next_index", "has more than nine bits"));
+        }
+        let most = self.config.page_request_capacity();
+        if refused.len() > usize::from(PrgIndex::COUNT) {
+            return Err(RestoreError::value("refused", "more than there are groups"));
+        }
+        let mut groups = Groups { next_index, ..Groups::default() };
+        for (key, group) in unanswered {
+            let refuse = |error: RestoreError| error.within(&key).within("unanswered");
+            let index =
+                index_of(&key, PrgIndex::COUNT.into()).map_err(|error| error.within("unanswered"))? as u16;
+            let wanted = group.wanted().map_err(refuse)?;
+            let waited_for = if group.has_given_up { WaitedFor::GivenUp } else { WaitedFor::Orphan };
+            let requests = group.requests;
+            groups.requests += requests;
+            let group = Group { wanted, requests, is_sent: true, waited_for };
+            groups.unanswered.insert(PrgIndex::new(index), group);
+        }
+        if groups.requests > most {
+            return Err(RestoreError::value("unanswered", "more requests than the function can have"));
+        }
+        for group in refused {
+            groups.refused.push(group.wanted().map_err(|error| error.within("refused"))?);
+        }
+        *self.groups() = groups;
+        Ok(())
     }
 
     /// There may be credits, or the interface may be on or off now.

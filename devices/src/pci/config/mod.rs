@@ -204,6 +204,11 @@ impl ConfigSpace {
         PageRequestControl { is_on, has_failed, credits }
     }
 
+    /// Most page requests that the function can have without answer, whatever software allows; 0 without the interface.
+    pub(in crate::pci) fn page_request_capacity(&self) -> u32 {
+        self.layout.page_request.map_or(0, |base| self.register(base, &page_request::CAPACITY))
+    }
+
     /// Sets bits of Page Request Status; Stopped only while Enable is clear.
     pub fn set_page_request_status(&self, bits: u32) {
         let Some(base) = self.layout.page_request else { return };

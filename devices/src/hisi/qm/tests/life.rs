@@ -3,7 +3,6 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use hw::LifeCycle;
 use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
 use hw::regmap::RegisterMap;
 

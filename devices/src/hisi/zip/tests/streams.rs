@@ -7,21 +7,21 @@ const NEW: u32 = 1 << 27;
 const FINISH: u32 = 1 << 25;
 
 /// A session of software: context memory, and the words that it takes from one request to the next.
-struct Session {
-    context: u64,
+pub(super) struct Session {
+    pub(super) context: u64,
     kind: u32,
     is_new: bool,
     words: [u32; 5],
 }
 
 impl Session {
-    fn new(machine: &Machine, kind: u32) -> Self {
+    pub(super) fn new(machine: &Machine, kind: u32) -> Self {
         // Garbage from an earlier stream, which must not matter.
         let context = machine.place(&noise(0x97c0));
         Self { context, kind, is_new: true, words: [0x83, 7, 0xffff, 99, 0xdead_beef] }
     }
 
-    fn request(
+    pub(super) fn request(
         &mut self,
         machine: &Machine,
         ring: &mut Ring,
@@ -29,16 +29,21 @@ impl Session {
         dst: (u64, usize),
         is_last: bool,
     ) -> [u32; 32] {
+        let sqe = machine.submit(ring, &self.sqe(src, dst, is_last));
+        self.is_new = false;
+        self.words = [15, 28, 29, 30, 31].map(|index| sqe[index]);
+        sqe
+    }
+
+    /// The next request of the stream.
+    pub(super) fn sqe(&self, src: (u64, usize), dst: (u64, usize), is_last: bool) -> [u32; 32] {
         let control = STATEFUL | if self.is_new { NEW } else { 0 } | if is_last { FINISH } else { 0 };
         let mut sqe = Sqe::new(self.kind, src, dst).with(7, control);
         sqe = sqe.with(22, self.context as u32).with(23, (self.context >> 32) as u32);
         for (index, word) in [15, 28, 29, 30, 31].into_iter().zip(self.words) {
             sqe = sqe.with(index, word);
         }
-        let sqe = machine.submit(ring, &sqe.0);
-        self.is_new = false;
-        self.words = [15, 28, 29, 30, 31].map(|index| sqe[index]);
-        sqe
+        sqe.0
     }
 }
 
