@@ -275,10 +275,9 @@ impl Front {
         }
         // The driver only adds bits; DEVICE_NEEDS_RESET is the device's.
         let mut new = self.status | (value & !status::NEEDS_RESET);
-        if self.status & status::FEATURES_OK == 0 && new & status::FEATURES_OK != 0 {
-            if !self.accepts_features() {
-                new &= !status::FEATURES_OK;
-            }
+        let is_offered = self.status & status::FEATURES_OK == 0 && new & status::FEATURES_OK != 0;
+        if is_offered && !self.accepts_features() {
+            new &= !status::FEATURES_OK;
         }
         if new & status::FEATURES_OK == 0 {
             new &= !status::DRIVER_OK;
