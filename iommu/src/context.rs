@@ -1,7 +1,6 @@
 //! From SubstreamID to context: context descriptor tables, and what makes a context descriptor illegal (3.3.1, 5.3, 5.4).
 
-use hw::{Pa, Ram};
-use vmsa::Granule;
+use vmsa::{ExternalAbort, Granule, UpdatableMemory};
 
 use crate::features::{Features, StallModel};
 use crate::spec::cd::{CD_BYTES, Cd, CdD0, CdTtb, L1Cd};
@@ -45,26 +44,32 @@ pub(crate) fn context_index(features: &Features, ste: &Ste, tx: &Transaction) ->
 }
 
 /// The context descriptors of a stream: where they are, and what their addresses go through.
-pub(crate) struct ContextTable<'a> {
-    pub(crate) ram: &'a Ram,
+pub(crate) struct ContextTable<'a, M> {
+    pub(crate) ram: &'a M,
     pub(crate) features: &'a Features,
     /// The stream table entry, which is legal and has stage 1.
     pub(crate) ste: &'a Ste,
     pub(crate) world: World,
     /// With stage 2, the addresses of the table are intermediate physical ones.
-    pub(crate) stage2: Option<Translator<'a>>,
+    pub(crate) stage2: Option<Translator<'a, M>>,
 }
 
-impl ContextTable<'_> {
+impl<M: UpdatableMemory> ContextTable<'_, M> {
     /// The context descriptor of an index, for a transaction that uses it.
     pub(crate) fn fetch(&self, tx: &Transaction, index: u32) -> Result<Cd, Fault> {
+        let (_, cd) = self.load_cd(tx, index)?;
+        if self.is_legal(&cd) { Ok(cd) } else { Err(Fault::Recorded(tx.event(EventType::C_BAD_CD))) }
+    }
+
+    /// The context descriptor of an index, legal or not, and its physical address.
+    pub(crate) fn load_cd(&self, tx: &Transaction, index: u32) -> Result<(u64, Cd), Fault> {
         let at = self.physical(tx, self.find(tx, index.into())?)?;
         let cd = Cd {
             d0: CdD0::from(self.load(tx, at, at)?),
             d1: CdTtb::from(self.load(tx, at + 8, at)?),
             d2: CdTtb::from(self.load(tx, at + 16, at)?),
         };
-        if self.is_legal(&cd) { Ok(cd) } else { Err(Fault::Recorded(tx.event(EventType::C_BAD_CD))) }
+        Ok((at, cd))
     }
 
     /// The address of a context descriptor, before stage 2.
@@ -97,11 +102,11 @@ impl ContextTable<'_> {
 
     /// A dword of the structure that begins at `start`.
     fn load(&self, tx: &Transaction, at: u64, start: u64) -> Result<u64, Fault> {
-        self.ram.load_u64(Pa(at)).map_err(|_| Fault::of_fetch(tx, EventType::F_CD_FETCH, start))
+        self.ram.load(at).map_err(|ExternalAbort| Fault::of_fetch(tx, EventType::F_CD_FETCH, start))
     }
 
     /// ILLEGAL rules of the context descriptor (5.4), V included.
-    fn is_legal(&self, cd: &Cd) -> bool {
+    pub(crate) fn is_legal(&self, cd: &Cd) -> bool {
         let Self { features, ste, world, .. } = *self;
         let d0 = cd.d0;
         let half = |enabled: bool, tsz: u8, granule: Option<Granule>, ttb: u64| {

@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 
-use hw::Ram;
 use vmsa::{
     Access, AccessKind, ExternalAbort, Managed, Permissions, TableMemory, UpdatableMemory, WalkFaultKind,
     WalkParams, stage2_start, walk,
@@ -57,16 +56,49 @@ pub(crate) struct Stage2Leaf {
     pub(crate) permissions: Permissions,
 }
 
+/// What the structures of translation are read from: RAM each time, but for who looks inside and tells reads of one from
+/// those of another.
+pub(crate) struct Memories<'a, M> {
+    /// Stream table and context descriptors.
+    pub(crate) configuration: &'a M,
+    pub(crate) stage1: &'a M,
+    pub(crate) stage2: &'a M,
+}
+
+impl<M> Clone for Memories<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Memories<'_, M> {}
+
+impl<'a, M> Memories<'a, M> {
+    /// The same memory for all of them.
+    #[inline]
+    pub(crate) const fn all_in(ram: &'a M) -> Self {
+        Self { configuration: ram, stage1: ram, stage2: ram }
+    }
+}
+
 /// Stage 2 with what it needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Translator<'a> {
-    pub(crate) ram: &'a Ram,
+pub(crate) struct Translator<'a, M> {
+    pub(crate) ram: &'a M,
     pub(crate) features: &'a Features,
     pub(crate) stage2: &'a Stage2,
 }
 
-impl Translator<'_> {
-    fn params(&self) -> WalkParams {
+impl<M> Clone for Translator<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Translator<'_, M> {}
+
+impl<M: UpdatableMemory> Translator<'_, M> {
+    /// What its walks depend on.
+    pub(crate) fn params(&self) -> WalkParams {
         let d2 = self.stage2.d2;
         // Legal, so it has a granule and a start level.
         // An STE with a reserved S2TG or without a start level is illegal: `stream::fetch`.
@@ -142,17 +174,19 @@ impl Translator<'_> {
 }
 
 /// Where stage 1 finds its tables behind stage 2.
-pub(crate) struct Stage1Memory<'a> {
-    stage2: Translator<'a>,
+pub(crate) struct Stage1Memory<'a, M> {
+    /// Where the tables are, by physical address.
+    tables: &'a M,
+    stage2: Translator<'a, M>,
     /// The fault of stage 2 that an access ended with.
     fault: Cell<Option<Stage2Fault>>,
     /// Physical address of the latest access.
     pa: Cell<u64>,
 }
 
-impl<'a> Stage1Memory<'a> {
-    pub(crate) fn new(stage2: Translator<'a>) -> Self {
-        Self { stage2, fault: Cell::new(None), pa: Cell::new(0) }
+impl<'a, M: UpdatableMemory> Stage1Memory<'a, M> {
+    pub(crate) fn new(tables: &'a M, stage2: Translator<'a, M>) -> Self {
+        Self { tables, stage2, fault: Cell::new(None), pa: Cell::new(0) }
     }
 
     /// Why an access was aborted: stage 2 refused it, or nothing answers at this physical address.
@@ -170,14 +204,14 @@ impl<'a> Stage1Memory<'a> {
     }
 }
 
-impl TableMemory for Stage1Memory<'_> {
+impl<M: UpdatableMemory> TableMemory for Stage1Memory<'_, M> {
     fn load(&self, address: u64) -> Result<u64, ExternalAbort> {
-        self.stage2.ram.load(self.translate(address, false)?)
+        self.tables.load(self.translate(address, false)?)
     }
 }
 
-impl UpdatableMemory for Stage1Memory<'_> {
+impl<M: UpdatableMemory> UpdatableMemory for Stage1Memory<'_, M> {
     fn replace(&self, address: u64, expected: u64, new: u64) -> Result<bool, ExternalAbort> {
-        self.stage2.ram.replace(self.translate(address, true)?, expected, new)
+        self.tables.replace(self.translate(address, true)?, expected, new)
     }
 }

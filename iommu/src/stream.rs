@@ -1,7 +1,7 @@
 //! From StreamID to configuration: the stream table, its entries, and what makes one illegal (3.3, 3.4, 5.2; order of
 //! errors: 7.2).
 
-use hw::{Pa, Ram};
+use vmsa::{ExternalAbort, UpdatableMemory};
 
 use crate::context::{ContextTable, World, context_index};
 use crate::features::{Features, StallModel};
@@ -10,7 +10,7 @@ use crate::spec::event::EventType;
 use crate::spec::granule::tg0;
 use crate::spec::regs::{Cr2, StrtabBaseCfg};
 use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3, eats, strw};
-use crate::stage2::{Stage2, Translator, start_level};
+use crate::stage2::{Memories, Stage2, Translator, start_level};
 use crate::transaction::{Fault, Kind, Transaction};
 
 /// The configuration of transactions by a stream's structures, which are legal. With neither stage, addresses are not
@@ -70,16 +70,30 @@ pub(crate) struct StreamTable {
 }
 
 /// Looks the configuration of a transaction up in memory.
-pub(crate) fn fetch(
-    ram: &Ram,
+pub(crate) fn fetch<M: UpdatableMemory>(
+    memories: Memories<'_, M>,
     features: &Features,
     table: &StreamTable,
     tx: &Transaction,
 ) -> Result<StreamConfig, Fault> {
+    let (_, ste) = load_ste(memories.configuration, features, table, tx)?;
+    if !is_legal_ste(features, &ste) {
+        return Err(Fault::Recorded(tx.event(EventType::C_BAD_STE)));
+    }
+    configure(memories, features, table, tx, &ste)
+}
+
+/// The stream table entry of a transaction, legal or not, and its physical address.
+pub(crate) fn load_ste<M: UpdatableMemory>(
+    ram: &M,
+    features: &Features,
+    table: &StreamTable,
+    tx: &Transaction,
+) -> Result<(u64, Ste), Fault> {
     let ste_address = find_ste(ram, features, table, tx)?;
     let load = |offset: u64| {
-        ram.load_u64(Pa(ste_address + offset))
-            .map_err(|_| Fault::of_fetch(tx, EventType::F_STE_FETCH, ste_address))
+        ram.load(ste_address + offset)
+            .map_err(|ExternalAbort| Fault::of_fetch(tx, EventType::F_STE_FETCH, ste_address))
     };
     if !features.in_output_range(ste_address) {
         return Err(Fault::of_fetch(tx, EventType::F_STE_FETCH, ste_address));
@@ -90,9 +104,17 @@ pub(crate) fn fetch(
         d2: SteD2::from(load(16)?),
         d3: SteD3::from(load(24)?),
     };
-    if !is_legal_ste(features, &ste) {
-        return Err(Fault::Recorded(tx.event(EventType::C_BAD_STE)));
-    }
+    Ok((ste_address, ste))
+}
+
+/// The configuration of a transaction by a stream table entry that is legal.
+pub(crate) fn configure<M: UpdatableMemory>(
+    memories: Memories<'_, M>,
+    features: &Features,
+    table: &StreamTable,
+    tx: &Transaction,
+    ste: &Ste,
+) -> Result<StreamConfig, Fault> {
     let (has_stage1, has_stage2) = match ste.d0.config() {
         Config::BYPASS => (false, false),
         Config::S1 => (true, false),
@@ -100,7 +122,7 @@ pub(crate) fn fetch(
         Config::S1_S2 => (true, true),
         _ => return Err(Fault::Blocked), // 0b0xx
     };
-    let world = world(features, table.cr2, &ste);
+    let world = world(features, table.cr2, ste);
     let mut config = StreamConfig {
         world,
         stage1: None,
@@ -125,17 +147,22 @@ pub(crate) fn fetch(
     if !has_stage1 {
         return if tx.ssid.is_some() { Err(Fault::bad_substream(tx)) } else { Ok(config) };
     }
-    if let Some(index) = context_index(features, &ste, tx)? {
+    if let Some(index) = context_index(features, ste, tx)? {
         let stage2 = config.stage2;
-        let translator = stage2.as_ref().map(|stage2| Translator { ram, features, stage2 });
-        let contexts = ContextTable { ram, features, ste: &ste, world, stage2: translator };
+        let contexts = ContextTable {
+            ram: memories.configuration,
+            features,
+            ste,
+            world,
+            stage2: stage2.as_ref().map(|stage2| Translator { ram: memories.stage2, features, stage2 }),
+        };
         config.stage1 = Some(contexts.fetch(tx, index)?);
     }
     Ok(config)
 }
 
 /// STRW means something only for streams with stage 1 alone, on a machine with EL2.
-fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
+pub(crate) fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
     if !features.stage2 || ste.d0.config() != Config::S1 || ste.d1.strw() != strw::EL2 {
         return World::El1;
     }
@@ -143,7 +170,12 @@ fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
 }
 
 /// Physical address of the stream table entry (3.3.2).
-fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transaction) -> Result<u64, Fault> {
+fn find_ste<M: UpdatableMemory>(
+    ram: &M,
+    features: &Features,
+    table: &StreamTable,
+    tx: &Transaction,
+) -> Result<u64, Fault> {
     // `Smmu::record_for` decides about the records of requests and translated accesses.
     let bad_stream = || match table.cr2.recinvsid() || tx.kind != Kind::Untranslated {
         true => Fault::Recorded(tx.event(EventType::C_BAD_STREAMID)),
@@ -165,8 +197,8 @@ fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transactio
     let align = (8u64 << log2size.saturating_sub(split)).max(64);
     let l1std_address = (table.base & !(align - 1)) + (sid >> split) * 8;
     let l1std = ram
-        .load_u64(Pa(l1std_address))
-        .map_err(|_| Fault::of_fetch(tx, EventType::F_STE_FETCH, l1std_address))?;
+        .load(l1std_address)
+        .map_err(|ExternalAbort| Fault::of_fetch(tx, EventType::F_STE_FETCH, l1std_address))?;
     let l1std = L1Std::from(l1std);
     let span = u32::from(l1std.span());
     let index = sid & ((1 << split) - 1);
@@ -178,7 +210,7 @@ fn find_ste(ram: &Ram, features: &Features, table: &StreamTable, tx: &Transactio
 }
 
 /// ILLEGAL rules of the stream table entry (5.2), V included.
-fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
+pub(crate) fn is_legal_ste(features: &Features, ste: &Ste) -> bool {
     let Ste { d0, .. } = ste;
     if !d0.v() {
         return false;

@@ -6,12 +6,13 @@ use vmsa::{
 
 use crate::config_cache::Part;
 use crate::context::{World, halves};
-use crate::faults::LookupFault;
+use crate::faults::{FaultPoints, LookupFault};
+use crate::features::Features;
 use crate::smmu::Smmu;
 use crate::spec::cd::Cd;
 use crate::spec::event::{EventType, class};
 use crate::spec::granule::{tg0, tg1};
-use crate::stage2::{Stage1Memory, Stage2, Stage2Fault, Translator, UPDATE_ATTEMPTS};
+use crate::stage2::{Memories, Stage1Memory, Stage2, Stage2Fault, Translator, UPDATE_ATTEMPTS};
 use crate::state::Mode;
 use crate::stats::Access as InflightAccess;
 use crate::stream::{self, StreamConfig};
@@ -90,7 +91,7 @@ impl Smmu {
     ) -> Result<StreamConfig, Fault> {
         access.add(&access.local().config_fetches, 1);
         let table = self.state().stream_table(&self.features);
-        let config = stream::fetch(&self.ram, &self.features, &table, tx)?;
+        let config = stream::fetch(Memories::all_in(&*self.ram), &self.features, &table, tx)?;
         self.configs.insert(tx.sid, Part::of(tx), age, config);
         Ok(config)
     }
@@ -104,7 +105,8 @@ impl Smmu {
         tx: &Transaction,
         age: u64,
     ) -> Result<Translation, Fault> {
-        let input = self.input(config, tx)?;
+        let walker = self.walker();
+        let input = walker.input(config, tx)?;
         let space = Space::of(config);
         let pan = config.has_pan();
         // An entry with too few permissions counts as a miss: software need not invalidate when it adds permissions.
@@ -117,10 +119,7 @@ impl Smmu {
             return Ok(found);
         }
         access.add(&access.local().walks, 1);
-        let found = match &config.stage1 {
-            Some(cd) => self.walk_stage1(config, cd, tx, pan)?,
-            None => self.walk_stage2_only(config, tx)?,
-        };
+        let found = walker.walk(config, tx)?;
         self.tlb.insert(space, input, age, found);
         Ok(found)
     }
@@ -153,12 +152,13 @@ impl Smmu {
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
         let tx = &tx.with_overrides(config.d1);
-        self.input(config, tx)?;
+        let walker = self.walker();
+        walker.input(config, tx)?;
         access.add(&access.local().walks, 1);
         // An STE with EATS = 0b10 is legal only with both stages.
-        let stage2 = self.translator(config.stage2.as_ref()).expect("split-stage ATS has stage 2");
+        let stage2 = walker.translator(config.stage2.as_ref()).expect("split-stage ATS has stage 2");
         let stage1 = match &config.stage1 {
-            Some(cd) => self.walk_stage1_behind(stage2, config.world, cd, tx, config.has_pan())?,
+            Some(cd) => walker.walk_stage1_behind(stage2, config.world, cd, tx, config.has_pan())?,
             None => IDENTITY,
         };
         let both = behind_stage2(tx, &stage1, &stage2)?;
@@ -166,9 +166,33 @@ impl Smmu {
         Ok(mapping(tx.address, &Translation { pa: intermediate, ..both }))
     }
 
+    #[inline]
+    fn walker(&self) -> Walker<'_, hw::Ram> {
+        Walker { memories: Memories::all_in(&*self.ram), features: &self.features, faults: &self.faults }
+    }
+}
+
+/// What turns input addresses into addresses by tables in memory, with nothing cached.
+pub(crate) struct Walker<'a, M> {
+    pub(crate) memories: Memories<'a, M>,
+    pub(crate) features: &'a Features,
+    pub(crate) faults: &'a FaultPoints,
+}
+
+impl<'a, M: UpdatableMemory> Walker<'a, M> {
+    /// The page of a transaction, overrides applied, whose address [`Self::input`] has let pass, and that at least one
+    /// stage translates.
+    #[inline]
+    pub(crate) fn walk(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
+        match &config.stage1 {
+            Some(cd) => self.walk_stage1(config, cd, tx, config.has_pan()),
+            None => self.walk_stage2_only(config, tx),
+        }
+    }
+
     /// The address that a transaction enters the tables with.
     #[inline]
-    fn input(&self, config: &StreamConfig, tx: &Transaction) -> Result<u64, Fault> {
+    pub(crate) fn input(&self, config: &StreamConfig, tx: &Transaction) -> Result<u64, Fault> {
         match &config.stage1 {
             Some(cd) => self.stage1_input(config.world, cd, tx),
             // The intermediate physical address space is as large as the physical one.
@@ -203,7 +227,8 @@ impl Smmu {
     ) -> Result<Translation, Fault> {
         let Some(stage2) = self.translator(config.stage2.as_ref()) else {
             // The most common case, without the cost of the others.
-            return self.walk_stage1_in(&*self.ram, config.world, cd, tx, pan, |at| Fault::of_table(tx, at));
+            let tables = self.memories.stage1;
+            return self.walk_stage1_in(tables, config.world, cd, tx, pan, |at| Fault::of_table(tx, at));
         };
         let stage1 = self.walk_stage1_behind(stage2, config.world, cd, tx, pan)?;
         behind_stage2(tx, &stage1, &stage2)
@@ -212,13 +237,13 @@ impl Smmu {
     /// Stage 1 in tables behind stage 2.
     fn walk_stage1_behind(
         &self,
-        stage2: Translator<'_>,
+        stage2: Translator<'_, M>,
         world: World,
         cd: &Cd,
         tx: &Transaction,
         pan: bool,
     ) -> Result<Translation, Fault> {
-        let memory = Stage1Memory::new(stage2);
+        let memory = Stage1Memory::new(self.memories.stage1, stage2);
         self.walk_stage1_in(&memory, world, cd, tx, pan, |_| match memory.abort() {
             Err(fault) => Fault::of_stage2(tx, stage2.stage2, &fault),
             Ok(at) => Fault::of_table(tx, at),
@@ -228,9 +253,9 @@ impl Smmu {
     /// Stage 1 in tables that `memory` gives access to; `aborted` makes the fault of a descriptor that can't be
     /// accessed.
     #[inline]
-    fn walk_stage1_in<M: UpdatableMemory>(
+    fn walk_stage1_in<T: UpdatableMemory>(
         &self,
-        memory: &M,
+        memory: &T,
         world: World,
         cd: &Cd,
         tx: &Transaction,
@@ -238,25 +263,7 @@ impl Smmu {
         aborted: impl Fn(u64) -> Fault,
     ) -> Result<Translation, Fault> {
         let d0 = cd.d0;
-        let half = if world == World::El2 { Half::Low } else { Half::of(tx.address) };
-        let (tsz, granule, base) = match half {
-            Half::Low => (d0.t0sz(), tg0(d0.tg0()), cd.d1),
-            Half::High => (d0.t1sz(), tg1(d0.tg1()), cd.d2),
-        };
-        // `Smmu::input` has let no address of a disabled half pass, and the granule of an enabled one is legal:
-        // `ContextTable::fetch`.
-        let granule = granule.expect("an enabled half has a legal granule");
-        let params = WalkParams {
-            hierarchical_attrs_disabled: base.had(),
-            access_flag_ignored: d0.affd() || d0.ha(),
-            pa52: self.features.has_52_bit_output(),
-            ..WalkParams::stage1(
-                base.ttb(),
-                granule,
-                64 - u32::from(tsz),
-                self.features.output_bits(d0.ips(), granule),
-            )
-        };
+        let params = self.stage1_params(world, cd, tx.address);
         let managed = Managed::new(d0.ha(), d0.hd());
         let is_write = tx.access.kind == AccessKind::Write;
         // EL2 has one level of privilege: UXN is XN there, and every access is privileged.
@@ -298,6 +305,31 @@ impl Smmu {
         Err(aborted(descriptor_pa))
     }
 
+    /// What the walk of an address depends on that [`Self::input`] has let pass.
+    #[inline]
+    pub(crate) fn stage1_params(&self, world: World, cd: &Cd, address: u64) -> WalkParams {
+        let d0 = cd.d0;
+        let half = if world == World::El2 { Half::Low } else { Half::of(address) };
+        let (tsz, granule, base) = match half {
+            Half::Low => (d0.t0sz(), tg0(d0.tg0()), cd.d1),
+            Half::High => (d0.t1sz(), tg1(d0.tg1()), cd.d2),
+        };
+        // `Walker::input` has let no address of a disabled half pass, and the granule of an enabled one is legal:
+        // `ContextTable::fetch`.
+        let granule = granule.expect("an enabled half has a legal granule");
+        WalkParams {
+            hierarchical_attrs_disabled: base.had(),
+            access_flag_ignored: d0.affd() || d0.ha(),
+            pa52: self.features.has_52_bit_output(),
+            ..WalkParams::stage1(
+                base.ttb(),
+                granule,
+                64 - u32::from(tsz),
+                self.features.output_bits(d0.ips(), granule),
+            )
+        }
+    }
+
     fn walk_stage2_only(&self, config: &StreamConfig, tx: &Transaction) -> Result<Translation, Fault> {
         // `Smmu::translate` looks nothing up where both stages are bypassed.
         let stage2 = self.translator(config.stage2.as_ref()).expect("without stage 1 there is stage 2");
@@ -305,8 +337,11 @@ impl Smmu {
         Ok(Translation { fractured: false, ..found })
     }
 
-    fn translator<'a>(&'a self, stage2: Option<&'a Stage2>) -> Option<Translator<'a>> {
-        stage2.map(|stage2| Translator { ram: &self.ram, features: &self.features, stage2 })
+    pub(crate) fn translator<'s>(&self, stage2: Option<&'s Stage2>) -> Option<Translator<'s, M>>
+    where
+        'a: 's,
+    {
+        stage2.map(|stage2| Translator { ram: self.memories.stage2, features: self.features, stage2 })
     }
 }
 
@@ -315,10 +350,10 @@ const IDENTITY: Translation =
     Translation { pa: 0, size_log2: 63, permissions: Permissions::ALL, global: false, fractured: false };
 
 /// Stage 2 for the result of stage 1.
-fn behind_stage2(
+fn behind_stage2<M: UpdatableMemory>(
     tx: &Transaction,
     stage1: &Translation,
-    stage2: &Translator<'_>,
+    stage2: &Translator<'_, M>,
 ) -> Result<Translation, Fault> {
     let ipa = mapping(tx.address, stage1).pa;
     let found = stage2

@@ -39,7 +39,7 @@ fn intermediate_address_for_a_stream_without_stage2_is_a_bug() {
 fn stage2_with_a_reserved_granule_is_a_bug() {
     let (m, features) = (Bench::new(), Features::default());
     let (d1, d2, d3) = (SteD1::new(), SteD2::new().with_s2t0sz(16).with_s2tg(3), SteD3::new());
-    let stage2 = Translator { ram: &m.ram, features: &features, stage2: &Stage2 { d1, d2, d3 } };
+    let stage2 = Translator { ram: &*m.ram, features: &features, stage2: &Stage2 { d1, d2, d3 } };
     let _ = stage2.table(0, false, 0);
 }
 
