@@ -8,7 +8,6 @@ use hw::{Pasid, TimerTarget};
 use crate::faults::not_of_this_point;
 use crate::late_answers::{Answer, Delayed, LateAnswer, MOST_HELD};
 use crate::smmu::Smmu;
-use crate::stage2::Memories;
 use crate::stalls::ResumeAction;
 use crate::stream;
 use crate::transaction::Transaction;
@@ -83,7 +82,7 @@ impl Smmu {
         let table = self.state().stream_table(&self.features);
         let has_ended = |late: &mut LateAnswer| {
             let tx = Transaction::probe(late.sid, late.ssid);
-            stream::fetch(Memories::all_in(&*self.ram), &self.features, &table, &tx).is_err()
+            stream::fetch(&self.ram, &self.features, &table, &tx).is_err()
         };
         let given: Vec<LateAnswer> = self.late_answers.held().extract_if(.., has_ended).collect();
         given.iter().for_each(|late| self.give(late));

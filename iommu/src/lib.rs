@@ -30,6 +30,7 @@
 //! | `eventq` | event queue |
 //! | `priq` | page request queue |
 //! | `translate` | translation of a transaction |
+//! | `inspect` | a look at what is in memory, for the user |
 //! | `fault_handling` | record, stall and abort of a transaction that faults |
 //! | `answers` | CMD_RESUME and CMD_PRI_RESP |
 //! | `cmdq` | command queue |
@@ -60,6 +61,7 @@ mod eventq;
 mod fault_handling;
 mod faults;
 pub mod features;
+mod inspect;
 mod interrupts;
 mod late_answers;
 mod life_cycle;

@@ -56,11 +56,8 @@ pub(crate) struct Stage2Leaf {
     pub(crate) permissions: Permissions,
 }
 
-/// What the structures of translation are read from: RAM each time, but for who looks inside and tells reads of one from
-/// those of another.
+/// Where translation tables are: both in RAM, but for who looks inside and tells reads of one from those of the other.
 pub(crate) struct Memories<'a, M> {
-    /// Stream table and context descriptors.
-    pub(crate) configuration: &'a M,
     pub(crate) stage1: &'a M,
     pub(crate) stage2: &'a M,
 }
@@ -74,10 +71,10 @@ impl<M> Clone for Memories<'_, M> {
 impl<M> Copy for Memories<'_, M> {}
 
 impl<'a, M> Memories<'a, M> {
-    /// The same memory for all of them.
+    /// The same memory for both.
     #[inline]
-    pub(crate) const fn all_in(ram: &'a M) -> Self {
-        Self { configuration: ram, stage1: ram, stage2: ram }
+    pub(crate) const fn both_in(ram: &'a M) -> Self {
+        Self { stage1: ram, stage2: ram }
     }
 }
 

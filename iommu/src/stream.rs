@@ -1,7 +1,8 @@
 //! From StreamID to configuration: the stream table, its entries, and what makes one illegal (3.3, 3.4, 5.2; order of
 //! errors: 7.2).
 
-use vmsa::{ExternalAbort, UpdatableMemory};
+use hw::Ram;
+use vmsa::{ExternalAbort, TableMemory};
 
 use crate::context::{ContextTable, World, context_index};
 use crate::features::{Features, StallModel};
@@ -10,7 +11,7 @@ use crate::spec::event::EventType;
 use crate::spec::granule::tg0;
 use crate::spec::regs::{Cr2, StrtabBaseCfg};
 use crate::spec::ste::{Config, L1Std, STE_BYTES, Ste, SteD0, SteD1, SteD2, SteD3, eats, strw};
-use crate::stage2::{Memories, Stage2, Translator, start_level};
+use crate::stage2::{Stage2, Translator, start_level};
 use crate::transaction::{Fault, Kind, Transaction};
 
 /// The configuration of transactions by a stream's structures, which are legal. With neither stage, addresses are not
@@ -70,21 +71,45 @@ pub(crate) struct StreamTable {
 }
 
 /// Looks the configuration of a transaction up in memory.
-pub(crate) fn fetch<M: UpdatableMemory>(
-    memories: Memories<'_, M>,
+pub(crate) fn fetch(
+    ram: &Ram,
     features: &Features,
     table: &StreamTable,
     tx: &Transaction,
 ) -> Result<StreamConfig, Fault> {
-    let (_, ste) = load_ste(memories.configuration, features, table, tx)?;
+    let (_, ste) = load_ste(ram, features, table, tx)?;
     if !is_legal_ste(features, &ste) {
         return Err(Fault::Recorded(tx.event(EventType::C_BAD_STE)));
     }
-    configure(memories, features, table, tx, &ste)
+    let mut config = shape(features, table, &ste).ok_or(Fault::Blocked)?;
+    match tx.kind {
+        Kind::Untranslated => {}
+        _ if !config.ats.is_on(table.checks_translated) => return Err(Fault::not_allowed(tx)),
+        Kind::Request => {}
+        // The request that gave the endpoint the address has used the context.
+        Kind::Translated => {
+            return Ok(StreamConfig { stage2: config.stage2.filter(|_| config.ats == Ats::Split), ..config });
+        }
+    }
+    if !matches!(ste.d0.config(), Config::S1 | Config::S1_S2) {
+        return if tx.ssid.is_some() { Err(Fault::bad_substream(tx)) } else { Ok(config) };
+    }
+    if let Some(index) = context_index(features, &ste, tx)? {
+        let stage2 = config.stage2;
+        let contexts = ContextTable {
+            ram,
+            features,
+            ste: &ste,
+            world: config.world,
+            stage2: stage2.as_ref().map(|stage2| Translator { ram, features, stage2 }),
+        };
+        config.stage1 = Some(contexts.fetch(tx, index)?);
+    }
+    Ok(config)
 }
 
 /// The stream table entry of a transaction, legal or not, and its physical address.
-pub(crate) fn load_ste<M: UpdatableMemory>(
+pub(crate) fn load_ste<M: TableMemory>(
     ram: &M,
     features: &Features,
     table: &StreamTable,
@@ -107,23 +132,17 @@ pub(crate) fn load_ste<M: UpdatableMemory>(
     Ok((ste_address, ste))
 }
 
-/// The configuration of a transaction by a stream table entry that is legal.
-pub(crate) fn configure<M: UpdatableMemory>(
-    memories: Memories<'_, M>,
-    features: &Features,
-    table: &StreamTable,
-    tx: &Transaction,
-    ste: &Ste,
-) -> Result<StreamConfig, Fault> {
+/// What a stream table entry that is legal configures, without a context. `None` if it blocks the stream.
+pub(crate) fn shape(features: &Features, table: &StreamTable, ste: &Ste) -> Option<StreamConfig> {
     let (has_stage1, has_stage2) = match ste.d0.config() {
         Config::BYPASS => (false, false),
         Config::S1 => (true, false),
         Config::S2 => (false, true),
         Config::S1_S2 => (true, true),
-        _ => return Err(Fault::Blocked), // 0b0xx
+        _ => return None, // 0b0xx
     };
     let world = world(features, table.cr2, ste);
-    let mut config = StreamConfig {
+    Some(StreamConfig {
         world,
         stage1: None,
         stage2: has_stage2.then_some(Stage2 { d1: ste.d1, d2: ste.d2, d3: ste.d3 }),
@@ -134,31 +153,7 @@ pub(crate) fn configure<M: UpdatableMemory>(
             eats::SPLIT if features.ats && has_stage1 && has_stage2 => Ats::Split,
             _ => Ats::Off,
         },
-    };
-    match tx.kind {
-        Kind::Untranslated => {}
-        _ if !config.ats.is_on(table.checks_translated) => return Err(Fault::not_allowed(tx)),
-        Kind::Request => {}
-        // The request that gave the endpoint the address has used the context.
-        Kind::Translated => {
-            return Ok(StreamConfig { stage2: config.stage2.filter(|_| config.ats == Ats::Split), ..config });
-        }
-    }
-    if !has_stage1 {
-        return if tx.ssid.is_some() { Err(Fault::bad_substream(tx)) } else { Ok(config) };
-    }
-    if let Some(index) = context_index(features, ste, tx)? {
-        let stage2 = config.stage2;
-        let contexts = ContextTable {
-            ram: memories.configuration,
-            features,
-            ste,
-            world,
-            stage2: stage2.as_ref().map(|stage2| Translator { ram: memories.stage2, features, stage2 }),
-        };
-        config.stage1 = Some(contexts.fetch(tx, index)?);
-    }
-    Ok(config)
+    })
 }
 
 /// STRW means something only for streams with stage 1 alone, on a machine with EL2.
@@ -170,7 +165,7 @@ pub(crate) fn world(features: &Features, cr2: Cr2, ste: &Ste) -> World {
 }
 
 /// Physical address of the stream table entry (3.3.2).
-fn find_ste<M: UpdatableMemory>(
+fn find_ste<M: TableMemory>(
     ram: &M,
     features: &Features,
     table: &StreamTable,

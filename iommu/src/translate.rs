@@ -91,7 +91,7 @@ impl Smmu {
     ) -> Result<StreamConfig, Fault> {
         access.add(&access.local().config_fetches, 1);
         let table = self.state().stream_table(&self.features);
-        let config = stream::fetch(Memories::all_in(&*self.ram), &self.features, &table, tx)?;
+        let config = stream::fetch(&self.ram, &self.features, &table, tx)?;
         self.configs.insert(tx.sid, Part::of(tx), age, config);
         Ok(config)
     }
@@ -168,7 +168,7 @@ impl Smmu {
 
     #[inline]
     fn walker(&self) -> Walker<'_, hw::Ram> {
-        Walker { memories: Memories::all_in(&*self.ram), features: &self.features, faults: &self.faults }
+        Walker { memories: Memories::both_in(&*self.ram), features: &self.features, faults: &self.faults }
     }
 }
 
@@ -376,7 +376,7 @@ fn behind_stage2<M: UpdatableMemory>(
 }
 
 #[inline]
-fn mapping(va: u64, found: &Translation) -> Mapping {
+pub(crate) fn mapping(va: u64, found: &Translation) -> Mapping {
     let size = 1 << found.size_log2;
     let offset = va & (size - 1);
     Mapping { pa: found.pa | offset, len: size - offset, size_log2: found.size_log2 }

@@ -11,6 +11,7 @@ mod contexts;
 mod events;
 mod faults;
 mod hostile;
+mod inspect;
 mod invariants;
 mod model;
 mod modules;

@@ -20,7 +20,7 @@ const S2R: u64 = 1 << 58;
 /// Stage 2 pages: Normal memory, readable and writable.
 const S2_READ: u64 = 1 << 6;
 const S2_WRITE: u64 = 1 << 7;
-const S2_RW: u64 = AF | S2_READ | S2_WRITE | 0xf << 2;
+pub(crate) const S2_RW: u64 = AF | S2_READ | S2_WRITE | 0xf << 2;
 const DBM: u64 = 1 << 51;
 
 const CONFIG_S2: u64 = 6 << 1 | 1;
@@ -35,21 +35,21 @@ const RNW: u64 = 1 << 35;
 const TTRNW: u64 = 1 << 44;
 
 /// IPAs of the guest's guest: its tables and its data.
-const IPA_TABLES: u64 = 0x10_0000_0000;
-const IPA_DATA: u64 = 0x20_0000;
+pub(crate) const IPA_TABLES: u64 = 0x10_0000_0000;
+pub(crate) const IPA_DATA: u64 = 0x20_0000;
 
 impl Bench {
     fn stage2_root(&self) -> u64 {
         self.table(8192)
     }
 
-    fn map2(&self, root: u64, ipa: u64, pa: u64, attributes: u64) {
+    pub(crate) fn map2(&self, root: u64, ipa: u64, pa: u64, attributes: u64) {
         let at = self.pte2(root, ipa);
         self.put(at, &[pa | attributes | 3]);
     }
 
     /// Where the page descriptor of an IPA is, with the tables above it.
-    fn pte2(&self, root: u64, ipa: u64) -> u64 {
+    pub(crate) fn pte2(&self, root: u64, ipa: u64) -> u64 {
         let mut at = root + 8 * (ipa >> 30);
         for shift in [21, 12] {
             if self.dword(at) & 1 == 0 {
@@ -70,7 +70,7 @@ impl Bench {
     /// Both stages: `PASID` has four levels of tables at `IPA_TABLES`, in which `va` leads to `IPA_DATA` with
     /// `attributes`; the context descriptors are there too. All of it is mapped by stage 2, `IPA_DATA` isn't. The
     /// root of stage 2, and the physical address of the tables.
-    fn nested(&self, d2: u64, cd: u64, va: u64, attributes: u64) -> (u64, u64) {
+    pub(crate) fn nested(&self, d2: u64, cd: u64, va: u64, attributes: u64) -> (u64, u64) {
         let root = self.stage2_root();
         let tables = self.table(0x8000);
         for page in 0..5 {
