@@ -7,6 +7,7 @@
 
 mod command;
 pub mod regs;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +17,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
 use hw::mmio::{read_words, write_words};
 use hw::regmap::RegisterMap;
-use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, StreamId, Waiter};
+use hw::{
+    Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, RestoreError, SavedState, StreamId, Waiter,
+};
+use serde_json::Value;
 
 use self::command::{Job, Outcome};
 use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
+use self::saved::DmaTestState;
 use crate::Workforce;
 use crate::bank::Bank;
 use crate::gate::Gate;
@@ -84,10 +89,22 @@ enum Stage {
     Message,
 }
 
+/// What a channel has for a thread.
+#[derive(Debug)]
+enum Task {
+    Command(Job),
+    /// A message that waits here.
+    Message(Arc<Waiter>),
+}
+
 /// One channel besides its registers.
 #[derive(Debug)]
 struct Channel {
     queued: Option<Job>,
+    /// The command whose accesses a thread makes.
+    current: Option<Job>,
+    /// The message of a command was on its way when the state was saved, and is sent again.
+    is_unsent: bool,
     /// What a thread does for the channel.
     in_flight: Option<Stage>,
     /// Of the present command.
@@ -103,6 +120,8 @@ impl Channel {
     fn new(activity: &Arc<Activity>) -> Self {
         Self {
             queued: None,
+            current: None,
+            is_unsent: false,
             in_flight: None,
             waiter: Waiter::watched(activity),
             message: Waiter::watched(activity),
@@ -119,18 +138,26 @@ impl Channel {
     /// As after power-on, but for the thread, and for what it does: that is given up.
     fn reset(&mut self) {
         // By name: a new field must be decided on here.
-        let Self { queued, in_flight: _, waiter, message, age, has_thread: _ } = self;
-        *queued = None;
+        let Self { queued, current, is_unsent, in_flight: _, waiter, message, age, has_thread: _ } = self;
+        (*queued, *current, *is_unsent) = (None, None, false);
         Waiter::replace(waiter);
         Waiter::replace(message);
         *age += 1;
     }
 
-    fn take(&mut self) -> Option<Job> {
-        // The message of the command before may be on its way, on another thread.
-        let job = self.queued.take_if(|_| self.in_flight.is_none())?;
+    fn take(&mut self) -> Option<Task> {
+        if self.in_flight.is_some() {
+            // The message of the command before may be on its way, on another thread.
+            return None;
+        }
+        if std::mem::take(&mut self.is_unsent) {
+            self.in_flight = Some(Stage::Message);
+            return Some(Task::Message(Arc::clone(&self.message)));
+        }
+        let job = self.queued.take()?;
         self.in_flight = Some(Stage::Accesses);
-        Some(job)
+        self.current = Some(job.clone());
+        Some(Task::Command(job))
     }
 
     /// Whether no thread does anything for the channel but wait for the guest or for guest time.
@@ -223,13 +250,13 @@ impl Front {
         self.set_status(channel, Status::new().with_busy(true));
     }
 
-    /// The command of a channel, if threads may begin one.
-    fn take(&mut self, channel: usize) -> Option<Job> {
+    /// What a channel has for a thread, if threads may begin one.
+    fn take(&mut self, channel: usize) -> Option<Task> {
         if self.gate.is_open() { self.channels[channel].take() } else { None }
     }
 
     /// A command of a channel for which there is no thread.
-    fn take_without_thread(&mut self) -> Option<(usize, Job)> {
+    fn take_without_thread(&mut self) -> Option<(usize, Task)> {
         (0..CHANNELS).find_map(|channel| {
             if self.channels[channel].has_thread {
                 return None;
@@ -244,6 +271,7 @@ impl Front {
         if self.channels[channel].age != job.age {
             return false;
         }
+        self.channels[channel].current = None;
         let dropped = self.status(channel).dropped();
         self.set_status(channel, outcome.status.with_dropped(dropped));
         self.bank.set_entry(DmaTestReg::CH_FAULT, channel, outcome.fault.unwrap_or(0));
@@ -341,10 +369,10 @@ impl DmaTest {
     /// if nothing is due.
     pub fn step(&self) -> bool {
         let mut front = self.lock();
-        if let Some((channel, job)) = (0..CHANNELS).find_map(|channel| Some((channel, front.take(channel)?)))
+        if let Some((channel, task)) = (0..CHANNELS).find_map(|channel| Some((channel, front.take(channel)?)))
         {
             drop(front);
-            self.perform(channel, &job);
+            self.perform(channel, task);
             return true;
         }
         let messages = front.take_messages();
@@ -356,15 +384,19 @@ impl DmaTest {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn perform(&self, channel: usize, job: &Job) {
-        let outcome = self.run(job);
-        let waiter = {
-            let mut front = self.lock();
-            let is_due = front.finish(channel, job, &outcome);
-            is_due.then(|| Arc::clone(&front.channels[channel].message))
+    fn perform(&self, channel: usize, task: Task) {
+        let waiter = match task {
+            Task::Command(job) => {
+                let outcome = self.run(&job);
+                let mut front = self.lock();
+                let is_due = front.finish(channel, &job, &outcome);
+                is_due.then(|| Arc::clone(&front.channels[channel].message))
+            }
+            Task::Message(waiter) => Some(waiter),
         };
         if let Some(waiter) = waiter {
-            self.config.raise(channel as u16, &self.port, &self.plain(waiter));
+            self.config.raise(channel as u16, &self.port, &self.plain(Arc::clone(&waiter)));
+            waiter.set_made_again(false);
             let mut front = self.lock();
             front.channels[channel].in_flight = None;
             if front.channels[channel].queued.is_some() {
@@ -382,7 +414,8 @@ impl DmaTest {
 
     /// Sends messages that were masked.
     fn send_due(&self, waiter: Arc<Waiter>) {
-        self.config.deliver_pending(&self.port, &self.plain(waiter));
+        self.config.deliver_pending(&self.port, &self.plain(Arc::clone(&waiter)));
+        waiter.set_made_again(false);
         self.lock().messenger.is_sending = false;
         self.activity.changed();
     }
@@ -396,17 +429,17 @@ impl DmaTest {
     fn run_channel(&self, channel: usize) {
         loop {
             let mut front = self.lock();
-            let job = loop {
+            let task = loop {
                 if front.gate.is_shut_down() {
                     return;
                 }
-                if let Some(job) = front.take(channel) {
-                    break job;
+                if let Some(task) = front.take(channel) {
+                    break task;
                 }
                 front = self.work[channel].wait(front).unwrap_or_else(PoisonError::into_inner);
             };
             drop(front);
-            self.perform(channel, &job);
+            self.perform(channel, task);
         }
     }
 
@@ -414,15 +447,15 @@ impl DmaTest {
     fn run_messenger(&self) {
         loop {
             let mut front = self.lock();
-            let (messages, job) = loop {
+            let (messages, task) = loop {
                 if front.gate.is_shut_down() {
                     return;
                 }
                 // One or the other: what has been taken is begun at once.
                 let messages = front.take_messages();
-                let job = if messages.is_none() { front.take_without_thread() } else { None };
-                if messages.is_some() || job.is_some() {
-                    break (messages, job);
+                let task = if messages.is_none() { front.take_without_thread() } else { None };
+                if messages.is_some() || task.is_some() {
+                    break (messages, task);
                 }
                 front = self.work[MESSENGER].wait(front).unwrap_or_else(PoisonError::into_inner);
             };
@@ -430,8 +463,8 @@ impl DmaTest {
             if let Some(waiter) = messages {
                 self.send_due(waiter);
             }
-            if let Some((channel, job)) = job {
-                self.perform(channel, &job);
+            if let Some((channel, task)) = task {
+                self.perform(channel, task);
             }
         }
     }
@@ -453,11 +486,16 @@ impl DmaTest {
         }
         front.bank.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
         front.start(channel, command);
+        self.hire_for(&mut front, channel);
+        self.wake(&front, channel);
+    }
+
+    /// Sees that a channel has a thread, if the host has one.
+    fn hire_for(&self, front: &mut Front, channel: usize) {
         if !front.channels[channel].has_thread {
             let hired = self.hire(move |me| me.run_channel(channel));
             front.channels[channel].has_thread = hired.is_ok();
         }
-        self.wake(&front, channel);
     }
 
     /// Software's reset, the function's and the machine's.
@@ -614,5 +652,13 @@ impl LifeCycle for DmaTest {
     fn resume(&self) {
         self.lock().gate.set_quiesced(false);
         self.wake_all();
+    }
+
+    fn save(&self) -> Value {
+        self.saved().to_value()
+    }
+
+    fn restore(&self, state: Value) -> Result<(), RestoreError> {
+        self.take_up(DmaTestState::from_value(state)?)
     }
 }

@@ -17,6 +17,7 @@ use super::*;
 use crate::NoWorkforce;
 
 mod life;
+mod saved;
 
 const RAM: u64 = 0x4000_0000;
 const DOORBELL: u64 = 0x809_0040;
