@@ -34,8 +34,8 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 /// Puts right the checksums of header, state, table and chunks, as far as there are such parts.
 fn repair(bytes: &mut [u8]) -> Option<()> {
-    let word = |bytes: &[u8], at: usize| {
-        Some(usize::try_from(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)).ok()?)
+    let word = |bytes: &[u8], at: usize| -> Option<usize> {
+        usize::try_from(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)).ok()
     };
     let (state, ram) = (word(bytes, 16)?, word(bytes, 24)?);
     let ram_at = HEADER.checked_add(state)?.checked_next_multiple_of(4096)?;
