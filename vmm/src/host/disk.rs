@@ -247,8 +247,11 @@ impl FileDisk {
             && if metadata.file_type().is_block_device() {
                 device_takes_holes(metadata.rdev())
             } else {
-                // Behind the end, where there is nothing to lose.
-                allocate(&file, HOLE, len, SECTOR).unwrap_or(false)
+                // Behind the end, where there is nothing to lose. The host takes it for a change, by which a restore would say
+                // that somebody has written to the file.
+                let takes_holes = allocate(&file, HOLE, len, SECTOR).unwrap_or(false);
+                metadata.modified().and_then(|before| file.set_modified(before)).map_err(failed)?;
+                takes_holes
             };
         let (path, is_raw) = (path.to_owned(), format.is_some());
         Ok(Self { file, len, read_only, can_discard, identity, path, is_raw })
