@@ -35,6 +35,8 @@ pub enum Class {
     SoftwareStep = 0x32,
     Watchpoint = 0x34,
     Brk = 0x3c,
+    /// None of the architecture's, and never taken: a debugger's breakpoint or watchpoint, which makes the vCPU stop.
+    Debugger = 0x3f,
 }
 
 impl Class {

@@ -41,6 +41,7 @@ pub use sizes::PA_BITS;
 pub use state::{State, SysRegs};
 pub use sys::Exit;
 pub use sys::cluster::{Bus, Cluster, ClusterConfig};
+pub use sys::debug::debugger::{DebugPoints, Watchpoint, debug_registers};
 pub use sys::signals::VcpuSignals;
 
 /// Whether guest code is translated on this kind of host, as far as the host allows it.

@@ -54,21 +54,31 @@ impl Cpu {
     /// # Panics
     /// If a device does. The vCPU then counts as one that has left, and the others go on.
     pub fn run(&mut self, budget: Option<u64>) -> Exit {
-        let _stay = Stay(Arc::clone(self.cluster.signal(self.index)));
+        let _stay = self.begin_run();
+        let passed = if budget == Some(0) { Ok(false) } else { self.pass_debug_point() };
+        let exit = match (passed, budget) {
+            (Err(exit), _) => exit,
+            (Ok(_), None) => self.run_tiers::<false>(),
+            (Ok(passed), Some(budget)) => self.run_counted(budget - u64::from(passed)),
+        };
+        self.watch.switch(Activity::Between);
+        exit
+    }
+
+    /// What comes before the first instruction of a run. What it gives ends the run when it goes.
+    pub(crate) fn begin_run(&mut self) -> Stay {
         // Registers may have been set from outside.
         self.debug_registers_changed();
         self.context_changed();
         self.watch.skip();
-        let exit = match budget {
-            None => self.run_tiers::<false>(),
-            Some(budget) => {
-                self.budget = budget;
-                let exit = self.run_tiers::<true>();
-                self.code.set_single(false);
-                exit
-            }
-        };
-        self.watch.switch(Activity::Between);
+        Stay(Arc::clone(self.cluster.signal(self.index)))
+    }
+
+    /// Runs so many instructions.
+    pub(crate) fn run_counted(&mut self, budget: u64) -> Exit {
+        self.budget = budget;
+        let exit = self.run_tiers::<true>();
+        self.code.set_single(false);
         exit
     }
 
@@ -79,8 +89,16 @@ impl Cpu {
             // Exceptions synchronize the context, as ISB does.
             fence(Ordering::Acquire);
             let looked = self.state.pending() != 0;
+            let pc = self.state.pc;
+            if COUNTED && self.budget == 0 && self.is_debug_stepping() {
+                return self.debug_step_done();
+            }
             if looked && let Some(exit) = self.serve_pending() {
                 return exit;
+            }
+            if COUNTED && self.state.pc != pc && self.is_debug_stepping() {
+                // An exception of the guest's own software step has come in place of the instruction.
+                return self.debug_step_done();
             }
             if COUNTED && self.budget == 0 {
                 return Exit::BudgetSpent;
@@ -159,7 +177,7 @@ impl Cpu {
 
 /// A vCPU's time in [`Cpu::run`]. However it ends, by a panic too, the vCPU executes nothing from then on and
 /// looks around before it does again: others that wait for it must not do so for ever.
-struct Stay(Arc<Signal>);
+pub(crate) struct Stay(Arc<Signal>);
 
 impl Drop for Stay {
     fn drop(&mut self) {

@@ -328,6 +328,9 @@ impl Cpu {
         let pa = self.translate_fetch(pc)?;
         let mut context = self.code.context;
         if context & context::BREAKPOINTS != 0 {
+            if let Some(stop) = self.debugger_breakpoint(pc) {
+                return Err(stop);
+            }
             if self.has_breakpoint(pc) {
                 return Err(Exception::breakpoint());
             }

@@ -103,7 +103,11 @@ impl Cpu {
         let place = self.locate_aligned(va, T::BYTES, AccessKind::Write)?;
         let unsupported = Exception::data_abort(va, FaultStatus::UNSUPPORTED_ATOMIC, true);
         let at = place.host(va).ok_or(unsupported)?;
-        self.check_watchpoints(va, T::BYTES, true, self.at_el0())?;
+        if let Err(exception) = self.check_watchpoints(va, T::BYTES, true, self.at_el0()) {
+            // A debugger lets the instruction be run again. An exception of the guest's clears the monitor when it is taken.
+            self.mem.monitor = monitor;
+            return Err(exception);
+        }
         self.note_write(at, T::BYTES);
         let stored = exchange(at);
         if stored {

@@ -26,6 +26,8 @@ pub(crate) use replay::{Replay, Writes};
 pub(crate) use tlb::{Invalidation, untagged};
 pub(crate) use writers::Writers;
 
+use hw::Pa;
+
 use crate::state::SysRegs;
 use crate::{Cpu, Exception};
 use fetch::FetchTlb;
@@ -56,6 +58,11 @@ impl Context {
     /// Whether stage 1 translation is on.
     pub(crate) fn mmu_on(&self) -> bool {
         self.regime.mmu_on()
+    }
+
+    /// Where `va` leads by the tables of now, whatever their permissions and access flags say.
+    pub(crate) fn look_up(&self, va: u64, memory: &HostRam) -> Option<Pa> {
+        self.regime.look_up(va, memory).map(Pa)
     }
 
     /// What the exclusive monitor watches, if anything.

@@ -230,6 +230,17 @@ impl Regime {
         })
     }
 
+    /// The physical address of `va`, if it is mapped at all.
+    pub(crate) fn look_up<M: TableMemory + ?Sized>(&self, va: u64, memory: &M) -> Option<u64> {
+        if !self.mmu_on {
+            return self.flat(va, AccessKind::Read).ok().map(|page| page.pa | va & (PAGE - 1));
+        }
+        let side = self.side(va);
+        let params = side.walk.filter(|_| vmsa::in_range(va, side.input_bits, side.tbi))?;
+        let params = WalkParams { access_flag_ignored: true, ..params };
+        vmsa::walk(&params, va, memory).ok().map(|leaf| leaf.translate(va))
+    }
+
     /// Stage 1 off (D8.2.10): a flat map, Device-nGnRnE for data, Normal for instructions.
     fn flat(&self, va: u64, kind: AccessKind) -> Result<Page, FaultStatus> {
         let address = if self.side(va).tbi { va & (u64::MAX >> 8) } else { va };

@@ -12,8 +12,10 @@
 //!   decided there.
 //!
 //! There is neither EL2 nor EL3: HMC and SSC other than zero are reserved values, as are the types of breakpoints that
-//! speak of VMIDs or of AArch32. What is reserved matches nothing. Deliberately absent: halting debug.
+//! speak of VMIDs or of AArch32. What is reserved matches nothing. Deliberately absent: halting debug; what a debugger
+//! outside the machine wants is in [`debugger`].
 
+pub(crate) mod debugger;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +87,8 @@ pub(super) const fn breakpoint_value(n: usize) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Armed {
     addresses: [Option<u64>; BREAKPOINTS],
+    /// Which breakpoints of a debugger there are besides, as a number; 0 for none.
+    debugger: u64,
     /// One compares the context alone: every instruction has it.
     everywhere: bool,
 }
@@ -144,6 +148,8 @@ pub(super) struct Debug {
     /// Enabled watchpoints, in whatever state, and how many there are.
     watched: [Option<Watched>; WATCHPOINTS],
     watchpoints: usize,
+    /// A debugger's own. Its watchpoints are counted above, too.
+    debugger: debugger::Debugger,
 }
 
 impl SysRegs {
@@ -187,6 +193,12 @@ const fn is_for(control: u64, el0: bool) -> bool {
     control & control::OTHER_STATES == 0 && control & if el0 { control::EL0 } else { control::EL1 } != 0
 }
 
+/// The first and the last byte of an access, without tags.
+const fn range_of(va: u64, len: u64) -> (u64, u64) {
+    let first = untagged(va);
+    (first, first.saturating_add(len.saturating_sub(1)))
+}
+
 impl Cpu {
     /// A register that breakpoints and watchpoints depend on has changed.
     pub(crate) fn debug_registers_changed(&mut self) {
@@ -200,7 +212,7 @@ impl Cpu {
         let debug = &mut self.local.debug;
         debug.breakpoints = breakpoints;
         debug.armed = Armed::default();
-        debug.watchpoints = watched.iter().flatten().count();
+        debug.watchpoints = watched.iter().flatten().count() + debug.debugger.watchpoints();
         let before = std::mem::replace(&mut debug.watched, watched);
         for (before, now) in before.into_iter().zip(watched) {
             if before != now {
@@ -222,10 +234,13 @@ impl Cpu {
     /// last ones at this exception level.
     #[inline]
     pub(crate) fn arm_breakpoints(&mut self) -> Option<bool> {
-        if !self.local.debug.breakpoints {
+        let debug = &self.local.debug;
+        let debugger = debug.debugger.armed();
+        if !debug.breakpoints && debugger == 0 {
             return None;
         }
-        let armed = self.matching_breakpoints();
+        let guest = if debug.breakpoints { self.matching_breakpoints() } else { Armed::default() };
+        let armed = Armed { debugger, ..guest };
         self.local.debug.armed = armed;
         if armed == Armed::default() {
             return None;
@@ -271,7 +286,10 @@ impl Cpu {
     /// Whether an instruction of the 4 KiB page of `pc` has a breakpoint that matches.
     pub(crate) fn has_breakpoint_in_page(&self, pc: u64) -> bool {
         let page = untagged(pc) >> 12;
-        self.local.debug.armed.addresses.iter().flatten().any(|at| at >> 12 == page)
+        let debug = &self.local.debug;
+        let (first, last) = (page << 12, page << 12 | 0xfff);
+        debug.armed.addresses.iter().flatten().any(|at| at >> 12 == page)
+            || debug.debugger.has_breakpoint_within(first, last)
     }
 
     /// Whether bytes of this range may be watched, in some state: the TLB must not lead to them directly.
@@ -279,7 +297,9 @@ impl Cpu {
     pub(crate) fn is_watched(&self, range: RangeInclusive<u64>) -> bool {
         self.local.debug.watchpoints != 0 && {
             let (first, last) = (untagged(*range.start()), untagged(*range.end()));
-            self.local.debug.watched.iter().flatten().any(|watched| watched.meets(first, last))
+            let debug = &self.local.debug;
+            debug.watched.iter().flatten().any(|watched| watched.meets(first, last))
+                || debug.debugger.watches(first, last)
         }
     }
 
@@ -295,13 +315,23 @@ impl Cpu {
         write: bool,
         el0: bool,
     ) -> Result<(), Exception> {
-        match self.watchpoint_hit(va, len, write, el0) {
-            Some(at) => Err(Exception::watchpoint(at, write)),
-            None => Ok(()),
+        if self.local.debug.watchpoints == 0 {
+            return Ok(());
         }
+        self.search_all_watchpoints(va, len, write, el0)
     }
 
-    /// The first byte of an access that a watchpoint matches.
+    #[cold]
+    fn search_all_watchpoints(&self, va: u64, len: u64, write: bool, el0: bool) -> Result<(), Exception> {
+        let (first, last) = range_of(va, len);
+        // A debugger's come first: the guest's exception is taken when the instruction is run again.
+        let met = self.debugger_watchpoint(first, last, write).or_else(|| {
+            self.search_watchpoints(va, len, write, el0).map(|at| Exception::watchpoint(at, write))
+        });
+        met.map_or(Ok(()), Err)
+    }
+
+    /// The first byte of an access that a watchpoint of the guest matches.
     #[inline]
     pub(crate) fn watchpoint_hit(&self, va: u64, len: u64, write: bool, el0: bool) -> Option<u64> {
         if self.local.debug.watchpoints == 0 {
@@ -317,8 +347,7 @@ impl Cpu {
             return None;
         }
         let direction = if write { watch_control::STORE } else { watch_control::LOAD };
-        let first = untagged(va);
-        let last = first.saturating_add(len.saturating_sub(1));
+        let (first, last) = range_of(va, len);
         let hits = self.local.debug.watched.iter().flatten().filter_map(|watched| {
             let control = sys.dbgwcr[watched.number];
             let linked = control & watch_control::LINKED != 0;

@@ -6,7 +6,7 @@
 //! (DDI 0487) D1.10 and D2.12. Signatures are what `exec::system` and `interp` call.
 
 pub mod cluster;
-mod debug;
+pub(crate) mod debug;
 pub mod features;
 mod maintenance;
 mod psci;
@@ -37,6 +37,16 @@ pub enum Exit {
     Stopped,
     /// As many instructions have been run as the caller asked for.
     BudgetSpent,
+    /// A debugger's breakpoint is at the program counter. The instruction has not been run; the next run passes it.
+    Breakpoint,
+    /// The instruction at the program counter is about to access bytes that a debugger watches. It has done nothing yet; the
+    /// next run passes it.
+    Watchpoint {
+        /// The first of them that it accesses.
+        address: u64,
+        /// It is a store.
+        write: bool,
+    },
 }
 
 /// MSR (immediate) targets, op1:op2 as encoded.
@@ -205,6 +215,9 @@ impl Cpu {
     /// Takes `exception`, which the instruction at `state.pc` raised: saves state, vectors, updates the block context.
     /// The preferred return address is `state.pc`, or the instruction after it for SVC.
     pub(crate) fn take_exception(&mut self, exception: Exception) {
+        if exception.class == Class::Debugger {
+            return self.meet(exception);
+        }
         let mut preferred_return = self.state.pc;
         if exception.class == Class::Svc {
             preferred_return = preferred_return.wrapping_add(4);
@@ -311,16 +324,22 @@ impl Cpu {
         }
         if word & pending::RECHECK != 0 {
             signal.clear(pending::RECHECK);
+            if let Some(exit) = self.take_debug_stop() {
+                return Some(exit);
+            }
             if let Some(exit) = self.wait_for_power() {
                 return Some(exit);
             }
             if self.is_stepping() {
                 // Every border is of interest until the step is over.
                 signal.raise(pending::RECHECK);
-                if self.step() {
+                if self.software_step() {
                     return None;
                 }
             }
+        }
+        if self.is_debug_stepping() {
+            return None;
         }
         let word = signal.pending();
         if word & pending::FIQ != 0 && !self.state.pstate.has(Pstate::F) {
@@ -337,6 +356,9 @@ impl Cpu {
         let signal = cluster.signal(self.index);
         let index = self.index;
         let is_off = || cluster.power_state(index) == Some(cluster::PowerState::Off);
+        if is_off() && self.is_debug_stepping() {
+            return Some(Exit::BudgetSpent);
+        }
         if is_off() {
             self.sleep(signal, |_| !is_off() || cluster.exit().is_some());
             signal.clear(pending::RECHECK);
@@ -354,7 +376,7 @@ impl Cpu {
 
     /// Software step at a block border (D2.12.3): true if a step exception has been taken or the one instruction may
     /// now run; interrupts are then not looked at, for the step exception comes before them.
-    fn step(&mut self) -> bool {
+    fn software_step(&mut self) -> bool {
         if self.state.pstate.has(Pstate::SS) && !self.local.step_armed {
             // Active, not pending: an interrupt that is pending is taken in place of the instruction.
             let word = self.cluster.signal(self.index).pending();

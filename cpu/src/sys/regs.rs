@@ -10,7 +10,7 @@ use super::debug::{BREAKPOINT_BAS, breakpoint_control, breakpoint_value, mdscr};
 use super::features::{self, id_value, is_id, mpidr};
 use super::timer::{Timer, count_at};
 use crate::exception::Exception;
-use crate::state::{Flags, Pstate, SysRegs, pending};
+use crate::state::{Flags, Pstate, SP, SysRegs, pending};
 use crate::{Cpu, State};
 
 /// SCTLR_EL1.
@@ -370,7 +370,82 @@ pub fn name(reg: SysReg) -> Option<&'static str> {
     row(reg).map(|row| row.name)
 }
 
+/// A register as a debugger sees it.
+#[derive(Clone, Copy)]
+enum Seen {
+    Row(&'static Row),
+    /// A stack pointer by its exception level, whether or not it is in use.
+    Sp(usize),
+}
+
+/// What a debugger sees: what reads without a side effect. Identification that depends on an instruction before it, and
+/// what other registers of a debugger have, is left out.
+fn seen() -> impl Iterator<Item = (&'static str, Seen)> {
+    let is_plain = |row: &&Row| match row.kind {
+        Kind::Constant(_) | Kind::Stored(..) => true,
+        Kind::ReadOnly(_) | Kind::ReadWrite(..) => matches!(
+            row.name,
+            "MPIDR_EL1"
+                | "CurrentEL"
+                | "SPSel"
+                | "DAIF"
+                | "PAN"
+                | "ISR_EL1"
+                | "OSLSR_EL1"
+                | "CNTV_CTL_EL0"
+                | "CNTV_CVAL_EL0"
+                | "CNTP_CTL_EL0"
+                | "CNTP_CVAL_EL0"
+        ),
+        Kind::WriteOnly(_) | Kind::SpEl0 => false,
+    };
+    let stacks = [("SP_EL0", Seen::Sp(0)), ("SP_EL1", Seen::Sp(1))];
+    ROWS.iter().filter(is_plain).map(|row| (row.name, Seen::Row(row))).chain(stacks)
+}
+
+/// Their names.
+pub(super) fn debug_names() -> impl Iterator<Item = &'static str> {
+    seen().map(|(name, _)| name)
+}
+
+/// One of them, by its place.
+pub(super) fn debug_read(cpu: &mut Cpu, index: usize) -> Option<u64> {
+    match seen().nth(index)?.1 {
+        Seen::Sp(el) if el == cpu.stack_in_use() => Some(cpu.state.x[usize::from(SP)]),
+        Seen::Sp(el) => cpu.state.sp_bank.get(el).copied(),
+        Seen::Row(row) => match row.kind {
+            Kind::Constant(value) => Some(value),
+            Kind::Stored(at, _, res1, _) => Some(*at(&mut cpu.state.sys) | res1),
+            Kind::ReadOnly(read) | Kind::ReadWrite(read, _) => Some(read(cpu)),
+            Kind::WriteOnly(_) | Kind::SpEl0 => None,
+        },
+    }
+}
+
+/// Writes one of them, with what hangs on it. Tells whether it can be written.
+pub(super) fn debug_write(cpu: &mut Cpu, index: usize, value: u64) -> bool {
+    match seen().nth(index) {
+        Some((_, Seen::Sp(el))) if el == cpu.stack_in_use() => cpu.state.x[usize::from(SP)] = value,
+        Some((_, Seen::Sp(el))) => cpu.state.sp_bank[el] = value,
+        Some((_, Seen::Row(row))) => match row.kind {
+            Kind::Stored(at, writable, _, effect) => {
+                *at(&mut cpu.state.sys) = value & writable;
+                cpu.after_write(effect);
+            }
+            Kind::ReadWrite(_, write) => write(cpu, value),
+            _ => return false,
+        },
+        None => return false,
+    }
+    true
+}
+
 impl Cpu {
+    /// Whose stack pointer is in use: SP_EL0's or SP_EL1's.
+    fn stack_in_use(&self) -> usize {
+        usize::from(self.state.pstate.el() != 0 && self.state.pstate.has(Pstate::SP))
+    }
+
     /// MRS.
     ///
     /// # Errors

@@ -99,6 +99,9 @@ impl Cpu {
     /// elsewhere.
     pub(super) fn sleep_until_wake_up(&mut self) {
         const REASONS: u32 = WAKE_UP | pending::WAKE;
+        if self.is_debug_stepping() {
+            return;
+        }
         let signal = Arc::clone(self.cluster.signal(self.index));
         if signal.pending() & REASONS == 0 {
             self.sleep(&signal, |signal| signal.pending() & REASONS != 0);
@@ -117,6 +120,9 @@ impl Cpu {
         }
         if self.at_el0() && self.state.sys.sctlr & NTWE == 0 {
             return Err(Exception::wf_trap(true));
+        }
+        if self.is_debug_stepping() {
+            return Ok(());
         }
         let wake_up = WAKE_UP & self.state.interest;
         let is_awake = |signal: &Signal| signal.pending() & wake_up != 0 || signal.take_event();
