@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::accelerator::{self, Accelerator, Accelerators};
+use crate::gdb::address::Address;
 use crate::size::{parse_duration, parse_memory};
 
 /// Boots an arm64 Linux with an accelerator that shares the address space of its processes.
@@ -56,6 +57,7 @@ Examples:
   warpvmm run --kernel Image --initrd initramfs.cpio
   warpvmm run --kernel Image --initrd i.gz --append 'console=ttyAMA0 hisi_zip.uacce_mode=1' --cpus 4
   warpvmm run --kernel Image --initrd i.gz --accel zip:ats,zip
+  warpvmm run --kernel Image --initrd i.gz --gdb 1234 --paused      then: gdb-multiarch vmlinux -ex 'target remote :1234'
   warpvmm run --kernel Image --drive root.img --append 'root=/dev/vda' --memory 2G --timeout 5m
 
 Keys: Ctrl-A X leaves, Ctrl-A Ctrl-A sends Ctrl-A, Ctrl-A H lists them. What is typed reaches the guest while the program is in
@@ -189,9 +191,25 @@ pub struct MachineArgs {
     pub strict: bool,
 }
 
+/// How a running machine is reached from outside.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct RemoteArgs {
+    /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
+    #[arg(long, value_name = "PATH", group = "way_in")]
+    pub control: Option<PathBuf>,
+    /// Listen here for GDB: [HOST:]PORT of this host, the path of a Unix socket with a / in it, or none; see
+    /// docs/debugging.md
+    #[arg(long, value_name = "ADDR", group = "way_in")]
+    pub gdb: Option<Address>,
+    /// Start paused, before the first instruction; a control socket or GDB lets it go on
+    #[arg(long, requires = "way_in")]
+    pub paused: bool,
+}
+
 /// `warpvmm run`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, group = ArgGroup::new("way_in").multiple(true))]
 pub struct RunArgs {
     /// arm64 kernel: Image, the same compressed (gz, zst, xz, lzma, lz4, bz2), or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
@@ -241,21 +259,18 @@ pub struct SessionArgs {
     /// End with status 3 when the guest resets itself, instead of booting it again
     #[arg(long)]
     pub no_reboot: bool,
-    /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<PathBuf>,
+    /// How it is reached from outside.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Save the machine to this file when it ends by time limit, signal, key or control socket, and at SIGUSR1, after which it
     /// goes on. RAM is compressed, or plain: larger, and restored at once. See docs/save-files.md
     #[arg(long, value_name = "FILE[,ram=compressed|plain]")]
     pub save: Option<String>,
-    /// Start paused, before the first instruction; a control socket lets it go on
-    #[arg(long, requires = "control")]
-    pub paused: bool,
 }
 
 /// `warpvmm restore`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, group = ArgGroup::new("way_in").multiple(true))]
 pub struct RestoreArgs {
     /// The save file
     #[arg(value_name = "FILE")]
@@ -459,6 +474,21 @@ mod tests {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
         assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn paused_start_needs_a_way_to_go_on() {
+        for command in [&["run", "--kernel", "Image"][..], &["restore", "file"]] {
+            let parse = |words: &[&str]| {
+                let words = ["warpvmm"].iter().chain(command).chain(words);
+                Cli::try_parse_from(words).map_err(|error| error.exit_code()).map(drop)
+            };
+            assert_eq!(parse(&["--paused"]), Err(2));
+            assert_eq!(parse(&["--paused", "--gdb", "1234"]), Ok(()));
+            assert_eq!(parse(&["--paused", "--control", "socket"]), Ok(()));
+            assert_eq!(parse(&["--paused", "--gdb", "1234", "--control", "socket"]), Ok(()));
+            assert_eq!(parse(&["--gdb", "0.0.0.0:1"]), Err(2));
+        }
     }
 
     #[test]

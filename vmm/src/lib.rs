@@ -14,6 +14,7 @@ pub mod crash;
 pub mod engine;
 pub mod exit;
 pub mod faults;
+pub mod gdb;
 mod hints;
 pub mod host;
 pub mod machine;

@@ -12,6 +12,7 @@ use crate::control::Socket;
 use crate::engine::Exit;
 use crate::exit::{Failed, Status};
 use crate::faults::finish;
+use crate::gdb;
 use crate::hints::Hints;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::signals::Signals;
@@ -89,8 +90,9 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         append: args.append,
         machine: args.machine.clone(),
         reboots: !session.no_reboot,
-        starts_paused: session.paused,
-        control: session.control.as_deref().map(Socket::bind).transpose()?,
+        starts_paused: session.remote.paused,
+        control: session.remote.control.as_deref().map(Socket::bind).transpose()?,
+        gdb: session.remote.gdb.as_ref().map(gdb::Socket::bind).transpose()?.flatten(),
         accels: args.accels,
         devices: args.devices,
         drives: args.drives.iter().map(|drive| Arc::clone(drive) as Arc<dyn Drive>).collect(),
@@ -141,6 +143,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         }
         Reason::Quit => eprintln!("\nwarpvmm: left by Ctrl-A X"),
         Reason::Control => eprintln!("\nwarpvmm: ended by the control socket"),
+        Reason::Debugger => eprintln!("\nwarpvmm: ended by the debugger"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => {
             eprintln!("\nwarpvmm: {}", panic_report(&ended));
             if let Some(why) = ended.no_reboot.as_ref().filter(|_| !session.no_reboot) {
@@ -175,9 +178,11 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
 #[must_use]
 pub fn status_of(reason: &Reason) -> Status {
     match reason {
-        Reason::Guest(Exit::SystemOff) | Reason::Quit | Reason::Control => Status::Success,
+        Reason::Guest(Exit::SystemOff) | Reason::Quit | Reason::Control | Reason::Debugger => Status::Success,
         Reason::Guest(Exit::SystemReset) | Reason::Panic => Status::GuestPanic,
-        Reason::Guest(Exit::Stopped) | Reason::Broken(_) | Reason::Crashed(_) => Status::Failure,
+        Reason::Guest(Exit::Stopped | Exit::Debug(_)) | Reason::Broken(_) | Reason::Crashed(_) => {
+            Status::Failure
+        }
         Reason::Timeout => Status::Timeout,
         Reason::Signal(status) => *status,
     }

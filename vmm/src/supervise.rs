@@ -32,6 +32,8 @@ pub enum Reason {
     Quit,
     /// Somebody at the control socket.
     Control,
+    /// A debugger, by `kill`.
+    Debugger,
     /// Something of ours broke; a line for the user.
     Broken(String),
     /// A thread has panicked and stands still with the locks that it holds; a line for the user. Nobody is to be waited for.

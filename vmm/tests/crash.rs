@@ -87,6 +87,7 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         reboots: false,
         starts_paused: false,
         control: None,
+        gdb: None,
         accels,
         devices: Vec::new(),
         drives: Vec::new(),

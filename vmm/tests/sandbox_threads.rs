@@ -128,6 +128,7 @@ struct Open {
     /// Has a number that was not used before.
     save: File,
     control: UnixListener,
+    gdb: UnixListener,
     control_wake: (UnixStream, UnixStream),
     /// The sandbox does not know of it: it may have been inherited.
     other: File,
@@ -163,6 +164,7 @@ fn open() -> &'static Open {
             boot: file(),
             save: file(),
             control: listener(),
+            gdb: listener(),
             control_wake: UnixStream::pair().unwrap(),
             other: file(),
             code: Code::new(),
@@ -181,7 +183,8 @@ impl Open {
             drives: self.drives.iter().map(AsRawFd::as_raw_fd).collect(),
             boot: vec![self.boot.as_raw_fd()],
             control: vec![self.control.as_raw_fd()],
-            control_wakes: vec![self.control_wake.0.as_raw_fd()],
+            gdb: vec![self.gdb.as_raw_fd()],
+            wakes: vec![self.control_wake.0.as_raw_fd()],
             saves: vec![(self.save.as_raw_fd(), self.save.as_raw_fd())],
         }
     }
@@ -225,18 +228,19 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
         unsafe { libc::recvmsg(fd, &mut header, libc::MSG_DONTWAIT) };
     }),
     ("accept a connection", "accept4", &[Thread::Control], || drop(open().control.accept().unwrap())),
+    ("accept a debugger", "accept4", &[Thread::Gdb], || drop(open().gdb.accept().unwrap())),
     (
         "wake the control socket's thread",
         "sendto",
-        &[Thread::Main, Thread::LifeCycle, Thread::Control],
+        &[Thread::Main, Thread::LifeCycle, Thread::Control, Thread::Gdb],
         || {
             assert_eq!(send(open().control_wake.0.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
         },
     ),
-    ("talk at a connection", "sendto", &[Thread::Control], || {
+    ("talk at a connection", "sendto", &[Thread::Control, Thread::Gdb], || {
         assert_eq!(send(open().control_wake.1.as_raw_fd(), b"x", MsgFlags::MSG_DONTWAIT), Ok(1));
     }),
-    ("listen at a connection", "recvfrom", &[Thread::Control], || {
+    ("listen at a connection", "recvfrom", &[Thread::Control, Thread::Gdb], || {
         let _ = recv(open().control_wake.1.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT);
     }),
     ("read a drive", "pread64", &[Thread::Disk(0)], || {

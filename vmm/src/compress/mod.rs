@@ -109,6 +109,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         reboots: false,
         starts_paused: false,
         control: None,
+        gdb: None,
         accels: vec![args.accel],
         devices: Vec::new(),
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
@@ -229,7 +230,9 @@ fn unfinished(args: &CompressArgs, ended: &Ended) -> anyhow::Result<Status> {
             ended.last_lines(CONSOLE_LINES)
         ),
         Reason::Broken(message) | Reason::Crashed(message) => message.clone(),
-        Reason::Signal(_) | Reason::Quit | Reason::Control => "interrupted; no output was left".into(),
+        Reason::Signal(_) | Reason::Quit | Reason::Control | Reason::Debugger => {
+            "interrupted; no output was left".into()
+        }
     };
     Err(Failed::with_status(status, message).into())
 }

@@ -105,20 +105,29 @@ fn request(method: &CtlMethod) -> Result<String, Failed> {
     Ok(format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": name, "params": params })))
 }
 
-/// Text for people: what is asked for, a line each, with its path.
 fn readable(method: &CtlMethod, body: &Value) -> String {
     if matches!(method, CtlMethod::Inspect { .. }) {
-        let mut text = String::new();
-        indented(body, 0, &mut text);
-        return text;
+        return tree_of(body);
     }
-    let mut lines = Vec::new();
-    flatten("", body, &mut lines);
-    let width = lines.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
-    let mut text: String = lines.iter().map(|(path, value)| format!("{path:width$}  {value}\n")).collect();
+    let mut text = lines_of(body);
     if matches!(method, CtlMethod::Counters { every: Some(_) }) {
         text.push('\n');
     }
+    text
+}
+
+/// Text for people: a line for each value, with its path.
+pub(crate) fn lines_of(body: &Value) -> String {
+    let mut lines = Vec::new();
+    flatten("", body, &mut lines);
+    let width = lines.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+    lines.iter().map(|(path, value)| format!("{path:width$}  {value}\n")).collect()
+}
+
+/// Text for people: a tree, a line for each name.
+pub(crate) fn tree_of(body: &Value) -> String {
+    let mut text = String::new();
+    indented(body, 0, &mut text);
     text
 }
 

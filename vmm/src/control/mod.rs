@@ -13,28 +13,12 @@ mod passed;
 pub mod protocol;
 pub(crate) mod server;
 
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, umask};
-
 use crate::exit::Failed;
-
-/// The name of a socket, which goes when this does.
-#[derive(Debug)]
-struct Name(PathBuf);
-
-impl Drop for Name {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            log::info!("the control socket {:?} cannot be removed: {error}", self.0);
-        }
-    }
-}
+use crate::host::socket::{self, Name};
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -55,13 +39,7 @@ impl Socket {
         let failed = |why: &dyn std::fmt::Display| {
             Failed::new(format!("cannot make the control socket {path:?}: {why}"))
         };
-        remove_stale(path).map_err(|why| failed(&why))?;
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener.map_err(|e| failed(&e))?;
-        let name = Name(path.to_owned());
-        listener.set_nonblocking(true).map_err(|e| failed(&e))?;
+        let (name, listener) = socket::bind(path).map_err(|why| failed(&why))?;
         let wake = UnixStream::pair().map_err(|e| failed(&e))?;
         Ok(Self { name, listener, wake })
     }
@@ -69,10 +47,7 @@ impl Socket {
     /// The folder in which its name is removed at the end.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        match self.name.0.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        }
+        self.name.folder()
     }
 
     /// What its server accepts connections from.
@@ -86,27 +61,9 @@ impl Socket {
     }
 }
 
-/// Removes a socket to which nobody listens.
-fn remove_stale(path: &Path) -> Result<(), String> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.to_string()),
-    };
-    if !found.file_type().is_socket() {
-        return Err("something else has this name, and is not overwritten".to_owned());
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Err("another process listens there".to_owned()),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|e: io::Error| e.to_string())
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -18,10 +18,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use serde_json::{Value, json};
 
+use super::Socket;
 use super::lines::Lines;
 use super::passed::receive;
 use super::protocol::{self, Call, Error, Request};
-use super::{Name, Socket};
+use crate::host::socket::Name;
 use crate::machine::{Answer, Handle, Operation, Reply, SaveTo};
 use crate::sandbox::{Sandbox, Thread};
 use crate::save::RamForm;

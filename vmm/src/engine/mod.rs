@@ -5,6 +5,7 @@
 //! them, [`Foundation::complete`] makes the [`Engine`]; from then on the monitor only creates vCPUs, sets where they
 //! start, lets each run on a thread of its own, and stops them. `docs/engines.md` tells how the engines differ.
 
+pub mod debug;
 #[cfg(all(target_arch = "aarch64", target_os = "linux"))]
 mod kvm;
 pub mod soft;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::bus::Bus;
 use crate::cli::EngineChoice;
+use crate::engine::debug::{DebugStop, DebugVcpu};
 use crate::engine::soft::{SoftFoundation, SoftOptions};
 use crate::engine::statistics::EngineReport;
 use crate::exit::Failed;
@@ -33,7 +35,7 @@ pub const SYSTEM_CALLS: EngineCalls = kvm::SYSTEM_CALLS;
 #[cfg(not(all(target_arch = "aarch64", target_os = "linux")))]
 pub const SYSTEM_CALLS: EngineCalls = soft::SYSTEM_CALLS;
 
-/// Why all vCPUs have stopped.
+/// Why a vCPU has come back; but for a debugger's reasons all do so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// The guest asked for power-off.
@@ -42,6 +44,8 @@ pub enum Exit {
     SystemReset,
     /// [`Engine::stop`] was called.
     Stopped,
+    /// For a debugger. This vCPU alone.
+    Debug(DebugStop),
 }
 
 /// General registers, as a debugger sees them.
@@ -94,6 +98,11 @@ pub trait Vcpu: Send {
     /// The host's.
     fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()>;
 
+    /// What a debugger asks, where [`Engine::can_debug`].
+    fn debugged(&mut self) -> Option<&mut dyn DebugVcpu> {
+        None
+    }
+
     /// The whole state of this vCPU, outside [`Self::run`]. Null where [`Engine::can_save`] refuses.
     fn save(&self) -> Value {
         Value::Null
@@ -141,6 +150,11 @@ pub trait Engine: Send + Sync {
     /// Whether [`Self::reset`] can be called.
     fn can_reset(&self) -> bool {
         true
+    }
+
+    /// Whether its vCPUs are [`Vcpu::debugged`].
+    fn can_debug(&self) -> bool {
+        false
     }
 
     /// Brings the interrupt controller and what vCPUs share back to the state of power-on. Every vCPU is outside

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cpu::{Cluster, ClusterConfig, Cpu, Observation, Statistics, Tier, VcpuSignals};
+use cpu::{Cluster, ClusterConfig, Cpu, DebugPoints, Observation, Statistics, Tier, VcpuSignals};
 use devices::gic::{Gic, GicConfig, virt_affinity};
 use hw::saved::{RestoreError, SavedState};
 use hw::{Alarms, Clock, IrqLine, LifeCycle, MsiSink, Pa, Ram};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::board::map;
 use crate::bus::Bus;
 use crate::cli::TierChoice;
+use crate::engine::debug::{CoreRegisters, DebugStop, DebugVcpu, Space};
 use crate::engine::statistics::EngineReport;
 use crate::engine::{Engine, Exit, Foundation, Ground, Registers, Vcpu};
 use crate::exit::Failed;
@@ -165,6 +166,10 @@ impl Engine for SoftEngine {
         self.cluster.resume();
     }
 
+    fn can_debug(&self) -> bool {
+        true
+    }
+
     fn reset(&self) {
         LifeCycle::reset(&*self.gic);
         self.cluster.reset();
@@ -203,6 +208,83 @@ struct SoftVcpu {
     statistics: Arc<Mutex<Vec<Statistics>>>,
 }
 
+fn exit_of(exit: cpu::Exit) -> Exit {
+    match exit {
+        cpu::Exit::SystemOff => Exit::SystemOff,
+        cpu::Exit::SystemReset => Exit::SystemReset,
+        cpu::Exit::Stopped => Exit::Stopped,
+        // A budget is given for steps alone.
+        cpu::Exit::BudgetSpent => Exit::Debug(DebugStop::Stepped),
+        cpu::Exit::Breakpoint => Exit::Debug(DebugStop::Breakpoint),
+        cpu::Exit::Watchpoint { address, write } => Exit::Debug(DebugStop::Watchpoint { address, write }),
+    }
+}
+
+impl DebugVcpu for SoftVcpu {
+    fn core(&self) -> CoreRegisters {
+        let state = &self.cpu.state;
+        CoreRegisters { general: self.general(), v: state.v, fpsr: state.fpsr, fpcr: state.fpcr }
+    }
+
+    fn set_core(&mut self, registers: &CoreRegisters) {
+        self.set_general(&registers.general);
+        self.cpu.state.v = registers.v;
+        self.cpu.set_fp_control(registers.fpcr, registers.fpsr);
+    }
+
+    fn system(&mut self, index: usize) -> Option<u64> {
+        self.cpu.debug_register(index)
+    }
+
+    fn set_system(&mut self, index: usize, value: u64) -> bool {
+        self.cpu.set_debug_register(index, value)
+    }
+
+    fn read(&self, space: Space, address: u64, out: &mut [u8]) -> usize {
+        match space {
+            Space::Virtual => self.cpu.debug_read(address, out),
+            Space::Physical => self.cpu.debug_read_physical(Pa(address), out),
+        }
+    }
+
+    fn write(&mut self, space: Space, address: u64, data: &[u8]) -> bool {
+        match space {
+            Space::Virtual => self.cpu.debug_write(address, data),
+            Space::Physical => self.cpu.debug_write_physical(Pa(address), data),
+        }
+    }
+
+    fn set_points(&mut self, points: &Arc<DebugPoints>) {
+        self.cpu.set_debug_points(Arc::clone(points));
+    }
+
+    fn step(&mut self) -> anyhow::Result<Exit> {
+        Ok(exit_of(self.cpu.step()))
+    }
+
+    fn forget_stop(&mut self) {
+        self.cpu.forget_debug_stop();
+    }
+}
+
+impl SoftVcpu {
+    fn general(&self) -> Registers {
+        let state = &self.cpu.state;
+        let mut x = [0; 31];
+        x.copy_from_slice(&state.x[..31]);
+        Registers { x, sp: state.x[31], pc: state.pc, pstate: self.cpu.pstate() }
+    }
+
+    fn set_general(&mut self, registers: &Registers) {
+        // First PSTATE, which decides what the stack pointer in use is.
+        self.cpu.set_pstate(registers.pstate);
+        let state = &mut self.cpu.state;
+        state.x[..31].copy_from_slice(&registers.x);
+        state.x[31] = registers.sp;
+        state.pc = registers.pc;
+    }
+}
+
 impl Vcpu for SoftVcpu {
     fn set_boot_state(&mut self, pc: Pa, x0: u64) -> anyhow::Result<()> {
         self.cpu.set_boot_state(pc.0, x0);
@@ -218,19 +300,11 @@ impl Vcpu for SoftVcpu {
         let exit = self.cpu.run(None);
         let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         statistics[self.cpu.index] = self.cpu.statistics();
-        Ok(match exit {
-            cpu::Exit::SystemOff => Exit::SystemOff,
-            cpu::Exit::SystemReset => Exit::SystemReset,
-            cpu::Exit::Stopped => Exit::Stopped,
-            cpu::Exit::BudgetSpent => unreachable!("no budget was given"),
-        })
+        Ok(exit_of(exit))
     }
 
     fn registers(&self) -> anyhow::Result<Registers> {
-        let state = &self.cpu.state;
-        let mut x = [0; 31];
-        x.copy_from_slice(&state.x[..31]);
-        Ok(Registers { x, sp: state.x[31], pc: state.pc, pstate: self.cpu.pstate() })
+        Ok(self.general())
     }
 
     fn system_registers(&self) -> Vec<(&'static str, u64)> {
@@ -250,12 +324,7 @@ impl Vcpu for SoftVcpu {
     }
 
     fn set_registers(&mut self, registers: &Registers) -> anyhow::Result<()> {
-        // First PSTATE, which decides what the stack pointer in use is.
-        self.cpu.set_pstate(registers.pstate);
-        let state = &mut self.cpu.state;
-        state.x[..31].copy_from_slice(&registers.x);
-        state.x[31] = registers.sp;
-        state.pc = registers.pc;
+        self.set_general(registers);
         Ok(())
     }
 
@@ -265,5 +334,9 @@ impl Vcpu for SoftVcpu {
 
     fn restore(&mut self, state: Value) -> Result<(), RestoreError> {
         self.cpu.restore(state)
+    }
+
+    fn debugged(&mut self) -> Option<&mut dyn DebugVcpu> {
+        Some(self)
     }
 }

@@ -8,5 +8,6 @@ pub mod perf_map;
 pub mod ram;
 pub mod random;
 pub mod signals;
+pub mod socket;
 pub(crate) mod temporary;
 pub mod terminal;

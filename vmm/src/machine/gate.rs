@@ -5,6 +5,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
+use crate::engine::debug::DebugStop;
 use crate::engine::{Exit, Vcpu};
 
 type Job = Box<dyn FnOnce(&mut dyn Vcpu) + Send>;
@@ -16,8 +17,35 @@ enum Mode {
     Ended,
 }
 
+/// What a vCPU does when the gate is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// It runs.
+    #[default]
+    Run,
+    /// It runs one instruction.
+    Step,
+    /// It stands here.
+    Stay,
+}
+
+/// What a thread has to do that has stood here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// To run its vCPU.
+    Run,
+    /// To have its vCPU run one instruction.
+    Step,
+    /// To end.
+    End,
+}
+
 struct State {
     mode: Mode,
+    /// What each vCPU does when the gate is open: as long as nobody says otherwise.
+    orders: Vec<Order>,
+    /// Which vCPU came back for a debugger first, and why.
+    stop: Option<(usize, DebugStop)>,
     /// Threads that stand here.
     standing: usize,
     /// What each is to do here next.
@@ -36,7 +64,8 @@ impl Gate {
     /// For these many vCPUs.
     pub(super) fn new(vcpus: usize) -> Self {
         let jobs = (0..vcpus).map(|_| None).collect();
-        let state = State { mode: Mode::Closed, standing: 0, jobs, wish: None };
+        let orders = vec![Order::Run; vcpus];
+        let state = State { mode: Mode::Closed, orders, stop: None, standing: 0, jobs, wish: None };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -48,9 +77,9 @@ impl Gate {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On the thread of vCPU `index`: stands until the vCPU is to run (true) or the thread to end, and does what is asked
+    /// On the thread of vCPU `index`: stands until the vCPU is to run or the thread to end, and does what is asked
     /// meanwhile.
-    pub(super) fn pass(&self, index: usize, vcpu: &mut dyn Vcpu) -> bool {
+    pub(super) fn pass(&self, index: usize, vcpu: &mut dyn Vcpu) -> Pass {
         let mut state = self.lock();
         state.standing += 1;
         self.changed.notify_all();
@@ -61,13 +90,17 @@ impl Gate {
                 state = self.lock();
                 continue;
             }
-            match state.mode {
-                Mode::Closed => state = self.wait(state),
-                mode => {
-                    state.standing -= 1;
-                    return mode == Mode::Open;
+            let pass = match (state.mode, state.orders[index]) {
+                (Mode::Closed, _) | (Mode::Open, Order::Stay) => {
+                    state = self.wait(state);
+                    continue;
                 }
-            }
+                (Mode::Open, Order::Run) => Pass::Run,
+                (Mode::Open, Order::Step) => Pass::Step,
+                (Mode::Ended, _) => Pass::End,
+            };
+            state.standing -= 1;
+            return pass;
         }
     }
 
@@ -81,6 +114,36 @@ impl Gate {
         let is_first = state.wish.is_none();
         state.wish.get_or_insert(exit);
         is_first
+    }
+
+    /// vCPU `index` has come back for a debugger: none passes any more. Says whether it is the first; of the others nobody is
+    /// told.
+    pub(super) fn stop(&self, index: usize, stop: DebugStop) -> bool {
+        let mut state = self.lock();
+        if state.mode == Mode::Open {
+            state.mode = Mode::Closed;
+        }
+        let is_first = state.stop.is_none();
+        state.stop.get_or_insert((index, stop));
+        is_first
+    }
+
+    /// Whether [`Self::take_stop`] has something.
+    pub(super) fn has_stop(&self) -> bool {
+        self.lock().stop.is_some()
+    }
+
+    /// Which vCPU came back for a debugger, and why.
+    pub(super) fn take_stop(&self) -> Option<(usize, DebugStop)> {
+        self.lock().stop.take()
+    }
+
+    /// What the vCPUs do from the next opening on.
+    pub(super) fn order(&self, order: impl Fn(usize) -> Order) {
+        let mut state = self.lock();
+        for (index, at) in state.orders.iter_mut().enumerate() {
+            *at = order(index);
+        }
     }
 
     /// Whether [`Self::take_wish`] has something.
@@ -185,7 +248,7 @@ mod tests {
         let threads = runs.iter().enumerate().map(|(index, runs)| {
             let (gate, mut vcpu) = (Arc::clone(&gate), Counter(Arc::clone(runs)));
             thread::spawn(move || {
-                while gate.pass(index, &mut vcpu) {
+                while gate.pass(index, &mut vcpu) != Pass::End {
                     vcpu.run().unwrap();
                 }
             })
@@ -223,6 +286,25 @@ mod tests {
         assert_eq!(gate.take_wish(), Some(Exit::SystemReset));
         assert!(!gate.has_wish());
         assert_eq!(before, runs.iter().map(|runs| runs.load(Ordering::SeqCst)).collect::<Vec<_>>());
+        gate.end();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn opened_gate_lets_pass_those_that_are_to_run_and_the_first_stop_closes_it() {
+        let (gate, runs, threads) = start(3);
+        gate.order(|index| if index == 1 { Order::Stay } else { Order::Run });
+        gate.wait_for_all();
+        gate.open();
+        while runs[0].load(Ordering::SeqCst) == 0 || runs[2].load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert!(gate.stop(2, DebugStop::Breakpoint));
+        assert!(!gate.stop(0, DebugStop::Stepped));
+        gate.wait_for_all();
+        assert_eq!(runs[1].load(Ordering::SeqCst), 0);
+        assert_eq!(gate.take_stop(), Some((2, DebugStop::Breakpoint)));
+        assert!(!gate.has_stop());
         gate.end();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::machine::debug::DebugRequest;
 use crate::machine::saving::SaveTo;
 use crate::supervise::{Reason, StopSwitch};
 
@@ -29,11 +30,25 @@ pub enum Phase {
     Ended,
 }
 
+/// Who has stopped a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoppedBy {
+    /// It was started so.
+    Start,
+    /// Whoever has a handle: the control socket.
+    Control,
+    /// A debugger: when it came, by its breakpoints and steps, by an interrupt.
+    Gdb,
+}
+
 /// What can be told of a machine at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Where in its life it is.
     pub phase: Phase,
+    /// Who has stopped it, while it is paused.
+    pub stopped_by: Option<StoppedBy>,
     /// How often it has been reset.
     pub resets: u64,
     /// Name of the engine.
@@ -150,6 +165,10 @@ pub(super) enum Request {
     Do(Operation, Reply),
     /// Somebody asks for a save.
     Save(SaveTo, Reply),
+    /// A vCPU has come back for the debugger.
+    DebugStop,
+    /// The debugger asks.
+    Debug(DebugRequest),
     /// The machine ends.
     End,
 }

@@ -15,8 +15,9 @@ use crate::console::Console;
 use crate::engine::{Exit, Vcpu};
 use crate::exit;
 use crate::machine::boot::BootFiles;
-use crate::machine::gate::Gate;
-use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request};
+use crate::machine::debug::Debugger;
+use crate::machine::gate::{Gate, Order};
+use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request, StoppedBy};
 use crate::machine::inspect;
 use crate::machine::saving::{SaveTo, Saving, Written};
 use crate::supervise::Reason;
@@ -53,6 +54,8 @@ pub(super) struct LifeCycle {
     pub(super) starts_paused: bool,
     /// The board stands still, whatever comes next.
     pub(super) is_still: bool,
+    /// The debugger that is there.
+    pub(super) debugger: Option<Debugger>,
 }
 
 impl LifeCycle {
@@ -80,16 +83,29 @@ impl LifeCycle {
             Request::GuestWish => self.grant_wish(),
             Request::Do(operation, reply) => reply.give(self.perform(&operation)),
             Request::Save(to, reply) => reply.give(self.save(&to)),
+            Request::DebugStop => self.debug_stopped(),
+            Request::Debug(request) => self.debug(request),
             Request::Start | Request::End => {}
         }
     }
 
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         self.handle.status_mut().phase
     }
 
-    fn set_phase(&self, phase: Phase) {
-        self.handle.status_mut().phase = phase;
+    /// A machine that is paused already has been stopped by whom it was.
+    pub(super) fn set_paused(&self, by: StoppedBy) {
+        let mut status = self.handle.status_mut();
+        status.phase = Phase::Paused;
+        status.stopped_by.get_or_insert(by);
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        let mut status = self.handle.status_mut();
+        status.phase = phase;
+        if matches!(phase, Phase::Running | Phase::Ended) {
+            status.stopped_by = None;
+        }
     }
 
     /// The vCPUs stand already.
@@ -108,7 +124,7 @@ impl LifeCycle {
     fn start(&mut self) {
         if self.starts_paused {
             self.stand_still();
-            self.set_phase(Phase::Paused);
+            self.set_paused(StoppedBy::Start);
         } else {
             // A restored machine stands still until here.
             self.go_on();
@@ -118,16 +134,19 @@ impl LifeCycle {
     }
 
     /// The vCPUs stand at the gate when this returns.
-    fn stop_vcpus(&self) {
+    pub(super) fn stop_vcpus(&self) {
         self.gate.close();
         self.board.engine().stop();
         self.gate.wait_for_all();
     }
 
     /// Lets guest code run, unless the guest itself has asked for something that must come first.
-    fn let_run(&mut self) {
+    pub(super) fn let_run(&mut self) {
         if self.gate.has_wish() {
             return self.grant_wish();
+        }
+        if self.gate.has_stop() {
+            return self.debug_stopped();
         }
         self.board.engine().resume();
         self.gate.open();
@@ -138,8 +157,11 @@ impl LifeCycle {
             return Err(Refused::Ended);
         }
         match operation {
-            Operation::Pause => self.pause(),
-            Operation::Resume => self.resume(),
+            Operation::Pause => self.pause(StoppedBy::Control),
+            Operation::Resume => {
+                self.gate.order(|_| Order::Run);
+                self.resume();
+            }
             Operation::Reset => self.reset()?,
             Operation::Counters => return Ok(inspect::counters(&self.board)),
             Operation::Inspect(path) => return self.inspect(path),
@@ -147,18 +169,27 @@ impl LifeCycle {
         Ok(json!(self.handle.status()))
     }
 
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self, by: StoppedBy) {
         if self.phase() == Phase::Running {
-            self.stop_vcpus();
-            self.stand_still();
-            self.set_phase(Phase::Paused);
-            if self.gate.has_wish() {
-                self.grant_wish();
+            self.pause_untold();
+            if self.phase() == Phase::Paused {
+                self.set_paused(by);
             }
+            self.tell_debugger();
         }
     }
 
-    fn resume(&mut self) {
+    /// Pauses a machine that runs, without a word to the debugger: for what the machine itself does before it goes on.
+    fn pause_untold(&mut self) {
+        self.stop_vcpus();
+        self.stand_still();
+        self.set_phase(Phase::Paused);
+        if self.gate.has_wish() {
+            self.grant_wish();
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
         if self.phase() == Phase::Paused {
             self.go_on();
             self.set_phase(Phase::Running);
@@ -194,8 +225,9 @@ impl LifeCycle {
         self.set_phase(Phase::Resetting);
         self.stop_vcpus();
         self.stand_still();
-        // A wish of the guest that is about to be gone.
+        // A wish, or a stop, of the guest that is about to be gone.
         let _ = self.gate.take_wish();
+        let _ = self.gate.take_stop();
         if let Err(error) = self.power_on() {
             let why = exit::line(&error);
             self.set_phase(Phase::Ended);
@@ -225,7 +257,7 @@ impl LifeCycle {
         self.gate.ask(0, move |vcpu| vcpu.set_boot_state(pc, x0))
     }
 
-    fn cpus(&self) -> usize {
+    pub(super) fn cpus(&self) -> usize {
         self.handle.status_mut().cpus as usize
     }
 
@@ -245,19 +277,27 @@ impl LifeCycle {
         inspect::descend(first, value, steps)
     }
 
-    /// All of a vCPU. Those of a running machine stop for a moment.
-    fn vcpu(&mut self, cpu: usize) -> Answer {
+    /// Does something while the vCPUs stand: those of a running machine stop for a moment.
+    pub(super) fn while_standing<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let runs = self.phase() == Phase::Running;
         if runs {
             self.stop_vcpus();
         }
-        let answer = self.gate.ask(cpu, |vcpu: &mut dyn Vcpu| -> anyhow::Result<Value> {
-            let registers = inspect::registers(&vcpu.registers()?, &vcpu.system_registers());
-            Ok(inspect::with(inspect::bare(vcpu.save()), "regs", registers))
-        });
+        let done = work(self);
         if runs {
             self.let_run();
         }
+        done
+    }
+
+    /// All of a vCPU.
+    fn vcpu(&mut self, cpu: usize) -> Answer {
+        let answer = self.while_standing(|it| {
+            it.gate.ask(cpu, |vcpu: &mut dyn Vcpu| -> anyhow::Result<Value> {
+                let registers = inspect::registers(&vcpu.registers()?, &vcpu.system_registers());
+                Ok(inspect::with(inspect::bare(vcpu.save()), "regs", registers))
+            })
+        });
         answer.map_err(|error| Refused::Engine(exit::line(&error)))
     }
 
@@ -270,7 +310,10 @@ impl LifeCycle {
             return Err(Refused::NoSave(why.clone()));
         }
         let runs = self.phase() == Phase::Running;
-        self.pause();
+        if runs {
+            // A debugger that waits for a stop still does so when the machine goes on.
+            self.pause_untold();
+        }
         if self.phase() != Phase::Paused {
             // The guest has powered itself off at this moment.
             return Err(Refused::Ended);

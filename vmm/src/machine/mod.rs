@@ -1,10 +1,11 @@
 //! A machine from power-on to its end: files loaded, board assembled, threads started, watched and joined.
 //!
 //! `life_cycle` is the thread that leads it through its life, `handle` how others reach that thread, `gate` where vCPUs
-//! stand meanwhile, `boot` what the guest boots from, `inspect` what can be seen from outside.
+//! stand meanwhile, `debug` what a debugger asks, `boot` what the guest boots from, `inspect` what can be seen from outside.
 
 mod boot;
-mod gate;
+pub(crate) mod debug;
+pub(crate) mod gate;
 mod handle;
 mod inspect;
 mod life_cycle;
@@ -30,17 +31,19 @@ use crate::console::{Console, Outputs};
 use crate::control;
 use crate::control::server::Server;
 use crate::crash::Running;
+use crate::engine::debug::DebugVcpu;
 use crate::engine::soft::SoftOptions;
 use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
 use crate::exit::Failed;
 use crate::faults::{FaultReport, Plan};
+use crate::gdb;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::perf_map::PerfMap;
 use crate::machine::boot::BootFiles;
-use crate::machine::gate::Gate;
+use crate::machine::gate::{Gate, Pass};
 use crate::machine::handle::Request;
-pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status};
+pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status, StoppedBy};
 use crate::machine::life_cycle::{LifeCycle, OnReset};
 pub use crate::machine::saving::SaveTo;
 use crate::machine::saving::Saving;
@@ -66,6 +69,8 @@ pub struct Setup {
     pub starts_paused: bool,
     /// Where the machine is asked and told from outside.
     pub control: Option<control::Socket>,
+    /// Where a debugger finds it.
+    pub gdb: Option<gdb::Socket>,
     /// Accelerators, in PCI order.
     pub accels: Vec<Accelerator>,
     /// Further devices, in PCI order, after the accelerators.
@@ -132,6 +137,7 @@ pub struct Machine {
     life_cycle: LifeCycle,
     requests: mpsc::Receiver<Request>,
     control: Option<control::Socket>,
+    gdb: Option<gdb::Socket>,
     switch: Arc<StopSwitch>,
     sandbox: Sandbox,
     /// Lines for the user about how guest code will run.
@@ -200,7 +206,10 @@ impl Machine {
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
                     boot: boot.iter().flat_map(BootFiles::descriptors).collect(),
                     control: setup.control.iter().map(control::Socket::listener_fd).collect(),
-                    control_wakes: setup.control.iter().map(control::Socket::wake_fd).collect(),
+                    gdb: setup.gdb.iter().map(gdb::Socket::listener_fd).collect(),
+                    wakes: (setup.control.iter().map(control::Socket::wake_fd))
+                        .chain(setup.gdb.iter().map(gdb::Socket::wake_fd))
+                        .collect(),
                     // Whatever is opened up to here has been opened; what comes is made for saves, or given by their clients.
                     saves: match &setup.saves {
                         Some(_) => unused_descriptors().context("cannot list the process's descriptors")?,
@@ -210,7 +219,9 @@ impl Machine {
                 let targets = setup.saves.iter().filter_map(|saves| saves.target.as_ref());
                 let folders = Folders {
                     outputs: setup.result_folders,
-                    removals: setup.control.iter().map(control::Socket::folder).collect(),
+                    removals: (setup.control.iter().map(control::Socket::folder))
+                        .chain(setup.gdb.iter().filter_map(gdb::Socket::folder))
+                        .collect(),
                     saves: targets.map(|target| target.folder().to_owned()).collect(),
                 };
                 Sandbox::new(folders, &descriptors, engine::SYSTEM_CALLS)?
@@ -238,6 +249,10 @@ impl Machine {
             sandbox: sandbox.clone(),
         })?;
         let mut vcpus: Vec<_> = (0..cpus as usize).map(|i| board.engine().vcpu(i)).collect();
+        if setup.gdb.is_some() && !board.engine().can_debug() {
+            let why = format!("--gdb does not work with the engine {}", board.engine().name());
+            return Err(Failed::new(format!("{why}; try --engine soft")).into());
+        }
         if let (Ok(boot), Some(loadable)) = (&boot, loadable) {
             let (pc, x0) = boot.load(loadable, &board)?;
             vcpus[0].set_boot_state(pc, x0).context("cannot set the vCPU's state")?;
@@ -246,8 +261,14 @@ impl Machine {
         if let Some(file) = &setup.restored {
             restore(file, &board, &mut vcpus)?;
         }
-        let notes =
-            board.engine_note().map(str::to_owned).into_iter().chain(board.engine().check()?).collect();
+        let listens = setup.gdb.as_ref().map(|socket| format!("listening for gdb at {}", socket.place()));
+        let notes = board
+            .engine_note()
+            .map(str::to_owned)
+            .into_iter()
+            .chain(board.engine().check()?)
+            .chain(listens)
+            .collect();
         let read_once = boot.as_ref().map_or_else(|why| Some(why.clone()), BootFiles::read_once);
         let on_reset = match (setup.reboots, read_once) {
             (_, Some(why)) => OnReset::Impossible(why),
@@ -259,6 +280,7 @@ impl Machine {
         };
         let status = Status {
             phase: Phase::Starting,
+            stopped_by: None,
             resets,
             engine: board.engine().name(),
             cpus,
@@ -307,12 +329,14 @@ impl Machine {
             on_reset,
             starts_paused: setup.starts_paused,
             is_still,
+            debugger: None,
         };
         Ok(Self {
             vcpus,
             life_cycle,
             requests,
             control: setup.control,
+            gdb: setup.gdb,
             switch,
             sandbox,
             notes,
@@ -350,6 +374,7 @@ impl Machine {
             life_cycle,
             requests,
             control,
+            gdb,
             switch,
             sandbox,
             notes: _,
@@ -372,6 +397,8 @@ impl Machine {
         threads.push(leads.context("cannot start the thread of the machine's life cycle")?);
         let control = control.map(|socket| Server::start(socket, handle.clone(), &sandbox)).transpose();
         let control = control.context("cannot start the control socket's thread")?;
+        let gdb = gdb.map(|socket| gdb::server::Server::start(socket, handle.clone(), &sandbox)).transpose();
+        let gdb = gdb.context("cannot start the debugger's thread")?;
         sandbox.enter(Thread::Main)?;
         // Every thread is in the sandbox: guest code may run.
         handle.send(Request::Start);
@@ -392,6 +419,9 @@ impl Machine {
         }
         if let Some(control) = control {
             control.end();
+        }
+        if let Some(gdb) = gdb {
+            gdb.end();
         }
         board.stop_workers();
         let console_error = console.close();
@@ -449,9 +479,22 @@ struct Runner {
 
 impl Runner {
     fn run(&self, mut vcpu: Box<dyn Vcpu>) {
-        while self.gate.pass(self.index, &mut *vcpu) {
-            match vcpu.run() {
+        loop {
+            let exit = match self.gate.pass(self.index, &mut *vcpu) {
+                Pass::Run => vcpu.run(),
+                // Nobody asks for one of an engine that has none.
+                Pass::Step => vcpu.debugged().map_or(Ok(Exit::Stopped), DebugVcpu::step),
+                Pass::End => return,
+            };
+            match exit {
                 Ok(Exit::Stopped) => {}
+                Ok(Exit::Debug(stop)) => {
+                    if self.gate.stop(self.index, stop) {
+                        self.handle.send(Request::DebugStop);
+                    } else if let Some(vcpu) = vcpu.debugged() {
+                        vcpu.forget_stop();
+                    }
+                }
                 Ok(exit) => {
                     if self.gate.wish(exit) {
                         self.handle.send(Request::GuestWish);

@@ -93,8 +93,10 @@ pub struct Descriptors {
     pub boot: Vec<RawFd>,
     /// The control socket, from which its thread accepts connections.
     pub control: Vec<RawFd>,
-    /// By which the main thread and the one of the machine's life cycle wake the control socket's.
-    pub control_wakes: Vec<RawFd>,
+    /// The socket from which the debugger's thread accepts connections.
+    pub gdb: Vec<RawFd>,
+    /// By which the main thread and the one of the machine's life cycle wake these two.
+    pub wakes: Vec<RawFd>,
     /// Numbers of descriptors that come later: files for saves, which the thread of the machine's life cycle makes or has been given.
     /// First and last of each range; [`unused_descriptors`] has those of this process.
     pub saves: Vec<(RawFd, RawFd)>,
@@ -328,7 +330,7 @@ const REMOVAL: &[Call] = &[
     Call::any(libc::SYS_unlink),
 ];
 
-/// Connections of the control socket.
+/// Connections of the control socket, or of a debugger.
 const ACCEPTING: &[Call] = &[Call::only(libc::SYS_accept4, &[Arg::is(3, number(libc::SOCK_CLOEXEC))])];
 
 /// What is said there. Which descriptors they will have is not known before, and these two calls work with sockets alone.
@@ -426,7 +428,7 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, control_wakes, saves } =
+    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, gdb, wakes, saves } =
         descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
@@ -446,8 +448,8 @@ pub(super) fn permits(
             } else if names.removes {
                 permits.add(REMOVAL);
             }
-            // The control socket's thread is woken for its end.
-            permits.add_on(SENDING, control_wakes);
+            // The control socket's thread and the debugger's are woken for their ends.
+            permits.add_on(SENDING, wakes);
         }
         Thread::Vcpu => {
             permits.add(engine.vcpu);
@@ -457,10 +459,10 @@ pub(super) fn permits(
             permits.add_on(WRITES, &[libc::STDOUT_FILENO]);
             permits.add_on(WRITES, logs);
         }
-        // It wakes the control socket's thread for answers.
+        // It wakes the control socket's thread for answers, and the debugger's for stops.
         Thread::LifeCycle => {
             permits.add_on(BOOT, boot);
-            permits.add_on(SENDING, control_wakes);
+            permits.add_on(SENDING, wakes);
             permits.add_on(LOOKS, drives);
             permits.add_within(SAVES, saves);
             if names.saves {
@@ -470,6 +472,11 @@ pub(super) fn permits(
         }
         Thread::Control => {
             permits.add_on(ACCEPTING, control);
+            permits.add(SERVING);
+            permits.add(SENDING);
+        }
+        Thread::Gdb => {
+            permits.add_on(ACCEPTING, gdb);
             permits.add(SERVING);
             permits.add(SENDING);
         }

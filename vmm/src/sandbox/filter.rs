@@ -93,11 +93,12 @@ mod tests {
             results: (30..34).collect(),
             logs: (40..44).collect(),
             maps: vec![45],
-            drives: (50..90).collect(),
+            drives: (60..100).collect(),
             boot: vec![46, 47],
             control: vec![48],
-            control_wakes: vec![49],
-            saves: vec![(3, 9), (15, 19), (91, 400), (402, i32::MAX)],
+            gdb: vec![50],
+            wakes: vec![49, 51],
+            saves: vec![(3, 9), (15, 19), (101, 400), (402, i32::MAX)],
         }
     }
 

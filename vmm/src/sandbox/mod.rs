@@ -43,13 +43,15 @@ pub enum Thread {
     LifeCycle,
     /// Serves the control socket.
     Control,
+    /// Serves a debugger.
+    Gdb,
     /// Serves the drive of this index.
     Disk(usize),
 }
 
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Main,
         Self::Vcpu,
         Self::Alarms,
@@ -58,6 +60,7 @@ impl Thread {
         Self::Accel,
         Self::LifeCycle,
         Self::Control,
+        Self::Gdb,
         Self::Disk(0),
     ];
 
@@ -73,6 +76,7 @@ impl Thread {
             Self::Accel => "accel",
             Self::LifeCycle => "lifecycle",
             Self::Control => "control",
+            Self::Gdb => "gdb",
             Self::Disk(_) => "disk",
         }
     }
