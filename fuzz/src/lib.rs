@@ -51,6 +51,7 @@ targets! {
     record: "the result that the guest leaves on the output disk",
     device_tree: "device tree: command line and names",
     control: "control socket: lines and requests of a client",
+    gdb: "debugger: packets of a client",
     save_file: "save files: header, state, table and chunks of RAM",
     fault_plan: "fault plans: the file, and what one that is right decides",
 }

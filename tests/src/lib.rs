@@ -3,6 +3,8 @@
 //!
 //! `cargo xtask test` builds program and guest and passes their places in [`PROGRAM`] and [`GUEST`].
 
+pub mod rsp;
+
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};

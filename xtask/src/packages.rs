@@ -53,8 +53,9 @@ pub(crate) const FIRMWARE: &[Package] = &[
     program("binutils-aarch64-linux-gnu", "aarch64-linux-gnu-objcopy"),
 ];
 
-/// For the tests: the differential harness compares with this emulator of user programs.
-pub(crate) const TESTS: &[Package] = &[program("qemu-user", "qemu-aarch64")];
+/// For the tests: the differential harness compares with this emulator of user programs, and this debugger debugs guests.
+pub(crate) const TESTS: &[Package] =
+    &[program("qemu-user", "qemu-aarch64"), program("gdb-multiarch", "gdb-multiarch")];
 
 /// For the tests on an emulated arm64 host: the emulator of systems, and what links programs for it.
 pub(crate) const ARM64_HOST: &[Package] = &[
