@@ -336,12 +336,13 @@ const ACCEPTING: &[Call] = &[Call::only(libc::SYS_accept4, &[Arg::is(3, number(l
 /// What is said there. Which descriptors they will have is not known before, and these two calls work with sockets alone.
 const SERVING: &[Call] = &[
     Call::only(libc::SYS_recvfrom, &[Arg::is(4, 0), Arg::is(5, 0)]),
-    // With what a client passes: the file that it wants a save in.
-    Call::any(libc::SYS_recvmsg),
     Call::any(libc::SYS_ppoll),
     #[cfg(target_arch = "x86_64")]
     Call::any(libc::SYS_poll),
 ];
+
+/// What a client of the control socket passes: the file that it wants a save in.
+const PASSED: &[Call] = &[Call::any(libc::SYS_recvmsg)];
 
 /// To the other end of a connection, and to no address.
 const SENDING: &[Call] = &[Call::only(libc::SYS_sendto, &[Arg::is(4, 0), Arg::is(5, 0)])];
@@ -473,6 +474,7 @@ pub(super) fn permits(
         Thread::Control => {
             permits.add_on(ACCEPTING, control);
             permits.add(SERVING);
+            permits.add(PASSED);
             permits.add(SENDING);
         }
         Thread::Gdb => {
