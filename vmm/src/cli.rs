@@ -357,6 +357,18 @@ pub enum CtlMethod {
         #[arg(value_name = "WHAT")]
         path: String,
     },
+    /// The SMMU's way from an address of a device to memory: each descriptor, and where it leads or which fault it is
+    Walk {
+        /// The device: its StreamID; the first accelerator's if it is not given
+        #[arg(long, value_name = "SID", default_value = "0x8")]
+        stream: String,
+        /// The process: its PASID (SubstreamID); an access without one if it is not given
+        #[arg(long, value_name = "SSID")]
+        pasid: Option<String>,
+        /// The address that the device uses
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+    },
 }
 
 /// A duration that may be less than a second.

@@ -372,7 +372,13 @@ impl Board {
         self.faults.as_ref().map(|running| running.report())
     }
 
-    /// The SMMU's own numbers so far.
+    /// The SMMU.
+    #[must_use]
+    pub fn smmu(&self) -> &Smmu {
+        &self.smmu
+    }
+
+    /// What the SMMU has counted.
     #[must_use]
     pub fn smmu_stats(&self) -> iommu::Snapshot {
         self.smmu.stats()

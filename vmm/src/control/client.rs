@@ -101,12 +101,16 @@ fn request(method: &CtlMethod) -> Result<String, Failed> {
             ("save", json!({ "ram": ram }))
         }
         CtlMethod::Inspect { path } => ("inspect", json!({ "path": path })),
+        CtlMethod::Walk { stream, pasid, address } => {
+            let context = pasid.as_ref().map_or_else(String::new, |pasid| format!("cd/{pasid}/"));
+            ("inspect", json!({ "path": format!("smmu/streams/{stream}/{context}walk/{address}") }))
+        }
     };
     Ok(format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": name, "params": params })))
 }
 
 fn readable(method: &CtlMethod, body: &Value) -> String {
-    if matches!(method, CtlMethod::Inspect { .. }) {
+    if matches!(method, CtlMethod::Inspect { .. } | CtlMethod::Walk { .. }) {
         return tree_of(body);
     }
     let mut text = lines_of(body);

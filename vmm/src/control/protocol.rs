@@ -82,7 +82,9 @@ impl Error {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let code = match &refused {
-            Refused::NoSuchPath { .. } | Refused::TooMuch { .. } => code::NO_SUCH_PATH,
+            Refused::NoSuchPath { .. } | Refused::Nothing { .. } | Refused::TooMuch { .. } => {
+                code::NO_SUCH_PATH
+            }
             _ => code::REFUSED,
         };
         Self::new(code, refused.to_string())

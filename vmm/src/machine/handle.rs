@@ -102,6 +102,14 @@ pub enum Refused {
         /// What there is.
         there: Vec<String>,
     },
+    /// What the path names is not there.
+    #[error("nothing is at {path:?}: {why}")]
+    Nothing {
+        /// The path.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// What is at a path is too long.
     #[error("what is at {path:?} has {bytes} bytes, too much for an answer: ask for a part; there is {}", .there.join(", "))]
     TooMuch {

@@ -18,8 +18,8 @@ use crate::machine::boot::BootFiles;
 use crate::machine::debug::Debugger;
 use crate::machine::gate::{Gate, Order};
 use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request, StoppedBy};
-use crate::machine::inspect;
 use crate::machine::saving::{SaveTo, Saving, Written};
+use crate::machine::{inspect, smmu_paths};
 use crate::supervise::Reason;
 
 /// What happens when the guest resets itself.
@@ -262,6 +262,9 @@ impl LifeCycle {
     }
 
     fn inspect(&mut self, path: &str) -> Answer {
+        if let Some(answer) = smmu_paths::look(self.board.smmu(), path) {
+            return answer;
+        }
         let mut steps = path.split('/').filter(|step| !step.is_empty());
         let first = steps.next().unwrap_or_default();
         let cpus = self.cpus();

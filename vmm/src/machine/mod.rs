@@ -10,6 +10,7 @@ mod handle;
 mod inspect;
 mod life_cycle;
 mod saving;
+mod smmu_paths;
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
