@@ -198,7 +198,7 @@ pub struct RemoteArgs {
     /// Listen at this Unix socket for `warpvmm ctl` and other programs; see docs/control.md
     #[arg(long, value_name = "PATH", group = "way_in")]
     pub control: Option<PathBuf>,
-    /// Listen here for GDB: [HOST:]PORT of this host, the path of a Unix socket with a / in it, or none; see
+    /// Listen here for GDB: `[HOST:]PORT` of this host, the path of a Unix socket with a / in it, or none; see
     /// docs/debugging.md
     #[arg(long, value_name = "ADDR", group = "way_in")]
     pub gdb: Option<Address>,

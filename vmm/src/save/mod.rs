@@ -1,6 +1,6 @@
 //! Save files: a whole machine on disk. `docs/save-files.md` has the format.
 //!
-//! [`format`] is the frame with its lengths and checksums, [`state`] what is told of the machine beside RAM, `ram` the two forms of
+//! [`mod@format`] is the frame with its lengths and checksums, [`state`] what is told of the machine beside RAM, `ram` the two forms of
 //! RAM, `target` the file on its way to its name. Deliberately absent: what the models' states mean, which the models know.
 
 pub mod format;
