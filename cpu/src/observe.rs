@@ -294,11 +294,18 @@ mod tests {
 
     #[test]
     fn times_are_taken_only_where_they_are_wanted() {
-        let untimed = run(Tier::Auto, Observation::default());
-        let timed = run(Tier::Auto, Observation { timed: true, ..Observation::default() });
+        let clock = Arc::new(hw::ManualClock::default());
+        for (given, between, interpreter) in
+            [(Some(Arc::clone(&clock) as Arc<dyn Clock>), 5, 7), (None, 0, 0)]
+        {
+            let mut watch = Stopwatch::new(given);
+            clock.advance_ns(5);
+            watch.switch(Activity::Interpreter);
+            clock.advance_ns(7);
+            watch.switch(Activity::Between);
 
-        assert_eq!(untimed.times, Times::default());
-        assert!(timed.times.interpreter > 0 && timed.times.between > 0, "{timed:?}");
+            assert_eq!(watch.times(), Times { between, interpreter, ..Times::default() });
+        }
     }
 
     #[test]
