@@ -102,13 +102,14 @@ impl MsixState {
         self.pending[vector / 32] >> (vector % 32) & 1 != 0
     }
 
-    pub(super) fn save(&self) -> BTreeMap<String, MsixEntryState> {
+    /// Vectors that are `leaving` count as pending: their messages are sent again.
+    pub(super) fn save(&self, leaving: &[u16]) -> BTreeMap<String, MsixEntryState> {
         let entries = self.table.iter().enumerate().map(|(vector, &[low, high, data, control])| {
             let entry = MsixEntryState {
                 address: u64::from(high) << 32 | u64::from(low),
                 data,
                 masked: control & VECTOR_MASKED != 0,
-                pending: self.is_pending(vector),
+                pending: self.is_pending(vector) || leaving.contains(&(vector as u16)),
             };
             (vector.to_string(), entry)
         });
@@ -230,18 +231,25 @@ impl ConfigSpace {
     /// Sends the messages that were held back and are not masked any more.
     pub fn deliver_pending(&self, dma: &dyn DmaPort, who: &Requester) {
         while self.is_bus_master() {
-            let message = {
+            let due = {
                 let mut state = self.lock();
-                match self.enabled(&state) {
+                let due = match self.enabled(&state) {
                     Some(Enabled::Msi(base)) => take_due_msi(&mut state, base),
-                    Some(Enabled::Msix { is_masked: false }) => {
-                        state.msix.take_due().and_then(|vector| state.msix.message(vector))
-                    }
+                    Some(Enabled::Msix { is_masked: false }) => state
+                        .msix
+                        .take_due()
+                        .and_then(|vector| Some((vector as u16, state.msix.message(vector)?))),
                     Some(Enabled::Msix { is_masked: true }) | None => None,
-                }
+                };
+                state.leaving.extend(due.map(|(vector, _)| vector));
+                due
             };
-            let Some(message) = message else { return };
+            let Some((vector, message)) = due else { return };
             send(message, dma, who);
+            let leaving = &mut self.lock().leaving;
+            if let Some(place) = leaving.iter().position(|other| *other == vector) {
+                leaving.swap_remove(place);
+            }
         }
     }
 
@@ -310,7 +318,7 @@ fn due_msi(state: &State, base: u16) -> u32 {
     state.get(base, &msi::PENDING) & !state.get(base, &msi::MASK)
 }
 
-fn take_due_msi(state: &mut State, base: u16) -> Option<Message> {
+fn take_due_msi(state: &mut State, base: u16) -> Option<(u16, Message)> {
     let due = due_msi(state, base);
     if due == 0 {
         return None;
@@ -319,7 +327,7 @@ fn take_due_msi(state: &mut State, base: u16) -> Option<Message> {
     let pending = state.get(base, &msi::PENDING) & !(1 << vector);
     state.put(base, &msi::PENDING, pending);
     // The guest may have granted fewer vectors since.
-    Some(msi_message(state, base, vector & (granted(state, base) - 1)))
+    Some((vector as u16, msi_message(state, base, vector & (granted(state, base) - 1))))
 }
 
 fn entry_word(at: u64) -> Option<(usize, usize)> {

@@ -311,7 +311,11 @@ impl ConfigBuilder {
         registers.value.copy_from_slice(&registers.reset);
         ConfigSpace {
             layout: self.layout,
-            state: Mutex::new(State { registers, msix: MsixState::new(self.msix_vectors) }),
+            state: Mutex::new(State {
+                registers,
+                msix: MsixState::new(self.msix_vectors),
+                leaving: Vec::new(),
+            }),
             gates: Arc::default(),
             waker: OnceLock::new(),
         }

@@ -90,6 +90,8 @@ pub struct PageRequestControl {
 pub(super) struct State {
     registers: Registers,
     pub(super) msix: MsixState,
+    /// Vectors that were held back and whose messages are on their way: pending no more, but not sent either.
+    pub(super) leaving: Vec<u16>,
 }
 
 /// The configuration space of one function.
@@ -357,9 +359,10 @@ impl ConfigSpace {
     }
 
     fn reset_state(&self, state: &mut State) {
-        let State { registers, msix } = state;
+        let State { registers, msix, leaving } = state;
         registers.value.copy_from_slice(&registers.reset);
         msix.reset();
+        leaving.clear();
         self.update_gates(registers);
     }
 

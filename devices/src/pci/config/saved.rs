@@ -47,10 +47,20 @@ impl ConfigSpace {
     pub fn save(&self) -> ConfigState {
         let state = self.lock();
         let registers = &state.registers;
+        // A message of MSI that is on its way is sent again, unless it is of no concern any more. MSI-X has its own table.
+        let leaving = match self.layout.msi {
+            Some(base) if registers.get(base, &msi::CONTROL) & 1 != 0 && self.layout.msix.is_none() => {
+                let bits = state.leaving.iter().fold(0, |bits, &vector| bits | 1 << (vector & 31));
+                Some((base + msi::PENDING.offset, bits))
+            }
+            _ => None,
+        };
+        let value_of = |at: u16| {
+            let more = leaving.filter(|(pending, _)| *pending == at).map_or(0, |(_, bits)| bits);
+            Registers::lane(&registers.value, at) | more
+        };
         let changed = |at: &u16, bytes: u16| {
-            let (value, reset) =
-                (Registers::lane(&registers.value, *at), Registers::lane(&registers.reset, *at));
-            (value ^ reset) & width_mask(bytes) != 0
+            (value_of(*at) ^ Registers::lane(&registers.reset, *at)) & width_mask(bytes) != 0
         };
         ConfigState {
             requester_id: self.requester_id().map(|requester| requester.0),
@@ -59,11 +69,11 @@ impl ConfigSpace {
                 .iter()
                 .filter(|(at, field)| changed(at, field.bytes))
                 .map(|(at, field)| {
-                    let value = Registers::lane(&registers.value, *at) & width_mask(field.bytes);
+                    let value = value_of(*at) & width_mask(field.bytes);
                     (key(*at), RegisterState { register: field.name.to_owned(), value })
                 })
                 .collect(),
-            msix: state.msix.save(),
+            msix: state.msix.save(&state.leaving),
         }
     }
 
@@ -83,7 +93,7 @@ impl ConfigSpace {
             return Err(RestoreError::value("requester_id", "is not that of the function's place"));
         }
         let mut state = self.lock();
-        let State { registers: mine, msix: table } = &mut *state;
+        let State { registers: mine, msix: table, .. } = &mut *state;
         self.restore_registers(mine, registers).map_err(|error| error.within("registers"))?;
         table.restore(msix).map_err(|error| error.within("msix"))?;
         self.gates.set_requester(requester);

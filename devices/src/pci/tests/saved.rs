@@ -215,3 +215,51 @@ fn host_restores_bridges_and_the_routes_to_functions_behind_them() {
     wrong["state"]["bridges"]["0x0008"] = host["state"]["bridges"]["0x0000"].clone();
     assert!(restore(wrong, first, second).unwrap_err().contains("no bridge"));
 }
+
+/// Looks at a configuration space while a message of it is on its way.
+struct Looks<'s> {
+    space: &'s ConfigSpace,
+    seen: std::sync::Mutex<Vec<Value>>,
+}
+
+impl DmaPort for Looks<'_> {
+    fn read(&self, _: &Requester, _: Iova, _: &mut [u8]) -> Result<(), DmaFault> {
+        Err(DmaFault::Cancelled)
+    }
+
+    fn write(&self, _: &Requester, _: Iova, _: &[u8]) -> Result<(), DmaFault> {
+        self.seen.lock().unwrap().push(saved(self.space));
+        Ok(())
+    }
+
+    fn pin(&self, _: &Requester, _: Iova, _: usize, _: hw::Dir) -> Result<hw::Pinned<'_>, DmaFault> {
+        Err(DmaFault::Cancelled)
+    }
+}
+
+#[test]
+fn message_that_was_held_back_and_waits_on_its_way_is_pending_in_the_saved_state() {
+    for has_msix in [true, false] {
+        let builder = || if has_msix { with_msix(10) } else { services() };
+        let space = builder().build();
+        let who = Requester::new(DmaTag::untagged(StreamId(8)));
+        let _ = space.write(4, &[6, 0]);
+        if has_msix {
+            let _ = space.write(0x42, &[0, 0x80]);
+            space.raise(3, &Bench::new().port, &who);
+            space.msix_write(0x103c, &[0; 4]).unwrap();
+        } else {
+            let _ = space.write(MSI + 2, &[1, 0]);
+            let mask = MSI + u64::from(crate::pci::caps::msi::MASK.offset);
+            let _ = space.write(mask, &[1, 0, 0, 0]);
+            space.raise(0, &Bench::new().port, &who);
+            let _ = space.write(mask, &[0; 4]);
+        }
+        let before = saved(&space);
+        let port = Looks { space: &space, seen: std::sync::Mutex::default() };
+        space.deliver_pending(&port, &who);
+        assert_eq!(*port.seen.lock().unwrap(), [before], "MSI-X: {has_msix}");
+        assert_ne!(saved(&space), port.seen.lock().unwrap()[0], "it has been sent");
+        assert!(restored(builder(), &port.seen.lock().unwrap()[0]).is_ok());
+    }
+}
