@@ -27,9 +27,7 @@ pub trait LifeCycle: Send + Sync {
 
     /// The state as of now, which is that of a [`SavedState`](crate::saved::SavedState). After [`Self::quiesce`] it is whole: what
     /// waits for the guest or for guest time is in it. Of a model that runs it is a look at one moment.
-    fn save(&self) -> Value {
-        Value::Null
-    }
+    fn save(&self) -> Value;
 
     /// Takes up a state that [`Self::save`] has given to the same kind of model, made in the same way. The model is as at power-on and
     /// quiesced, RAM is as it was when the state was saved, and models that accesses of this one reach have been restored before.
@@ -37,8 +35,5 @@ pub trait LifeCycle: Send + Sync {
     ///
     /// # Errors
     /// If the state is not of this form, or has a value that no guest could have brought about. The model is then of no use.
-    fn restore(&self, state: Value) -> Result<(), RestoreError> {
-        let _ = state;
-        Ok(())
-    }
+    fn restore(&self, state: Value) -> Result<(), RestoreError>;
 }

@@ -11,8 +11,8 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::{
-    Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, LifeCycle, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink,
-    Requester, StreamId, Waiter,
+    Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester,
+    StreamId, Waiter,
 };
 use iommu::spec::regs::SmmuReg;
 use iommu::{Features, OutputSize, Smmu, SmmuConfig, StallModel, WINDOW_BYTES, Wires};

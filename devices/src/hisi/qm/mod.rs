@@ -40,7 +40,7 @@ mod worker;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use hw::mmio::{read_words, write_words};
-use hw::{Activity, AlarmTarget, BusError, LifeCycle};
+use hw::{Activity, AlarmTarget, BusError};
 
 pub use crate::workforce::{NoWorkforce, Workforce};
 pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
@@ -257,9 +257,10 @@ impl<E: Engine> Qm<E> {
     }
 }
 
-impl<E: Engine> LifeCycle for Qm<E> {
+/// Its function's life cycle ([`hw::LifeCycle`]), as far as it is the queue manager's.
+impl<E: Engine> Qm<E> {
     /// The machine's reset and the function's are the same. Not from a worker, which would wait for itself.
-    fn reset(&self) {
+    pub fn reset(&self) {
         self.with(|front| {
             front.begin_reset();
             self.set_timer(front, self.wiring.clock.now_ns());
@@ -268,12 +269,14 @@ impl<E: Engine> LifeCycle for Qm<E> {
         self.with(Front::end_reset);
     }
 
-    fn quiesce(&self) {
+    /// Begins no further task. Returns when those under way have ended, or wait for the guest or for guest time.
+    pub fn quiesce(&self) {
         self.with(|front| front.gate.set_quiesced(true));
         self.activity.wait_until(|| self.with(|front| front.is_still()));
     }
 
-    fn resume(&self) {
+    /// Ends what [`Self::quiesce`] has begun.
+    pub fn resume(&self) {
         self.with(|front| {
             front.gate.set_quiesced(false);
             front.wake.everyone = true;

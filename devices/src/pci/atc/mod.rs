@@ -29,8 +29,8 @@ use hw::ats::{
 use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
 use hw::timer::Later;
 use hw::{
-    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, LifeCycle, Pa, Pinned, Requester, RestoreError,
-    StreamId, Timer, TimerTarget,
+    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, RestoreError, StreamId,
+    Timer, TimerTarget,
 };
 use serde::{Deserialize, Serialize};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
@@ -613,10 +613,10 @@ impl DmaPort for Atc {
     }
 }
 
-impl LifeCycle for Atc {
+impl Atc {
     /// The function's reset and the machine's. The configuration space has been reset, so that translations of before are of
     /// an enabling that is over; nobody waits any more, and the agent is owed nothing.
-    fn reset(&self) {
+    pub fn reset(&self) {
         self.pages.reset();
         self.drain();
         self.refused.store(0, Ordering::SeqCst);
