@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hw::saved::{Hex, RestoreError, SavedState, hex};
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::exec::system::{FPCR_BITS, FPSR_BITS};
@@ -67,25 +66,9 @@ impl SavedState for ClusterState {
 }
 
 /// A vector register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Vector(u128);
-
-impl Serialize for Vector {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&format_args!("{:#x}", self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Vector {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
-        let value = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
-        value
-            .map(Self)
-            .ok_or_else(|| D::Error::custom(format_args!("{text:?} is no vector, as 0x and digits")))
-    }
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Vector(#[serde(with = "hex")] u128);
 
 /// Takes the value of `name` out of a map.
 fn take<T>(map: &mut BTreeMap<String, T>, name: &str) -> Result<T, RestoreError> {

@@ -216,19 +216,28 @@ pub mod hex {
         to.collect_str(&format_args!("{value:#x}"))
     }
 
+    /// The number as a value of JSON in this form, for what is shown and not saved.
+    #[must_use]
+    pub fn value(number: impl Into<u64>) -> serde_json::Value {
+        format!("{:#x}", number.into()).into()
+    }
+
+    /// The number that a text is in this form, if it is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<u128> {
+        let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'))?;
+        u128::from_str_radix(digits, 16).ok()
+    }
+
     /// Reads the number.
     ///
     /// # Errors
     /// If it is no such string, or the number too large.
-    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u128>>(from: D) -> Result<T, D::Error> {
         let text = String::deserialize(from)?;
-        let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
-        digits
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| {
-                D::Error::custom(format_args!("{text:?} is no number of this size, as 0x and digits"))
-            })
+        parse(&text).and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            D::Error::custom(format_args!("{text:?} is no number of this size, as 0x and digits"))
+        })
     }
 }
 
@@ -239,7 +248,7 @@ pub mod hex_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
     #[derive(Deserialize)]
-    #[serde(bound = "T: TryFrom<u64>")]
+    #[serde(bound = "T: TryFrom<u128>")]
     struct Number<T>(#[serde(deserialize_with = "super::hex::deserialize")] T);
 
     /// Writes the number.
@@ -257,7 +266,7 @@ pub mod hex_option {
     ///
     /// # Errors
     /// If it is neither null nor such a string, or the number too large.
-    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<u128>>(from: D) -> Result<Option<T>, D::Error> {
         Ok(Option::<Number<T>>::deserialize(from)?.map(|number| number.0))
     }
 }

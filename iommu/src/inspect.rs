@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::mem;
 
+use hw::saved::hex::value as hex;
 use hw::{Faults, Pasid, Ram};
 use serde_json::{Map, Value, json};
 use vmsa::{Access, AccessKind, ExternalAbort, TableMemory, UpdatableMemory};
@@ -63,10 +64,6 @@ impl UpdatableMemory for Noted<'_> {
         self.steps.borrow_mut().push(Step::Update);
         Ok(true)
     }
-}
-
-fn hex(number: impl Into<u64>) -> Value {
-    format!("{:#x}", number.into()).into()
 }
 
 /// Fields of a structure as numbers, by name.

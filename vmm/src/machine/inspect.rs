@@ -3,16 +3,13 @@
 //! Addresses and register values are strings of hexadecimal digits: a number of JSON that has passed through JavaScript has
 //! 53 bits.
 
+use hw::saved::hex::value as hex;
 use serde_json::{Map, Value, json};
 
 use crate::board::Board;
 use crate::engine::Registers;
 use crate::machine::{Answer, Refused};
 use crate::report::{AtcReport, Report};
-
-fn hex(value: u64) -> Value {
-    Value::String(format!("{value:#x}"))
-}
 
 /// The general registers, and system registers by name.
 pub(super) fn registers(general: &Registers, system: &[(&'static str, u64)]) -> Value {

@@ -3,6 +3,7 @@
 //! `smmu/streams/SID`, `smmu/streams/SID/cd/SSID` (without SSID: what is used for accesses without one), and `walk/ADDRESS` behind
 //! either. What the SMMU keeps itself is at the other paths below `smmu`.
 
+use hw::saved::hex;
 use iommu::Smmu;
 
 use crate::machine::{Answer, Refused};
@@ -17,12 +18,12 @@ struct Place {
     walk: Option<u64>,
 }
 
+/// A number of decimal digits, or as the answers have it.
 fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
-        Some(_) => None,
-        None => text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?,
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
     }
+    hex::parse(text)?.try_into().ok()
 }
 
 fn small(text: &str) -> Option<u32> {
