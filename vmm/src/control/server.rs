@@ -13,16 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, recv};
 use serde_json::{Value, json};
 
 use super::Socket;
 use super::lines::Lines;
 use super::passed::receive;
 use super::protocol::{self, Call, Error, Request};
-use crate::host::socket::Name;
+use crate::host::socket::{Name, send_some, wake};
 use crate::machine::{Answer, Handle, Operation, Reply, SaveTo};
 use crate::sandbox::{Sandbox, Thread};
 use crate::save::RamForm;
@@ -100,17 +99,7 @@ impl Connection {
 
     /// Sends as much as the socket takes.
     fn flush(&mut self) {
-        while !self.output.is_empty() {
-            match send(self.socket.as_raw_fd(), &self.output, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)
-            {
-                Ok(count) => drop(self.output.drain(..count)),
-                Err(Errno::EAGAIN | Errno::EINTR) => return,
-                Err(_) => {
-                    self.is_gone = true;
-                    return;
-                }
-            }
-        }
+        self.is_gone |= send_some(self.socket.as_fd(), &mut self.output).is_err();
     }
 
     fn put(&mut self, line: &[u8]) {
@@ -204,11 +193,6 @@ impl Machine {
             wake(&waker);
         })
     }
-}
-
-/// A socket that is full wakes as well.
-fn wake(waker: &UnixStream) {
-    let _ = send(waker.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
 }
 
 /// The server's thread.

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use cpu::DebugPoints;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::session::{End, Session};
 use super::target::{Debuggee, Job, Order, Stop};
 use super::{Listener, Socket};
+use crate::host::socket::{send_some, wake};
 use crate::machine::debug::DebugRequest;
 use crate::machine::{Answer, Handle, Operation};
 use crate::sandbox::{Sandbox, Thread};
@@ -100,28 +101,16 @@ impl Connection {
 
     /// Sends as much as the socket takes.
     fn flush(&mut self) {
-        let socket = self.socket.as_raw_fd();
-        let output = self.output();
-        while !output.is_empty() {
-            match send(socket, output, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
-                Ok(count) => drop(output.drain(..count)),
-                Err(Errno::EAGAIN | Errno::EINTR) => return,
-                Err(_) => {
-                    self.is_gone = true;
-                    return;
-                }
-            }
-        }
+        let output = match &mut self.session {
+            Some(session) => session.output(),
+            None => &mut self.last,
+        };
+        self.is_gone |= send_some(self.socket.as_fd(), output).is_err();
     }
 
     fn is_over(&mut self) -> bool {
         self.is_gone || self.session.is_none() && self.last.is_empty()
     }
-}
-
-/// A socket that is full wakes as well.
-fn wake(waker: &UnixStream) {
-    let _ = send(waker.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
 }
 
 /// The server's thread.

@@ -1,11 +1,14 @@
-//! Unix sockets that listen under a name.
+//! Unix sockets that listen under a name, and what servers of connections share: to be woken, and to send without waiting.
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, umask};
 
 /// The name of a socket, which goes when this does.
@@ -70,4 +73,24 @@ fn remove_stale(path: &Path) -> Result<(), String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Wakes a server that reads from the other end. A socket that is full wakes as well.
+pub(crate) fn wake(waker: &UnixStream) {
+    let _ = send(waker.as_raw_fd(), &[0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+}
+
+/// Sends as much of `output` as a socket takes without waiting, and takes it out.
+///
+/// # Errors
+/// If the connection has ended.
+pub(crate) fn send_some(socket: BorrowedFd<'_>, output: &mut Vec<u8>) -> Result<(), Errno> {
+    while !output.is_empty() {
+        match send(socket.as_raw_fd(), output, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Ok(count) => drop(output.drain(..count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
