@@ -165,15 +165,30 @@ pub struct MachineArgs {
     /// How the built-in engine runs guest code; see docs/engines.md
     #[arg(long, value_name = "TIER", default_value = "auto")]
     pub tier: TierChoice,
-    /// At the end, say what the built-in engine has translated and where its time went
-    #[arg(long)]
-    pub stats: bool,
     /// Tell perf on the host which guest code translations are: /tmp/perf-PID.map
     #[arg(long)]
     pub perf_map: bool,
     /// Name guest code in the map for perf by this kernel's symbols
     #[arg(long, value_name = "VMLINUX", requires = "perf_map")]
     pub symbols: Option<PathBuf>,
+    /// What belongs to the process.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// Make faults happen by this plan; see `warpvmm faults list` and docs/faults.md
+    #[arg(long, value_name = "PLAN")]
+    pub faults: Option<PathBuf>,
+    /// Fail if a rule of the plan never fired
+    #[arg(long, requires = "faults")]
+    pub strict: bool,
+}
+
+/// What a process does with a machine, whether that begins anew or goes on.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct ProcessArgs {
+    /// At the end, say what the built-in engine has translated and where its time went
+    #[arg(long)]
+    pub stats: bool,
     /// End with status 124 after this long: seconds, or with s, m, h
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
@@ -183,12 +198,6 @@ pub struct MachineArgs {
     /// Also write the guest's console to this file
     #[arg(long, value_name = "FILE")]
     pub console_log: Option<PathBuf>,
-    /// Make faults happen by this plan; see `warpvmm faults list` and docs/faults.md
-    #[arg(long, value_name = "PLAN")]
-    pub faults: Option<PathBuf>,
-    /// Fail if a rule of the plan never fired
-    #[arg(long, requires = "faults")]
-    pub strict: bool,
 }
 
 /// How a running machine is reached from outside.
@@ -281,18 +290,9 @@ pub struct RestoreArgs {
     /// What belongs to a run.
     #[command(flatten)]
     pub session: SessionArgs,
-    /// At the end, say what the built-in engine has translated and where its time went
-    #[arg(long)]
-    pub stats: bool,
-    /// End with status 124 after this long: seconds, or with s, m, h
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub timeout: Option<Duration>,
-    /// Whether the process gives up what it no longer needs; see docs/sandbox.md
-    #[arg(long, value_name = "WHETHER", default_value = "on")]
-    pub sandbox: SandboxChoice,
-    /// Also write the guest's console to this file
-    #[arg(long, value_name = "FILE")]
-    pub console_log: Option<PathBuf>,
+    /// What belongs to the process.
+    #[command(flatten)]
+    pub process: ProcessArgs,
     /// Fail if a rule of the machine's fault plan never fired
     #[arg(long)]
     pub strict: bool,
@@ -485,7 +485,7 @@ mod tests {
     fn last_of_a_repeated_option_counts() {
         let args = ["warpvmm", "run", "--kernel", "Image", "--timeout", "240", "--timeout", "3"];
         let Command::Run(run) = Cli::try_parse_from(args).unwrap().command else { panic!("run") };
-        assert_eq!(run.machine.timeout, Some(Duration::from_secs(3)));
+        assert_eq!(run.machine.process.timeout, Some(Duration::from_secs(3)));
     }
 
     #[test]

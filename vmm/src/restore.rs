@@ -25,12 +25,9 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Status> {
         numa: options.numa,
         engine: options.engine,
         tier: options.tier,
-        stats: args.stats,
         perf_map: false,
         symbols: None,
-        timeout: args.timeout,
-        sandbox: args.sandbox,
-        console_log: args.console_log.clone(),
+        process: args.process.clone(),
         faults: None,
         strict: args.strict,
     };

@@ -100,7 +100,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         restored: args.restored,
         outputs: Outputs {
             stdout: true,
-            log: open_console_log(&args.machine)?,
+            log: open_console_log(&args.machine.process)?,
             watch: Some(Box::new(hints.clone())),
         },
         inputs: [io::stdin().as_raw_fd(), signals.as_raw_fd()].into_iter().chain(watched).collect(),
@@ -117,7 +117,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     let stdin = io::stdin();
     let inputs = Inputs {
         signals: &signals,
-        timeout: args.machine.timeout,
+        timeout: args.machine.process.timeout,
         console: Some((stdin.as_fd(), machine.console_input())),
         terminal: terminal.as_mut(),
         tick: None,
@@ -136,7 +136,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     match &ended.reason {
         Reason::Broken(message) | Reason::Crashed(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
-            let limit = args.machine.timeout.unwrap_or_default();
+            let limit = args.machine.process.timeout.unwrap_or_default();
             let note =
                 if ended.stands_still { "; by its console, the guest's kernel had panicked" } else { "" };
             eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");

@@ -60,7 +60,7 @@ struct Job<'a> {
 /// A line for the user; the output then does not exist.
 pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let signals = Signals::block().context("cannot block signals")?;
-    let patience = Patience { signals: &signals, start: Instant::now(), limit: args.machine.timeout };
+    let patience = Patience { signals: &signals, start: Instant::now(), limit: args.machine.process.timeout };
     let output_name = output_name(args)?;
     let guest = GuestFiles::find(args.kernel.as_deref(), args.initrd.as_deref(), args.accel)?;
     let opened = Opened::new(&args.input)?;
@@ -115,7 +115,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
         saves: None,
         restored: None,
-        outputs: Outputs { stdout: false, log: open_console_log(&args.machine)?, watch: None },
+        outputs: Outputs { stdout: false, log: open_console_log(&args.machine.process)?, watch: None },
         inputs: vec![signals.as_raw_fd()],
         results,
         result_folders,
@@ -226,7 +226,7 @@ fn unfinished(args: &CompressArgs, ended: &Ended) -> anyhow::Result<Status> {
         Reason::Guest(_) | Reason::Panic => panic_report(ended),
         Reason::Timeout => format!(
             "time limit of {:?} passed; the guest's last lines:\n{}",
-            args.machine.timeout.unwrap_or_default(),
+            args.machine.process.timeout.unwrap_or_default(),
             ended.last_lines(CONSOLE_LINES)
         ),
         Reason::Broken(message) | Reason::Crashed(message) => message.clone(),

@@ -27,7 +27,7 @@ use crate::accelerator::Accelerator;
 use crate::board::numa::Topology;
 use crate::board::stats::Stats;
 use crate::board::{Board, BoardConfig};
-use crate::cli::{Device, EngineChoice, MachineArgs, SandboxChoice};
+use crate::cli::{Device, EngineChoice, MachineArgs, ProcessArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::control;
 use crate::control::server::Server;
@@ -154,7 +154,7 @@ pub struct Machine {
 ///
 /// # Errors
 /// A line for the user.
-pub fn open_console_log(args: &MachineArgs) -> Result<Option<(File, String)>, Failed> {
+pub fn open_console_log(args: &ProcessArgs) -> Result<Option<(File, String)>, Failed> {
     let Some(path) = &args.console_log else { return Ok(None) };
     match File::create(path) {
         Ok(file) => Ok(Some((file, path.display().to_string()))),
@@ -196,7 +196,7 @@ impl Machine {
         let perf_map = perf_map.map(Arc::new);
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
         let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
-        let sandbox = match setup.machine.sandbox {
+        let sandbox = match setup.machine.process.sandbox {
             SandboxChoice::On => {
                 let descriptors = Descriptors {
                     events: vec![switch.as_raw_fd(), input_room.as_raw_fd()],
@@ -237,7 +237,7 @@ impl Machine {
             soft: SoftOptions {
                 tier: setup.machine.tier,
                 observation: Observation {
-                    timed: setup.machine.stats,
+                    timed: setup.machine.process.stats,
                     code_map: perf_map.map(|map| map as Arc<dyn CodeMap>),
                 },
             },
@@ -341,7 +341,7 @@ impl Machine {
             switch,
             sandbox,
             notes,
-            stats: setup.machine.stats,
+            stats: setup.machine.process.stats,
             target,
             _restored: setup.restored,
         })
