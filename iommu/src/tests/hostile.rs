@@ -5,6 +5,31 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A bench whose tables, STE and CD have these words; if `is_sane`, the CD leads to the tables and the STE to the CD. Without stalls:
+/// nobody here answers them.
+pub(super) fn with_structures(
+    ste: [u64; 4],
+    cd: [u64; 4],
+    entries: &[u64],
+    is_sane: bool,
+    pasid: u32,
+) -> Bench {
+    let features = Features { stall_model: crate::StallModel::TerminateOnly, ..Features::default() };
+    let m = Bench::with(features);
+    let root = m.table(65536);
+    for (index, &entry) in entries.iter().cycle().take(512).enumerate() {
+        m.put(root + 8 * index as u64, &[entry & 0xffff_0000_03ff_ffff | 0x4000_0000 | 3]);
+    }
+    if is_sane {
+        m.contexts(SID);
+        m.cd(pasid, &[cd[0] & 0xffff | CD_D0 & !0xffff, root]);
+    } else {
+        m.ste(SID, &ste);
+        m.cd(pasid, &cd);
+    }
+    m
+}
+
 #[test]
 fn tables_that_are_their_own_tables_end() {
     let m = Bench::new();
@@ -157,20 +182,7 @@ proptest! {
         ste in any::<[u64; 4]>(), cd in any::<[u64; 4]>(), entries in any::<[u64; 8]>(),
         sane: bool, pasid in 0u32..64, va: u64, len in 1usize..10_000,
     ) {
-        // Without stalls: nobody here answers them.
-        let features = Features { stall_model: crate::StallModel::TerminateOnly, ..Features::default() };
-        let m = Bench::with(features);
-        let root = m.table(65536);
-        for (index, &entry) in entries.iter().cycle().take(512).enumerate() {
-            m.put(root + 8 * index as u64, &[entry & 0xffff_0000_03ff_ffff | 0x4000_0000 | 3]);
-        }
-        if sane {
-            m.contexts(SID);
-            m.cd(pasid, &[cd[0] & 0xffff | CD_D0 & !0xffff, root]);
-        } else {
-            m.ste(SID, &ste);
-            m.cd(pasid, &cd);
-        }
+        let m = with_structures(ste, cd, &entries, sane, pasid);
         let mut out = vec![0; len];
         for who in [plain(), with_pasid(SID, pasid)] {
             let _ = m.smmu.read(&who, Iova(va), &mut out);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::hostile::with_structures;
 use super::stage2::{IPA_DATA, IPA_TABLES, S2_RW};
 use super::*;
 
@@ -236,19 +237,7 @@ proptest! {
         sid in prop_oneof![Just(SID), any::<u32>()], ssid in prop_oneof![Just(Some(PASID)), any::<Option<u32>>()],
         va: u64, config in any::<u32>(), registers: bool,
     ) {
-        let features = Features { stall_model: crate::StallModel::TerminateOnly, ..Features::default() };
-        let m = Bench::with(features);
-        let root = m.table(65536);
-        for (index, &entry) in entries.iter().cycle().take(512).enumerate() {
-            m.put(root + 8 * index as u64, &[entry & 0xffff_0000_03ff_ffff | 0x4000_0000 | 3]);
-        }
-        if sane {
-            m.contexts(SID);
-            m.cd(PASID, &[cd[0] & 0xffff | CD_D0 & !0xffff, root]);
-        } else {
-            m.ste(SID, &ste);
-            m.cd(PASID, &cd);
-        }
+        let m = with_structures(ste, cd, &entries, sane, PASID);
         if registers {
             m.enable(0);
             m.w32(STRTAB_BASE_CFG, config);

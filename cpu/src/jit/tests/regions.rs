@@ -21,22 +21,27 @@ fn words(setter: u32, first: u32, second: u32) -> [u32; 12] {
     ]
 }
 
+/// A random start of a loop of 40 rounds that compares words at X2 with X3: values at the edges of what flags tell.
+fn start_of_comparisons(twins: &mut Twins) -> Start {
+    const VALUES: [u32; 6] = [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 5];
+    let mut start = Start::random(&mut twins.random);
+    start.data =
+        (0..DATA_BYTES / 4).flat_map(|_| VALUES[twins.random.below(6) as usize].to_le_bytes()).collect();
+    start.x[2] = DATA;
+    start.x[3] = VALUES[twins.random.below(6) as usize].into();
+    start.x[5] = 40;
+    start
+}
+
 #[test]
 fn flags_reach_the_blocks_of_a_region_that_read_them() {
-    const VALUES: [u32; 6] = [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 5];
     let mut twins = Twins::new(0xf1a6);
     // CMP, CMN, TST.
     for setter in [0x6b03_003f, 0x2b03_003f, 0x6a03_003f] {
         for (first, second) in (0..16).flat_map(|first| (0..16).map(move |second| (first, second))) {
             let at = RAM + CASE_BYTES * twins.cases;
             twins.cases += 1;
-            let mut start = Start::random(&mut twins.random);
-            start.data = (0..DATA_BYTES / 4)
-                .flat_map(|_| VALUES[twins.random.below(6) as usize].to_le_bytes())
-                .collect();
-            start.x[2] = DATA;
-            start.x[3] = VALUES[twins.random.below(6) as usize].into();
-            start.x[5] = 40;
+            let start = start_of_comparisons(&mut twins);
             twins.compare_from(at, &words(setter, first, second), &start);
         }
     }
@@ -60,7 +65,6 @@ fn words_around_an_access(setter: u32, second: u32) -> [u32; 8] {
 
 #[test]
 fn flags_that_an_access_comes_after_reach_those_that_test_them() {
-    const VALUES: [u32; 6] = [0, 1, u32::MAX, 0x8000_0000, 0x7fff_ffff, 5];
     let mut twins = Twins::new(0xacce);
     for second in 0..14 {
         // CMP, CMN, TST.
@@ -73,13 +77,7 @@ fn flags_that_an_access_comes_after_reach_those_that_test_them() {
         for setter in setters {
             let at = RAM + CASE_BYTES * twins.cases;
             twins.cases += 1;
-            let mut start = Start::random(&mut twins.random);
-            start.data = (0..DATA_BYTES / 4)
-                .flat_map(|_| VALUES[twins.random.below(6) as usize].to_le_bytes())
-                .collect();
-            start.x[2] = DATA;
-            start.x[3] = VALUES[twins.random.below(6) as usize].into();
-            start.x[5] = 40;
+            let start = start_of_comparisons(&mut twins);
             twins.compare_from(at, &words_around_an_access(setter, second), &start);
         }
     }
