@@ -52,35 +52,6 @@ const Z: Mem = flags_at(offset_of!(Flags, z));
 pub(super) const C: Mem = flags_at(offset_of!(Flags, c));
 const V: Mem = flags_at(offset_of!(Flags, v));
 
-/// A condition that is kept in a host register for a whole region, for those that test it after the host's flags are lost. The
-/// register says what the flags in [`State::flags`] say: they come round a loop without the way through memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeptCondition {
-    /// The condition without its lowest bit, which negates.
-    base: u8,
-    /// 1 or 0 in its lowest byte.
-    register: Gpr,
-}
-
-impl KeptCondition {
-    pub(super) const fn new(base: u8, register: Gpr) -> Self {
-        Self { base, register }
-    }
-}
-
-/// How often conditions are tested in memory, by [`KeptCondition::base`].
-pub(super) type Tests = [u32; 7];
-
-/// The condition that is worth a register in a region of these instructions, if one is.
-pub(super) fn most_tested<'i>(tests: Tests, mut insns: impl Iterator<Item = &'i Insn>) -> Option<u8> {
-    let (base, count) = (0..).zip(tests).max_by_key(|&(base, count)| (count, std::cmp::Reverse(base)))?;
-    // Emitters of integer instructions store what they set themselves.
-    let is_followed = |insn: &Insn| {
-        insn.op.row().is_none_or(|row| !row.writes_flags || row.has_emitter && !row.name.starts_with('f'))
-    };
-    (count > 0 && insns.all(is_followed)).then_some(base)
-}
-
 /// Where the flags that an instruction sets must be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kept {
@@ -228,20 +199,6 @@ fn wanted_unordered(rest: &[Insn]) -> Option<bool> {
     Some(wanted.unwrap_or(false))
 }
 
-/// The host's condition for one of the guest's, without its lowest bit, where the flags are [`HostFlags::Borrow`]; of
-/// [`HostFlags::Carry`] those that do not look at C.
-const fn after_subtraction(base: u8) -> Cond {
-    match base {
-        0 => Cond::E,
-        1 => Cond::Ae,
-        2 => Cond::S,
-        3 => Cond::O,
-        4 => Cond::A,
-        5 => Cond::Ge,
-        _ => Cond::G,
-    }
-}
-
 impl Translator<'_> {
     /// The host's flags are those of UCOMISS or UCOMISD of ordered numbers: less is CF, equal is ZF. Tells what they are
     /// to be if there was no order: GE, LT, GT and LE are right with both of them set, the other conditions with both
@@ -331,24 +288,6 @@ impl Translator<'_> {
         let carry = if form == HostFlags::Borrow { Cond::Ae } else { Cond::B };
         self.asm.setcc(carry, C);
         self.asm.setcc(Cond::O, V);
-        if let Some(KeptCondition { base, register }) = self.kept_condition {
-            let differs = form == HostFlags::Carry && matches!(base, 1 | 4);
-            if differs {
-                self.asm.cmc();
-            }
-            self.asm.setcc(after_subtraction(base), register);
-            if differs {
-                self.asm.cmc();
-            }
-        }
-    }
-
-    /// Has the region's kept condition in its register, from memory. Changes RAX, RDX and flags.
-    pub(super) fn load_kept_condition(&mut self) {
-        if let Some(KeptCondition { base, register }) = self.kept_condition {
-            let holds = self.condition_from_memory(base);
-            self.asm.setcc(holds, register);
-        }
     }
 
     /// Stores the host's flags, of which there is no result: what a way out of a region does. Changes RAX and RDX, no flags.
@@ -385,9 +324,6 @@ impl Translator<'_> {
         self.asm.mov_store_imm(Size::Qword, Z, given.z as i32);
         self.asm.mov_store_imm(Size::Dword, C, given.c as i32);
         self.asm.mov_store_imm(Size::Dword, V, given.v as i32);
-        if let Some(KeptCondition { base, register }) = self.kept_condition {
-            self.asm.mov_imm(register, given.holds(base << 1).into());
-        }
     }
 
     /// Makes the host's flags say whether condition `cond` holds: gives the host's condition. Changes RAX and RDX if the
@@ -400,15 +336,7 @@ impl Translator<'_> {
         let holds = match self.host_flags {
             HostFlags::Unknown => {
                 debug_assert!(!self.memory_is_old, "flags are stored for those that read them in memory");
-                let base = cond >> 1;
-                self.tests[usize::from(base)] += 1;
-                match self.kept_condition {
-                    Some(kept) if kept.base == base => {
-                        self.asm.test(Size::Byte, kept.register, kept.register);
-                        Cond::Ne
-                    }
-                    _ => self.condition_from_memory(base),
-                }
+                self.condition_from_memory(cond >> 1)
             }
             HostFlags::Compared => match cond >> 1 {
                 0 => Cond::E,
@@ -422,7 +350,15 @@ impl Translator<'_> {
                     self.asm.cmc();
                     self.host_flags = HostFlags::Borrow;
                 }
-                after_subtraction(cond >> 1)
+                match cond >> 1 {
+                    0 => Cond::E,
+                    1 => Cond::Ae,
+                    2 => Cond::S,
+                    3 => Cond::O,
+                    4 => Cond::A,
+                    5 => Cond::Ge,
+                    _ => Cond::G,
+                }
             }
         };
         if cond & 1 == 0 { holds } else { holds.not() }

@@ -21,8 +21,6 @@ const BLOCKS: usize = 48;
 const INSNS: usize = 512;
 /// Host registers that an instruction may need for operands that are not fixed.
 const SPARE: usize = 4;
-/// Registers that may be fixed, a condition among them.
-pub(super) const MOST_FIXED: usize = POOL.len() - SPARE;
 /// The same for vector registers.
 const SPARE_VECTORS: usize = 5;
 
@@ -147,7 +145,7 @@ impl Plan {
             }
         }
         Fixed {
-            general: heaviest(&general, MOST_FIXED),
+            general: heaviest(&general, POOL.len() - SPARE),
             vectors: heaviest(&vectors, VECTORS - SPARE_VECTORS),
         }
     }

@@ -14,10 +14,8 @@ pub(crate) struct Registers<const N: usize> {
     clock: u32,
 }
 
-/// Guest registers at most: general ones by the numbers of [`State::x`](crate::State::x), and what has no place there.
-const GUESTS: usize = 35;
-/// A condition of the guest's flags. It is only ever fixed, and never dirty.
-pub(crate) const CONDITION: u8 = 34;
+/// Guest registers at most: general ones by the numbers of [`State::x`](crate::State::x).
+const GUESTS: usize = 34;
 const NOWHERE: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug)]

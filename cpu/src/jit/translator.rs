@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
 use super::access::Cold;
-use super::flags::{self, HostFlags, Kept, KeptCondition, LiveOut, Tests};
-use super::region::MOST_FIXED;
+use super::flags::{self, HostFlags, Kept, LiveOut};
 use super::region_flags;
-use super::registers::{CONDITION, Registers};
+use super::registers::Registers;
 use super::sites::SiteCode;
 use super::stubs::{self, POOL, Stubs, VECTORS, v_at, vector, x_at};
 use super::x64::simd_ops::{MOVUPS, MOVUPS_STORE};
@@ -61,15 +60,6 @@ pub(crate) struct Made {
     pub(super) sites: Vec<SiteCode>,
 }
 
-/// A region, as it has been emitted once.
-struct Emitted {
-    made: Made,
-    /// What each block finds in the host's flags.
-    arrivals: Vec<HostFlags>,
-    /// How often conditions are tested elsewhere.
-    tests: Tests,
-}
-
 /// Which sites a region may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sites<'a> {
@@ -95,10 +85,6 @@ pub(crate) struct Translator<'a> {
     pub(crate) host_flags: HostFlags,
     /// [`State::shown`](crate::state::State::shown) may hold flags.
     pub(crate) may_have_shown: bool,
-    /// The condition that the region has in a register.
-    pub(super) kept_condition: Option<KeptCondition>,
-    /// How often conditions have been tested after the host's flags were lost.
-    pub(super) tests: Tests,
     /// SP is a multiple of 16.
     pub(crate) sp_is_aligned: bool,
     pub(crate) cold: &'a mut Vec<Cold>,
@@ -187,8 +173,6 @@ impl<'a> Translator<'a> {
             unstored: 0,
             host_flags: HostFlags::Unknown,
             may_have_shown: true,
-            kept_condition: None,
-            tests: [0; 7],
             sp_is_aligned: false,
             cold,
             links,
@@ -248,41 +232,30 @@ impl<'a> Translator<'a> {
         let first_link = links.len();
         let mut parts = parts.to_vec();
         let first = Translator::new(asm, stubs, (links, cold), &parts[0], context);
-        let Emitted { arrivals, tests, .. } = first.emit_region(&parts, fixed, None, sites)?;
+        let (_, arrivals) = first.emit_region(&parts, fixed, sites)?;
         // Now it is known what each block finds in the host's flags; the second time stores no more than is needed.
         let needed = region_flags::live_out(&parts, &arrivals);
         parts.iter_mut().zip(needed).for_each(|(part, needed)| part.live_out = needed);
-        let condition = flags::most_tested(tests, parts.iter().flat_map(|part| part.insns));
         asm.rewind();
         links.truncate(first_link);
         let second = Translator::new(asm, stubs, (links, cold), &parts[0], context);
-        let again = second.emit_region(&parts, fixed, condition, sites)?;
-        debug_assert_eq!(
-            arrivals, again.arrivals,
-            "what is stored does not change what the host's flags hold"
-        );
-        Ok(again.made)
+        let (made, again) = second.emit_region(&parts, fixed, sites)?;
+        debug_assert_eq!(arrivals, again, "what is stored does not change what the host's flags hold");
+        Ok(made)
     }
 
-    /// Emits the blocks of a region, with a condition in a register if there is room for it.
+    /// Emits the blocks of a region. Tells what each finds in the host's flags.
     fn emit_region(
         mut self,
         parts: &[Part<'a>],
         fixed: &Fixed,
-        condition: Option<u8>,
         sites: Sites<'a>,
-    ) -> Result<Emitted, AsmError> {
+    ) -> Result<(Made, Vec<HostFlags>), AsmError> {
         self.sites = sites;
         self.region = parts.iter().map(|part| (part.pc, self.asm.label())).collect();
         let wanted = self.head();
         let head = self.asm.offset();
         self.fix(fixed);
-        // A guest's register that is used in the loop is worth more.
-        if let Some(base) = condition.filter(|_| fixed.general.len() < MOST_FIXED) {
-            let slot = self.registers.fix(CONDITION);
-            self.kept_condition = slot.map(|slot| KeptCondition::new(base, POOL[slot]));
-            self.load_kept_condition();
-        }
         let mut arrivals = Vec::with_capacity(parts.len());
         for (part, at) in parts.iter().zip(0..) {
             self.begin(part);
@@ -297,8 +270,7 @@ impl<'a> Translator<'a> {
             self.following = parts.get(at + 1).map(|next| next.pc);
             self.body();
         }
-        let tests = self.tests;
-        Ok(Emitted { made: self.finish(wanted, head)?, arrivals, tests })
+        Ok((self.finish(wanted, head)?, arrivals))
     }
 
     /// Gives registers their places for the whole region.

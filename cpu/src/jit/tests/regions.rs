@@ -48,8 +48,7 @@ fn flags_reach_the_blocks_of_a_region_that_read_them() {
     assert!(twins.translated.cpu.jit.as_ref().unwrap().has_regions());
 }
 
-/// A loop that tests flags of its last round, and of this one after an access, with few enough registers that the condition has
-/// one, too.
+/// A loop that tests flags of its last round, and of this one after an access.
 fn words_around_an_access(setter: u32, second: u32) -> [u32; 8] {
     [
         0x9a89_0529 | second << 12, // loop: csinc x9, x9, x9, second
