@@ -119,6 +119,16 @@ pub enum PageResponseCode {
 }
 
 impl PageResponseCode {
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "Success",
+            Self::InvalidRequest => "Invalid Request",
+            Self::ResponseFailure => "Response Failure",
+        }
+    }
+
     /// The four bits of the message.
     #[must_use]
     pub const fn bits(self) -> u8 {

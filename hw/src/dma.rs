@@ -214,7 +214,7 @@ pub struct Requester {
     pub tag: DmaTag,
     /// Where the access may wait.
     pub waiter: Arc<Waiter>,
-    /// The device's command that it is made for, if there is one; nobody but a fault plan looks.
+    /// The device's command that it is made for, if there is one; fault plans and timelines look.
     pub command: Option<Command>,
 }
 
