@@ -18,6 +18,8 @@ pub struct Observation {
     pub timed: bool,
     /// Hears of each translation.
     pub code_map: Option<Arc<dyn CodeMap>>,
+    /// Hears of sleep and of exceptions.
+    pub trace: hw::Trace,
 }
 
 /// Somebody who keeps a map of translations. Called on vCPU threads, between blocks, with no lock held.

@@ -55,6 +55,8 @@ impl Cpu {
     /// If a device does. The vCPU then counts as one that has left, and the others go on.
     pub fn run(&mut self, budget: Option<u64>) -> Exit {
         let _stay = self.begin_run();
+        let track = hw::Track::Vcpu(self.index as u32);
+        self.cluster.observation.trace.begin(track, || hw::trace::Slice::Guest);
         let passed = if budget == Some(0) { Ok(false) } else { self.pass_debug_point() };
         let exit = match (passed, budget) {
             (Err(exit), _) => exit,
@@ -62,6 +64,8 @@ impl Cpu {
             (Ok(passed), Some(budget)) => self.run_counted(budget - u64::from(passed)),
         };
         self.watch.switch(Activity::Between);
+        let (kind, ending) = (hw::trace::SliceKind::Guest, hw::trace::Ending::Plain);
+        self.cluster.observation.trace.end(track, kind, ending);
         exit
     }
 

@@ -3,12 +3,14 @@
 
 use hw::ats::{PageResponse, PageResponseCode};
 use hw::fault::FaultAction;
-use hw::{Pasid, TimerTarget};
+use hw::trace::{Ending, SliceKind};
+use hw::{Pasid, StreamId, TimerTarget, Track};
 
 use crate::faults::not_of_this_point;
 use crate::late_answers::{Answer, Delayed, LateAnswer, MOST_HELD};
 use crate::smmu::Smmu;
 use crate::stalls::ResumeAction;
+use crate::state::State;
 use crate::stream;
 use crate::transaction::Transaction;
 
@@ -27,7 +29,16 @@ impl Smmu {
                     .hold_back(injected, LateAnswer { sid, ssid, answer: Answer::Resume(stag, action) });
             }
         };
+        self.end_stall(&state, sid, stag);
         state.stalls.resume(sid, stag, action);
+    }
+
+    /// A timeline's stall ends with its answer, not when its thread comes to run.
+    fn end_stall(&self, state: &State, sid: u32, stag: u16) {
+        let command = state.stalls.recorded(sid, stag).and_then(|stalled| stalled.command);
+        if let Some(track) = Track::of_command(StreamId(sid), command) {
+            self.trace.end(track, SliceKind::Stall, Ending::Said("answered"));
+        }
     }
 
     /// CMD_PRI_RESP.
@@ -69,7 +80,11 @@ impl Smmu {
 
     pub(crate) fn give(&self, late: &LateAnswer) {
         match late.answer {
-            Answer::Resume(stag, action) => self.state().stalls.resume(late.sid, stag, action),
+            Answer::Resume(stag, action) => {
+                let mut state = self.state();
+                self.end_stall(&state, late.sid, stag);
+                state.stalls.resume(late.sid, stag, action);
+            }
             Answer::Pages(response) => self.endpoints.respond(late.sid, &response),
         }
     }

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::Weak;
 
 use hw::ats::{InvalidateTag, PageResponse, PageResponseCode, PrgIndex};
-use hw::{AlarmTarget, Pa, Pasid};
+use hw::trace::{Answers, Ending, Slice, SliceKind};
+use hw::{AlarmTarget, Pa, Pasid, StreamId, Track};
 use vmsa::Granule;
 
 use crate::ats::Invalidations;
@@ -74,7 +75,15 @@ impl Smmu {
         let result = match fetched {
             Ok((d0, d1)) => {
                 log::trace!("command {d0:#018x} {d1:#018x}");
-                self.execute(d0, d1)
+                self.trace.begin(Track::SmmuCommands, || of_timeline(d0, d1));
+                let result = self.execute(d0, d1);
+                let ending = match &result {
+                    Ok(Completion::Waiting) => Ending::Said("waits for endpoints"),
+                    Ok(_) => Ending::Plain,
+                    Err(_) => Ending::Said("error"),
+                };
+                self.trace.end(Track::SmmuCommands, SliceKind::SmmuCommand, ending);
+                result
             }
             Err(_) => Err(Cerror::ABT),
         };
@@ -95,6 +104,10 @@ impl Smmu {
                 }
             }
             Err(Cerror(reason)) => {
+                self.errors.report(
+                    "commands that stop the command queue",
+                    format_args!("command at {at:#x} ends with CERROR {reason:#x}"),
+                );
                 let err = u32::from(reason) << queue_index::ERR_SHIFT;
                 state.set_word(SmmuReg::SMMU_CMDQ_CONS, cons & ring.index_mask() | err);
                 self.raise(&mut state, gerror::CMDQ_ERR);
@@ -231,6 +244,19 @@ impl Smmu {
         }
         Some(())
     }
+}
+
+/// A command as a timeline has it.
+fn of_timeline(d0: u64, d1: u64) -> Slice {
+    let head = StreamD0::from(d0);
+    let opcode = Opcode(head.opcode());
+    let stream = StreamId(head.sid());
+    let answers = match opcode {
+        Opcode::RESUME => Some(Answers::Stall { stream, stag: d1 as u16 }),
+        Opcode::PRI_RESP => Some(Answers::PageRequests { stream, group: PriRespD1::from(d1).prg_index() }),
+        _ => None,
+    };
+    Slice::SmmuCommand { name: opcode.name().unwrap_or("unknown command"), dwords: [d0, d1], answers }
 }
 
 /// Calls the SMMU when a CMD_SYNC has waited long enough for endpoints.

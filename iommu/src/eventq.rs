@@ -1,7 +1,8 @@
 //! Event queue: records of faults, and what becomes of those that can't be recorded (7.2, 7.4).
 
-use hw::Pa;
-use hw::fault::FaultAction;
+use hw::fault::{Command, FaultAction};
+use hw::trace::Mark;
+use hw::{Iova, Pa, StreamId, Track};
 
 use crate::faults::not_of_this_point;
 use crate::interrupts::Interrupt;
@@ -28,15 +29,19 @@ impl Smmu {
     }
 
     /// Records an event of a transaction that has been aborted. If that can't be, it is lost (7.4).
-    pub(crate) fn record(&self, state: &mut State, event: &Event) {
+    pub(crate) fn record(&self, state: &mut State, event: &Event, command: Option<Command>) {
         let result = match self.faults.at_event(event) {
-            None => self.try_record(state, event),
+            None => self.try_record(state, event, command),
             Some(FaultAction::Overflow) => Err(NotRecorded::Full),
             Some(FaultAction::ExternalAbort) => Err(self.abort_write(state)),
             Some(other) => not_of_this_point(other),
         };
         let Err(reason) = result else { return };
         count(&self.stats.events_lost);
+        self.errors.report(
+            "event records lost",
+            format_args!("event record {} lost: {reason:?}", event.d0.event().name()),
+        );
         if reason == NotRecorded::Full {
             let prod = state.word(SmmuReg::SMMU_EVENTQ_PROD);
             let unacknowledged = prod ^ state.word(SmmuReg::SMMU_EVENTQ_CONS);
@@ -52,8 +57,13 @@ impl Smmu {
         NotRecorded::Off
     }
 
-    /// Writes a record if the queue can take it now.
-    pub(crate) fn try_record(&self, state: &mut State, event: &Event) -> Result<(), NotRecorded> {
+    /// Writes a record if the queue can take it now. The command is that of the access, if it is for one.
+    pub(crate) fn try_record(
+        &self,
+        state: &mut State,
+        event: &Event,
+        command: Option<Command>,
+    ) -> Result<(), NotRecorded> {
         if !state.cr0().eventqen() || state.active_errors() & gerror::EVENTQ_ABT_ERR != 0 {
             return Err(NotRecorded::Off);
         }
@@ -71,6 +81,14 @@ impl Smmu {
         }
         self.stats.event(event.d0.event());
         log::debug!("event {event:x?}");
+        self.trace.mark(Track::SmmuEvents, || Mark::Record {
+            name: event.d0.event().name(),
+            stream: StreamId(event.d0.sid()),
+            pasid: event.d0.ssv().then(|| event.d0.ssid()),
+            command,
+            at: Iova(event.d2),
+            stag: event.d1.stall().then(|| event.d1.stag()),
+        });
         let was_empty = ring.is_empty(prod, cons);
         state.set_word(SmmuReg::SMMU_EVENTQ_PROD, ring.next(prod) | prod & queue_index::OVERFLOW);
         if was_empty {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hw::{DmaFault, Iova, Requester};
+use hw::trace::{Ending, Slice, SliceKind};
+use hw::{Dir, DmaFault, Iova, Requester, StreamId, Track};
 
 use crate::late_answers::Delayed;
 use crate::smmu::Smmu;
@@ -46,7 +47,7 @@ impl Smmu {
             _ => cr2.rec_cfg_ats(),
         };
         if is_recorded {
-            self.record(&mut state, event);
+            self.record(&mut state, event, tx.command);
         }
     }
 
@@ -55,8 +56,13 @@ impl Smmu {
         count(&self.stats.stalls);
         let stag = state.stalls.free_stag();
         event.d1 = event.d1.with_stall(true).with_stag(stag);
+        if let Some(track) = Track::of_command(StreamId(event.d0.sid()), stalled.command) {
+            let dir = if event.d1.rnw() { Dir::Read } else { Dir::Write };
+            self.trace.begin(track, || Slice::Stall { at: Iova(stalled.address), dir });
+        }
+        self.page_faults.count(self.clock.now_ns());
         let has_room = state.stalls.recorded_count() < usize::from(self.features.stall_max);
-        if has_room && self.try_record(state, &event).is_ok() {
+        if has_room && self.try_record(state, &event, stalled.command).is_ok() {
             state.stalls.add_recorded(stag, stalled);
         } else {
             state.stalls.add_unrecorded(stalled);
@@ -114,7 +120,18 @@ impl Smmu {
         let outcome = self.report(who, tx, fault);
         let resets = self.leave(access);
         // With no lock held.
-        let wait = |stalled: &Stalled| who.waiter.wait(|| stalled.action());
+        let wait = |stalled: &Stalled| {
+            let action = who.waiter.wait(|| stalled.action());
+            if let Some(track) = Track::of(who) {
+                let ending = match action {
+                    Ok(ResumeAction::Retry) => "retried",
+                    Ok(ResumeAction::Abort) => "aborted",
+                    Err(_) => "given up",
+                };
+                self.trace.end(track, SliceKind::Stall, Ending::Said(ending));
+            }
+            action
+        };
         let action = match outcome {
             Outcome::Abort => ResumeAction::Abort,
             Outcome::Wait(stalled) => {

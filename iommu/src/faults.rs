@@ -73,12 +73,6 @@ impl<M: TableMemory> TableMemory for WatchedTables<'_, M> {
 }
 
 impl FaultPoints {
-    /// Whether there is a plan.
-    #[inline]
-    pub(crate) const fn is_planned(&self) -> bool {
-        self.0.is_planned()
-    }
-
     /// Whether the plan names lookups: then each page of an access is looked up.
     #[inline]
     pub(crate) fn watches_lookups(&self) -> bool {

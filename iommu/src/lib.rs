@@ -91,7 +91,7 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use hw::{Alarms, Clock, DeviceId, Faults, MsiSink, Ram};
+use hw::{Alarms, Clock, DeviceId, Faults, GuestErrors, MsiSink, Ram, TimeSeries, Trace};
 use tcache::{Age, Inflight};
 
 pub use features::{Features, Httu, OutputSize, StallModel};
@@ -126,6 +126,10 @@ pub struct SmmuConfig {
     pub alarms: Arc<dyn Alarms>,
     /// What goes wrong on purpose.
     pub faults: Faults,
+    /// Who takes what happens for a timeline.
+    pub trace: Trace,
+    /// Where mistakes of software are counted.
+    pub errors: GuestErrors,
 }
 
 impl Smmu {
@@ -135,9 +139,15 @@ impl Smmu {
     /// If `features` has a number beyond what its field's text allows.
     #[must_use]
     pub fn new(config: SmmuConfig) -> Arc<Self> {
-        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults } = config;
+        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults, trace, errors } =
+            config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new_cyclic(|this| Self {
+            describes_commands: faults.is_planned() || trace.is_on(),
+            trace,
+            errors,
+            page_faults: TimeSeries::default(),
+            clock: Arc::clone(&clock),
             endpoints: Endpoints::new(clock, alarms, Arc::new(SyncTimeout(Weak::clone(this)))),
             output_end: features.output_mask() + 1,
             checks_translated: AtomicBool::new(false),
@@ -167,6 +177,11 @@ impl Smmu {
         // For reports, which are also made after a thread has panicked.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let unanswered_stalls = state.stalls.recorded_count() as u64;
-        Snapshot { unanswered_stalls, ..self.stats.snapshot(self.inflight.locals()) }
+        let page_faults_over_time = self.page_faults.counts();
+        Snapshot {
+            unanswered_stalls,
+            page_faults_over_time: Some(page_faults_over_time),
+            ..self.stats.snapshot(self.inflight.locals())
+        }
     }
 }

@@ -25,6 +25,12 @@ impl LifeCycle for Smmu {
             output_end: _,
             faults: _,
             delays,
+            // What is told of its work.
+            trace: _,
+            errors: _,
+            describes_commands: _,
+            page_faults: _,
+            clock: _,
             // Counts for the user. What threads remember beside theirs is of an age that ends here.
             stats: _,
             inflight,

@@ -117,7 +117,7 @@ impl Smmu {
         tx: &Transaction,
     ) -> Result<Mapping, Fault> {
         let watched;
-        let tx = if self.faults.is_planned() {
+        let tx = if self.describes_commands {
             watched = Transaction { command: who.command, ..*tx };
             &watched
         } else {

@@ -33,6 +33,9 @@ impl Smmu {
     /// Takes a page request in.
     pub(crate) fn take_page_request(&self, request: &PageRequest) {
         count(&self.stats.page_requests);
+        if request.last && !request.is_stop_marker() {
+            self.page_faults.count(self.clock.now_ns());
+        }
         let response = self.queue_page_request(&mut self.state(), request);
         if let Response::Immediate(response) = response {
             self.endpoints.respond(request.tag.stream.0, &response);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hw::fault::Delays;
-use hw::{DeviceId, IrqLine, MsiSink, Ram};
+use hw::{Clock, DeviceId, GuestErrors, IrqLine, MsiSink, Ram, TimeSeries, Trace};
 use tcache::{Age, Inflight};
 
 use crate::ats::Endpoints;
@@ -63,6 +63,13 @@ pub struct Smmu {
     pub(crate) inflight: Inflight<PerThread>,
     pub(crate) stats: Stats,
     pub(crate) faults: FaultPoints,
+    pub(crate) trace: Trace,
+    pub(crate) errors: GuestErrors,
+    /// Lookups are told for which command they are: a fault plan or a timeline may ask.
+    pub(crate) describes_commands: bool,
+    /// Stalls and page requests by guest time.
+    pub(crate) page_faults: TimeSeries,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) late_answers: LateAnswers,
     /// What a fault plan has put off.
     pub(crate) delays: Delays<Delayed>,

@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub page_requests: u64,
     /// Page requests that the queue had no room for.
     pub page_requests_lost: u64,
+    /// Stalls and groups of page requests by guest time.
+    pub page_faults_over_time: Option<hw::series::Counts>,
 }
 
 impl Stats {

@@ -1,5 +1,7 @@
 //! From the input address of a transaction to a physical address or a fault (chapter 3; the flow in 15.1).
 
+use hw::trace::{Ending, Slice, SliceKind};
+use hw::{Iova, StreamId, Track};
 use vmsa::{
     AccessKind, ExternalAbort, Half, Managed, Permissions, Stage1Rules, UpdatableMemory, WalkParams, in_range,
 };
@@ -119,7 +121,16 @@ impl Smmu {
             return Ok(found);
         }
         access.add(&access.local().walks, 1);
-        let found = walker.walk(config, tx)?;
+        let track = Track::of_command(StreamId(tx.sid), tx.command);
+        if let Some(track) = track {
+            self.trace.begin(track, || Slice::Walk { at: Iova(tx.address) });
+        }
+        let found = walker.walk(config, tx);
+        if let Some(track) = track {
+            let ending = if found.is_ok() { Ending::Plain } else { Ending::Said("fault") };
+            self.trace.end(track, SliceKind::Walk, ending);
+        }
+        let found = found?;
         self.tlb.insert(space, input, age, found);
         Ok(found)
     }

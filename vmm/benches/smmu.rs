@@ -87,6 +87,8 @@ impl Machine {
             clock: Arc::new(ManualClock::default()),
             alarms: Arc::new(ManualAlarms::default()),
             faults: Faults::default(),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         });
         let write = |offset: u64, value: &[u8]| smmu.mmio_write(offset, value).expect("a register");
         write(0x80, &STRTAB.to_le_bytes());
@@ -105,6 +107,8 @@ impl Machine {
             clock: Arc::new(ManualClock::default()),
             alarms: Arc::new(ManualAlarms::default()),
             faults: Faults::default(),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         });
         let control = 0x100 + u64::from(ats::CONTROL.offset);
         atc.config_written(&config.write(control, &(ats::ENABLE as u16).to_le_bytes()));

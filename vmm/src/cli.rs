@@ -7,7 +7,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::accelerator::{self, Accelerator, Accelerators};
 use crate::gdb::address::Address;
-use crate::size::{parse_duration, parse_memory};
+use crate::size::{parse_duration, parse_memory, parse_size};
+use crate::trace::LEAST_LIMIT;
 
 /// Boots an arm64 Linux with an accelerator that shares the address space of its processes.
 #[derive(Debug, Parser)]
@@ -216,6 +217,52 @@ pub struct RemoteArgs {
     pub paused: bool,
 }
 
+/// Parts of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TracePart {
+    /// Commands of accelerators, with their stalls and page requests
+    Zip,
+    /// The SMMU's commands and events
+    Smmu,
+    /// Where vCPUs execute guest code, and where they are idle
+    Vcpu,
+    /// Messages of accelerators, and interrupts that vCPUs take
+    Irq,
+    /// All other exceptions that vCPUs take to EL1
+    Exceptions,
+    /// Counters
+    Counters,
+}
+
+/// A timeline.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// Write a timeline of the run to this file, for ui.perfetto.dev; see docs/timeline.md
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// What the timeline has, comma-separated
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        requires = "trace",
+        default_value = "zip,smmu,vcpu,irq,counters"
+    )]
+    pub trace_filter: Vec<TracePart>,
+    /// The timeline ends when its file has this size, with K, M or G; a bare number is MiB
+    #[arg(long, value_name = "SIZE", requires = "trace", default_value = "256M", value_parser = parse_trace_limit)]
+    pub trace_limit: u64,
+}
+
+/// At least what the first and last words need. No multiple of a page, and no machine's RAM.
+fn parse_trace_limit(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text, 1 << 20)?;
+    if bytes < LEAST_LIMIT {
+        return Err(format!("{text:?} is too small: at least {}K", LEAST_LIMIT >> 10));
+    }
+    Ok(bytes)
+}
+
 /// `warpvmm run`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, group = ArgGroup::new("way_in").multiple(true))]
@@ -275,6 +322,9 @@ pub struct SessionArgs {
     /// goes on. RAM is compressed, or plain: larger, and restored at once. See docs/save-files.md
     #[arg(long, value_name = "FILE[,ram=compressed|plain]")]
     pub save: Option<String>,
+    /// A timeline.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// `warpvmm restore`.
@@ -449,6 +499,9 @@ pub struct CompressArgs {
     /// No progress, no report
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// A timeline.
+    #[command(flatten)]
+    pub trace: TraceArgs,
     /// The machine.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -25,4 +25,5 @@ pub mod sandbox;
 pub mod save;
 pub mod size;
 pub mod supervise;
+pub mod trace;
 pub mod workers;

@@ -21,6 +21,7 @@ use crate::machine::{Ended, Machine, Saves, Setup, open_console_log};
 use crate::report::ReportFile;
 use crate::save::{SaveFile, Target};
 use crate::supervise::{Inputs, Reason};
+use crate::trace::TraceFile;
 use anyhow::Context;
 
 /// Lines of the guest's console shown after a panic.
@@ -98,6 +99,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         drives: args.drives.iter().map(|drive| Arc::clone(drive) as Arc<dyn Drive>).collect(),
         saves: Some(Saves { drives: args.drives, target }),
         restored: args.restored,
+        trace: TraceFile::create(&session.trace)?,
         outputs: Outputs {
             stdout: true,
             log: open_console_log(&args.machine.process)?,
@@ -124,6 +126,9 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     };
     let ended = machine.run(inputs)?;
     drop(terminal);
+    for line in ended.trace.iter().chain(&ended.guest_errors) {
+        eprintln!("warpvmm: {line}");
+    }
     if let Some(engine) = &ended.engine {
         eprintln!("{engine}");
     }

@@ -93,6 +93,7 @@ fn run_a_machine(panics_at_a_line: bool) -> ! {
         drives: Vec::new(),
         saves: None,
         restored: None,
+        trace: None,
         outputs: Outputs { stdout: false, log: None, watch },
         inputs: vec![signals.as_raw_fd()],
         results: Vec::new(),

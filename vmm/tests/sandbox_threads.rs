@@ -175,6 +175,7 @@ fn open() -> &'static Open {
 impl Open {
     fn descriptors(&self) -> Descriptors {
         Descriptors {
+            traces: Vec::new(),
             events: vec![self.event.as_raw_fd()],
             inputs: vec![0],
             results: vec![self.result.as_raw_fd()],

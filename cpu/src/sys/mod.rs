@@ -243,6 +243,14 @@ impl Cpu {
         };
         self.state.sys.spsr = self.pstate();
         self.state.sys.elr = preferred_return;
+        self.cluster.observation.trace.mark(hw::Track::Vcpu(self.index as u32), || {
+            let (name, esr) = match offset {
+                vector::IRQ => ("IRQ", 0),
+                vector::FIQ => ("FIQ", 0),
+                _ => ("synchronous exception", self.state.sys.esr),
+            };
+            hw::trace::Mark::Exception { name, esr, elr: preferred_return }
+        });
         let pan = old.0 & Pstate::PAN | if self.state.sys.span() { 0 } else { Pstate::PAN };
         self.local.step_armed = false;
         self.replace_pstate(EL1H | Pstate::DAIF | pan);

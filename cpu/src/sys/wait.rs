@@ -12,6 +12,8 @@ use super::signals::Signal;
 use super::timer::{NS_PER_COUNT, count_at};
 use crate::Cpu;
 use crate::exception::Exception;
+use hw::trace::Slice;
+
 use crate::observe::Activity;
 use crate::state::pending;
 
@@ -78,7 +80,10 @@ impl Cpu {
     /// Sleeps until there is enough reason to go on.
     pub(super) fn sleep(&mut self, signal: &Signal, enough: impl FnMut(&Signal) -> bool) {
         let before = self.watch.switch(Activity::Asleep);
+        let (trace, track) = (&self.cluster.observation.trace, hw::Track::Vcpu(self.index as u32));
+        trace.begin(track, || Slice::Idle);
         signal.sleep_until(enough);
+        trace.begin(track, || Slice::Guest);
         self.watch.switch(before);
     }
 

@@ -217,6 +217,7 @@ impl Threads {
 
 /// An accelerator in a machine of RAM.
 pub(super) struct Machine {
+    pub(super) errors: hw::GuestErrors,
     pub(super) ram: Arc<Ram>,
     pub(super) msi: Arc<RecordingMsiSink>,
     pub(super) spaces: Arc<Spaces>,
@@ -293,6 +294,14 @@ impl Machine {
         Self::with(Some(Threads::at_most(usize::MAX)), limits, Some(plan))
     }
 
+    /// A machine without threads whose work is recorded.
+    pub(super) fn traced(trace: hw::Trace) -> Self {
+        let limits = Limits { workers: 0, mailbox_patience_ns: 0 };
+        let machine = Self::powered_on(None, limits, None, trace).unwrap();
+        machine.enable_function();
+        machine
+    }
+
     fn with(threads: Option<Arc<Threads>>, limits: Limits, plan: Option<Arc<dyn FaultPlan>>) -> Self {
         Self::try_with(threads, limits, plan).unwrap()
     }
@@ -300,7 +309,7 @@ impl Machine {
     /// Without threads, and nothing has been enabled.
     pub(super) fn at_power_on() -> Self {
         let limits = Limits { workers: 0, mailbox_patience_ns: 0 };
-        Self::powered_on(None, limits, None).unwrap()
+        Self::powered_on(None, limits, None, hw::Trace::default()).unwrap()
     }
 
     fn try_with(
@@ -308,7 +317,7 @@ impl Machine {
         limits: Limits,
         plan: Option<Arc<dyn FaultPlan>>,
     ) -> io::Result<Self> {
-        let machine = Self::powered_on(threads, limits, plan)?;
+        let machine = Self::powered_on(threads, limits, plan, hw::Trace::default())?;
         machine.enable_function();
         Ok(machine)
     }
@@ -317,6 +326,7 @@ impl Machine {
         threads: Option<Arc<Threads>>,
         limits: Limits,
         plan: Option<Arc<dyn FaultPlan>>,
+        trace: hw::Trace,
     ) -> io::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(RAM_BASE), RAM_BYTES)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
@@ -328,7 +338,7 @@ impl Machine {
             stalls: AtomicU64::new(0),
             reaction: Mutex::default(),
         });
-        Self::on(spaces, threads, limits, plan)
+        Self::on(spaces, threads, limits, plan, trace)
     }
 
     /// An accelerator that has just been made, with the same memory.
@@ -336,7 +346,7 @@ impl Machine {
         let threads = self.threads.as_ref().map(|_| Threads::at_most(usize::MAX));
         let (workers, mailbox_patience_ns) = if threads.is_some() { (4, 1_000_000_000) } else { (0, 0) };
         let limits = Limits { workers, mailbox_patience_ns };
-        let after = Self::on(Arc::clone(&self.spaces), threads, limits, plan).unwrap();
+        let after = Self::on(Arc::clone(&self.spaces), threads, limits, plan, hw::Trace::default()).unwrap();
         after.next.store(self.next.load(Ordering::SeqCst), Ordering::SeqCst);
         after
     }
@@ -346,6 +356,7 @@ impl Machine {
         threads: Option<Arc<Threads>>,
         limits: Limits,
         plan: Option<Arc<dyn FaultPlan>>,
+        trace: hw::Trace,
     ) -> io::Result<Self> {
         let (ram, msi) = (Arc::clone(&spaces.ram), Arc::clone(&spaces.msi));
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
@@ -355,6 +366,7 @@ impl Machine {
             Some(threads) => threads.clone(),
             None => Arc::new(NoWorkforce),
         };
+        let errors = hw::GuestErrors::default();
         let zip = Zip::new(ZipWiring {
             stream: STREAM,
             dma: spaces.clone(),
@@ -364,10 +376,12 @@ impl Machine {
             workforce,
             limits,
             faults,
+            trace,
+            errors: errors.clone(),
         })?;
         let bench = Mutex::new(zip.qm().worker_memory());
         let next = AtomicU64::new(RAM_BASE + PAGE);
-        Ok(Self { ram, msi, spaces, clock, alarms, threads, zip, next, bench })
+        Ok(Self { errors, ram, msi, spaces, clock, alarms, threads, zip, next, bench })
     }
 
     /// What the PCI core and the driver's probe set: memory, bus master, four MSI vectors, PASID.

@@ -81,6 +81,8 @@ impl Function {
             clock: clock.clone(),
             alarms: alarms.clone(),
             faults: hw::Faults::default(),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         };
         let function = Self { config, clock, alarms, atc: Atc::new(wiring) };
         function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
@@ -195,6 +197,8 @@ impl Machine {
             clock: Arc::new(hw::ManualClock::default()),
             alarms: Arc::new(hw::ManualAlarms::default()),
             faults: hw::Faults::default(),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         });
         let function = has_function.then(|| Function::new(&smmu, if how & 4 != 0 { 2 } else { 64 }));
         let machine = Self { smmu, ram, msi, registers: offsets::<SmmuReg>(), commands: 0, function };

@@ -54,6 +54,8 @@ impl Machine {
             workforce: Arc::new(NoWorkforce),
             limits: Limits { workers: 0, mailbox_patience_ns: 0 },
             faults: hw::Faults::default(),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         })
         .expect("nobody is hired");
         let bench = zip.qm().worker_memory();

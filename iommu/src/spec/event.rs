@@ -47,6 +47,12 @@ impl EventType {
         self.0
     }
 
+    /// The specification's name, if the event is raised here.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(event, _)| *event == self).map_or("unknown event", |(_, name)| name)
+    }
+
     /// The event of a walk that ended with a fault.
     pub(crate) const fn of_walk(fault: WalkFaultKind) -> Self {
         match fault {

@@ -172,6 +172,8 @@ impl Bench {
             clock: clock.clone(),
             alarms: alarms.clone(),
             faults,
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         });
         let next_table = AtomicU64::new(TABLES);
         Self {

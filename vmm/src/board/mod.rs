@@ -19,7 +19,8 @@ use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, LifeCycle, Pa, Ram};
+use hw::guest_error::ModelErrors;
+use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, GuestErrorBook, LifeCycle, Pa, Ram};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use serde_json::{Map, Value};
 use vmm_sys_util::eventfd::EventFd;
@@ -41,6 +42,7 @@ use crate::sandbox::Sandbox;
 use crate::save::Stretch;
 use crate::save::state::{Saved, SavedFaults};
 use crate::supervise::ConsoleInput;
+use crate::trace::{Counters, TraceFile, Tracing};
 
 /// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
 const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
@@ -65,6 +67,8 @@ pub struct BoardConfig {
     pub input_room: Arc<EventFd>,
     /// What goes wrong on purpose.
     pub faults: Option<Plan>,
+    /// Where a timeline goes.
+    pub trace: Option<TraceFile>,
     /// What threads are put into.
     pub sandbox: Sandbox,
 }
@@ -97,6 +101,8 @@ pub struct Board {
     uart: Arc<UartInput>,
     pci: PciDevices,
     faults: Option<Arc<Running>>,
+    tracing: Option<Tracing>,
+    guest_errors: GuestErrorBook,
     nodes: Vec<crate::boot::fdt::Node>,
     /// Everything with state but the engine's own, in the order in which it is reset.
     models: Vec<Model>,
@@ -110,7 +116,7 @@ impl Board {
     ///
     /// # Errors
     /// A line for the user: no memory, no threads.
-    pub fn assemble(config: BoardConfig) -> anyhow::Result<Self> {
+    pub fn assemble(mut config: BoardConfig) -> anyhow::Result<Self> {
         let topology = config.topology;
         let cpus = topology.cpus() as usize;
         let ram = Arc::new(
@@ -126,6 +132,10 @@ impl Board {
 
         let dyn_clock: Arc<dyn Clock> = clock.clone();
         let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
+        let tracing = config.trace.map(|file| Tracing::new(file, Arc::clone(&dyn_clock)));
+        let trace = tracing.as_ref().map(Tracing::handle).unwrap_or_default();
+        let guest_errors = GuestErrorBook::default();
+        config.soft.observation.trace = trace.clone();
         let ground = Ground { cpus, ram: &ram, clock: &dyn_clock, alarms: &dyn_alarms, soft: &config.soft };
         let (engine, engine_note) = engine::open(config.engine, &ground)?;
         engine.attach(&mut bus)?;
@@ -168,6 +178,8 @@ impl Board {
             clock: Arc::clone(&dyn_clock),
             alarms: Arc::clone(&dyn_alarms),
             faults: faults.clone(),
+            trace: trace.clone(),
+            errors: guest_errors.for_model("smmu"),
         });
         bus.attach(map::SMMU, smmu.clone())?;
         nodes.push(tree::smmu());
@@ -182,6 +194,8 @@ impl Board {
                 devices: &config.devices,
                 drives: config.drives,
                 faults,
+                trace,
+                errors: &guest_errors,
             },
             &ram,
             &port,
@@ -196,6 +210,21 @@ impl Board {
         bus.attach(map::PCI_IO, pci.host().io_window(0))?;
         for bus in &root_buses {
             nodes.push(tree::pcie(bus, pci.described_functions(), pci.has_ats()));
+        }
+
+        if let Some(tracing) = &tracing {
+            let smmu = Arc::clone(&smmu);
+            let counters = move || {
+                let smmu = smmu.stats();
+                Counters {
+                    tlb_hits: smmu.tlb_hits,
+                    walks: smmu.walks,
+                    page_faults: smmu.stalls + smmu.page_requests,
+                }
+            };
+            tracing
+                .start(pci.accelerator_names(), counters, &config.sandbox)
+                .context("cannot start the timeline's thread")?;
         }
 
         let mut models = pci.models();
@@ -214,6 +243,8 @@ impl Board {
             uart: Arc::new(UartInput { uart, room: config.input_room }),
             pci,
             faults: running,
+            tracing,
+            guest_errors,
             nodes,
             models,
             clock,
@@ -364,6 +395,18 @@ impl Board {
         tree::root(&self.topology, &tree::Chosen { bootargs, initrd, seed }, &self.nodes)
             .flatten()
             .map_err(|e| Failed::new(format!("--append cannot be passed to the guest: {e}")).into())
+    }
+
+    /// Ends the timeline: what became of it, if there is one.
+    #[must_use]
+    pub fn finish_trace(&self) -> Option<String> {
+        self.tracing.as_ref()?.finish()
+    }
+
+    /// What the guest has done wrong so far.
+    #[must_use]
+    pub fn guest_errors(&self) -> Vec<ModelErrors> {
+        self.guest_errors.summary()
     }
 
     /// What has come of the fault plan so far.

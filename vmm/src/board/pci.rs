@@ -14,7 +14,7 @@ use devices::hisi::zip::{Totals, Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
-use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Ram};
+use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, GuestErrorBook, LifeCycle, Ram, StreamId, Trace};
 
 use crate::accelerator::{self, Accelerator, Kind};
 use crate::board::Model;
@@ -40,6 +40,8 @@ pub(crate) struct Plugged<'a> {
     pub(crate) drives: Vec<Arc<dyn BlockBackend>>,
     /// What goes wrong on purpose.
     pub(crate) faults: Faults,
+    pub(crate) trace: Trace,
+    pub(crate) errors: &'a GuestErrorBook,
 }
 
 /// A function that the device tree has something to say about.
@@ -85,7 +87,7 @@ impl PciDevices {
         alarms: &Arc<dyn Alarms>,
         sandbox: &Sandbox,
     ) -> anyhow::Result<Self> {
-        let Plugged { root_buses, accels, devices, drives, faults } = plugged;
+        let Plugged { root_buses, accels, devices, drives, faults, trace, errors } = plugged;
         // The first bus has its share of the accelerators, and all else.
         let count = accels.len().div_ceil(root_buses.len()) + devices.len() + drives.len();
         if count >= usize::from(SLOTS) {
@@ -126,6 +128,8 @@ impl PciDevices {
                         workforce: pool.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                         faults: faults.clone(),
+                        trace: trace.clone(),
+                        errors: errors.for_model(format!("zip{}", zips.len())),
                     })
                     .context("cannot start an accelerator's threads")?;
                     host.attach(bus, devfn, zip.clone()).context("the slot is free")?;
@@ -171,6 +175,12 @@ impl PciDevices {
         }
         let zips = named("zip", &self.zips);
         zips.chain(named("dma-test", &self.dma_tests)).chain(named("disk", &self.disks)).collect()
+    }
+
+    /// Accelerators by the names that users know them by.
+    pub(crate) fn accelerator_names(&self) -> Vec<(StreamId, String)> {
+        let zips = self.described.iter().filter(|function| function.name == "accelerator");
+        zips.enumerate().map(|(n, zip)| (requester_id(zip.bus, zip.devfn), format!("zip{n}"))).collect()
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {

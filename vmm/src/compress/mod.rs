@@ -40,6 +40,7 @@ use crate::machine::{Ended, Machine, Setup, open_console_log};
 use crate::run::{panic_report, status_of};
 use crate::size::human_bytes;
 use crate::supervise::{Inputs, Reason};
+use crate::trace::TraceFile;
 use anyhow::Context;
 
 /// Lines of the guest's console shown when the job did not end well.
@@ -115,6 +116,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         drives: vec![Arc::new(in_disk) as Arc<dyn Drive>, Arc::new(out_disk)],
         saves: None,
         restored: None,
+        trace: TraceFile::create(&args.trace)?,
         outputs: Outputs { stdout: false, log: open_console_log(&args.machine.process)?, watch: None },
         inputs: vec![signals.as_raw_fd()],
         results,
@@ -133,6 +135,9 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         tick: progress.tick(),
     })?;
     progress.finish();
+    for line in ended.trace.iter().chain(&ended.guest_errors) {
+        eprintln!("warpvmm: {line}");
+    }
     if let Some(engine) = &ended.engine {
         eprintln!("{engine}");
     }

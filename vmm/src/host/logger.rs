@@ -8,11 +8,12 @@ use std::str::FromStr;
 use log::{LevelFilter, Log, Metadata, Record};
 
 /// The parts that can be named in a filter, and the start of their lines' targets.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 12] = [
     ("accel", "devices::hisi"),
     ("cpu", "cpu"),
     ("disk", "devices::virtio"),
     ("faults", "vmm::faults"),
+    ("guest", "guest"),
     ("its", "its"),
     ("kvm", "vmm::engine::kvm"),
     ("machine", "vmm::machine"),

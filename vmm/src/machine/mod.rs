@@ -21,6 +21,7 @@ use std::time::Instant;
 use anyhow::Context;
 use cpu::{CodeMap, Observation};
 use devices::virtio::BlockBackend;
+use hw::Trace;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::accelerator::Accelerator;
@@ -53,6 +54,7 @@ use crate::sandbox::{Folders, Sandbox, Thread};
 use crate::save::state::Options;
 use crate::save::{SaveFile, Target};
 use crate::supervise::{ConsoleInput, Inputs, Reason, StopSwitch, supervise};
+use crate::trace::TraceFile;
 
 /// Everything a machine is made from.
 pub struct Setup {
@@ -82,6 +84,8 @@ pub struct Setup {
     pub saves: Option<Saves>,
     /// The machine goes on from this save. Its files for a reset are those of the save, and not those above.
     pub restored: Option<SaveFile>,
+    /// Where a timeline goes.
+    pub trace: Option<TraceFile>,
     /// Where the console goes.
     pub outputs: Outputs,
     /// What [`Inputs`] will have the main thread read: signals, standard input.
@@ -117,6 +121,10 @@ pub struct Ended {
     pub smmu: iommu::Snapshot,
     /// What the engine has counted, if the user wants to know.
     pub engine: Option<EngineReport>,
+    /// What became of the timeline, if there is one.
+    pub trace: Option<String>,
+    /// What the guest did wrong, a line for each model that has met anything.
+    pub guest_errors: Vec<String>,
     /// What came of the fault plan, if there is one.
     pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
@@ -206,6 +214,7 @@ impl Machine {
                     maps: perf_map.iter().map(|map| map.as_raw_fd()).collect(),
                     drives: setup.drives.iter().map(|drive| drive.as_fd().as_raw_fd()).collect(),
                     boot: boot.iter().flat_map(BootFiles::descriptors).collect(),
+                    traces: setup.trace.iter().map(AsRawFd::as_raw_fd).collect(),
                     control: setup.control.iter().map(control::Socket::listener_fd).collect(),
                     gdb: setup.gdb.iter().map(gdb::Socket::listener_fd).collect(),
                     wakes: (setup.control.iter().map(control::Socket::wake_fd))
@@ -237,6 +246,7 @@ impl Machine {
             soft: SoftOptions {
                 tier: setup.machine.tier,
                 observation: Observation {
+                    trace: Trace::default(),
                     timed: setup.machine.process.stats,
                     code_map: perf_map.map(|map| map as Arc<dyn CodeMap>),
                 },
@@ -247,6 +257,7 @@ impl Machine {
             console: Arc::clone(&console),
             input_room,
             faults,
+            trace: setup.trace,
             sandbox: sandbox.clone(),
         })?;
         let mut vcpus: Vec<_> = (0..cpus as usize).map(|i| board.engine().vcpu(i)).collect();
@@ -425,6 +436,8 @@ impl Machine {
             gdb.end();
         }
         board.stop_workers();
+        let trace = board.finish_trace();
+        let guest_errors = board.guest_errors().iter().map(ToString::to_string).collect();
         let console_error = console.close();
         let panic = console.panic_seen();
         let reason = match reason {
@@ -447,6 +460,8 @@ impl Machine {
             faults,
             console_error,
             console,
+            trace,
+            guest_errors,
         })
     }
 }

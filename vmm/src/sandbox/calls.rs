@@ -91,6 +91,8 @@ pub struct Descriptors {
     pub drives: Vec<RawFd>,
     /// What the guest boots from, which is read again at a reset.
     pub boot: Vec<RawFd>,
+    /// The timeline, for its own thread.
+    pub traces: Vec<RawFd>,
     /// The control socket, from which its thread accepts connections.
     pub control: Vec<RawFd>,
     /// The socket from which the debugger's thread accepts connections.
@@ -429,7 +431,7 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives, boot, control, gdb, wakes, saves } =
+    let Descriptors { events, inputs, results, logs, maps, drives, boot, traces, control, gdb, wakes, saves } =
         descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
@@ -487,6 +489,7 @@ pub(super) fn permits(
             permits.add(SPAWNING);
             permits.add(NO_SUCH_CALL);
         }
+        Thread::Trace => permits.add_on(WRITES, traces),
         Thread::Alarms | Thread::Accel => {}
     }
     permits.0

@@ -88,6 +88,7 @@ mod tests {
     /// More than a machine can have.
     fn many_descriptors() -> Descriptors {
         Descriptors {
+            traces: vec![401],
             events: (10..14).collect(),
             inputs: (20..24).collect(),
             results: (30..34).collect(),

@@ -45,13 +45,15 @@ pub enum Thread {
     Control,
     /// Serves a debugger.
     Gdb,
+    /// Writes the timeline.
+    Trace,
     /// Serves the drive of this index.
     Disk(usize),
 }
 
 impl Thread {
     /// All kinds, with the first drive's for all drives'.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Main,
         Self::Vcpu,
         Self::Alarms,
@@ -61,6 +63,7 @@ impl Thread {
         Self::LifeCycle,
         Self::Control,
         Self::Gdb,
+        Self::Trace,
         Self::Disk(0),
     ];
 
@@ -77,6 +80,7 @@ impl Thread {
             Self::LifeCycle => "lifecycle",
             Self::Control => "control",
             Self::Gdb => "gdb",
+            Self::Trace => "trace",
             Self::Disk(_) => "disk",
         }
     }

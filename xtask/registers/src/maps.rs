@@ -119,6 +119,8 @@ pub(crate) fn documents() -> Vec<Document> {
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
         faults: hw::Faults::default(),
+        trace: hw::Trace::default(),
+        errors: hw::GuestErrors::default(),
     });
     let gic = Gic::new(GicConfig {
         affinities: vec![0],
@@ -146,6 +148,8 @@ pub(crate) fn documents() -> Vec<Document> {
         workforce: Arc::new(NoWorkforce),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
         faults: hw::Faults::default(),
+        trace: hw::Trace::default(),
+        errors: hw::GuestErrors::default(),
     })
     .expect("nobody is hired");
     let bar2 = || bar(zip.clone(), 2);

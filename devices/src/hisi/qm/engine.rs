@@ -33,7 +33,7 @@ pub trait Engine: Send + Sync + 'static {
         sqe: &mut [u8],
         queue: QueueInfo,
         dma: &EngineDma<'_>,
-    ) -> Result<(), Cancelled>;
+    ) -> Result<Done, Cancelled>;
 
     /// Goes on with a task that had come to its last writes ([`EngineDma::write_last`]) when the state was saved: makes them again.
     /// `sqe` has the results.
@@ -46,10 +46,19 @@ pub trait Engine: Send + Sync + 'static {
         writes: &[(Iova, Vec<u8>)],
         queue: QueueInfo,
         dma: &EngineDma<'_>,
-    ) -> Result<(), Cancelled>;
+    ) -> Result<Done, Cancelled>;
 
     /// Makes the results in `sqe` say this status, in the engine's own encoding. Only fault plans ask for it.
     fn set_status(&self, sqe: &mut [u8], status: u8);
+}
+
+/// How much a task has moved, whether it ended well or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Bytes of input.
+    pub consumed: u64,
+    /// Bytes of output.
+    pub produced: u64,
 }
 
 /// The task's queue was stopped while it ran.
@@ -157,6 +166,10 @@ pub struct Wiring {
     pub limits: Limits,
     /// What goes wrong on purpose.
     pub faults: hw::Faults,
+    /// Who takes what happens for a timeline.
+    pub trace: hw::Trace,
+    /// Where mistakes of software are counted.
+    pub errors: hw::GuestErrors,
 }
 
 /// How much of the host a queue manager takes.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hw::{Activity, RestoreError, Waiter};
+use hw::{Activity, GuestErrors, RestoreError, StreamId, Trace, Track, Waiter};
 
 use super::context::{AsyncEvent, ContextImage, Doorbell};
 use super::control::{Control, Request};
@@ -64,10 +64,19 @@ pub(super) struct Front {
     control: Control,
     pub(super) gate: Gate,
     pub(super) wake: Wake,
+    tells: Tells,
+}
+
+/// To whom the state tells what happens to it.
+#[derive(Clone, Debug)]
+pub(super) struct Tells {
+    pub(super) stream: StreamId,
+    pub(super) trace: Trace,
+    pub(super) errors: GuestErrors,
 }
 
 impl Front {
-    pub(super) fn new(log2_sqe: u8, workers: usize, activity: &Arc<Activity>) -> Self {
+    pub(super) fn new(log2_sqe: u8, workers: usize, activity: &Arc<Activity>, tells: Tells) -> Self {
         Self {
             device: Device::at_reset(),
             function: Function::new(log2_sqe, activity),
@@ -75,6 +84,7 @@ impl Front {
             control: Control::new(activity),
             gate: Gate::default(),
             wake: Wake::default(),
+            tells,
         }
     }
 
@@ -85,7 +95,7 @@ impl Front {
     pub(super) fn begin_reset(&mut self) {
         self.gate.begin_reset();
         self.give_up();
-        let Self { device, function, scheduler, control, gate: _, wake } = self;
+        let Self { device, function, scheduler, control, gate: _, wake, tells: _ } = self;
         *device = Device::at_reset();
         function.reset();
         scheduler.reset();
@@ -168,7 +178,17 @@ impl Front {
             _ => Rung::Ignored,
         };
         match rung {
-            Rung::Ignored => return,
+            Rung::Ignored => {
+                if !self.function.has_queue(bell.qn()) {
+                    let what = format_args!("doorbell to queue {}, which is not there", bell.qn());
+                    self.tells.errors.report("doorbells to queues that are not there", what);
+                }
+                return;
+            }
+            Rung::Submitted(mark) => {
+                let track = Track::Queue { stream: self.tells.stream, queue: bell.qn() };
+                self.tells.trace.mark(track, || mark);
+            }
             Rung::Runnable => {}
             Rung::EventDue => self.wake.control |= self.function.events.is_due(),
         }
@@ -393,6 +413,14 @@ impl Front {
     }
 
     fn finish_command(&mut self, status: u8, data: Option<u64>) {
+        if status != 0 {
+            // Nothing can be written while a command is under way, so the word is still the one that started it.
+            let word = self.function.mailbox.word(0);
+            let (command, queue) = (word as u8, word >> 16);
+            let what =
+                format_args!("mailbox command {command:#x} (queue {queue}) ends with status {status:#x}");
+            self.tells.errors.report("mailbox commands that are refused", what);
+        }
         self.function.mailbox.finish(status, data);
         self.wake.readers = true;
     }

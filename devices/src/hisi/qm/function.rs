@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hw::trace::Mark;
 use hw::{Activity, Iova, Waiter};
 
 use super::context::{CONTEXT_BYTES, ContextImage, Cqc, Doorbell, Eqc, Sqc, entry};
@@ -30,6 +31,8 @@ pub(super) enum Stop {
 pub(super) enum Rung {
     /// Nothing.
     Ignored,
+    /// Its queue has commands that it had not: what a timeline says of it.
+    Submitted(Mark),
     /// Its queue may have something to do.
     Runnable,
     /// So may it, and an event of it has become due.
@@ -175,8 +178,7 @@ impl Function {
         if is_stopping || bell.priority() != 0 {
             return Rung::Ignored;
         }
-        let is_taken = self.queue(bell.qn()).is_some_and(|queue| queue.submit(bell));
-        if is_taken { Rung::Runnable } else { Rung::Ignored }
+        self.queue(bell.qn()).and_then(|queue| queue.submit(bell)).map_or(Rung::Ignored, Rung::Submitted)
     }
 
     pub(super) fn ring_cq(&mut self, bell: Doorbell) -> Rung {

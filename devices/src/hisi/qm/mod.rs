@@ -43,11 +43,11 @@ use hw::mmio::{read_words, write_words};
 use hw::{Activity, AlarmTarget, BusError};
 
 pub use crate::workforce::{NoWorkforce, Workforce};
-pub use engine::{Cancelled, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
+pub use engine::{Cancelled, Done, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
 pub use task::{Stage, TaskState};
 pub use worker::WorkerMemory;
 
-use front::{Front, Wake};
+use front::{Front, Tells, Wake};
 pub(in crate::hisi) use saved::QmState;
 
 /// Log2 of the bytes of a queue's doorbell page in BAR4.
@@ -100,8 +100,10 @@ impl<E: Engine> Qm<E> {
         Arc::new_cyclic(|this| {
             let timer = wiring.alarms.register(Arc::new(Timer(Weak::clone(this))));
             let activity = Arc::default();
+            let tells =
+                Tells { stream: wiring.stream, trace: wiring.trace.clone(), errors: wiring.errors.clone() };
             Self {
-                front: Mutex::new(Front::new(E::LOG2_SQE, wiring.limits.workers, &activity)),
+                front: Mutex::new(Front::new(E::LOG2_SQE, wiring.limits.workers, &activity, tells)),
                 activity,
                 engine,
                 wiring,

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use hw::trace::Mark;
 use hw::{Activity, RestoreError, Waiter};
 
 use super::context::{CQE_BYTES, Doorbell};
@@ -163,15 +164,15 @@ impl Queue {
         self.cq_live = false;
     }
 
-    /// A doorbell of the submission queue. Whether it counts.
-    pub(super) fn submit(&mut self, bell: Doorbell) -> bool {
-        let Some(sqc) = self.sqc.as_mut().filter(|_| self.sq_live && self.cq_live) else { return false };
+    /// A doorbell of the submission queue: what a timeline says of it, if it counts.
+    pub(super) fn submit(&mut self, bell: Doorbell) -> Option<Mark> {
+        let sqc = self.sqc.as_mut().filter(|_| self.sq_live && self.cq_live)?;
         if bell.random() != sqc.random || bell.index() >= sqc.depth {
-            return false;
+            return None;
         }
         sqc.wrap ^= bell.index() < sqc.tail;
-        sqc.tail = bell.index();
-        true
+        let first = std::mem::replace(&mut sqc.tail, bell.index());
+        Some(Mark::Doorbell { first, tail: sqc.tail, depth: sqc.depth })
     }
 
     /// A worker takes the next task. `None` if there is none, or no room for its completion.
@@ -196,6 +197,12 @@ impl Queue {
             self.sqes = self.sqes.wrapping_add(1);
         }
         Some(task)
+    }
+
+    /// Place of the SQE that was completed last, if its contexts are known.
+    pub(super) fn latest_completed(&self) -> Option<u16> {
+        let sqc = self.sqc.as_ref()?;
+        Some(sqc.head.checked_sub(1).unwrap_or(sqc.depth - 1))
     }
 
     /// Whether a task is of the present life.

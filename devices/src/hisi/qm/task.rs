@@ -177,6 +177,19 @@ pub(super) enum Outcome {
     CqeUnwritable,
 }
 
+impl Outcome {
+    /// In a timeline.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::SqeUnreadable => "SQE unreadable",
+            Self::SqeUnwritable => "SQE unwritable",
+            Self::CqeUnwritable => "CQE unwritable",
+        }
+    }
+}
+
 /// Where a completion goes and what it says: its two halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Completion {

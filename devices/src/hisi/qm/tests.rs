@@ -3,6 +3,7 @@
 mod event_rings;
 mod held_polls;
 mod life;
+mod timeline;
 mod workers;
 
 use std::sync::Arc;

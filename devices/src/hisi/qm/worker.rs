@@ -11,13 +11,14 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
 
-use hw::{DmaFault, DmaTag, Iova, Requester, Waiter};
+use hw::trace::{Ending, Slice, SliceKind};
+use hw::{DmaFault, DmaTag, Iova, Requester, Track, Waiter};
 
 use super::Qm;
 use super::context::{CONTEXT_BYTES, Eqe};
 use super::control::{Request, context_bytes};
 use super::device::error;
-use super::engine::{Engine, EngineDma};
+use super::engine::{Done, Engine, EngineDma, QueueInfo};
 use super::events::{Action, Ring, Written};
 use super::front::{Front, Next};
 use super::task::{Outcome, Stage, Task};
@@ -115,8 +116,25 @@ impl<E: Engine> Qm<E> {
         Requester { tag: DmaTag::untagged(self.wiring.stream), waiter, command: None }
     }
 
-    /// One SQE from fetch to completion.
+    /// One SQE from fetch to completion, as a timeline has it.
     fn execute(&self, memory: &mut WorkerMemory<E>, task: &Task) -> Outcome {
+        let track = self.track(task);
+        self.wiring.trace.begin(track, || {
+            let &Task { index, pasid, info: QueueInfo { queue_type, .. }, .. } = task;
+            Slice::Command { index, pasid, queue_type }
+        });
+        let outcome = self.carry_out(memory, task);
+        self.wiring.trace.end(track, SliceKind::Command, Ending::Said(outcome.name()));
+        outcome
+    }
+
+    /// Where a timeline has a task.
+    fn track(&self, task: &Task) -> Track {
+        Track::Queue { stream: self.wiring.stream, queue: task.info.qn }
+    }
+
+    /// One SQE from fetch to completion.
+    fn carry_out(&self, memory: &mut WorkerMemory<E>, task: &Task) -> Outcome {
         let or = |outcome: Outcome| {
             move |fault| match fault {
                 DmaFault::Cancelled => Outcome::Cancelled,
@@ -133,14 +151,16 @@ impl<E: Engine> Qm<E> {
         // Where a task goes on that was under way when the state was saved. A plan has been asked about that stage already.
         let parked = task.parked.as_deref();
         let asked = parked.map(|parked| parked.stage);
+        let (trace, track) = (&self.wiring.trace, self.track(task));
         let run = || -> Result<(), Outcome> {
             if let Some(due_in_ns) = parked.and_then(|parked| parked.due_in_ns) {
                 self.wait_or_hang(due_in_ns, task)?;
             }
             if asked.is_none_or(|stage| matches!(stage, Stage::Fetch | Stage::Execute)) {
                 let dma = EngineDma::of_task(port, data, &task.stage);
-                match parked.and_then(|parked| parked.last.as_deref()) {
+                let Done { consumed, produced } = match parked.and_then(|parked| parked.last.as_deref()) {
                     None => {
+                        trace.begin(track, || Slice::Fetch { at: task.at });
                         if asked.is_none() {
                             self.fault_of_sqe(task)?;
                         }
@@ -148,14 +168,18 @@ impl<E: Engine> Qm<E> {
                         fence(Ordering::Acquire);
                         port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
                         task.stage.set(Stage::Execute);
+                        trace.begin(track, || Slice::Execute);
                         self.engine.run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
                     }
                     Some(last) => {
+                        trace.begin(track, || Slice::Execute);
                         memory.sqe.clone_from(&last.sqe);
                         self.engine.finish(&mut memory.sqe, &last.writes, task.info, &dma)
                     }
                 }
                 .map_err(|_| Outcome::Cancelled)?;
+                trace.end(track, SliceKind::Execute, Ending::Bytes { consumed, produced });
+                trace.begin(track, || Slice::WriteBack { at: task.at });
                 task.stage.put_sqe(&memory.sqe);
                 task.stage.set(Stage::WriteBack);
                 fence(Ordering::Release);
@@ -163,10 +187,12 @@ impl<E: Engine> Qm<E> {
                     port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
                 }
             } else if asked == Some(Stage::WriteBack) {
+                trace.begin(track, || Slice::WriteBack { at: task.at });
                 memory.sqe.clone_from(&parked.expect("what has a stage is parked").sqe);
                 port.write(&ring, task.at, &memory.sqe).map_err(or(Outcome::SqeUnwritable))?;
             }
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
+            trace.begin(track, || Slice::Complete { at: completion.at });
             if asked != Some(Stage::Complete) && self.fault_of_cqe(task, completion.at)?.is_break() {
                 return Ok(());
             }
@@ -234,12 +260,15 @@ impl<E: Engine> Qm<E> {
 
     /// Writes events from this one on, as the writer.
     fn write_events_from(&self, action: Action, waiter: Arc<Waiter>) {
+        let (trace, track) = (&self.wiring.trace, Track::Events { stream: self.wiring.stream });
         let mut action = Some((action, waiter));
         while let Some((now, waiter)) = action {
             let who = self.untagged(waiter);
             let outcome = match now {
                 Action::Message(vector) => {
+                    trace.begin(track, || Slice::Message { vector });
                     self.wiring.messages.raise(vector, &who);
+                    trace.end(track, SliceKind::Message, Ending::Plain);
                     None
                 }
                 Action::SendDue => {
@@ -247,6 +276,11 @@ impl<E: Engine> Qm<E> {
                     None
                 }
                 Action::Write { ring, at, entry, life } => {
+                    if trace.is_on() && ring == Ring::Eq {
+                        let queue = Eqe::from(entry).qn();
+                        let index = self.with(|front| front.function.known(queue).latest_completed());
+                        trace.begin(track, || Slice::EventEntry { queue, index });
+                    }
                     let write = || self.wiring.dma.write(&who, at, &entry.to_le_bytes());
                     let is_ok = match self.fault_of_event(ring, &who, at, Eqe::from(entry)) {
                         Ok(ControlFlow::Continue(())) => write().is_ok(),
@@ -254,6 +288,7 @@ impl<E: Engine> Qm<E> {
                         Err(_) => false,
                     };
                     fence(Ordering::Release);
+                    trace.end(track, SliceKind::EventEntry, Ending::Plain);
                     Some((ring, life, is_ok))
                 }
             };

@@ -11,7 +11,7 @@ use super::regs::ZipReg;
 use super::sqe::{Report, Request, Status, set_status};
 use super::stats::{Sample, Stats, Totals};
 use crate::bank::Bank;
-use crate::hisi::qm::{Cancelled, Engine, EngineDma, QueueInfo};
+use crate::hisi::qm::{Cancelled, Done, Engine, EngineDma, QueueInfo};
 
 /// Levels of the library for the two modes of `HIGH_PERF`.
 const LEVEL_RATIO: u32 = 6;
@@ -168,7 +168,7 @@ impl ZipEngine {
         sqe: &mut [u8],
         queue: QueueInfo,
         start_ns: u64,
-    ) -> Result<(), Cancelled> {
+    ) -> Result<Done, Cancelled> {
         match context {
             Ok(()) => {}
             Err(DmaFault::Cancelled) => return Err(Cancelled),
@@ -176,8 +176,9 @@ impl ZipEngine {
         }
         let sample = Sample::of_sqe(sqe, self.clock.now_ns().saturating_sub(start_ns));
         let direction = Request::decode(sqe, queue.queue_type).ok().map(|request| request.direction);
+        let done = Done { consumed: sample.consumed.into(), produced: sample.produced.into() };
         self.stats.count(direction, queue.qn, sample);
-        Ok(())
+        Ok(done)
     }
 }
 
@@ -200,7 +201,7 @@ impl Engine for ZipEngine {
         sqe: &mut [u8],
         queue: QueueInfo,
         dma: &EngineDma<'_>,
-    ) -> Result<(), Cancelled> {
+    ) -> Result<Done, Cancelled> {
         let start = self.clock.now_ns();
         let request = Request::decode(sqe, queue.queue_type);
         let (report, last) = match &request {
@@ -218,7 +219,7 @@ impl Engine for ZipEngine {
         writes: &[(Iova, Vec<u8>)],
         queue: QueueInfo,
         dma: &EngineDma<'_>,
-    ) -> Result<(), Cancelled> {
+    ) -> Result<Done, Cancelled> {
         let start = self.clock.now_ns();
         self.end(dma.write_again(writes), sqe, queue, start)
     }

@@ -24,7 +24,8 @@ use std::sync::{Arc, Weak};
 use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
 use hw::{
-    BusError, Clock, DmaPort, Faults, FaultyPort, LifeCycle, Registers, RestoreError, SavedState, StreamId,
+    BusError, Clock, DmaPort, Faults, FaultyPort, GuestErrors, LifeCycle, Registers, RestoreError,
+    SavedState, StreamId, Trace,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -64,6 +65,10 @@ pub struct ZipWiring {
     pub limits: Limits,
     /// What goes wrong on purpose.
     pub faults: Faults,
+    /// Who takes what happens for a timeline.
+    pub trace: Trace,
+    /// Where mistakes of software are counted.
+    pub errors: GuestErrors,
 }
 
 /// How the accelerator comes to addresses, and to pages that are not there.
@@ -105,7 +110,8 @@ impl Zip {
     /// # Errors
     /// If there are no threads for them.
     pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
-        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults } = wiring;
+        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults, trace, errors } =
+            wiring;
         let identity = Identity {
             vendor: 0x19e5,
             device: 0xa250,
@@ -139,6 +145,8 @@ impl Zip {
                 clock: Arc::clone(&clock),
                 alarms: Arc::clone(&alarms),
                 faults: faults.clone(),
+                trace: trace.clone(),
+                errors: errors.clone(),
             })
         });
         let dma = FaultyPort::before(atc.clone().map_or(dma, |atc| atc), &faults);
@@ -153,6 +161,8 @@ impl Zip {
             workforce,
             limits,
             faults,
+            trace,
+            errors,
         };
         let qm = Qm::new(engine, wiring);
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));

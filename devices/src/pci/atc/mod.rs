@@ -28,9 +28,10 @@ use hw::ats::{
 };
 use hw::fault::{Delays, FaultAction, FaultPoint, Occasion};
 use hw::timer::Later;
+use hw::trace::{Ending, Slice, SliceKind};
 use hw::{
-    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, Iova, Pa, Pinned, Requester, RestoreError, StreamId,
-    Timer, TimerTarget,
+    Alarms, Clock, Dir, DmaFault, DmaPort, Faults, GuestErrors, Iova, Pa, Pinned, Requester, RestoreError,
+    StreamId, Timer, TimerTarget, Trace, Track,
 };
 use serde::{Deserialize, Serialize};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
@@ -79,6 +80,10 @@ pub struct AtcWiring {
     pub alarms: Arc<dyn Alarms>,
     /// What goes wrong on purpose.
     pub faults: Faults,
+    /// Who takes what happens for a timeline.
+    pub trace: Trace,
+    /// Where mistakes of software are counted.
+    pub errors: GuestErrors,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +152,7 @@ pub struct Atc {
     invalidations: AtomicU64,
     timer: Arc<Timer>,
     faults: Faults,
+    trace: Trace,
     /// Invalidations whose completions a fault plan delays.
     delayed: Mutex<Vec<InvalidateTag>>,
     /// When those are due.
@@ -219,12 +225,12 @@ impl Atc {
     /// An empty cache, attached to the agent.
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
-        let AtcWiring { stream, config, port, agent, clock, alarms, faults } = wiring;
+        let AtcWiring { stream, config, port, agent, clock, alarms, faults, trace, errors } = wiring;
         let atc = Arc::new_cyclic(|this: &Weak<Self>| Self {
             stream,
             gates: Arc::clone(config.gates()),
             port,
-            pages: Pages::new(config, Arc::clone(&agent), faults.clone()),
+            pages: Pages::new(config, Arc::clone(&agent), faults.clone(), trace.clone(), errors),
             agent,
             translations: Translations::new(),
             age: Age::default(),
@@ -234,6 +240,7 @@ impl Atc {
             timer: Timer::of_waits(clock, alarms),
             delays: faults.delays(this.clone()),
             faults,
+            trace,
             delayed: Mutex::default(),
         });
         let endpoint: Weak<Self> = Arc::downgrade(&atc);
@@ -337,8 +344,16 @@ impl Atc {
             }
         }
         let no_write = need != Need::Write;
+        let track = Track::of(who);
+        if let Some(track) = track {
+            self.trace.begin(track, || Slice::TranslationRequest { at });
+        }
         let reply =
             self.agent.request_translation(&TranslationRequest { tag: who.tag, address: at, no_write });
+        if let Some(track) = track {
+            let ending = if reply.is_ok() { Ending::Plain } else { Ending::Said("refused") };
+            self.trace.end(track, SliceKind::TranslationRequest, ending);
+        }
         match reply {
             Ok(translation) => {
                 let Some(found) = Found::of(&translation) else {

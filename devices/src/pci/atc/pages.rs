@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hw::ats::{AtsPort, PageRequest, PageResponse, PageResponseCode, PrgIndex};
 use hw::fault::{FaultAction, FaultPoint, Occasion};
 use hw::saved::{Hex, index_of};
-use hw::{Dir, DmaFault, DmaTag, Faults, Iova, Pasid, Requester, RestoreError, Waiter};
+use hw::trace::{Ending, Slice, SliceKind};
+use hw::{
+    Dir, DmaFault, DmaTag, Faults, GuestErrors, Iova, Pasid, Requester, RestoreError, Trace, Track, Waiter,
+};
 use serde::{Deserialize, Serialize};
 
 use super::super::caps::page_request;
@@ -39,11 +42,13 @@ pub(super) enum Answer {
 struct Asked {
     answer: AtomicU8,
     waiter: Arc<Waiter>,
+    /// Where a timeline has the access.
+    track: Option<Track>,
 }
 
 impl Asked {
     fn new(who: &Requester) -> Arc<Self> {
-        Arc::new(Self { answer: AtomicU8::new(0), waiter: Arc::clone(&who.waiter) })
+        Arc::new(Self { answer: AtomicU8::new(0), waiter: Arc::clone(&who.waiter), track: Track::of(who) })
     }
 
     fn answer(&self) -> Option<Answer> {
@@ -197,12 +202,20 @@ pub(super) struct Pages {
     agent: Arc<dyn AtsPort>,
     groups: Mutex<Groups>,
     faults: Faults,
+    trace: Trace,
+    errors: GuestErrors,
     pub(super) counts: Counts,
 }
 
 impl Pages {
-    pub(super) fn new(config: Arc<ConfigSpace>, agent: Arc<dyn AtsPort>, faults: Faults) -> Self {
-        Self { config, agent, groups: Mutex::default(), faults, counts: Counts::default() }
+    pub(super) fn new(
+        config: Arc<ConfigSpace>,
+        agent: Arc<dyn AtsPort>,
+        faults: Faults,
+        trace: Trace,
+        errors: GuestErrors,
+    ) -> Self {
+        Self { config, agent, groups: Mutex::default(), faults, trace, errors, counts: Counts::default() }
     }
 
     fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -239,6 +252,8 @@ impl Pages {
             let Some((&index, group)) = candidates.min_by_key(|(index, _)| **index) else { return Ok(None) };
             let asked = Asked::new(who);
             group.waited_for = WaitedFor::By(Arc::clone(&asked));
+            // With the lock held: its answer comes later.
+            self.begin_wait(asked.track, at, group.requests, index);
             (index, asked)
         };
         self.await_answer(who, index, &asked).map(Some)
@@ -289,6 +304,7 @@ impl Pages {
                 index,
             });
         };
+        self.begin_wait(asked.track, at, pages, index);
         let occasion = |point| {
             Occasion::new(point, who.tag.stream, who.tag.pasid)
                 .at(Iova(at.0 & !0xfff), u64::from(pages) << 12)
@@ -316,12 +332,26 @@ impl Pages {
         }
     }
 
+    fn begin_wait(&self, track: Option<Track>, at: Iova, pages: u32, index: PrgIndex) {
+        if let Some(track) = track {
+            let at = Iova(at.0 & !0xfff);
+            self.trace.begin(track, || Slice::PageRequest { at, pages, group: index.get() });
+        }
+    }
+
+    fn end_wait(&self, track: Option<Track>, said: &'static str) {
+        if let Some(track) = track {
+            self.trace.end(track, SliceKind::PageRequest, Ending::Said(said));
+        }
+    }
+
     /// Whether a requester that waits for a credit shall look again: it is no longer in the list.
     fn may_ask(&self, waiter: &Arc<Waiter>) -> bool {
         !self.groups().without_credit.iter().any(|other| Arc::ptr_eq(other, waiter))
     }
 
     fn give_up(&self, who: &Requester, index: PrgIndex, asked: &Arc<Asked>) {
+        self.end_wait(asked.track, "given up");
         let is_unanswered = {
             let mut groups = self.groups();
             let group = groups.unanswered.get_mut(&index);
@@ -359,13 +389,16 @@ impl Pages {
         };
         let Some(group) = group else {
             self.counts.unexpected.fetch_add(1, Ordering::Relaxed);
+            let what = format_args!("page response to group {}, which waits for none", response.index.get());
+            self.errors.report("page responses to nothing that was asked", what);
             return self.config.set_page_request_status(page_request::UNEXPECTED_INDEX);
         };
         if has_failed {
             self.config.set_page_request_status(page_request::RESPONSE_FAILURE);
         }
         let is_success = response.code == PageResponseCode::Success;
-        self.give(&group, if is_success { Answer::Success } else { Answer::Refused });
+        let answer = if is_success { Answer::Success } else { Answer::Refused };
+        self.give(&group, answer, response.code.name());
         if has_failed { self.forget() } else { self.changed() }
     }
 
@@ -378,7 +411,7 @@ impl Pages {
             std::mem::take(&mut groups.unanswered)
         };
         for group in unanswered.into_values() {
-            self.give(&group, Answer::Refused);
+            self.give(&group, Answer::Refused, "forgotten");
         }
         self.changed();
     }
@@ -389,9 +422,14 @@ impl Pages {
         self.groups().refused.clear();
     }
 
-    fn give(&self, group: &Group, answer: Answer) {
+    /// Gives an answer; a timeline says why.
+    fn give(&self, group: &Group, answer: Answer, said: &'static str) {
         match &group.waited_for {
-            WaitedFor::By(asked) => asked.give(answer),
+            WaitedFor::By(asked) => {
+                // A timeline's wait ends with its answer, not when its thread comes to run.
+                self.end_wait(asked.track, said);
+                asked.give(answer);
+            }
             WaitedFor::Orphan if answer == Answer::Refused => self.groups().refused.push(group.wanted),
             WaitedFor::Orphan | WaitedFor::GivenUp => {}
         }

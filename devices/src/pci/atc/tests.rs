@@ -182,6 +182,8 @@ impl Bench {
             clock: clock.clone(),
             alarms: alarms.clone(),
             faults: faults(clock.clone(), alarms.clone()),
+            trace: hw::Trace::default(),
+            errors: hw::GuestErrors::default(),
         };
         let m = Self { agent, config, clock, alarms, atc: Atc::new(wiring) };
         m.set(ATS, &ats::CONTROL, 0x8000);
