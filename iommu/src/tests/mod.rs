@@ -26,6 +26,7 @@ mod slow_pri;
 mod stage2;
 mod stalls;
 mod streams;
+mod timeline;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -140,18 +141,30 @@ impl Bench {
 
     /// Just after reset, with a plan of what goes wrong.
     pub(crate) fn reset_with(features: Features, plan: Option<Arc<dyn FaultPlan>>) -> Self {
-        Self::on(Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap()), features, plan)
+        Self::on(Self::memory(), features, plan, hw::Trace::default())
+    }
+
+    /// As [`Self::new`], and what happens is told.
+    pub(crate) fn traced(trace: hw::Trace) -> Self {
+        let m = Self::on(Self::memory(), Features::default(), None, trace);
+        m.set_up(4);
+        m.enable(SMMUEN | EVENTQEN | CMDQEN);
+        m
+    }
+
+    fn memory() -> Arc<Ram> {
+        Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap())
     }
 
     /// Another one that has just been made, on the same memory.
     pub(crate) fn successor(&self, plan: Option<Arc<dyn FaultPlan>>) -> Self {
-        let after = Self::on(Arc::clone(&self.ram), self.smmu.features, plan);
+        let after = Self::on(Arc::clone(&self.ram), self.smmu.features, plan, hw::Trace::default());
         after.next_table.store(self.next_table.load(Ordering::Relaxed), Ordering::Relaxed);
         after.eventq_log2.store(self.eventq_log2.load(Ordering::Relaxed), Ordering::Relaxed);
         after
     }
 
-    fn on(ram: Arc<Ram>, features: Features, plan: Option<Arc<dyn FaultPlan>>) -> Self {
+    fn on(ram: Arc<Ram>, features: Features, plan: Option<Arc<dyn FaultPlan>>, trace: hw::Trace) -> Self {
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let line = || Arc::new(RecordingLine::default());
         let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());
@@ -172,7 +185,7 @@ impl Bench {
             clock: clock.clone(),
             alarms: alarms.clone(),
             faults,
-            trace: hw::Trace::default(),
+            trace,
             errors: hw::GuestErrors::default(),
         });
         let next_table = AtomicU64::new(TABLES);

@@ -1,6 +1,7 @@
 //! The cache with an agent and an untranslated way that the test plays.
 
 mod faults;
+mod timeline;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -148,7 +149,20 @@ impl Bench {
         Self::with_faults(credits, |_, _| Faults::default())
     }
 
+    /// As [`Self::new`], and what happens is told.
+    fn traced(credits: u32, trace: hw::Trace) -> Self {
+        Self::with(credits, |_, _| Faults::default(), trace)
+    }
+
     fn with_faults(credits: u32, faults: impl FnOnce(Arc<dyn Clock>, Arc<dyn Alarms>) -> Faults) -> Self {
+        Self::with(credits, faults, hw::Trace::default())
+    }
+
+    fn with(
+        credits: u32,
+        faults: impl FnOnce(Arc<dyn Clock>, Arc<dyn Alarms>) -> Faults,
+        trace: hw::Trace,
+    ) -> Self {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 1 << 20)]).unwrap());
         let agent = Arc::new(Agent {
@@ -182,7 +196,7 @@ impl Bench {
             clock: clock.clone(),
             alarms: alarms.clone(),
             faults: faults(clock.clone(), alarms.clone()),
-            trace: hw::Trace::default(),
+            trace,
             errors: hw::GuestErrors::default(),
         };
         let m = Self { agent, config, clock, alarms, atc: Atc::new(wiring) };
