@@ -5,13 +5,11 @@
 
 #![forbid(unsafe_code)]
 
-mod bank;
 pub mod dma_test;
 mod gate;
 pub mod gic;
 pub mod hisi;
 pub mod pci;
-mod primecell;
 pub mod rtc;
 pub mod uart;
 pub mod virtio;

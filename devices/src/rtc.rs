@@ -7,27 +7,40 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
-use hw::regmap::RegisterMap;
+use hw::regmap::{RegisterMap, Store, whole_register};
 use hw::saved::{RestoreError, SavedState, hex};
 use hw::{AlarmTarget, Alarms, BusError, Clock, IrqLine, LifeCycle, MmioDevice};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::primecell;
-
 hw::register_map! {
     /// PL031 registers. Arm DDI 0224C, table 3-1.
     pub enum Pl031Reg {
-        RTCDR   @ 0x000: 4 Ro(0) = 0, "3.3.1"; // value computed
-        RTCMR   @ 0x004: 4 Rw(0xffff_ffff) = 0, "3.3.2";
-        RTCLR   @ 0x008: 4 Rw(0xffff_ffff) = 0, "3.3.3";
-        RTCCR   @ 0x00c: 4 Ro(0) = 1, "3.3.4"; // once started, it runs until a reset
-        RTCIMSC @ 0x010: 4 Rw(0x1) = 0, "3.3.5";
-        RTCRIS  @ 0x014: 4 Ro(0) = 0, "3.3.6";
-        RTCMIS  @ 0x018: 4 Ro(0) = 0, "3.3.7";
-        RTCICR  @ 0x01c: 4 Wo(0x1) = 0, "3.3.8";
-        RTCPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.9"; // values below
-        RTCPCellID[4; 4]  @ 0xff0: 4 Ro(0) = 0, "3.3.10";
+        /// The date, in seconds.
+        RTCDR @ 0x000: 4 Ro(0) = 0, "3.3.1";
+        /// The date of the alarm.
+        RTCMR @ 0x004: 4 Rw(0xffff_ffff) = 0, "3.3.2";
+        /// A write sets the date; reads what was written.
+        RTCLR @ 0x008: 4 Rw(0xffff_ffff) = 0, "3.3.3";
+        RTCCR @ 0x00c: 4 Ro(0) = 1, "3.3.4" {
+            RTCStart[0] "runs; once started, until a reset";
+        };
+        RTCIMSC @ 0x010: 4 Rw(0x1) = 0, "3.3.5" {
+            RTCIMSC[0] "the alarm interrupts";
+        };
+        RTCRIS @ 0x014: 4 Ro(0) = 0, "3.3.6" {
+            RTCRIS[0] "the date of the alarm has come";
+        };
+        RTCMIS @ 0x018: 4 Ro(0) = 0, "3.3.7" {
+            RTCMIS[0] "it interrupts";
+        };
+        RTCICR @ 0x01c: 4 Wo(0x1) = 0, "3.3.8" {
+            RTCICR[0] "ends the interrupt";
+        };
+        /// Part 0x031, designer Arm, revision 1.
+        RTCPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.9";
+        /// A PrimeCell.
+        RTCPCellID[4; 4] @ 0xff0: 4 Ro(0) = 0, "3.3.10";
     }
 }
 
@@ -54,12 +67,21 @@ struct Counter {
 struct State {
     /// What is added to the seconds of the clock, modulo 2^32.
     offset: u32,
-    lr: u32,
-    mr: u32,
-    imsc: u32,
-    ris: u32,
-    /// When the counter reaches `mr`, if the guest has set it and it has not been reached.
+    registers: Store<Pl031Reg>,
+    /// When the counter reaches RTCMR, if the guest has set it and it has not been reached.
     deadline_ns: Option<u64>,
+}
+
+impl State {
+    /// After power-on, with a date.
+    fn at_reset(offset: u32) -> Self {
+        Self { offset, registers: Store::at_reset(), deadline_ns: None }
+    }
+
+    /// What interrupts: RTCMIS.
+    fn masked(&self) -> u32 {
+        self.registers.word(Pl031Reg::RTCRIS) & self.registers.word(Pl031Reg::RTCIMSC)
+    }
 }
 
 impl Counter {
@@ -73,14 +95,14 @@ impl Counter {
     }
 
     fn drive(&self, state: &State) {
-        self.irq.set(state.ris & state.imsc != 0);
+        self.irq.set(state.masked() != 0);
     }
 
     /// Raises the interrupt if the match has been reached.
     fn compare(&self, state: &mut State) {
         if state.deadline_ns.is_some_and(|deadline| self.clock.now_ns() >= deadline) {
             state.deadline_ns = None;
-            state.ris = 1;
+            state.registers.set_word(Pl031Reg::RTCRIS, 1);
         }
         self.drive(state);
     }
@@ -88,7 +110,8 @@ impl Counter {
     /// Finds out when the counter will next be equal to the match register.
     fn plan(&self, state: &mut State) {
         let now_s = self.clock.now_ns() / NS_PER_SECOND;
-        let left = state.mr.wrapping_sub(self.seconds().wrapping_add(state.offset));
+        let left =
+            state.registers.word(Pl031Reg::RTCMR).wrapping_sub(self.seconds().wrapping_add(state.offset));
         state.deadline_ns = Some(now_s.saturating_add(left.into()).saturating_mul(NS_PER_SECOND));
         self.compare(state);
     }
@@ -109,8 +132,8 @@ impl Pl031 {
         irq: Arc<dyn IrqLine>,
         unix_seconds: u64,
     ) -> Arc<Self> {
-        let state = State { offset: unix_seconds as u32, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
-        let counter = Arc::new(Counter { state: Mutex::new(state), clock, irq });
+        let state = Mutex::new(State::at_reset(unix_seconds as u32));
+        let counter = Arc::new(Counter { state, clock, irq });
         let slot = alarms.register(counter.clone());
         Arc::new(Self { counter, alarms, slot })
     }
@@ -126,7 +149,7 @@ impl LifeCycle for Pl031 {
     /// (nRTCRST), which is for the first power-on of a clock with a battery: the date stays, also one that software has set.
     fn reset(&self) {
         let mut state = self.counter.lock();
-        *state = State { offset: state.offset, lr: 0, mr: 0, imsc: 0, ris: 0, deadline_ns: None };
+        *state = State::at_reset(state.offset);
         self.counter.drive(&state);
         self.set_alarm(&state);
     }
@@ -135,20 +158,34 @@ impl LifeCycle for Pl031 {
         let mut state = self.counter.lock();
         // The alarm's thread may be late; what is saved is not.
         self.counter.compare(&mut state);
-        let &mut State { offset, lr, mr, imsc, ris, deadline_ns } = &mut *state;
-        RtcState { offset, lr, mr, imsc, ris, match_is_ahead: deadline_ns.is_some() }.to_value()
+        let State { offset, registers, deadline_ns } = &*state;
+        RtcState {
+            offset: *offset,
+            lr: registers.word(Pl031Reg::RTCLR),
+            mr: registers.word(Pl031Reg::RTCMR),
+            imsc: registers.word(Pl031Reg::RTCIMSC),
+            ris: registers.word(Pl031Reg::RTCRIS),
+            match_is_ahead: deadline_ns.is_some(),
+        }
+        .to_value()
     }
 
     /// The date goes on with guest time, from where it was when the state was saved: what has passed on the host is not in it.
     fn restore(&self, state: Value) -> Result<(), RestoreError> {
         let RtcState { offset, lr, mr, imsc, ris, match_is_ahead } = RtcState::from_value(state)?;
-        for (name, value) in [("RTCIMSC", imsc), ("RTCRIS", ris)] {
-            if value > 1 {
-                return Err(RestoreError::value(name, "has bits that do not exist"));
-            }
+        let mut restored = State::at_reset(offset);
+        for (reg, value, possible) in [
+            (Pl031Reg::RTCLR, lr, Pl031Reg::RTCLR.info().writable),
+            (Pl031Reg::RTCMR, mr, Pl031Reg::RTCMR.info().writable),
+            (Pl031Reg::RTCIMSC, imsc, Pl031Reg::RTCIMSC.info().writable),
+            // Of the same interrupt.
+            (Pl031Reg::RTCRIS, ris, Pl031Reg::RTCIMSC.info().writable),
+        ] {
+            let put = restored.registers.restore(reg, 0, value.into(), possible);
+            put.map_err(|why| RestoreError::value(reg.info().name, why))?;
         }
         let mut state = self.counter.lock();
-        *state = State { offset, lr, mr, imsc, ris, deadline_ns: None };
+        *state = restored;
         if match_is_ahead {
             // Where the counter is equal to the match now, the match has been reached.
             self.counter.plan(&mut state);
@@ -183,7 +220,7 @@ impl SavedState for RtcState {
 
 impl MmioDevice for Pl031 {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        let (reg, index) = primecell::locate::<Pl031Reg>(offset, data.len())?;
+        let (reg, index) = whole_register::<Pl031Reg>(offset, data.len())?;
         let counter = &self.counter;
         let mut state = counter.lock();
         // The alarm's thread may be late; what is read is not.
@@ -192,44 +229,36 @@ impl MmioDevice for Pl031 {
             |ids: [u8; 4]| usize::try_from(index).ok().and_then(|i| ids.get(i)).copied().unwrap_or(0).into();
         let value = match reg {
             Pl031Reg::RTCDR => counter.seconds().wrapping_add(state.offset),
-            Pl031Reg::RTCMR => state.mr,
-            Pl031Reg::RTCLR => state.lr,
-            Pl031Reg::RTCCR => Pl031Reg::RTCCR.info().reset as u32,
-            Pl031Reg::RTCIMSC => state.imsc,
-            Pl031Reg::RTCRIS => state.ris,
-            Pl031Reg::RTCMIS => state.ris & state.imsc,
-            Pl031Reg::RTCICR => 0,
+            Pl031Reg::RTCMIS => state.masked(),
             Pl031Reg::RTCPeriphID => id(PERIPH_ID),
             Pl031Reg::RTCPCellID => id(PCELL_ID),
+            _ => state.registers.read(reg, 0) as u32,
         };
         put_value(data, value.into());
         Ok(())
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        let (reg, _) = primecell::locate::<Pl031Reg>(offset, data.len())?;
+        let (reg, _) = whole_register::<Pl031Reg>(offset, data.len())?;
         let counter = &self.counter;
         let value = reg.info().written(0, value_of(data)) as u32;
         let mut state = counter.lock();
         counter.compare(&mut state);
         match reg {
             Pl031Reg::RTCMR => {
-                state.mr = value;
+                state.registers.set_word(reg, value);
                 counter.plan(&mut state);
             }
             Pl031Reg::RTCLR => {
-                state.lr = value;
+                state.registers.set_word(reg, value);
                 state.offset = value.wrapping_sub(counter.seconds());
                 counter.plan(&mut state);
             }
-            Pl031Reg::RTCIMSC => state.imsc = value,
-            Pl031Reg::RTCICR => state.ris &= !value,
-            Pl031Reg::RTCDR
-            | Pl031Reg::RTCCR
-            | Pl031Reg::RTCRIS
-            | Pl031Reg::RTCMIS
-            | Pl031Reg::RTCPeriphID
-            | Pl031Reg::RTCPCellID => {}
+            Pl031Reg::RTCICR => {
+                let left = state.registers.word(Pl031Reg::RTCRIS) & !value;
+                state.registers.set_word(Pl031Reg::RTCRIS, left);
+            }
+            _ => state.registers.write(reg, 0, value.into(), u64::MAX, |condition| match condition {}),
         }
         counter.drive(&state);
         if matches!(reg, Pl031Reg::RTCMR | Pl031Reg::RTCLR) {
@@ -246,14 +275,14 @@ mod tests {
 
     use super::*;
 
-    const DR: u64 = 0x00;
-    const MR: u64 = 0x04;
-    const LR: u64 = 0x08;
-    const CR: u64 = 0x0c;
-    const IMSC: u64 = 0x10;
-    const RIS: u64 = 0x14;
-    const MIS: u64 = 0x18;
-    const ICR: u64 = 0x1c;
+    const DR: u64 = Pl031Reg::RTCDR.offset();
+    const MR: u64 = Pl031Reg::RTCMR.offset();
+    const LR: u64 = Pl031Reg::RTCLR.offset();
+    const CR: u64 = Pl031Reg::RTCCR.offset();
+    const IMSC: u64 = Pl031Reg::RTCIMSC.offset();
+    const RIS: u64 = Pl031Reg::RTCRIS.offset();
+    const MIS: u64 = Pl031Reg::RTCMIS.offset();
+    const ICR: u64 = Pl031Reg::RTCICR.offset();
 
     /// An alarm service with one slot, fired by hand.
     #[derive(Default)]
@@ -309,8 +338,7 @@ mod tests {
     fn map_is_consistent_and_ids_are_those_the_bus_driver_matches() {
         check_map::<Pl031Reg>();
         let bench = Bench::new(0);
-        let id =
-            |reg: Pl031Reg| (0..4).fold(0, |id, i| id | bench.read(reg.info().offset + 4 * i) << (8 * i));
+        let id = |reg: Pl031Reg| (0..4).fold(0, |id, i| id | bench.read(reg.at(i)) << (8 * i));
         assert_eq!(id(Pl031Reg::RTCPeriphID), 0x0014_1031, "revision 1");
         assert_eq!(id(Pl031Reg::RTCPCellID), 0xb105_f00d);
     }

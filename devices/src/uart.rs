@@ -11,13 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bitfield_struct::bitfield;
 use hw::mmio::{put_value, value_of};
-use hw::regmap::RegisterMap;
+use hw::regmap::{RegisterMap, Store, whole_register};
 use hw::saved::{Hex, Registers, RestoreError, SavedState};
 use hw::{BusError, IrqLine, LifeCycle, MmioDevice};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::primecell;
 
 #[cfg(test)]
 mod tests;
@@ -25,22 +23,91 @@ mod tests;
 hw::register_map! {
     /// PL011 registers. Arm DDI 0183G, table 3-1.
     pub enum Pl011Reg {
-        UARTDR        @ 0x000: 4 Special(0xff) = 0, "3.3.1";
-        UARTRSR_ECR   @ 0x004: 4 Special(0xf) = 0, "3.3.2";
-        UARTFR        @ 0x018: 4 Ro(0) = 0, "3.3.3"; // value computed
-        UARTILPR      @ 0x020: 4 Rw(0xff) = 0, "3.3.4", Storage;
-        UARTIBRD      @ 0x024: 4 Rw(0xffff) = 0, "3.3.5", Storage;
-        UARTFBRD      @ 0x028: 4 Rw(0x3f) = 0, "3.3.6", Storage;
-        UARTLCR_H     @ 0x02c: 4 Rw(0xff) = 0, "3.3.7";
-        UARTCR        @ 0x030: 4 Rw(0xff87) = 0x300, "3.3.8";
-        UARTIFLS      @ 0x034: 4 Rw(0x3f) = 0x12, "3.3.9";
-        UARTIMSC      @ 0x038: 4 Rw(0x7ff) = 0, "3.3.10";
-        UARTRIS       @ 0x03c: 4 Ro(0) = 0, "3.3.11";
-        UARTMIS       @ 0x040: 4 Ro(0) = 0, "3.3.12";
-        UARTICR       @ 0x044: 4 Wo(0x7ff) = 0, "3.3.13";
-        UARTDMACR     @ 0x048: 4 Rw(0x7) = 0, "3.3.14", Storage;
-        UARTPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.15"; // values below
-        UARTPCellID[4; 4]  @ 0xff0: 4 Ro(0) = 0, "3.3.16";
+        UARTDR @ 0x000: 4 Special(0xff) = 0, "3.3.1" {
+            OE[11] "overrun: characters were lost before this one";
+            BE[10] "a break, not a character";
+            PE[9] "parity error; never";
+            FE[8] "framing error; never";
+            DATA[7:0] "the next character received, or one to send";
+        };
+        UARTRSR_ECR @ 0x004: 4 Special(0xf) = 0, "3.3.2" {
+            OE[3] "overrun; a write of any value clears all four";
+            BE[2] "of the last character read";
+            PE[1] "of the last character read";
+            FE[0] "of the last character read";
+        };
+        UARTFR @ 0x018: 4 Ro(0) = 0, "3.3.3" {
+            RI[8] "ring indicator; never";
+            TXFE[7] "transmit FIFO empty";
+            RXFF[6] "receive FIFO full";
+            TXFF[5] "transmit FIFO full";
+            RXFE[4] "receive FIFO empty";
+            BUSY[3] "characters are to be sent";
+            DCD[2] "data carrier; always";
+            DSR[1] "data set ready; always";
+            CTS[0] "clear to send; always";
+        };
+        /// Divisor of the clock for IrDA, which is absent.
+        UARTILPR @ 0x020: 4 Rw(0xff) = 0, "3.3.4", Storage;
+        /// Integer part of the divisor: time on the wire does not pass.
+        UARTIBRD @ 0x024: 4 Rw(0xffff) = 0, "3.3.5", Storage;
+        /// Fraction of the divisor.
+        UARTFBRD @ 0x028: 4 Rw(0x3f) = 0, "3.3.6", Storage;
+        UARTLCR_H @ 0x02c: 4 Rw(0xff) = 0, "3.3.7" {
+            SPS[7] "stick parity; without effect";
+            WLEN[6:5] "bits of a character; without effect";
+            FEN[4] "FIFOs are on; a change empties the receive FIFO";
+            STP2[3] "two stop bits; without effect";
+            EPS[2] "even parity; without effect";
+            PEN[1] "parity; without effect";
+            BRK[0] "send a break; without effect";
+        };
+        UARTCR @ 0x030: 4 Rw(0xff87) = 0x300, "3.3.8" {
+            CTSEn[15] "hardware flow control; without effect";
+            RTSEn[14] "hardware flow control; without effect";
+            Out2[13] "modem line; without effect";
+            Out1[12] "modem line; without effect";
+            RTS[11] "modem line; without effect";
+            DTR[10] "modem line; without effect";
+            RXE[9] "the receiver is on";
+            TXE[8] "the transmitter is on";
+            LBE[7] "what is sent is received";
+            SIRLP[2] "IrDA; without effect";
+            SIREN[1] "IrDA; without effect";
+            UARTEN[0] "the UART is on";
+        };
+        UARTIFLS @ 0x034: 4 Rw(0x3f) = 0x12, "3.3.9" {
+            RXIFLSEL[5:3] "how full the receive FIFO interrupts";
+            TXIFLSEL[2:0] "how empty the transmit FIFO interrupts";
+        };
+        UARTIMSC @ 0x038: 4 Rw(0x7ff) = 0, "3.3.10" {
+            OEIM[10] "overrun interrupts";
+            BEIM[9] "a break interrupts";
+            PEIM[8] "parity error interrupts";
+            FEIM[7] "framing error interrupts";
+            RTIM[6] "receive timeout interrupts";
+            TXIM[5] "transmit interrupts";
+            RXIM[4] "receive interrupts";
+            DSRMIM[3] "a change of DSR interrupts";
+            DCDMIM[2] "a change of DCD interrupts";
+            CTSMIM[1] "a change of CTS interrupts";
+            RIMIM[0] "a change of RI interrupts";
+        };
+        /// What would interrupt, masked or not, with the bits of UARTIMSC.
+        UARTRIS @ 0x03c: 4 Ro(0) = 0, "3.3.11";
+        /// What interrupts, with the bits of UARTIMSC.
+        UARTMIS @ 0x040: 4 Ro(0) = 0, "3.3.12";
+        /// Ones end an interrupt, with the bits of UARTIMSC.
+        UARTICR @ 0x044: 4 Wo(0x7ff) = 0, "3.3.13";
+        UARTDMACR @ 0x048: 4 Rw(0x7) = 0, "3.3.14", Storage {
+            DMAONERR[2] "no DMA after an error; there is no DMA";
+            TXDMAE[1] "DMA to send";
+            RXDMAE[0] "DMA to receive";
+        };
+        /// Part 0x011, designer Arm, revision r1p5.
+        UARTPeriphID[4; 4] @ 0xfe0: 4 Ro(0) = 0, "3.3.15";
+        /// A PrimeCell.
+        UARTPCellID[4; 4] @ 0xff0: 4 Ro(0) = 0, "3.3.16";
     }
 }
 
@@ -150,16 +217,7 @@ pub struct Pl011 {
 
 #[derive(Debug)]
 struct Front {
-    ilpr: u32,
-    ibrd: u32,
-    fbrd: u32,
-    lcr_h: u32,
-    cr: Control,
-    ifls: u32,
-    imsc: u32,
-    ris: u32,
-    dmacr: u32,
-    rsr: u32,
+    registers: Store<Pl011Reg>,
     /// Received characters, each with its error bits as in UARTDR.
     rx: VecDeque<u16>,
     /// The next received character gets the overrun bit.
@@ -171,18 +229,8 @@ struct Front {
 
 impl Front {
     fn at_reset() -> Self {
-        let reset = |reg: Pl011Reg| reg.info().reset as u32;
         Self {
-            ilpr: reset(Pl011Reg::UARTILPR),
-            ibrd: reset(Pl011Reg::UARTIBRD),
-            fbrd: reset(Pl011Reg::UARTFBRD),
-            lcr_h: reset(Pl011Reg::UARTLCR_H),
-            cr: Control::from_bits(reset(Pl011Reg::UARTCR)),
-            ifls: reset(Pl011Reg::UARTIFLS),
-            imsc: reset(Pl011Reg::UARTIMSC),
-            ris: 0,
-            dmacr: reset(Pl011Reg::UARTDMACR),
-            rsr: 0,
+            registers: Store::at_reset(),
             rx: VecDeque::with_capacity(FIFO_BYTES),
             overrun: false,
             tx: VecDeque::with_capacity(FIFO_BYTES),
@@ -190,40 +238,35 @@ impl Front {
         }
     }
 
+    fn word(&self, reg: Pl011Reg) -> u32 {
+        self.registers.word(reg)
+    }
+
+    fn control(&self) -> Control {
+        Control::from_bits(self.word(Pl011Reg::UARTCR))
+    }
+
+    fn has_fifos(&self) -> bool {
+        self.word(Pl011Reg::UARTLCR_H) & FEN != 0
+    }
+
+    /// What interrupts: UARTMIS.
+    fn masked(&self) -> u32 {
+        self.word(Pl011Reg::UARTRIS) & self.word(Pl011Reg::UARTIMSC)
+    }
+
+    fn raise(&mut self, interrupts: u32) {
+        self.registers.set_word(Pl011Reg::UARTRIS, self.word(Pl011Reg::UARTRIS) | interrupts);
+    }
+
+    fn lower(&mut self, interrupts: u32) {
+        self.registers.set_word(Pl011Reg::UARTRIS, self.word(Pl011Reg::UARTRIS) & !interrupts);
+    }
+
     fn save(&self) -> UartState {
-        let Self {
-            ilpr,
-            ibrd,
-            fbrd,
-            lcr_h,
-            cr,
-            ifls,
-            imsc,
-            ris,
-            dmacr,
-            rsr,
-            rx,
-            overrun,
-            tx,
-            input_waits: _,
-        } = self;
-        let value = |reg, _| {
-            u64::from(match reg {
-                Pl011Reg::UARTRSR_ECR => *rsr,
-                Pl011Reg::UARTILPR => *ilpr,
-                Pl011Reg::UARTIBRD => *ibrd,
-                Pl011Reg::UARTFBRD => *fbrd,
-                Pl011Reg::UARTLCR_H => *lcr_h,
-                Pl011Reg::UARTCR => cr.into_bits(),
-                Pl011Reg::UARTIFLS => *ifls,
-                Pl011Reg::UARTIMSC => *imsc,
-                Pl011Reg::UARTRIS => *ris,
-                Pl011Reg::UARTDMACR => *dmacr,
-                _ => 0,
-            })
-        };
+        let Self { registers, rx, overrun, tx, input_waits: _ } = self;
         UartState {
-            registers: Registers::of(is_saved, value),
+            registers: Registers::of(is_saved, |reg, _| registers.get(reg)),
             receive_fifo: rx.iter().map(|&character| Hex(character.into())).collect(),
             overrun: *overrun,
             transmit_fifo: tx.iter().map(|&byte| Hex(byte.into())).collect(),
@@ -235,29 +278,12 @@ impl Front {
         let mut front = Self::at_reset();
         registers
             .restore(is_saved, |reg: Pl011Reg, _, value| {
-                let word = value as u32;
                 // Interrupts are the UART's to raise; the others are what a write leaves.
                 let possible = match reg {
-                    Pl011Reg::UARTRIS => value & !u64::from(RXIS | TXIS | RTIS | BEIS | OEIS) == 0,
-                    _ => reg.info().written(reg.info().reset, value) == value,
+                    Pl011Reg::UARTRIS => u64::from(RXIS | TXIS | RTIS | BEIS | OEIS),
+                    _ => reg.info().writable,
                 };
-                if !possible {
-                    return Err("has bits that are always zero, or not those that never change");
-                }
-                match reg {
-                    Pl011Reg::UARTRSR_ECR => front.rsr = word,
-                    Pl011Reg::UARTILPR => front.ilpr = word,
-                    Pl011Reg::UARTIBRD => front.ibrd = word,
-                    Pl011Reg::UARTFBRD => front.fbrd = word,
-                    Pl011Reg::UARTLCR_H => front.lcr_h = word,
-                    Pl011Reg::UARTCR => front.cr = Control::from_bits(word),
-                    Pl011Reg::UARTIFLS => front.ifls = word,
-                    Pl011Reg::UARTIMSC => front.imsc = word,
-                    Pl011Reg::UARTRIS => front.ris = word,
-                    Pl011Reg::UARTDMACR => front.dmacr = word,
-                    _ => {}
-                }
-                Ok(())
+                front.registers.restore(reg, 0, value, possible)
             })
             .map_err(|error| error.within("registers"))?;
         // What is to be sent stays when FIFOs are switched off; what has been received goes.
@@ -287,15 +313,15 @@ impl Front {
 
     /// Characters that fit into a FIFO: one, in the holding register, while FIFOs are off.
     fn depth(&self) -> usize {
-        if self.lcr_h & FEN != 0 { FIFO_BYTES } else { 1 }
+        if self.has_fifos() { FIFO_BYTES } else { 1 }
     }
 
     /// The level of UARTIFLS field `shift` (3.3.9): 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO.
     fn trigger(&self, shift: u32) -> usize {
-        if self.lcr_h & FEN == 0 {
+        if !self.has_fifos() {
             return 1;
         }
-        match self.ifls >> shift & 7 {
+        match self.word(Pl011Reg::UARTIFLS) >> shift & 7 {
             0 => FIFO_BYTES / 8,
             1 => FIFO_BYTES / 4,
             3 => FIFO_BYTES * 3 / 4,
@@ -310,41 +336,43 @@ impl Front {
 
     fn rx_room(&self) -> usize {
         // What arrives at a disabled receiver would be lost: it is kept back instead.
-        if self.cr.uarten() && self.cr.rxe() { self.depth().saturating_sub(self.rx.len()) } else { 0 }
+        let control = self.control();
+        if control.uarten() && control.rxe() { self.depth().saturating_sub(self.rx.len()) } else { 0 }
     }
 
     fn push_rx(&mut self, character: u16) {
         if self.rx.len() >= self.depth() {
             self.overrun = true;
-            self.rsr |= RSR_OVERRUN;
-            self.ris |= OEIS;
+            let errors = self.word(Pl011Reg::UARTRSR_ECR) | RSR_OVERRUN;
+            self.registers.set_word(Pl011Reg::UARTRSR_ECR, errors);
+            self.raise(OEIS);
             return;
         }
         let overrun = if std::mem::take(&mut self.overrun) { DR_OVERRUN } else { 0 };
         self.rx.push_back(character | overrun);
         if self.rx.len() == self.rx_trigger() {
-            self.ris |= RXIS;
+            self.raise(RXIS);
         }
-        self.ris |= RTIS;
+        self.raise(RTIS);
     }
 
     fn pop_rx(&mut self) -> u16 {
         let character = self.rx.pop_front().unwrap_or(0);
-        self.rsr = u32::from(character >> 8) & 0xf;
+        self.registers.set_word(Pl011Reg::UARTRSR_ECR, u32::from(character >> 8) & 0xf);
         if self.rx.len() < self.rx_trigger() {
-            self.ris &= !RXIS;
+            self.lower(RXIS);
         }
         if self.rx.is_empty() {
-            self.ris &= !RTIS;
+            self.lower(RTIS);
         } else {
-            self.ris |= RTIS;
+            self.raise(RTIS);
         }
         character
     }
 
     /// Hands what waits in the transmit FIFO to the host, or around the loop.
     fn transmit(&mut self, console: &dyn ConsoleOut) {
-        if self.cr.lbe() {
+        if self.control().lbe() {
             while let Some(byte) = self.tx.pop_front() {
                 self.push_rx(byte.into());
             }
@@ -353,9 +381,9 @@ impl Front {
             self.tx.drain(..taken);
         }
         // With FIFOs off the trigger is the empty holding register.
-        let level = if self.lcr_h & FEN != 0 { self.trigger(0) } else { 0 };
+        let level = if self.has_fifos() { self.trigger(0) } else { 0 };
         if self.tx.len() <= level {
-            self.ris |= TXIS;
+            self.raise(TXIS);
         }
     }
 
@@ -384,7 +412,7 @@ impl Pl011 {
     }
 
     fn drive(&self, front: &Front) {
-        self.irq.set(front.ris & front.imsc != 0);
+        self.irq.set(front.masked() != 0);
     }
 
     /// Receives bytes from the host, as many as there is room for, and says how many. If not all, the
@@ -406,7 +434,7 @@ impl Pl011 {
         let has_room = front.rx_room() > 0;
         if has_room {
             front.push_rx(DR_BREAK);
-            front.ris |= BEIS;
+            front.raise(BEIS);
         }
         self.drive(&front);
         has_room
@@ -424,57 +452,35 @@ impl Pl011 {
             |ids: [u8; 4]| usize::try_from(index).ok().and_then(|i| ids.get(i)).copied().unwrap_or(0).into();
         match reg {
             Pl011Reg::UARTDR => front.pop_rx().into(),
-            Pl011Reg::UARTRSR_ECR => front.rsr,
             Pl011Reg::UARTFR => front.flags().into_bits(),
-            Pl011Reg::UARTILPR => front.ilpr,
-            Pl011Reg::UARTIBRD => front.ibrd,
-            Pl011Reg::UARTFBRD => front.fbrd,
-            Pl011Reg::UARTLCR_H => front.lcr_h,
-            Pl011Reg::UARTCR => front.cr.into_bits(),
-            Pl011Reg::UARTIFLS => front.ifls,
-            Pl011Reg::UARTIMSC => front.imsc,
-            Pl011Reg::UARTRIS => front.ris,
-            Pl011Reg::UARTMIS => front.ris & front.imsc,
-            Pl011Reg::UARTICR => 0,
-            Pl011Reg::UARTDMACR => front.dmacr,
+            Pl011Reg::UARTMIS => front.masked(),
             Pl011Reg::UARTPeriphID => id(PERIPH_ID),
             Pl011Reg::UARTPCellID => id(PCELL_ID),
+            _ => front.registers.read(reg, 0) as u32,
         }
     }
 
     fn write(&self, front: &mut Front, reg: Pl011Reg, value: u32) {
-        let written = |old: u32| reg.info().written(old.into(), value.into()) as u32;
+        let written = reg.info().written(0, value.into()) as u32;
         match reg {
             Pl011Reg::UARTDR => {
                 // A byte for a full FIFO is lost.
                 if front.tx.len() < front.depth() {
-                    front.tx.push_back(written(0) as u8);
+                    front.tx.push_back(written as u8);
                 }
                 front.transmit(&*self.console);
             }
-            Pl011Reg::UARTRSR_ECR => front.rsr = 0,
-            Pl011Reg::UARTILPR => front.ilpr = written(front.ilpr),
-            Pl011Reg::UARTIBRD => front.ibrd = written(front.ibrd),
-            Pl011Reg::UARTFBRD => front.fbrd = written(front.fbrd),
+            Pl011Reg::UARTRSR_ECR => front.registers.set(reg, 0),
+            Pl011Reg::UARTICR => front.lower(written),
             Pl011Reg::UARTLCR_H => {
-                let new = written(front.lcr_h);
-                if (new ^ front.lcr_h) & FEN != 0 {
+                if (written ^ front.word(reg)) & FEN != 0 {
                     // Switching the FIFOs flushes what has been received; what is to be sent still goes.
                     front.rx.clear();
-                    front.ris &= !(RXIS | RTIS);
+                    front.lower(RXIS | RTIS);
                 }
-                front.lcr_h = new;
+                front.registers.set_word(reg, written);
             }
-            Pl011Reg::UARTCR => front.cr = Control::from_bits(written(front.cr.into_bits())),
-            Pl011Reg::UARTIFLS => front.ifls = written(front.ifls),
-            Pl011Reg::UARTIMSC => front.imsc = written(front.imsc),
-            Pl011Reg::UARTICR => front.ris &= !written(0),
-            Pl011Reg::UARTDMACR => front.dmacr = written(front.dmacr),
-            Pl011Reg::UARTFR
-            | Pl011Reg::UARTRIS
-            | Pl011Reg::UARTMIS
-            | Pl011Reg::UARTPeriphID
-            | Pl011Reg::UARTPCellID => {}
+            _ => front.registers.write(reg, 0, value.into(), u64::MAX, |condition| match condition {}),
         }
     }
 
@@ -521,7 +527,7 @@ impl LifeCycle for Pl011 {
 
 impl MmioDevice for Pl011 {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        let (reg, index) = primecell::locate::<Pl011Reg>(offset, data.len())?;
+        let (reg, index) = whole_register::<Pl011Reg>(offset, data.len())?;
         let mut front = self.lock();
         put_value(data, self.read(&mut front, reg, index).into());
         self.settle(&mut front);
@@ -529,7 +535,7 @@ impl MmioDevice for Pl011 {
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        let (reg, _) = primecell::locate::<Pl011Reg>(offset, data.len())?;
+        let (reg, _) = whole_register::<Pl011Reg>(offset, data.len())?;
         let mut front = self.lock();
         self.write(&mut front, reg, value_of(data) as u32);
         self.settle(&mut front);

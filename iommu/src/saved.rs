@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::ats::SavedInvalidations;
 use crate::features::Features;
 use crate::late_answers::{Answer, Delayed, LateAnswer, MOST_HELD};
-use crate::registers::{is_of_messages, is_of_priq};
 use crate::smmu::Smmu;
-use crate::spec::regs::{Cr0, Cr2, Gbpa, IrqCtrl, PRIQ_IRQ_CFG2_LO, SmmuReg};
+use crate::spec::regs::{Gbpa, SmmuReg};
 use crate::stalls::{ResumeAction, SavedStalls, Stalls};
 use crate::state::State;
 
@@ -151,28 +150,15 @@ fn is_saved(reg: SmmuReg) -> bool {
 
 /// The bits that a register can have, by what software can write and what is offered.
 fn possible_bits(features: &Features, reg: SmmuReg) -> u64 {
-    let writable = reg.info().writable;
+    let state = State::at_reset();
+    let possible = |reg: SmmuReg| reg.possible(|condition| state.holds(features, condition));
     match reg {
-        SmmuReg::SMMU_CR0 | SmmuReg::SMMU_CR0ACK => {
-            let absent = Cr0::new().with_priqen(!features.pri).with_atschk(!features.ats);
-            SmmuReg::SMMU_CR0.info().writable & !u64::from(u32::from(absent))
-        }
-        SmmuReg::SMMU_IRQ_CTRL | SmmuReg::SMMU_IRQ_CTRLACK => {
-            let absent = IrqCtrl::new().with_priq_irqen(!features.pri);
-            SmmuReg::SMMU_IRQ_CTRL.info().writable & !u64::from(u32::from(absent))
-        }
-        SmmuReg::SMMU_CR2 => {
-            let absent =
-                Cr2::new().with_e2h(!features.stage2).with_rec_cfg_ats(!features.can_record_ats_errors());
-            writable & !u64::from(u32::from(absent))
-        }
+        SmmuReg::SMMU_CR0ACK => possible(SmmuReg::SMMU_CR0),
+        SmmuReg::SMMU_IRQ_CTRLACK => possible(SmmuReg::SMMU_IRQ_CTRL),
+        SmmuReg::SMMU_GERROR => possible(SmmuReg::SMMU_GERRORN),
         // An update is complete when its write returns.
-        SmmuReg::SMMU_GBPA => writable & !u64::from(u32::from(Gbpa::new().with_update(true))),
-        SmmuReg::SMMU_GERROR => SmmuReg::SMMU_GERRORN.info().writable,
-        reg if !features.pri && is_of_priq(reg) => 0,
-        reg if !features.msi && is_of_messages(reg) => 0,
-        SmmuReg::SMMU_PRIQ_IRQ_CFG2 if !features.msi => PRIQ_IRQ_CFG2_LO.into(),
-        _ => writable,
+        SmmuReg::SMMU_GBPA => possible(reg) & !u64::from(u32::from(Gbpa::new().with_update(true))),
+        _ => possible(reg),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The SMMU's state behind its lock: register values with the rules for plain writes (chapter 6), and stalled transactions.
+//! The SMMU's state behind its lock: register values, what their locks depend on, and stalled transactions.
 
-use hw::regmap::RegisterMap;
+use hw::regmap::Store;
 
 use crate::features::Features;
-use crate::spec::regs::{Cr0, Cr2, Gbpa, IrqCtrl, PRIQ_IRQ_CFG2_LO, SmmuReg, StrtabBaseCfg};
+use crate::spec::regs::{Cr0, Cr2, Gbpa, IrqCtrl, SmmuCondition, SmmuReg, StrtabBaseCfg};
 use crate::stalls::Stalls;
 use crate::stream::StreamTable;
 
@@ -35,7 +35,7 @@ impl Mode {
 /// Registers, and the stalled transactions that they govern.
 #[derive(Debug)]
 pub(crate) struct State {
-    values: [u64; SmmuReg::ALL.len()],
+    pub(crate) registers: Store<SmmuReg>,
     pub(crate) stalls: Stalls,
     /// A reset is under way: every transaction is aborted.
     pub(crate) is_in_reset: bool,
@@ -43,28 +43,24 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn at_reset() -> Self {
-        let mut values = [0; SmmuReg::ALL.len()];
-        for (value, (_, info)) in values.iter_mut().zip(SmmuReg::ALL) {
-            *value = info.reset;
-        }
-        Self { values, stalls: Stalls::default(), is_in_reset: false }
+        Self { registers: Store::at_reset(), stalls: Stalls::default(), is_in_reset: false }
     }
 
     pub(crate) fn get(&self, reg: SmmuReg) -> u64 {
-        self.values[reg as usize]
+        self.registers.get(reg)
     }
 
     pub(crate) fn set(&mut self, reg: SmmuReg, value: u64) {
-        self.values[reg as usize] = value;
+        self.registers.set(reg, value);
     }
 
     /// A 32-bit register.
     pub(crate) fn word(&self, reg: SmmuReg) -> u32 {
-        self.get(reg) as u32
+        self.registers.word(reg)
     }
 
     pub(crate) fn set_word(&mut self, reg: SmmuReg, value: u32) {
-        self.set(reg, value.into());
+        self.registers.set_word(reg, value);
     }
 
     pub(crate) fn cr0(&self) -> Cr0 {
@@ -109,51 +105,25 @@ impl State {
         }
     }
 
-    /// What a write of `value` leaves in a register without side effects, or `None` if it is ignored now: most
-    /// registers are fixed while what they configure is enabled, or while its disabling is not acknowledged.
-    pub(crate) fn written(&self, features: &Features, reg: SmmuReg, value: u64) -> Option<u64> {
-        let cr0 = Cr0::from(self.word(SmmuReg::SMMU_CR0) | self.word(SmmuReg::SMMU_CR0ACK));
-        let irq = IrqCtrl::from(self.word(SmmuReg::SMMU_IRQ_CTRL) | self.word(SmmuReg::SMMU_IRQ_CTRLACK));
-        let old = self.get(reg);
-        let mut keep = 0;
-        let locked = match reg {
-            SmmuReg::SMMU_CR1 => {
-                const TABLE: u64 = 0xfc0;
-                const QUEUE: u64 = 0x3f;
-                if cr0.smmuen() {
-                    keep |= TABLE;
-                }
-                if cr0.cmdqen() || cr0.eventqen() || cr0.priqen() {
-                    keep |= QUEUE;
-                }
-                false
-            }
-            SmmuReg::SMMU_CR2 => {
-                let absent =
-                    Cr2::new().with_e2h(!features.stage2).with_rec_cfg_ats(!features.can_record_ats_errors());
-                keep |= u64::from(u32::from(absent));
-                cr0.smmuen()
-            }
-            SmmuReg::SMMU_STRTAB_BASE | SmmuReg::SMMU_STRTAB_BASE_CFG => cr0.smmuen(),
-            SmmuReg::SMMU_CMDQ_BASE | SmmuReg::SMMU_CMDQ_CONS => cr0.cmdqen(),
-            SmmuReg::SMMU_EVENTQ_BASE | SmmuReg::SMMU_EVENTQ_PROD => cr0.eventqen(),
-            // The bit itself counts, not whether it is effective.
-            SmmuReg::SMMU_PRIQ_BASE | SmmuReg::SMMU_PRIQ_PROD => cr0.priqen(),
-            SmmuReg::SMMU_GERROR_IRQ_CFG0 | SmmuReg::SMMU_GERROR_IRQ_CFG1 | SmmuReg::SMMU_GERROR_IRQ_CFG2 => {
-                irq.gerror_irqen()
-            }
-            SmmuReg::SMMU_EVENTQ_IRQ_CFG0 | SmmuReg::SMMU_EVENTQ_IRQ_CFG1 | SmmuReg::SMMU_EVENTQ_IRQ_CFG2 => {
-                irq.eventq_irqen()
-            }
-            SmmuReg::SMMU_PRIQ_IRQ_CFG0 | SmmuReg::SMMU_PRIQ_IRQ_CFG1 | SmmuReg::SMMU_PRIQ_IRQ_CFG2 => {
-                if !features.msi {
-                    // Of the three, LO alone is not about messages.
-                    keep |= !u64::from(PRIQ_IRQ_CFG2_LO);
-                }
-                irq.priq_irqen()
-            }
-            _ => false,
-        };
-        (!locked).then(|| reg.info().written(old, value) & !keep | old & keep)
+    /// Whether a condition holds on which registers depend. Most are fixed while what they configure is enabled, or while its
+    /// disabling is not acknowledged; the bit itself counts, not whether it is effective.
+    pub(crate) fn holds(&self, features: &Features, condition: SmmuCondition) -> bool {
+        use SmmuReg::{SMMU_CR0, SMMU_CR0ACK, SMMU_IRQ_CTRL, SMMU_IRQ_CTRLACK};
+        let cr0 = || Cr0::from(self.word(SMMU_CR0) | self.word(SMMU_CR0ACK));
+        let irq = || IrqCtrl::from(self.word(SMMU_IRQ_CTRL) | self.word(SMMU_IRQ_CTRLACK));
+        match condition {
+            SmmuCondition::S2P => features.stage2,
+            SmmuCondition::ATS => features.ats,
+            SmmuCondition::PRI => features.pri,
+            SmmuCondition::MSI => features.msi,
+            SmmuCondition::ATSRECERR => features.can_record_ats_errors(),
+            SmmuCondition::SMMUEN => cr0().smmuen(),
+            SmmuCondition::CMDQEN => cr0().cmdqen(),
+            SmmuCondition::EVENTQEN => cr0().eventqen(),
+            SmmuCondition::PRIQEN => cr0().priqen(),
+            SmmuCondition::EVENTQ_IRQEN => irq().eventq_irqen(),
+            SmmuCondition::PRIQ_IRQEN => irq().priq_irqen(),
+            SmmuCondition::GERROR_IRQEN => irq().gerror_irqen(),
+        }
     }
 }

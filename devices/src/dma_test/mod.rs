@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
 use hw::mmio::{read_words, write_words};
-use hw::regmap::RegisterMap;
+use hw::regmap::{RegisterMap, Store};
 use hw::{
     Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, RestoreError, SavedState, StreamId, Waiter,
 };
@@ -26,7 +26,6 @@ use self::command::{Job, Outcome};
 use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
 use self::saved::DmaTestState;
 use crate::Workforce;
-use crate::bank::Bank;
 use crate::gate::Gate;
 use crate::pci::caps::{PortType, page_request};
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker};
@@ -180,7 +179,7 @@ struct Messenger {
 
 #[derive(Debug)]
 struct Front {
-    bank: Bank<DmaTestReg>,
+    registers: Store<DmaTestReg>,
     channels: [Channel; CHANNELS],
     messenger: Messenger,
     held: Vec<InvalidateTag>,
@@ -190,7 +189,7 @@ struct Front {
 impl Front {
     fn new(activity: &Arc<Activity>) -> Self {
         Self {
-            bank: Bank::at_reset(),
+            registers: Store::at_reset(),
             channels: std::array::from_fn(|_| Channel::new(activity)),
             messenger: Messenger { is_due: false, is_sending: false, waiter: Waiter::watched(activity) },
             held: Vec::new(),
@@ -215,26 +214,26 @@ impl Front {
     }
 
     fn ctrl(&self) -> Ctrl {
-        Ctrl::from(self.bank.get(DmaTestReg::DT_CTRL))
+        Ctrl::from(self.registers.word(DmaTestReg::DT_CTRL))
     }
 
     fn status(&self, channel: usize) -> Status {
-        Status::from(self.bank.entry(DmaTestReg::CH_STATUS, channel) as u32)
+        Status::from(self.registers.entry(DmaTestReg::CH_STATUS, channel) as u32)
     }
 
     fn set_status(&mut self, channel: usize, status: Status) {
-        self.bank.set_entry(DmaTestReg::CH_STATUS, channel, u32::from(status).into());
+        self.registers.set_entry(DmaTestReg::CH_STATUS, channel, u32::from(status).into());
     }
 
     fn count(&mut self, reg: DmaTestReg, channel: usize) {
-        let count = self.bank.entry(reg, channel) as u32;
-        self.bank.set_entry(reg, channel, count.wrapping_add(1).into());
+        let count = self.registers.entry(reg, channel) as u32;
+        self.registers.set_entry(reg, channel, count.wrapping_add(1).into());
     }
 
     /// Makes a job of a channel's registers.
     fn start(&mut self, channel: usize, command: Command) {
         Waiter::replace(&mut self.channels[channel].waiter);
-        let entry = |reg| self.bank.entry(reg, channel);
+        let entry = |reg| self.registers.entry(reg, channel);
         let job = Job {
             command,
             tag: Tag::from(entry(DmaTestReg::CH_TAG) as u32),
@@ -274,14 +273,14 @@ impl Front {
         self.channels[channel].current = None;
         let dropped = self.status(channel).dropped();
         self.set_status(channel, outcome.status.with_dropped(dropped));
-        self.bank.set_entry(DmaTestReg::CH_FAULT, channel, outcome.fault.unwrap_or(0));
-        self.bank.set_entry(DmaTestReg::CH_BYTES, channel, outcome.bytes.into());
+        self.registers.set_entry(DmaTestReg::CH_FAULT, channel, outcome.fault.unwrap_or(0));
+        self.registers.set_entry(DmaTestReg::CH_BYTES, channel, outcome.bytes.into());
         if let Some(data) = outcome.data {
-            self.bank.set_entry(DmaTestReg::CH_DATA, channel, data);
+            self.registers.set_entry(DmaTestReg::CH_DATA, channel, data);
         }
         if let Some((address, info)) = outcome.ats {
-            self.bank.set_entry(DmaTestReg::CH_ATS_ADDRESS, channel, address);
-            self.bank.set_entry(DmaTestReg::CH_ATS_INFO, channel, u32::from(info).into());
+            self.registers.set_entry(DmaTestReg::CH_ATS_ADDRESS, channel, address);
+            self.registers.set_entry(DmaTestReg::CH_ATS_INFO, channel, u32::from(info).into());
         }
         self.count(DmaTestReg::CH_COUNT, channel);
         let is_due = job.command.message() && !self.gate.is_shut_down();
@@ -307,9 +306,9 @@ impl Front {
     /// nothing is begun until the gate is told that it has ended.
     fn begin_reset(&mut self) -> Vec<InvalidateTag> {
         // By name: a new field must be decided on here.
-        let Self { bank, channels, messenger, held, gate } = self;
+        let Self { registers, channels, messenger, held, gate } = self;
         gate.begin_reset();
-        *bank = Bank::at_reset();
+        *registers = Store::at_reset();
         channels.iter_mut().for_each(Channel::reset);
         messenger.is_due = false;
         Waiter::replace(&mut messenger.waiter);
@@ -484,7 +483,7 @@ impl DmaTest {
             front.set_status(channel, status.with_dropped(true));
             return;
         }
-        front.bank.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
+        front.registers.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
         front.start(channel, command);
         self.hire_for(&mut front, channel);
         self.wake(&front, channel);
@@ -526,9 +525,9 @@ impl DmaTest {
         let Some(at) = DmaTestReg::locate(offset) else { return 0 };
         let front = self.lock();
         match at.reg {
-            DmaTestReg::DT_FEATURES if self.ats.is_some() => front.bank.read_word(at) | WITH_ATS,
+            DmaTestReg::DT_FEATURES if self.ats.is_some() => front.registers.read_word(at) | WITH_ATS,
             DmaTestReg::DT_INV_HELD => front.held.len() as u32,
-            _ => front.bank.read_word(at),
+            _ => front.registers.read_word(at),
         }
     }
 
@@ -546,7 +545,7 @@ impl DmaTest {
                 self.answer(held);
             }
             DmaTestReg::DT_CTRL if Ctrl::from(word).reset() => self.reset_device(),
-            _ => self.lock().bank.write_word(at, word),
+            _ => self.lock().registers.write_word(at, word),
         }
     }
 }
@@ -573,8 +572,8 @@ impl AtsEndpoint for DmaTest {
         {
             let mut front = self.lock();
             front.count(DmaTestReg::DT_INV_COUNT, 0);
-            front.bank.set_entry(DmaTestReg::DT_INV_ADDRESS, 0, request.address.0);
-            front.bank.set(DmaTestReg::DT_INV_INFO, info.into());
+            front.registers.set_entry(DmaTestReg::DT_INV_ADDRESS, 0, request.address.0);
+            front.registers.set_word(DmaTestReg::DT_INV_INFO, info.into());
             if front.ctrl().hold() {
                 // An agent that sends more than it may gets no answer to them at all.
                 if front.held.len() < HELD {
@@ -593,9 +592,9 @@ impl AtsEndpoint for DmaTest {
         let mut front = self.lock();
         front.count(DmaTestReg::DT_PRG_COUNT, 0);
         let info = u32::from(response.index.get()) | u32::from(response.code.bits()) << 12;
-        front.bank.set(DmaTestReg::DT_PRG_INFO, info);
+        front.registers.set_word(DmaTestReg::DT_PRG_INFO, info);
         let pasid = response.pasid.map_or(0, |pasid| pasid.get() | 1 << 31);
-        front.bank.set(DmaTestReg::DT_PRG_PASID, pasid);
+        front.registers.set_word(DmaTestReg::DT_PRG_PASID, pasid);
     }
 }
 

@@ -11,59 +11,103 @@ hw::register_map! {
     /// BAR0 of the DMA test device. The sections are those of `docs/dma-test.md`.
     pub enum DmaTestReg {
         /// The text `TDMA`.
-        DT_ID          @ 0x0000: 4 Ro(0) = 0x414d_4454, "Identification";
-        DT_VERSION     @ 0x0004: 4 Ro(0) = 1, "Identification";
-        /// 7:0 channels, 8 address translation services, 9 page requests.
-        DT_FEATURES    @ 0x0008: 4 Ro(0) = 8, "Identification";
-        /// 0 RESET: as a function-level reset, without the configuration space; reads as zero. 1 HOLD: Invalidate
-        /// Requests are not answered.
-        DT_CTRL        @ 0x000c: 4 Special(0x3) = 0, "Control";
+        DT_ID @ 0x0000: 4 Ro(0) = 0x414d_4454, "Identification";
+        /// Of these registers.
+        DT_VERSION @ 0x0004: 4 Ro(0) = 1, "Identification";
+        DT_FEATURES @ 0x0008: 4 Ro(0) = 8, "Identification" {
+            PRI[9] "page requests";
+            ATS[8] "address translation services";
+            CHANNELS[7:0] "channels";
+        };
+        DT_CTRL @ 0x000c: 4 Special(0x3) = 0, "Control" {
+            HOLD[1] "Invalidate Requests are not answered";
+            RESET[0] "as a function-level reset, without the configuration space; reads as zero";
+        };
         /// Invalidate Requests received.
-        DT_INV_COUNT   @ 0x0010: 4 Ro(0) = 0, "Invalidations";
+        DT_INV_COUNT @ 0x0010: 4 Ro(0) = 0, "Invalidations";
         /// Invalidate Requests that wait for their answer.
-        DT_INV_HELD    @ 0x0014: 4 Ro(0) = 0, "Invalidations";
+        DT_INV_HELD @ 0x0014: 4 Ro(0) = 0, "Invalidations";
         /// The last one's address.
         DT_INV_ADDRESS @ 0x0018: 8 Ro(0) = 0, "Invalidations";
-        /// The last one's 19:0 PASID, 20 with PASID, 21 global, 31:24 log2 of the bytes.
-        DT_INV_INFO    @ 0x0020: 4 Ro(0) = 0, "Invalidations";
-        /// 0: answer all that wait.
-        DT_INV_ANSWER  @ 0x0024: 4 Wo(0x1) = 0, "Invalidations";
+        /// The last one.
+        DT_INV_INFO @ 0x0020: 4 Ro(0) = 0, "Invalidations" {
+            SIZE[31:24] "log2 of the bytes";
+            GLOBAL[21] "of all PASIDs";
+            HAS_PASID[20] "with PASID";
+            PASID[19:0] "the PASID";
+        };
+        DT_INV_ANSWER @ 0x0024: 4 Wo(0x1) = 0, "Invalidations" {
+            ANSWER[0] "answers all that wait";
+        };
         /// Page Request Group responses received.
-        DT_PRG_COUNT   @ 0x0028: 4 Ro(0) = 0, "Page requests";
-        /// The last one's 8:0 group, 15:12 response code.
-        DT_PRG_INFO    @ 0x002c: 4 Ro(0) = 0, "Page requests";
-        /// The last one's 19:0 PASID, 31 with PASID.
-        DT_PRG_PASID   @ 0x0030: 4 Ro(0) = 0, "Page requests";
+        DT_PRG_COUNT @ 0x0028: 4 Ro(0) = 0, "Page requests";
+        /// The last one.
+        DT_PRG_INFO @ 0x002c: 4 Ro(0) = 0, "Page requests" {
+            CODE[15:12] "response code";
+            GROUP[8:0] "group";
+        };
+        /// The last one.
+        DT_PRG_PASID @ 0x0030: 4 Ro(0) = 0, "Page requests" {
+            HAS_PASID[31] "with PASID";
+            PASID[19:0] "the PASID";
+        };
 
-        /// Starts a command. 7:0 opcode; 8 message on completion; 9 No Write, of a Translation Request; 16 read, 17
-        /// write, 18 last, of a Page Request.
-        CH_COMMAND[8; 0x100] @ 0x1000: 4 Special(0x7_03ff) = 0, "Commands";
-        /// 0 busy, 1 done, 2 aborted, 3 given up, 4 bad command, 5 mismatch, 6 a command was dropped.
-        CH_STATUS[8; 0x100]  @ 0x1004: 4 Ro(0) = 0, "Commands";
-        /// 19:0 PASID, 29 execute, 30 privileged, 31 with PASID.
-        CH_TAG[8; 0x100]     @ 0x1008: 4 Rw(0xe00f_ffff) = 0, "Commands";
+        /// Starts a command.
+        CH_COMMAND[8; 0x100] @ 0x1000: 4 Special(0x7_03ff) = 0, "Commands" {
+            LAST[18] "of a Page Request: the last of its group";
+            WRITE[17] "of a Page Request: for writing";
+            READ[16] "of a Page Request: for reading";
+            NO_WRITE[9] "of a Translation Request: not for writing";
+            MESSAGE[8] "message on completion";
+            OPCODE[7:0] "what to do";
+        };
+        CH_STATUS[8; 0x100] @ 0x1004: 4 Ro(0) = 0, "Commands" {
+            DROPPED[6] "a command came while another was at work";
+            MISMATCH[5] "memory does not hold what was expected";
+            BAD_COMMAND[4] "there is no such command";
+            GIVEN_UP[3] "by CH_GIVE_UP or a reset";
+            ABORTED[2] "an access was aborted";
+            DONE[1] "at its end";
+            BUSY[0] "at work";
+        };
+        CH_TAG[8; 0x100] @ 0x1008: 4 Rw(0xe00f_ffff) = 0, "Commands" {
+            HAS_PASID[31] "with PASID";
+            PRIVILEGED[30] "privileged access";
+            EXECUTE[29] "instruction fetch";
+            PASID[19:0] "the PASID";
+        };
         /// Bytes, below 1 MiB.
-        CH_LENGTH[8; 0x100]  @ 0x100c: 4 Rw(0xf_ffff) = 0, "Commands";
+        CH_LENGTH[8; 0x100] @ 0x100c: 4 Rw(0xf_ffff) = 0, "Commands";
+        /// Where the command reads or writes.
         CH_ADDRESS[8; 0x100] @ 0x1010: 8 Rw(u64::MAX) = 0, "Commands";
         /// Where a copy goes.
-        CH_TARGET[8; 0x100]  @ 0x1018: 8 Rw(u64::MAX) = 0, "Commands";
+        CH_TARGET[8; 0x100] @ 0x1018: 8 Rw(u64::MAX) = 0, "Commands";
         /// What is written, or was read.
-        CH_DATA[8; 0x100]    @ 0x1020: 8 Special(u64::MAX) = 0, "Commands";
+        CH_DATA[8; 0x100] @ 0x1020: 8 Special(u64::MAX) = 0, "Commands";
         /// Where the access was aborted, or the first byte that does not match.
-        CH_FAULT[8; 0x100]   @ 0x1028: 8 Ro(0) = 0, "Commands";
+        CH_FAULT[8; 0x100] @ 0x1028: 8 Ro(0) = 0, "Commands";
         /// Bytes before that.
-        CH_BYTES[8; 0x100]   @ 0x1030: 4 Ro(0) = 0, "Commands";
-        /// 8:0 group of a Page Request.
-        CH_GROUP[8; 0x100]   @ 0x1034: 4 Rw(0x1ff) = 0, "Page requests";
+        CH_BYTES[8; 0x100] @ 0x1030: 4 Ro(0) = 0, "Commands";
+        CH_GROUP[8; 0x100] @ 0x1034: 4 Rw(0x1ff) = 0, "Page requests" {
+            GROUP[8:0] "of a Page Request";
+        };
         /// The translated address.
         CH_ATS_ADDRESS[8; 0x100] @ 0x1038: 8 Ro(0) = 0, "Translations";
-        /// 0 read, 1 write, 2 execute, 3 privileged, 4 global, 5 untranslated only, 15:8 log2 of the bytes, 17:16
-        /// completion: 0 success, 1 Unsupported Request, 2 Completer Abort.
-        CH_ATS_INFO[8; 0x100] @ 0x1040: 4 Ro(0) = 0, "Translations";
+        CH_ATS_INFO[8; 0x100] @ 0x1040: 4 Ro(0) = 0, "Translations" {
+            COMPLETION[17:16] "0 success, 1 Unsupported Request, 2 Completer Abort";
+            SIZE[15:8] "log2 of the bytes";
+            UNTRANSLATED[5] "accesses have to go untranslated";
+            GLOBAL[4] "of all PASIDs";
+            PRIVILEGED[3] "for privileged accesses";
+            EXECUTE[2] "may be executed";
+            WRITE[1] "may be written";
+            READ[0] "may be read";
+        };
         /// Commands completed.
-        CH_COUNT[8; 0x100]   @ 0x1044: 4 Ro(0) = 0, "Commands";
-        /// 0: give the present command up.
-        CH_GIVE_UP[8; 0x100] @ 0x1048: 4 Wo(0x1) = 0, "Commands";
+        CH_COUNT[8; 0x100] @ 0x1044: 4 Ro(0) = 0, "Commands";
+        CH_GIVE_UP[8; 0x100] @ 0x1048: 4 Wo(0x1) = 0, "Commands" {
+            GIVE_UP[0] "gives the present command up";
+        };
     }
 }
 

@@ -117,7 +117,7 @@ impl DmaTest {
         let messenger = &front.messenger;
         DmaTestState {
             config: self.config.save(),
-            registers: front.bank.save(),
+            registers: front.registers.save(),
             channels: front.channels.iter().enumerate().filter_map(channel).collect(),
             is_messenger_sending: messenger.is_sending || messenger.waiter.is_made_again(),
             held: front.held.iter().map(|tag| tag.0).collect(),
@@ -132,7 +132,7 @@ impl DmaTest {
         let front = &mut *guard;
         registers
             .restore_changed(is_saved, |reg, index, value| {
-                front.bank.restore(reg, index, value, possible(reg, has_ats))
+                front.registers.restore(reg, index, value, possible(reg, has_ats))
             })
             .map_err(|error| error.within("registers"))?;
         if held.len() > if has_ats { HELD } else { 0 } {
@@ -161,7 +161,7 @@ impl DmaTest {
 impl Front {
     fn restore_channel(&mut self, n: usize, saved: SavedChannel) -> Result<(), RestoreError> {
         let SavedChannel { command, is_message_sent } = saved;
-        let present = Command::from(self.bank.entry(DmaTestReg::CH_COMMAND, n) as u32);
+        let present = Command::from(self.registers.entry(DmaTestReg::CH_COMMAND, n) as u32);
         let has_had_one = u32::from(self.status(n)) != 0;
         let channel = &mut self.channels[n];
         if is_message_sent && !has_had_one {

@@ -2,9 +2,8 @@
 //!
 //! With affinity routing on, what GICD says of INTIDs 0 to 31 is reserved: those are in the redistributors.
 
-use hw::regmap::RegisterMap;
+use hw::regmap::{Frame, RegisterMap, Unconditional};
 
-use super::access::Frame;
 use super::bank::Bank;
 use super::delivery::Core;
 use super::lpi::INTID_BITS;
@@ -35,6 +34,10 @@ impl Core {
 impl Frame for Core {
     type Reg = Reg;
 
+    fn holds(&self, condition: Unconditional) -> bool {
+        match condition {}
+    }
+
     fn read(&self, reg: Reg, index: usize) -> u64 {
         let of_bank = |field: fn(&Bank) -> u32| self.spi_bank(index).map_or(0, field).into();
         match reg {
@@ -57,8 +60,8 @@ impl Frame for Core {
         }
     }
 
-    fn write(&mut self, reg: Reg, index: usize, value: u64) {
-        let value = reg.info().written(0, value);
+    fn write(&mut self, reg: Reg, index: usize, value: u64, mask: u64) {
+        let value = reg.info().written(0, self.merged(reg, index, value, mask));
         // All registers but IROUTER are 32 bits wide.
         let word = value as u32;
         let per_register = match reg {

@@ -12,7 +12,6 @@
 //! Locks: first the ITS's, then the core's. The wires to the PEs are driven under the core's lock, so what is at
 //! their other end must be a leaf.
 
-mod access;
 mod bank;
 mod cpuif;
 mod delivery;
@@ -27,6 +26,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hw::regmap;
 use hw::saved::RestoreError;
 use hw::{BusError, DeviceId, IrqLine, LifeCycle, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
 use serde_json::Value;
@@ -191,11 +191,11 @@ struct DistributorWindow(Arc<Gic>);
 
 impl MmioDevice for DistributorWindow {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        access::read(&*lock(&self.0.core), offset, data)
+        regmap::read(&*lock(&self.0.core), offset, data)
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        access::write(&mut *lock(&self.0.core), offset, data)
+        regmap::write(&mut *lock(&self.0.core), offset, data)
     }
 }
 
@@ -205,12 +205,12 @@ struct RedistributorWindow(Arc<Gic>);
 impl MmioDevice for RedistributorWindow {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
         let (cpu, offset) = self.0.redistributor_at(offset)?;
-        access::read(&lock(&self.0.core).redistributor(cpu), offset, data)
+        regmap::read(&lock(&self.0.core).redistributor(cpu), offset, data)
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
         let (cpu, offset) = self.0.redistributor_at(offset)?;
-        access::write(&mut lock(&self.0.core).redistributor(cpu), offset, data)
+        regmap::write(&mut lock(&self.0.core).redistributor(cpu), offset, data)
     }
 }
 
@@ -219,12 +219,12 @@ struct ItsWindow(Arc<Gic>);
 
 impl MmioDevice for ItsWindow {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        access::read(&*lock(&self.0.its), offset, data)
+        regmap::read(&*lock(&self.0.its), offset, data)
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
         let mut its = lock(&self.0.its);
-        access::write(&mut *its, offset, data)?;
+        regmap::write(&mut *its, offset, data)?;
         its.run(&self.0.core);
         Ok(())
     }

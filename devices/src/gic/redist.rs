@@ -1,12 +1,13 @@
 //! The redistributors' registers (IHI 0069, 12.11): sleep, LPIs, and the private interrupts of each PE.
 
-use hw::regmap::RegisterMap;
+use hw::regmap::{Frame, RegisterMap};
 
-use super::access::Frame;
 use super::bank::Bank;
 use super::delivery::{Core, Pe};
 use super::lpi::Lpi;
-use super::regs::{GicrCtlr, GicrTyper, GicrWaker, Pendbaser, Propbaser, RedistributorReg as Reg};
+use super::regs::{
+    GicrCtlr, GicrTyper, GicrWaker, Pendbaser, Propbaser, RedistributorCondition, RedistributorReg as Reg,
+};
 
 /// One PE's redistributor. The PE exists.
 pub(super) struct Redistributor<'a> {
@@ -22,6 +23,10 @@ impl Core {
 
 impl Frame for Redistributor<'_> {
     type Reg = Reg;
+
+    fn holds(&self, RedistributorCondition::ENABLE_LPIS: RedistributorCondition) -> bool {
+        self.core.pes.get(self.cpu).is_some_and(|pe| pe.lpis.is_on())
+    }
 
     fn read(&self, reg: Reg, index: usize) -> u64 {
         let Some(pe) = self.core.pes.get(self.cpu) else { return 0 };
@@ -53,8 +58,11 @@ impl Frame for Redistributor<'_> {
         }
     }
 
-    fn write(&mut self, reg: Reg, index: usize, value: u64) {
-        let value = reg.info().written(0, value);
+    fn write(&mut self, reg: Reg, index: usize, value: u64, mask: u64) {
+        if reg.is_fixed(|condition| self.holds(condition)) {
+            return;
+        }
+        let value = reg.info().written(0, self.merged(reg, index, value, mask));
         let word = value as u32;
         let Some(pe) = self.core.pes.get_mut(self.cpu) else { return };
         match reg {
@@ -84,9 +92,8 @@ fn write_pe(pe: &mut Pe, reg: Reg, index: usize, value: u64) {
     let bank: &mut Bank = &mut pe.bank;
     match reg {
         Reg::GICR_WAKER => pe.is_asleep = GicrWaker::from(word).processor_sleep(),
-        // The tables stay where they are as long as they are in use.
-        Reg::GICR_PROPBASER if !pe.lpis.is_on() => pe.propbaser = Propbaser::from(value),
-        Reg::GICR_PENDBASER if !pe.lpis.is_on() => pe.pendbaser = Pendbaser::from(value),
+        Reg::GICR_PROPBASER => pe.propbaser = Propbaser::from(value),
+        Reg::GICR_PENDBASER => pe.pendbaser = Pendbaser::from(value),
         Reg::GICR_IGROUPR0 => bank.group1 = word,
         Reg::GICR_ISENABLER0 => bank.enabled |= word,
         Reg::GICR_ICENABLER0 => bank.enabled &= !word,

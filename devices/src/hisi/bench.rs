@@ -13,6 +13,7 @@ use hw::{
     RecordingMsiSink, Requester, StreamId, Waiter,
 };
 
+use super::qm::regs::QmReg;
 use super::qm::{Limits, NoWorkforce, Workforce};
 use super::zip::{Zip, ZipWiring};
 use crate::pci::PciFunction;
@@ -410,18 +411,25 @@ impl Machine {
         byte[0].into()
     }
 
-    pub(super) fn read(&self, offset: u64) -> u32 {
+    /// A register, or an offset in BAR2.
+    pub(super) fn read(&self, at: impl Into<u64>) -> u32 {
         let mut data = [0; 4];
-        self.zip.bar_read(2, offset, &mut data).unwrap();
+        self.zip.bar_read(2, at.into(), &mut data).unwrap();
         u32::from_le_bytes(data)
     }
 
-    pub(super) fn write(&self, offset: u64, value: u32) {
-        self.zip.bar_write(2, offset, &value.to_le_bytes()).unwrap();
+    pub(super) fn write(&self, at: impl Into<u64>, value: u32) {
+        self.zip.bar_write(2, at.into(), &value.to_le_bytes()).unwrap();
     }
 
-    pub(super) fn write64(&self, offset: u64, value: u64) {
-        self.zip.bar_write(2, offset, &value.to_le_bytes()).unwrap();
+    /// Clears and sets bits, as a driver does.
+    pub(super) fn modify(&self, at: impl Into<u64>, clear: u32, set: u32) {
+        let at = at.into();
+        self.write(at, self.read(at) & !clear | set);
+    }
+
+    pub(super) fn write64(&self, at: impl Into<u64>, value: u64) {
+        self.zip.bar_write(2, at.into(), &value.to_le_bytes()).unwrap();
     }
 
     /// Does all that is due, without threads.
@@ -476,11 +484,11 @@ impl Machine {
         message[..2].copy_from_slice(&(w0 | 0x2000).to_le_bytes());
         message[2..4].copy_from_slice(&qn.to_le_bytes());
         message[4..12].copy_from_slice(&base.to_le_bytes());
-        self.zip.bar_write(2, 0x300, &message).unwrap();
+        self.zip.bar_write(2, QmReg::MAILBOX.at(0), &message).unwrap();
     }
 
     pub(super) fn mailbox_is_busy(&self) -> bool {
-        self.read(0x300) & 0x2000 != 0
+        self.read(QmReg::MAILBOX) & 0x2000 != 0
     }
 
     /// A mailbox command: its status.
@@ -494,20 +502,20 @@ impl Machine {
             assert!(!is_late, "command {w0:#x} is still busy");
             std::thread::yield_now();
         }
-        self.read(0x300) >> 9 & 0xf
+        self.read(QmReg::MAILBOX) >> 9 & 0xf
     }
 
     /// One entry of the function table.
     pub(super) fn set_vft(&self, kind: u32, value: u64) {
-        assert_eq!(self.read(0x10_006c) & 1, 1);
-        self.write(0x10_0058, 0);
-        self.write(0x10_005c, kind);
-        self.write(0x10_0060, 0);
-        self.write(0x10_0064, value as u32);
-        self.write(0x10_0068, (value >> 32) as u32);
-        self.write(0x10_006c, 0);
-        self.write(0x10_0054, 1);
-        assert_eq!(self.read(0x10_006c) & 1, 1);
+        assert_eq!(self.read(QmReg::VFT_CFG_RDY) & 1, 1);
+        self.write(QmReg::VFT_CFG_OP_WR, 0);
+        self.write(QmReg::VFT_CFG_TYPE, kind);
+        self.write(QmReg::VFT_CFG, 0);
+        self.write(QmReg::VFT_CFG_DATA_L, value as u32);
+        self.write(QmReg::VFT_CFG_DATA_H, (value >> 32) as u32);
+        self.write(QmReg::VFT_CFG_RDY, 0);
+        self.write(QmReg::VFT_CFG_OP_ENABLE, 1);
+        assert_eq!(self.read(QmReg::VFT_CFG_RDY) & 1, 1);
     }
 
     /// The context of an event ring: depth less one in bits 15:0 of `dw6`, the phase in 16.
@@ -529,10 +537,10 @@ impl Machine {
         assert_eq!(self.mailbox(0x3, 0, self.event_context(aeq, 0x1_03ff)), 0);
         assert_eq!(self.mailbox(0x4, 0, tables), 0);
         assert_eq!(self.mailbox(0x5, 0, tables + queues * 32), 0);
-        self.write64(0x2000, 3 << 12);
-        self.write64(0x2000, 2 << 12);
-        self.write(0xc, 0);
-        self.write(0x4, 0);
+        self.write64(QmReg::DOORBELL_EQ_AEQ, 3 << 12);
+        self.write64(QmReg::DOORBELL_EQ_AEQ, 2 << 12);
+        self.write(QmReg::EQ_INT_MASK, 0);
+        self.write(QmReg::AEQ_INT_MASK, 0);
         (eq, aeq)
     }
 

@@ -8,13 +8,13 @@ use super::*;
 
 mod saved;
 
-const DR: u64 = 0x00;
-const FR: u64 = 0x18;
-const LCR_H: u64 = 0x2c;
-const CR: u64 = 0x30;
-const IMSC: u64 = 0x38;
-const RIS: u64 = 0x3c;
-const ICR: u64 = 0x44;
+const DR: u64 = Pl011Reg::UARTDR.offset();
+const FR: u64 = Pl011Reg::UARTFR.offset();
+const LCR_H: u64 = Pl011Reg::UARTLCR_H.offset();
+const CR: u64 = Pl011Reg::UARTCR.offset();
+const IMSC: u64 = Pl011Reg::UARTIMSC.offset();
+const RIS: u64 = Pl011Reg::UARTRIS.offset();
+const ICR: u64 = Pl011Reg::UARTICR.offset();
 
 /// A host's end that takes `room` bytes and no more.
 struct Host {

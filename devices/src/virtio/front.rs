@@ -8,22 +8,51 @@ use super::device::feature;
 hw::register_map! {
     /// `struct virtio_pci_common_cfg`. VIRTIO 1.3, 4.1.4.3.
     pub enum CommonCfg {
+        /// Which 32 bits of the offered features show.
         device_feature_select @ 0x00: 4 Rw(0xffff_ffff) = 0, "4.1.4.3";
+        /// Features that are offered.
         device_feature        @ 0x04: 4 Ro(0) = 0, "4.1.4.3"; // value computed
+        /// Which 32 bits of the taken features show.
         driver_feature_select @ 0x08: 4 Rw(0xffff_ffff) = 0, "4.1.4.3";
-        driver_feature        @ 0x0c: 4 Rw(0xffff_ffff) = 0, "4.1.4.3";
+        /// Features that the driver takes.
+        driver_feature        @ 0x0c: 4 Rw(0xffff_ffff) = 0, "4.1.4.3" fixed(FEATURES_OK);
+        /// Vector of changes of the configuration, 0xffff for none.
         config_msix_vector    @ 0x10: 2 Rw(0xffff) = 0xffff, "4.1.4.3";
+        /// Queues.
         num_queues            @ 0x12: 2 Ro(0) = 0, "4.1.4.3"; // value computed
-        device_status         @ 0x14: 1 Rw(0xff) = 0, "2.1";
-        config_generation     @ 0x15: 1 Ro(0) = 0, "2.5.1"; // the configuration never changes
+        device_status         @ 0x14: 1 Rw(0xff) = 0, "2.1" {
+            FAILED[7] "the driver has given up";
+            DEVICE_NEEDS_RESET[6] "the device cannot go on; only the device sets it";
+            RESERVED[5:4] "kept";
+            FEATURES_OK[3] "features are taken, and fixed";
+            DRIVER_OK[2] "the driver is ready";
+            DRIVER[1] "there is a driver";
+            ACKNOWLEDGE[0] "the device has been seen; a write of zero to all resets";
+        };
+        /// The configuration never changes.
+        config_generation     @ 0x15: 1 Ro(0) = 0, "2.5.1";
+        /// The queue that all that follow are of.
         queue_select          @ 0x16: 2 Rw(0xffff) = 0, "4.1.4.3";
-        queue_size            @ 0x18: 2 Rw(0xffff) = 0, "4.1.4.3"; // of the selected queue, as all that follow
+        /// Its entries, a power of two; at first the most that there can be.
+        queue_size            @ 0x18: 2 Rw(0xffff) = 0, "4.1.4.3" fixed(QUEUE_ENABLE);
+        /// Its vector, 0xffff for none.
         queue_msix_vector     @ 0x1a: 2 Rw(0xffff) = 0xffff, "4.1.4.3";
-        queue_enable          @ 0x1c: 2 Rw(0x1) = 0, "4.1.4.3";
+        queue_enable          @ 0x1c: 2 Rw(0x1) = 0, "4.1.4.3" fixed(QUEUE_ENABLE) {
+            enable[0] "requests are taken";
+        };
+        /// Where its notifications go, in units of the multiplier.
         queue_notify_off      @ 0x1e: 2 Ro(0) = 0, "4.1.4.3";
-        queue_desc            @ 0x20: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3";
-        queue_driver          @ 0x28: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3";
-        queue_device          @ 0x30: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3";
+        /// Address of its descriptors.
+        queue_desc            @ 0x20: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3" fixed(QUEUE_ENABLE);
+        /// Address of its available ring.
+        queue_driver          @ 0x28: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3" fixed(QUEUE_ENABLE);
+        /// Address of its used ring.
+        queue_device          @ 0x30: 8 Rw(0xffff_ffff_ffff_ffff) = 0, "4.1.4.3" fixed(QUEUE_ENABLE);
+    }
+    /// What fields depend on.
+    pub enum CommonCfgCondition {
+        FEATURES_OK "device_status.FEATURES_OK is 1";
+        QUEUE_ENABLE "queue_enable of the selected queue is 1";
     }
 }
 
@@ -197,24 +226,28 @@ impl Front {
         Ok(self.set(located.reg, info.written(old, value)))
     }
 
+    /// Features are fixed once the driver has said that it is done, and a queue once it is enabled.
+    fn holds(&self, condition: CommonCfgCondition) -> bool {
+        match condition {
+            CommonCfgCondition::FEATURES_OK => self.status & status::FEATURES_OK != 0,
+            CommonCfgCondition::QUEUE_ENABLE => self.selected().is_some_and(|queue| queue.enabled),
+        }
+    }
+
     fn set(&mut self, reg: CommonCfg, value: u64) -> Asked {
-        if self.is_resetting {
+        if self.is_resetting || reg.is_fixed(|condition| self.holds(condition)) {
             return Asked::Nothing;
         }
         match reg {
             CommonCfg::device_feature_select => self.device_feature_select = value as u32,
             CommonCfg::driver_feature_select => self.driver_feature_select = value as u32,
             CommonCfg::driver_feature => {
-                // Features are fixed once the driver has said that it is done.
                 let shift = match self.driver_feature_select {
                     0 => 0,
                     1 => 32,
                     _ => return Asked::Nothing,
                 };
-                if self.status & status::FEATURES_OK == 0 {
-                    self.driver_features =
-                        (self.driver_features & !(0xffff_ffff << shift)) | (value << shift);
-                }
+                self.driver_features = (self.driver_features & !(0xffff_ffff << shift)) | (value << shift);
             }
             CommonCfg::config_msix_vector => self.config_vector = self.existing_vector(value),
             CommonCfg::device_status => return self.set_status(value as u8),
@@ -251,8 +284,6 @@ impl Front {
         let Some(queue) = self.queues.get_mut(usize::from(self.queue_select)) else { return };
         match reg {
             CommonCfg::queue_msix_vector => queue.vector = vector,
-            // The rest is fixed once the queue is enabled.
-            _ if queue.enabled => {}
             CommonCfg::queue_size => {
                 if let Ok(size) = u16::try_from(value)
                     && size.is_power_of_two()

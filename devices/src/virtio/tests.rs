@@ -39,19 +39,19 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT_FLAG: u16 = 4;
 /// Registers of the common configuration.
-const FEATURE_SELECT: u64 = 0x00;
-const FEATURE: u64 = 0x04;
-const DRIVER_SELECT: u64 = 0x08;
-const DRIVER_FEATURE: u64 = 0x0c;
-const CONFIG_VECTOR: u64 = 0x10;
-const STATUS_REG: u64 = 0x14;
-const QUEUE_SELECT: u64 = 0x16;
-const QUEUE_SIZE: u64 = 0x18;
-const QUEUE_VECTOR: u64 = 0x1a;
-const QUEUE_ENABLE: u64 = 0x1c;
-const QUEUE_DESC: u64 = 0x20;
-const QUEUE_DRIVER: u64 = 0x28;
-const QUEUE_DEVICE: u64 = 0x30;
+const FEATURE_SELECT: u64 = CommonCfg::device_feature_select.offset();
+const FEATURE: u64 = CommonCfg::device_feature.offset();
+const DRIVER_SELECT: u64 = CommonCfg::driver_feature_select.offset();
+const DRIVER_FEATURE: u64 = CommonCfg::driver_feature.offset();
+const CONFIG_VECTOR: u64 = CommonCfg::config_msix_vector.offset();
+const STATUS_REG: u64 = CommonCfg::device_status.offset();
+const QUEUE_SELECT: u64 = CommonCfg::queue_select.offset();
+const QUEUE_SIZE: u64 = CommonCfg::queue_size.offset();
+const QUEUE_VECTOR: u64 = CommonCfg::queue_msix_vector.offset();
+const QUEUE_ENABLE: u64 = CommonCfg::queue_enable.offset();
+const QUEUE_DESC: u64 = CommonCfg::queue_desc.offset();
+const QUEUE_DRIVER: u64 = CommonCfg::queue_driver.offset();
+const QUEUE_DEVICE: u64 = CommonCfg::queue_device.offset();
 const NEEDS_RESET: u64 = 0x40;
 
 /// A disk in memory that can be made to fail.

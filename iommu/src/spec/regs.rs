@@ -12,53 +12,251 @@ hw::register_map! {
     ///
     /// Absent, so RAZ/WI: the Secure registers, GATOS and VATOS, MPAM, DPT, command queue control pages.
     pub enum SmmuReg {
-        SMMU_IDR0              @ 0x0_0000: 4 Ro(0) = 0, "6.3.1";
-        SMMU_IDR1              @ 0x0_0004: 4 Ro(0) = 0, "6.3.2";
-        SMMU_IDR2              @ 0x0_0008: 4 Ro(0) = 0, "6.3.3";
-        SMMU_IDR3              @ 0x0_000c: 4 Ro(0) = 0, "6.3.4";
-        SMMU_IDR4              @ 0x0_0010: 4 Ro(0) = 0, "6.3.5";
-        SMMU_IDR5              @ 0x0_0014: 4 Ro(0) = 0, "6.3.6";
-        SMMU_IIDR              @ 0x0_0018: 4 Ro(0) = 0, "6.3.7";
-        SMMU_AIDR              @ 0x0_001c: 4 Ro(0) = 0, "6.3.8";
-        SMMU_CR0               @ 0x0_0020: 4 Special(0b1_1111) = 0, "6.3.9";
-        SMMU_CR0ACK            @ 0x0_0024: 4 Ro(0) = 0, "6.3.10";
-        SMMU_CR1               @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage;
-        SMMU_CR2               @ 0x0_002c: 4 Rw(0b1011) = 0, "6.3.12";
-        SMMU_STATUSR           @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
-        SMMU_GBPA              @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14";
-        SMMU_AGBPA             @ 0x0_0048: 4 Ro(0) = 0, "6.3.15";
-        SMMU_IRQ_CTRL          @ 0x0_0050: 4 Special(0b111) = 0, "6.3.16";
-        SMMU_IRQ_CTRLACK       @ 0x0_0054: 4 Ro(0) = 0, "6.3.18";
-        SMMU_GERROR            @ 0x0_0060: 4 Ro(0) = 0, "6.3.19";
-        SMMU_GERRORN           @ 0x0_0064: 4 Special(0b1111_1101) = 0, "6.3.20";
-        SMMU_GERROR_IRQ_CFG0   @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.21";
-        SMMU_GERROR_IRQ_CFG1   @ 0x0_0070: 4 Rw(0xffff_ffff) = 0, "6.3.22";
-        SMMU_GERROR_IRQ_CFG2   @ 0x0_0074: 4 Rw(0x3f) = 0, "6.3.23", Storage;
-        SMMU_STRTAB_BASE       @ 0x0_0080: 8 Rw(0x40ff_ffff_ffff_ffc0) = 0, "6.3.24";
-        SMMU_STRTAB_BASE_CFG   @ 0x0_0088: 4 Rw(0x3_07ff) = 0, "6.3.25";
-        SMMU_CMDQ_BASE         @ 0x0_0090: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.26";
-        SMMU_CMDQ_PROD         @ 0x0_0098: 4 Special(0xf_ffff) = 0, "6.3.27";
-        SMMU_CMDQ_CONS         @ 0x0_009c: 4 Special(0x7f0f_ffff) = 0, "6.3.28";
-        SMMU_EVENTQ_BASE       @ 0x0_00a0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.29";
-        SMMU_EVENTQ_IRQ_CFG0   @ 0x0_00b0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.30";
-        SMMU_EVENTQ_IRQ_CFG1   @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3.31";
-        SMMU_EVENTQ_IRQ_CFG2   @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3.32", Storage;
-        // The page request queue's are RAZ/WI without IDR0.PRI.
-        SMMU_PRIQ_BASE         @ 0x0_00c0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.33";
-        SMMU_PRIQ_IRQ_CFG0     @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.34";
-        SMMU_PRIQ_IRQ_CFG1     @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3.35";
-        SMMU_PRIQ_IRQ_CFG2     @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3.36";
-        SMMU_PIDR4[4; 4]       @ 0x0_0fd0: 4 Ro(0) = 0, "6.2.1";
-        SMMU_PIDR0[4; 4]       @ 0x0_0fe0: 4 Ro(0) = 0, "6.2.1";
-        SMMU_CIDR0[4; 4]       @ 0x0_0ff0: 4 Ro(0) = 0, "6.2.1";
-        /// Also at 0xa8, in page 0.
-        SMMU_EVENTQ_PROD       @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3.95";
-        /// Also at 0xac, in page 0.
-        SMMU_EVENTQ_CONS       @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3.96";
-        /// Also at 0xc8, in page 0.
-        SMMU_PRIQ_PROD         @ 0x1_00c8: 4 Special(0x800f_ffff) = 0, "6.3.97";
-        /// Also at 0xcc, in page 0.
-        SMMU_PRIQ_CONS         @ 0x1_00cc: 4 Special(0x800f_ffff) = 0, "6.3.98";
+        SMMU_IDR0 @ 0x0_0000: 4 Ro(0) = 0, "6.3.1" {
+            ST_LEVEL[28:27] "two-level stream tables";
+            TERM_MODEL[26] "terminated transactions can only abort";
+            STALL_MODEL[25:24] "stall, terminate, or both";
+            ATSRECERR[23] "errors of translation requests can be recorded";
+            TTENDIAN[22:21] "byte orders of translation tables";
+            VATOS[20] "virtual address translation by register";
+            CD2L[19] "two-level tables of context descriptors";
+            VMID16[18] "16-bit VMIDs";
+            VMW[17] "VMID wildcards";
+            PRI[16] "page requests";
+            ATOS[15] "address translation by register";
+            SEV[14] "events to PEs";
+            MSI[13] "interrupts as messages";
+            ASID16[12] "16-bit ASIDs";
+            NS1ATS[11] "no ATS with both stages split";
+            ATS[10] "address translation services";
+            HYP[9] "EL2 contexts";
+            DORMHINT[8] "dormant hint";
+            HTTU[7:6] "hardware update of access flag and dirty state";
+            BTM[5] "broadcast TLB maintenance";
+            COHACC[4] "coherent access to tables and queues";
+            TTF[3:2] "formats of translation tables";
+            S1P[1] "stage 1";
+            S2P[0] "stage 2";
+        };
+        SMMU_IDR1 @ 0x0_0004: 4 Ro(0) = 0, "6.3.2" {
+            ECMDQ[31] "command queue control pages";
+            TABLES_PRESET[30] "table addresses are fixed";
+            QUEUES_PRESET[29] "queue addresses are fixed";
+            REL[28] "preset addresses are relative";
+            ATTR_TYPES_OVR[27] "incoming types can be overridden";
+            ATTR_PERMS_OVR[26] "incoming permissions can be overridden";
+            CMDQS[25:21] "log2 of most commands";
+            EVENTQS[20:16] "log2 of most events";
+            PRIQS[15:11] "log2 of most page requests";
+            SSIDSIZE[10:6] "bits of a SubstreamID";
+            SIDSIZE[5:0] "bits of a StreamID";
+        };
+        /// Nothing is offered.
+        SMMU_IDR2 @ 0x0_0008: 4 Ro(0) = 0, "6.3.3";
+        SMMU_IDR3 @ 0x0_000c: 4 Ro(0) = 0, "6.3.4" {
+            DPT[15] "device permission table";
+            PTWNNC[14] "normal non-cacheable walks are as device ones";
+            E0PD[13] "access of unprivileged code can be denied by table";
+            BBML[12:11] "level of break-before-make";
+            RIL[10] "invalidation by range";
+            STT[9] "small translation tables";
+            FWB[8] "stage 2 forces write-back";
+            MPAM[7] "memory partitioning";
+            PPS[5] "PASID in responses as in requests";
+            XNX[4] "execute-never by privilege at stage 2";
+            PBHA[3] "page-based attributes";
+            HAD[2] "hierarchical attributes can be disabled";
+        };
+        /// Nothing is offered.
+        SMMU_IDR4 @ 0x0_0010: 4 Ro(0) = 0, "6.3.5";
+        SMMU_IDR5 @ 0x0_0014: 4 Ro(0) = 0, "6.3.6" {
+            STALL_MAX[31:16] "most stalled transactions";
+            VAX[11:10] "bits of a virtual address";
+            DS[7] "52-bit addresses with small granules";
+            GRAN64K[6] "64 KiB granule";
+            GRAN16K[5] "16 KiB granule";
+            GRAN4K[4] "4 KiB granule";
+            OAS[2:0] "bits of a physical address, encoded";
+        };
+        /// No implementer, product or revision is claimed.
+        SMMU_IIDR @ 0x0_0018: 4 Ro(0) = 0, "6.3.7";
+        SMMU_AIDR @ 0x0_001c: 4 Ro(0) = 0, "6.3.8" {
+            MAJOR[7:4] "0: SMMUv3";
+            MINOR[3:0] "2: SMMUv3.2";
+        };
+        /// Complete when the write returns.
+        SMMU_CR0 @ 0x0_0020: 4 Special(0b1_1111) = 0, "6.3.9" {
+            ATSCHK[4] "what says that it is translated is checked" only(ATS);
+            CMDQEN[3] "commands are taken";
+            EVENTQEN[2] "events are recorded";
+            PRIQEN[1] "page requests are recorded" only(PRI);
+            SMMUEN[0] "streams are translated";
+        };
+        SMMU_CR0ACK @ 0x0_0024: 4 Ro(0) = 0, "6.3.10" {
+            ATSCHK[4] "as in effect" only(ATS);
+            CMDQEN[3] "as in effect";
+            EVENTQEN[2] "as in effect";
+            PRIQEN[1] "as in effect" only(PRI);
+            SMMUEN[0] "as in effect";
+        };
+        SMMU_CR1 @ 0x0_0028: 4 Rw(0xfff) = 0, "6.3.11", Storage {
+            TABLE_SH[11:10] "shareability of tables" fixed(SMMUEN);
+            TABLE_OC[9:8] "outer cacheability of tables" fixed(SMMUEN);
+            TABLE_IC[7:6] "inner cacheability of tables" fixed(SMMUEN);
+            QUEUE_SH[5:4] "shareability of queues" fixed(CMDQEN, EVENTQEN, PRIQEN);
+            QUEUE_OC[3:2] "outer cacheability of queues" fixed(CMDQEN, EVENTQEN, PRIQEN);
+            QUEUE_IC[1:0] "inner cacheability of queues" fixed(CMDQEN, EVENTQEN, PRIQEN);
+        };
+        SMMU_CR2 @ 0x0_002c: 4 Rw(0b1011) = 0, "6.3.12" fixed(SMMUEN) {
+            REC_CFG_ATS[3] "errors of translation requests are recorded" only(ATSRECERR);
+            RECINVSID[1] "StreamIDs beyond the table are recorded";
+            E2H[0] "EL2 contexts have ASIDs" only(S2P);
+        };
+        /// Nothing is ever wrong with power.
+        SMMU_STATUSR @ 0x0_0040: 4 Ro(0) = 0, "6.3.13";
+        /// Complete when the write returns.
+        SMMU_GBPA @ 0x0_0044: 4 Special(0x801f_3f1f) = 0x1000, "6.3.14" {
+            UPDATE[31] "with it a write counts; reads as zero when done";
+            ABORT[20] "transactions abort while SMMUEN is 0";
+            INSTCFG[19:18] "override of instruction or data";
+            PRIVCFG[17:16] "override of privilege";
+            SHCFG[13:12] "override of shareability";
+            ALLOCCFG[11:8] "override of allocation hints";
+            MTCFG[4] "MEMATTR replaces the type that came";
+            MEMATTR[3:0] "memory type";
+        };
+        /// No attributes of an implementation.
+        SMMU_AGBPA @ 0x0_0048: 4 Ro(0) = 0, "6.3.15";
+        /// Complete when the write returns.
+        SMMU_IRQ_CTRL @ 0x0_0050: 4 Special(0b111) = 0, "6.3.16" {
+            EVENTQ_IRQEN[2] "the event queue interrupts";
+            PRIQ_IRQEN[1] "the page request queue interrupts" only(PRI);
+            GERROR_IRQEN[0] "global errors interrupt";
+        };
+        SMMU_IRQ_CTRLACK @ 0x0_0054: 4 Ro(0) = 0, "6.3.18" {
+            EVENTQ_IRQEN[2] "as in effect";
+            PRIQ_IRQEN[1] "as in effect" only(PRI);
+            GERROR_IRQEN[0] "as in effect";
+        };
+        /// An error is active while its bit differs from that of SMMU_GERRORN.
+        SMMU_GERROR @ 0x0_0060: 4 Ro(0) = 0, "6.3.19" {
+            MSI_GERROR_ABT_ERR[7] "message of a global error aborted";
+            MSI_PRIQ_ABT_ERR[6] "message of the page request queue aborted";
+            MSI_EVENTQ_ABT_ERR[5] "message of the event queue aborted";
+            MSI_CMDQ_ABT_ERR[4] "message of CMD_SYNC aborted";
+            PRIQ_ABT_ERR[3] "write of a page request aborted";
+            EVENTQ_ABT_ERR[2] "write of an event aborted";
+            CMDQ_ERR[0] "a command could not be executed";
+        };
+        /// What software has acknowledged.
+        SMMU_GERRORN @ 0x0_0064: 4 Special(0b1111_1101) = 0, "6.3.20" {
+            MSI_GERROR_ABT_ERR[7] "toggled to acknowledge";
+            MSI_PRIQ_ABT_ERR[6] "toggled to acknowledge";
+            MSI_EVENTQ_ABT_ERR[5] "toggled to acknowledge";
+            MSI_CMDQ_ABT_ERR[4] "toggled to acknowledge";
+            PRIQ_ABT_ERR[3] "toggled to acknowledge";
+            EVENTQ_ABT_ERR[2] "toggled to acknowledge";
+            CMDQ_ERR[0] "toggled to acknowledge; commands go on";
+        };
+        SMMU_GERROR_IRQ_CFG0 @ 0x0_0068: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.21" only(MSI) fixed(GERROR_IRQEN) {
+            ADDR[55:2] "where the message goes; 0: there is none";
+        };
+        SMMU_GERROR_IRQ_CFG1 @ 0x0_0070: 4 Rw(0xffff_ffff) = 0, "6.3.22" only(MSI) fixed(GERROR_IRQEN) {
+            DATA[31:0] "what the message says";
+        };
+        SMMU_GERROR_IRQ_CFG2 @ 0x0_0074: 4 Rw(0x3f) = 0, "6.3.23", Storage only(MSI) fixed(GERROR_IRQEN) {
+            SH[5:4] "shareability of the message";
+            MEMATTR[3:0] "memory type of the message";
+        };
+        SMMU_STRTAB_BASE @ 0x0_0080: 8 Rw(0x40ff_ffff_ffff_ffc0) = 0, "6.3.24" fixed(SMMUEN) {
+            RA[62] "read-allocate hint";
+            ADDR[55:6] "where the stream table lies";
+        };
+        SMMU_STRTAB_BASE_CFG @ 0x0_0088: 4 Rw(0x3_07ff) = 0, "6.3.25" fixed(SMMUEN) {
+            FMT[17:16] "1: two levels; else linear";
+            SPLIT[10:6] "bits of a StreamID that select in the second level";
+            LOG2SIZE[5:0] "bits of a StreamID that the table covers";
+        };
+        SMMU_CMDQ_BASE @ 0x0_0090: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.26" fixed(CMDQEN) {
+            RA[62] "read-allocate hint";
+            ADDR[55:5] "where the queue lies";
+            LOG2SIZE[4:0] "log2 of its commands";
+        };
+        SMMU_CMDQ_PROD @ 0x0_0098: 4 Special(0xf_ffff) = 0, "6.3.27" {
+            WR[19:0] "where software writes next, with the wrap bit above the index";
+        };
+        SMMU_CMDQ_CONS @ 0x0_009c: 4 Special(0x7f0f_ffff) = 0, "6.3.28" fixed(CMDQEN) {
+            ERR[30:24] "why the queue stands";
+            RD[19:0] "which command is next, with the wrap bit above the index";
+        };
+        SMMU_EVENTQ_BASE @ 0x0_00a0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.29" fixed(EVENTQEN) {
+            WA[62] "write-allocate hint";
+            ADDR[55:5] "where the queue lies";
+            LOG2SIZE[4:0] "log2 of its events";
+        };
+        SMMU_EVENTQ_IRQ_CFG0 @ 0x0_00b0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.30" only(MSI) fixed(EVENTQ_IRQEN) {
+            ADDR[55:2] "where the message goes; 0: there is none";
+        };
+        SMMU_EVENTQ_IRQ_CFG1 @ 0x0_00b8: 4 Rw(0xffff_ffff) = 0, "6.3.31" only(MSI) fixed(EVENTQ_IRQEN) {
+            DATA[31:0] "what the message says";
+        };
+        SMMU_EVENTQ_IRQ_CFG2 @ 0x0_00bc: 4 Rw(0x3f) = 0, "6.3.32", Storage only(MSI) fixed(EVENTQ_IRQEN) {
+            SH[5:4] "shareability of the message";
+            MEMATTR[3:0] "memory type of the message";
+        };
+        SMMU_PRIQ_BASE @ 0x0_00c0: 8 Rw(0x40ff_ffff_ffff_ffff) = 0, "6.3.33" only(PRI) fixed(PRIQEN) {
+            WA[62] "write-allocate hint";
+            ADDR[55:5] "where the queue lies";
+            LOG2SIZE[4:0] "log2 of its requests";
+        };
+        SMMU_PRIQ_IRQ_CFG0 @ 0x0_00d0: 8 Rw(0x00ff_ffff_ffff_fffc) = 0, "6.3.34" only(PRI, MSI) fixed(PRIQ_IRQEN) {
+            ADDR[55:2] "where the message goes; 0: there is none";
+        };
+        SMMU_PRIQ_IRQ_CFG1 @ 0x0_00d8: 4 Rw(0xffff_ffff) = 0, "6.3.35" only(PRI, MSI) fixed(PRIQ_IRQEN) {
+            DATA[31:0] "what the message says";
+        };
+        SMMU_PRIQ_IRQ_CFG2 @ 0x0_00dc: 4 Rw(0x8000_003f) = 0, "6.3.36" only(PRI) fixed(PRIQ_IRQEN) {
+            LO[31] "interrupt on last requests, not on a queue that was empty";
+            SH[5:4] "shareability of the message" only(MSI);
+            MEMATTR[3:0] "memory type of the message" only(MSI);
+        };
+        /// No part is claimed.
+        SMMU_PIDR4[4; 4] @ 0x0_0fd0: 4 Ro(0) = 0, "6.2.1";
+        /// No part is claimed.
+        SMMU_PIDR0[4; 4] @ 0x0_0fe0: 4 Ro(0) = 0, "6.2.1";
+        /// A CoreLink component.
+        SMMU_CIDR0[4; 4] @ 0x0_0ff0: 4 Ro(0) = 0, "6.2.1";
+        SMMU_EVENTQ_PROD @ 0x1_00a8: 4 Special(0x800f_ffff) = 0, "6.3.95" also(0xa8) fixed(EVENTQEN) {
+            OVFLG[31] "events were lost, if other than OVACKFLG";
+            WR[19:0] "where the next event goes, with the wrap bit above the index";
+        };
+        SMMU_EVENTQ_CONS @ 0x1_00ac: 4 Special(0x800f_ffff) = 0, "6.3.96" also(0xac) {
+            OVACKFLG[31] "toggled to acknowledge the loss";
+            RD[19:0] "which event software reads next, with the wrap bit above the index";
+        };
+        SMMU_PRIQ_PROD @ 0x1_00c8: 4 Special(0x800f_ffff) = 0, "6.3.97" also(0xc8) only(PRI) fixed(PRIQEN) {
+            OVFLG[31] "requests were lost, if other than OVACKFLG";
+            WR[19:0] "where the next request goes, with the wrap bit above the index";
+        };
+        SMMU_PRIQ_CONS @ 0x1_00cc: 4 Special(0x800f_ffff) = 0, "6.3.98" also(0xcc) only(PRI) {
+            OVACKFLG[31] "toggled to acknowledge the loss";
+            RD[19:0] "which request software reads next, with the wrap bit above the index";
+        };
+    }
+    /// What registers depend on: features, and what is enabled or was enabled and is not acknowledged as disabled.
+    pub enum SmmuCondition {
+        S2P "IDR0.S2P is 1";
+        ATS "IDR0.ATS is 1";
+        PRI "IDR0.PRI is 1";
+        MSI "IDR0.MSI is 1";
+        ATSRECERR "IDR0.ATSRECERR is 1";
+        SMMUEN "SMMUEN is 1 in CR0 or CR0ACK";
+        CMDQEN "CMDQEN is 1 in CR0 or CR0ACK";
+        EVENTQEN "EVENTQEN is 1 in CR0 or CR0ACK";
+        PRIQEN "PRIQEN is 1 in CR0 or CR0ACK";
+        EVENTQ_IRQEN "EVENTQ_IRQEN is 1 in IRQ_CTRL or IRQ_CTRLACK";
+        PRIQ_IRQEN "PRIQ_IRQEN is 1 in IRQ_CTRL or IRQ_CTRLACK";
+        GERROR_IRQEN "GERROR_IRQEN is 1 in IRQ_CTRL or IRQ_CTRLACK";
     }
 }
 

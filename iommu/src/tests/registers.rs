@@ -2,13 +2,50 @@
 
 use super::*;
 use crate::StallModel;
-use crate::spec::regs::SmmuReg;
 use hw::BusError;
-use hw::regmap::{RegisterMap, check_map};
+use hw::regmap::check_map;
 
 #[test]
 fn register_map_is_sound() {
     check_map::<SmmuReg>();
+}
+
+/// The other tests and the model take offsets from the map; a driver does not.
+#[test]
+fn registers_are_at_the_offsets_that_drivers_use() {
+    for (reg, offset) in [
+        (SmmuReg::SMMU_IDR0, 0x0),
+        (SmmuReg::SMMU_IDR1, 0x4),
+        (SmmuReg::SMMU_IDR3, 0xc),
+        (SmmuReg::SMMU_IDR5, 0x14),
+        (SmmuReg::SMMU_CR0, 0x20),
+        (SmmuReg::SMMU_CR0ACK, 0x24),
+        (SmmuReg::SMMU_CR1, 0x28),
+        (SmmuReg::SMMU_CR2, 0x2c),
+        (SmmuReg::SMMU_GBPA, 0x44),
+        (SmmuReg::SMMU_IRQ_CTRL, 0x50),
+        (SmmuReg::SMMU_IRQ_CTRLACK, 0x54),
+        (SmmuReg::SMMU_GERROR, 0x60),
+        (SmmuReg::SMMU_GERRORN, 0x64),
+        (SmmuReg::SMMU_GERROR_IRQ_CFG0, 0x68),
+        (SmmuReg::SMMU_STRTAB_BASE, 0x80),
+        (SmmuReg::SMMU_STRTAB_BASE_CFG, 0x88),
+        (SmmuReg::SMMU_CMDQ_BASE, 0x90),
+        (SmmuReg::SMMU_CMDQ_PROD, 0x98),
+        (SmmuReg::SMMU_CMDQ_CONS, 0x9c),
+        (SmmuReg::SMMU_EVENTQ_BASE, 0xa0),
+        (SmmuReg::SMMU_EVENTQ_IRQ_CFG0, 0xb0),
+        (SmmuReg::SMMU_PRIQ_BASE, 0xc0),
+        (SmmuReg::SMMU_PRIQ_IRQ_CFG0, 0xd0),
+        (SmmuReg::SMMU_PRIQ_IRQ_CFG1, 0xd8),
+        (SmmuReg::SMMU_PRIQ_IRQ_CFG2, 0xdc),
+        (SmmuReg::SMMU_PRIQ_PROD, 0x1_00c8),
+        (SmmuReg::SMMU_PRIQ_CONS, 0x1_00cc),
+        (SmmuReg::SMMU_EVENTQ_PROD, 0x1_00a8),
+        (SmmuReg::SMMU_EVENTQ_CONS, 0x1_00ac),
+    ] {
+        assert_eq!(reg.offset(), offset, "{reg:?}");
+    }
 }
 
 #[test]
@@ -27,7 +64,7 @@ fn id_registers_tell_the_features_and_ignore_writes() {
     let stage1 = [(IDR0, 0x0cc9_341a), (IDR3, 0x1624)];
     // S2, HYP, VMID16, HTTU 2; XNX, FWB.
     let both = [(IDR0, 0x0ccd_369b), (IDR3, 0x1734)];
-    let common = [(IDR1, 0x0d8c_6510), (0x8, 0), (0x10, 0), (IDR5, 0x0100_0075), (0x18, 0), (0x1c, 2)];
+    let common = [(IDR1, 0x0d8c_6510), (IDR5, 0x0100_0075), (SmmuReg::SMMU_AIDR.offset(), 2)];
     for (features, own) in [(Features::stage1_only(), stage1), (Features::default(), both)] {
         let m = Bench::reset(features);
         for (offset, value) in own.into_iter().chain(common) {
@@ -42,24 +79,25 @@ fn id_registers_tell_the_features_and_ignore_writes() {
 #[test]
 fn registers_of_what_is_absent_are_zero_and_ignore_writes() {
     let m = Bench::reset(Features::default());
-    for (offset, reg) in [
-        (0x8, SmmuReg::SMMU_IDR2),
-        (0x10, SmmuReg::SMMU_IDR4),
-        (0x18, SmmuReg::SMMU_IIDR),
-        (0x40, SmmuReg::SMMU_STATUSR),
-        (0x48, SmmuReg::SMMU_AGBPA),
-        (0xfd0, SmmuReg::SMMU_PIDR4),
-        (0xfe0, SmmuReg::SMMU_PIDR0),
+    for reg in [
+        SmmuReg::SMMU_IDR2,
+        SmmuReg::SMMU_IDR4,
+        SmmuReg::SMMU_IIDR,
+        SmmuReg::SMMU_STATUSR,
+        SmmuReg::SMMU_AGBPA,
+        SmmuReg::SMMU_PIDR4,
+        SmmuReg::SMMU_PIDR0,
     ] {
-        m.w32(offset, u32::MAX);
-        assert_eq!((m.r32(offset), reg.info().offset), (0, offset));
+        m.w32(reg.offset(), u32::MAX);
+        assert_eq!(m.r32(reg.offset()), 0, "{reg:?}");
     }
 }
 
 #[test]
 fn component_is_identified_by_smmu_cidr0_and_what_follows() {
     let m = Bench::reset(Features::default());
-    assert_eq!([0xff0, 0xff4, 0xff8, 0xffc].map(|offset| m.r32(offset)), [0x0d, 0xf0, 0x05, 0xb1]);
+    let id = [0, 1, 2, 3].map(|index| m.r32(SmmuReg::SMMU_CIDR0.at(index)));
+    assert_eq!(id, [0x0d, 0xf0, 0x05, 0xb1]);
 }
 
 #[test]
@@ -68,10 +106,9 @@ fn global_error_message_is_what_its_registers_say() {
     m.set_up(4);
     m.w32(IRQ_CTRL, 0);
     m.w64(GERROR_IRQ_CFG0, DOORBELL);
-    // SMMU_GERROR_IRQ_CFG1 and SMMU_GERROR_IRQ_CFG2.
-    m.w32(GERROR_IRQ_CFG0 + 8, 0x1234);
-    m.w32(GERROR_IRQ_CFG0 + 12, 1);
-    assert_eq!(m.r32(GERROR_IRQ_CFG0 + 12), 1);
+    m.w32(SmmuReg::SMMU_GERROR_IRQ_CFG1.offset(), 0x1234);
+    m.w32(SmmuReg::SMMU_GERROR_IRQ_CFG2.offset(), 1);
+    assert_eq!(m.r32(SmmuReg::SMMU_GERROR_IRQ_CFG2.offset()), 1);
     m.w32(IRQ_CTRL, 1);
     m.enable(CMDQEN);
     m.command(0, 0);
@@ -308,9 +345,10 @@ fn event_queue_indexes_show_on_both_pages() {
     let m = Bench::reset(Features::default());
     m.set_up(4);
     m.w32(EVENTQ_CONS, 3);
-    m.w32(0xa8, 5);
-    assert_eq!((m.r32(0xac), m.r32(EVENTQ_PROD)), (3, 5));
-    assert_eq!(m.r64(0xa8), 3 << 32 | 5);
+    let [prod, cons] = [EVENTQ_PROD, EVENTQ_CONS].map(|offset| offset - crate::WINDOW_BYTES / 2);
+    m.w32(prod, 5);
+    assert_eq!((m.r32(cons), m.r32(EVENTQ_PROD)), (3, 5));
+    assert_eq!(m.r64(prod), 3 << 32 | 5);
 }
 
 #[test]

@@ -22,17 +22,6 @@ use hw::{
 use iommu::spec::regs::SmmuReg;
 use iommu::{Features, Smmu, SmmuConfig, Wires};
 
-/// How tests write a register's offset, besides its name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offsets {
-    /// Not at all.
-    None,
-    /// As a constant of the test files with the same value.
-    Constants,
-    /// As a number.
-    Numbers,
-}
-
 /// Reads a register of a model that has just been made, if it takes the access.
 pub(crate) type Live = Box<dyn Fn(u64, usize) -> Option<u64>>;
 
@@ -48,7 +37,6 @@ pub(crate) struct Map {
     pub(crate) sources: &'static [&'static str],
     /// What tests leave out of a register's name.
     pub(crate) prefix: &'static str,
-    pub(crate) offsets: Offsets,
     pub(crate) live: Option<Live>,
 }
 
@@ -65,7 +53,7 @@ fn map<R: RegisterMap>(
     live: Option<Live>,
 ) -> Map {
     let registers = R::ALL.iter().map(|(_, info)| *info).collect();
-    Map { title, name, about: R::ABOUT, registers, sources, prefix: "", offsets: Offsets::None, live }
+    Map { title, name, about: R::ABOUT, registers, sources, prefix: "", live }
 }
 
 /// Of an MMIO device.
@@ -173,15 +161,12 @@ pub(crate) fn documents() -> Vec<Document> {
         },
         Document {
             file: "pl011.md",
-            maps: vec![Map {
-                offsets: Offsets::Constants,
-                ..map::<Pl011Reg>(
-                    "PL011",
-                    "Pl011Reg",
-                    &["devices/src/uart.rs", "devices/src/uart"],
-                    live(Pl011::new(Arc::new(Quiet), line())),
-                )
-            }],
+            maps: vec![map::<Pl011Reg>(
+                "PL011",
+                "Pl011Reg",
+                &["devices/src/uart.rs", "devices/src/uart"],
+                live(Pl011::new(Arc::new(Quiet), line())),
+            )],
         },
         Document {
             file: "pl031.md",
@@ -197,10 +182,7 @@ pub(crate) fn documents() -> Vec<Document> {
         },
         Document {
             file: "virtio-pci.md",
-            maps: vec![Map {
-                offsets: Offsets::Constants,
-                ..map::<CommonCfg>("virtio-pci", "CommonCfg", &["devices/src/virtio"], None)
-            }],
+            maps: vec![map::<CommonCfg>("virtio-pci", "CommonCfg", &["devices/src/virtio"], None)],
         },
         Document {
             file: "dma-test.md",
@@ -214,14 +196,8 @@ pub(crate) fn documents() -> Vec<Document> {
         Document {
             file: "hisi-zip.md",
             maps: vec![
-                Map {
-                    offsets: Offsets::Numbers,
-                    ..map::<QmReg>("Queue manager", "QmReg", &["devices/src/hisi"], bar2())
-                },
-                Map {
-                    offsets: Offsets::Numbers,
-                    ..map::<ZipReg>("ZIP engine", "ZipReg", &["devices/src/hisi"], bar2())
-                },
+                map::<QmReg>("Queue manager", "QmReg", &["devices/src/hisi"], bar2()),
+                map::<ZipReg>("ZIP engine", "ZipReg", &["devices/src/hisi"], bar2()),
             ],
         },
     ]

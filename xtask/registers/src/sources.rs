@@ -1,8 +1,8 @@
 //! What the sources say of a register: whether the model names it, and which tests do.
 //!
 //! Text, not syntax: a test is a function below `#[test]` up to the closing brace at its own indentation, as `rustfmt`
-//! leaves it; in C it is a `CHECK` up to the closing brace at the start of a line. A test shows a register if it names it: by the declared name, by the constant that the tests have for its
-//! offset, or by the offset itself where tests write it so.
+//! leaves it; in C it is a `CHECK` up to the closing brace at the start of a line. A test shows a register if it names it: by the declared name, or by the constant that the tests have for its
+//! offset.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,13 +98,11 @@ pub(crate) fn tests(file: &Path, text: &str) -> Vec<Test> {
     tests
 }
 
-/// Constants of a file that are offsets: `const NAME: u64 = 0x..;`.
-pub(crate) fn offsets(text: &str) -> Vec<(String, u64)> {
+/// Constants of a file that are registers' offsets, with the registers: `const NAME: u64 = Map::REGISTER.offset();`.
+pub(crate) fn offsets(text: &str) -> Vec<(String, String)> {
     let constant = |line: &str| {
-        let (left, right) = line.trim().strip_suffix(';')?.split_once(": u64 = ")?;
-        let name = left.rsplit(' ').next()?;
-        let digits = right.strip_prefix("0x")?.replace('_', "");
-        Some((name.to_owned(), u64::from_str_radix(&digits, 16).ok()?))
+        let (left, right) = line.trim().strip_suffix(".offset();")?.split_once(": u64 = ")?;
+        Some((left.rsplit(' ').next()?.to_owned(), right.to_owned()))
     };
     text.lines().filter_map(constant).collect()
 }
@@ -123,8 +121,9 @@ mod tests {
     use super::*;
 
     const FILE: &str = "\
-const CR0: u64 = 0x1_0020;
-pub(crate) const CR1: u64 = 0x28;
+const CR0: u64 = SmmuReg::SMMU_CR0.offset();
+pub(crate) const CR1: u64 = SmmuReg::SMMU_CR1.offset();
+const SIZE: u64 = 0x28;
 #[test]
 fn first_test() {
     m.w32(CR0, 1);
@@ -160,7 +159,8 @@ mod inner {
 
     #[test]
     fn offset_constants_are_found_whatever_their_visibility() {
-        assert_eq!(offsets(FILE), [("CR0".to_owned(), 0x1_0020), ("CR1".to_owned(), 0x28)]);
+        let names = [("CR0", "SmmuReg::SMMU_CR0"), ("CR1", "SmmuReg::SMMU_CR1")];
+        assert_eq!(offsets(FILE), names.map(|(name, register)| (name.to_owned(), register.to_owned())));
     }
 
     #[test]

@@ -9,18 +9,17 @@ mod tables;
 
 use std::sync::{Arc, Mutex};
 
-use hw::regmap::RegisterMap;
+use hw::regmap::{Frame, RegisterMap};
 use hw::saved::{RestoreError, hex};
 use hw::{DeviceId, Pa, Ram};
 use serde::{Deserialize, Serialize};
 
 use self::command::{COMMAND_BYTES, Command};
 use self::tables::{EventEntry, Tables};
-use super::access::Frame;
 use super::delivery::Core;
 use super::lock;
 use super::lpi::Lpi;
-use super::regs::{Baser, Cbaser, ItsReg as Reg};
+use super::regs::{Baser, Cbaser, ItsCondition, ItsReg as Reg};
 
 /// GITS_CTLR.Enabled.
 const ENABLED: u64 = 1 << 0;
@@ -125,7 +124,7 @@ impl Its {
             (Reg::GITS_BASER1, baser1),
             (Reg::GITS_CTLR, ctlr),
         ] {
-            self.write(reg, 0, value);
+            self.write(reg, 0, value, u64::MAX);
             if self.read(reg, 0) != value {
                 return Err(RestoreError::value(reg.info().name, "no write leaves this value"));
             }
@@ -156,6 +155,10 @@ impl Its {
 impl Frame for Its {
     type Reg = Reg;
 
+    fn holds(&self, ItsCondition::ENABLED: ItsCondition) -> bool {
+        self.is_enabled
+    }
+
     fn read(&self, reg: Reg, _index: usize) -> u64 {
         match reg {
             // Between accesses nothing is under way.
@@ -170,18 +173,22 @@ impl Frame for Its {
     }
 
     /// Whoever calls lets the queue run afterwards.
-    fn write(&mut self, reg: Reg, _index: usize, value: u64) {
+    fn write(&mut self, reg: Reg, index: usize, value: u64, mask: u64) {
+        // The tables and the queue stay where they are as long as they are in use.
+        if reg.is_fixed(|condition| self.holds(condition)) {
+            return;
+        }
+        let value = self.merged(reg, index, value, mask);
         let written = reg.info().written(reg.info().reset, value);
         match reg {
             Reg::GITS_CTLR => self.is_enabled = value & ENABLED != 0,
             Reg::GITS_CWRITER => self.cwriter = written,
-            // The tables and the queue stay where they are as long as they are in use.
-            Reg::GITS_CBASER if !self.is_enabled => {
+            Reg::GITS_CBASER => {
                 self.cbaser = Cbaser::from(written);
                 self.creadr = 0;
             }
-            Reg::GITS_BASER0 if !self.is_enabled => self.tables.devices = tables::baser(written),
-            Reg::GITS_BASER1 if !self.is_enabled => self.tables.collections = tables::baser(written),
+            Reg::GITS_BASER0 => self.tables.devices = tables::baser(written),
+            Reg::GITS_BASER1 => self.tables.collections = tables::baser(written),
             _ => {}
         }
     }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use hw::mmio::{put_value, value_of};
 use hw::{DeviceId, IrqLine, MmioDevice, MsiSink, Pa, Ram, RecordingLine, SysReg, SysRegDevice};
 
-use super::{Counters, Gic, GicConfig, TRANSLATER_OFFSET, virt_affinity};
+use super::{
+    Counters, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg, TRANSLATER_OFFSET, virt_affinity,
+};
 
 pub(super) const RAM_BASE: u64 = 0x4000_0000;
 pub(super) const RAM_BYTES: u64 = 0x100_0000;
@@ -28,36 +30,37 @@ pub(super) const QUEUE_BYTES: u64 = 0x1_0000;
 pub(super) const ITT: u64 = RAM_BASE + 0x30_0000;
 pub(super) const PENDING: u64 = RAM_BASE + 0x80_0000;
 
-pub(super) const GICD_CTLR: u64 = 0x0;
-pub(super) const GICD_TYPER: u64 = 0x4;
-pub(super) const GICD_IGROUPR: u64 = 0x80;
-pub(super) const GICD_ISENABLER: u64 = 0x100;
-pub(super) const GICD_ICENABLER: u64 = 0x180;
-pub(super) const GICD_ISPENDR: u64 = 0x200;
-pub(super) const GICD_ICPENDR: u64 = 0x280;
-pub(super) const GICD_ISACTIVER: u64 = 0x300;
-pub(super) const GICD_ICACTIVER: u64 = 0x380;
-pub(super) const GICD_IPRIORITYR: u64 = 0x400;
-pub(super) const GICD_ICFGR: u64 = 0xc00;
-pub(super) const GICD_IROUTER: u64 = 0x6000;
-pub(super) const GICR_CTLR: u64 = 0x0;
-pub(super) const GICR_TYPER: u64 = 0x8;
-pub(super) const GICR_WAKER: u64 = 0x14;
-pub(super) const GICR_PROPBASER: u64 = 0x70;
-pub(super) const GICR_PENDBASER: u64 = 0x78;
-pub(super) const GICR_INVLPIR: u64 = 0xa0;
-pub(super) const GICR_INVALLR: u64 = 0xb0;
-pub(super) const GICR_SYNCR: u64 = 0xc0;
+pub(super) const GICD_CTLR: u64 = DistributorReg::GICD_CTLR.offset();
+pub(super) const GICD_TYPER: u64 = DistributorReg::GICD_TYPER.offset();
+pub(super) const GICD_IGROUPR: u64 = DistributorReg::GICD_IGROUPR.offset();
+pub(super) const GICD_ISENABLER: u64 = DistributorReg::GICD_ISENABLER.offset();
+pub(super) const GICD_ICENABLER: u64 = DistributorReg::GICD_ICENABLER.offset();
+pub(super) const GICD_ISPENDR: u64 = DistributorReg::GICD_ISPENDR.offset();
+pub(super) const GICD_ICPENDR: u64 = DistributorReg::GICD_ICPENDR.offset();
+pub(super) const GICD_ISACTIVER: u64 = DistributorReg::GICD_ISACTIVER.offset();
+pub(super) const GICD_ICACTIVER: u64 = DistributorReg::GICD_ICACTIVER.offset();
+pub(super) const GICD_IPRIORITYR: u64 = DistributorReg::GICD_IPRIORITYR.offset();
+pub(super) const GICD_ICFGR: u64 = DistributorReg::GICD_ICFGR.offset();
+/// That of INTID 0: the first that exists is that of INTID 32.
+pub(super) const GICD_IROUTER: u64 = DistributorReg::GICD_IROUTER.offset() - 8 * 32;
+pub(super) const GICR_CTLR: u64 = RedistributorReg::GICR_CTLR.offset();
+pub(super) const GICR_TYPER: u64 = RedistributorReg::GICR_TYPER.offset();
+pub(super) const GICR_WAKER: u64 = RedistributorReg::GICR_WAKER.offset();
+pub(super) const GICR_PROPBASER: u64 = RedistributorReg::GICR_PROPBASER.offset();
+pub(super) const GICR_PENDBASER: u64 = RedistributorReg::GICR_PENDBASER.offset();
+pub(super) const GICR_INVLPIR: u64 = RedistributorReg::GICR_INVLPIR.offset();
+pub(super) const GICR_INVALLR: u64 = RedistributorReg::GICR_INVALLR.offset();
+pub(super) const GICR_SYNCR: u64 = RedistributorReg::GICR_SYNCR.offset();
 /// The SGI frame has the distributor's offsets.
 pub(super) const SGI_FRAME: u64 = 0x1_0000;
-pub(super) const PIDR2: u64 = 0xffe8;
-pub(super) const GITS_CTLR: u64 = 0x0;
-pub(super) const GITS_TYPER: u64 = 0x8;
-pub(super) const GITS_CBASER: u64 = 0x80;
-pub(super) const GITS_CWRITER: u64 = 0x88;
-pub(super) const GITS_CREADR: u64 = 0x90;
-pub(super) const GITS_BASER0: u64 = 0x100;
-pub(super) const GITS_BASER1: u64 = 0x108;
+pub(super) const PIDR2: u64 = DistributorReg::GICD_PIDR2.offset();
+pub(super) const GITS_CTLR: u64 = ItsReg::GITS_CTLR.offset();
+pub(super) const GITS_TYPER: u64 = ItsReg::GITS_TYPER.offset();
+pub(super) const GITS_CBASER: u64 = ItsReg::GITS_CBASER.offset();
+pub(super) const GITS_CWRITER: u64 = ItsReg::GITS_CWRITER.offset();
+pub(super) const GITS_CREADR: u64 = ItsReg::GITS_CREADR.offset();
+pub(super) const GITS_BASER0: u64 = ItsReg::GITS_BASER0.offset();
+pub(super) const GITS_BASER1: u64 = ItsReg::GITS_BASER1.offset();
 
 const fn icc(crm: u8, op2: u8) -> SysReg {
     SysReg::new(3, 0, 12, crm, op2)

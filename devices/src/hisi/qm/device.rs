@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use hw::RestoreError;
+use hw::regmap::Store;
 use hw::saved::Hex;
 
 use super::counters::Counters;
 use super::regs::{QmReg, is_of_function};
 use super::vft::Vft;
-use crate::bank::Bank;
 
 /// Queues of the device.
 pub(super) const DEVICE_QUEUES: u16 = 1024;
@@ -33,7 +33,7 @@ pub(super) struct Raised {
 
 #[derive(Debug)]
 pub(super) struct Device {
-    pub(super) regs: Bank<QmReg>,
+    pub(super) regs: Store<QmReg>,
     pub(super) counters: Counters,
     vft: Vft,
     /// The AXI master is shut down: no new DMA.
@@ -43,7 +43,7 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn at_reset() -> Self {
         Self {
-            regs: Bank::at_reset_of(|reg| !is_of_function(reg)),
+            regs: Store::at_reset_of(|reg| !is_of_function(reg)),
             counters: Counters::default(),
             vft: Vft::at_reset(),
             is_shut: false,
@@ -79,37 +79,37 @@ impl Device {
 
     /// The access to the table of functions that the `VFT_CFG` registers describe. Ready at once. Whether it was a write.
     pub(super) fn access_table(&mut self) -> bool {
-        let kind = self.regs.get(QmReg::VFT_CFG_TYPE);
-        let function = self.regs.get(QmReg::VFT_CFG) & 0x3f;
-        let is_write = self.regs.get(QmReg::VFT_CFG_OP_WR) & 1 == 0;
+        let kind = self.regs.word(QmReg::VFT_CFG_TYPE);
+        let function = self.regs.word(QmReg::VFT_CFG) & 0x3f;
+        let is_write = self.regs.word(QmReg::VFT_CFG_OP_WR) & 1 == 0;
         if is_write {
-            let low = self.regs.get(QmReg::VFT_CFG_DATA_L);
-            let high = self.regs.get(QmReg::VFT_CFG_DATA_H);
+            let low = self.regs.word(QmReg::VFT_CFG_DATA_L);
+            let high = self.regs.word(QmReg::VFT_CFG_DATA_H);
             self.vft.set(kind, function, u64::from(low) | u64::from(high) << 32);
         } else {
             let entry = self.vft.get(kind, function);
-            self.regs.set(QmReg::VFT_CFG_DATA_L, entry as u32);
-            self.regs.set(QmReg::VFT_CFG_DATA_H, (entry >> 32) as u32);
+            self.regs.set_word(QmReg::VFT_CFG_DATA_L, entry as u32);
+            self.regs.set_word(QmReg::VFT_CFG_DATA_H, (entry >> 32) as u32);
         }
-        self.regs.set(QmReg::VFT_CFG_RDY, 1);
+        self.regs.set_word(QmReg::VFT_CFG_RDY, 1);
         is_write
     }
 
     /// Latches errors.
     pub(super) fn latch(&mut self, bits: u32) -> Raised {
-        let source = self.regs.get(QmReg::ABNORMAL_INT_SOURCE);
-        self.regs.set(QmReg::ABNORMAL_INT_SOURCE, source | bits);
+        let source = self.regs.word(QmReg::ABNORMAL_INT_SOURCE);
+        self.regs.set_word(QmReg::ABNORMAL_INT_SOURCE, source | bits);
         Raised {
-            shuts: self.regs.get(QmReg::OOO_SHUTDOWN_SEL) & bits != 0,
-            interrupts: bits & !self.regs.get(QmReg::ABNORMAL_INT_MASK) != 0,
+            shuts: self.regs.word(QmReg::OOO_SHUTDOWN_SEL) & bits != 0,
+            interrupts: bits & !self.regs.word(QmReg::ABNORMAL_INT_MASK) != 0,
         }
     }
 
     /// A write to the mask of the abnormal interrupt. Whether that makes it due.
     pub(super) fn set_error_mask(&mut self, mask: u32) -> bool {
-        let before = self.regs.get(QmReg::ABNORMAL_INT_MASK);
-        self.regs.set(QmReg::ABNORMAL_INT_MASK, mask & 0x7fff);
-        let unmasked = before & !self.regs.get(QmReg::ABNORMAL_INT_MASK);
-        self.regs.get(QmReg::ABNORMAL_INT_SOURCE) & unmasked != 0
+        let before = self.regs.word(QmReg::ABNORMAL_INT_MASK);
+        self.regs.set_word(QmReg::ABNORMAL_INT_MASK, mask & 0x7fff);
+        let unmasked = before & !self.regs.word(QmReg::ABNORMAL_INT_MASK);
+        self.regs.word(QmReg::ABNORMAL_INT_SOURCE) & unmasked != 0
     }
 }

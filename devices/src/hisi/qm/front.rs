@@ -482,7 +482,7 @@ impl Front {
 
     /// Begins what the control worker had not done, and the stop under way, as the mailbox and the registers tell of them.
     pub(super) fn take_up_requests(&mut self, is_write_back_asked: bool) -> Result<(), RestoreError> {
-        let is_written = self.function.regs.get(QmReg::CACHE_WB_DONE) != 0;
+        let is_written = self.function.regs.word(QmReg::CACHE_WB_DONE) != 0;
         let mut transfer = None;
         match self.function.mailbox.under_way() {
             None => {}
@@ -513,14 +513,14 @@ impl Front {
         let is_needed = !self.device.is_shut && self.function.has_table_images();
         let has_begun = self.control.ask_write_back(is_needed, self.is_writing_back());
         self.wake.write_back_began |= has_begun;
-        self.function.regs.set(QmReg::CACHE_WB_DONE, u32::from(!is_needed));
+        self.function.regs.set_word(QmReg::CACHE_WB_DONE, u32::from(!is_needed));
         self.wake.control |= is_needed;
         self.wake.readers |= !is_needed;
     }
 
     /// Whether a write-back has been asked for and is not done.
     fn is_writing_back(&self) -> bool {
-        self.control.is_write_back_asked() && self.function.regs.get(QmReg::CACHE_WB_DONE) == 0
+        self.control.is_write_back_asked() && self.function.regs.word(QmReg::CACHE_WB_DONE) == 0
     }
 
     /// Whether the control worker has something to do.
@@ -593,7 +593,7 @@ impl Front {
             }
             Request::WriteBack { life, .. } => {
                 if *life == self.control.life() && !self.control.write_back_due {
-                    self.function.regs.set(QmReg::CACHE_WB_DONE, 1);
+                    self.function.regs.set_word(QmReg::CACHE_WB_DONE, 1);
                     self.wake.readers = true;
                 }
             }

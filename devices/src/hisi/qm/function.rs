@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use hw::regmap::Store;
 use hw::trace::Mark;
 use hw::{Activity, Iova, Waiter};
 
@@ -17,7 +18,6 @@ use super::queue::{Place, Queue};
 use super::regs::{QmReg, is_of_function};
 use super::saved::SavedQueue;
 use super::task::TaskState;
-use crate::bank::Bank;
 
 /// A mailbox command that waits until tasks are finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) enum Rung {
 
 #[derive(Debug)]
 pub(super) struct Function {
-    pub(super) regs: Bank<QmReg>,
+    pub(super) regs: Store<QmReg>,
     pub(super) mailbox: Mailbox,
     /// Low halves of doorbells that arrive in two writes.
     pub(super) bell_low: [u32; 2],
@@ -60,7 +60,7 @@ pub(super) struct Function {
 impl Function {
     pub(super) fn new(log2_sqe: u8, activity: &Arc<Activity>) -> Self {
         Self {
-            regs: Bank::at_reset_of(is_of_function),
+            regs: Store::at_reset_of(is_of_function),
             mailbox: Mailbox::at_reset(),
             bell_low: [0; 2],
             events: Events::new(activity),
@@ -90,7 +90,7 @@ impl Function {
             stop,
             log2_sqe: _,
         } = self;
-        *regs = Bank::at_reset_of(is_of_function);
+        *regs = Store::at_reset_of(is_of_function);
         mailbox.reset();
         *bell_low = [0; 2];
         events.reset();

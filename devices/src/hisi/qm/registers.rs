@@ -52,14 +52,14 @@ impl Front {
     /// A read of the aligned word at `offset`. Nothing is at offsets that the map does not know: zero.
     pub(super) fn read_word(&mut self, offset: u64) -> u32 {
         let Some(at) = QmReg::locate(offset) else { return 0 };
-        let clears = self.device.regs.get(QmReg::DFX_CNT_CLR_CE) & 1 != 0;
+        let clears = self.device.regs.word(QmReg::DFX_CNT_CLR_CE) & 1 != 0;
         match at.reg {
             QmReg::MAILBOX => self.function.mailbox.word(at.index),
             QmReg::DOORBELL_SQ_CQ | QmReg::DOORBELL_EQ_AEQ => 0,
             QmReg::EQ_INT_SOURCE => u32::from(self.function.events.eq.has_entries()),
             QmReg::AEQ_INT_SOURCE => u32::from(self.function.events.aeq.has_entries()),
             QmReg::QUEUE_NUMBERS => u32::from(DEVICE_QUEUES) | u32::from(FUNCTION_QUEUES) << 11,
-            QmReg::ABNORMAL_INT_STATUS => self.device.regs.get(QmReg::ABNORMAL_INT_SOURCE),
+            QmReg::ABNORMAL_INT_STATUS => self.device.regs.word(QmReg::ABNORMAL_INT_SOURCE),
             QmReg::AM_CURR_TRANS_RETURN => {
                 if self.is_quiet() && !self.function.has_parked() {
                     3
@@ -75,13 +75,13 @@ impl Front {
                 counters::read(&mut self.device.counters.doorbells, clears)
             }
             QmReg::DFX_SQE_CNT if self.selects_pf(QmReg::DFX_SQE_CNT_VF_SQN) => {
-                let queue = self.device.regs.get(QmReg::DFX_SQE_CNT_VF_SQN) >> 16;
+                let queue = self.device.regs.word(QmReg::DFX_SQE_CNT_VF_SQN) >> 16;
                 self.function
                     .place_of(queue as usize)
                     .map_or(0, |queue| counters::read(&mut queue.sqes, clears))
             }
             QmReg::DFX_CQE_CNT if self.selects_pf(QmReg::DFX_CQE_CNT_VF_CQN) => {
-                let queue = self.device.regs.get(QmReg::DFX_CQE_CNT_VF_CQN) >> 16;
+                let queue = self.device.regs.word(QmReg::DFX_CQE_CNT_VF_CQN) >> 16;
                 self.function
                     .place_of(queue as usize)
                     .map_or(0, |queue| counters::read(&mut queue.cqes, clears))
@@ -101,7 +101,7 @@ impl Front {
 
     /// The counter selector names the PF, the only function that there is.
     fn selects_pf(&self, selector: QmReg) -> bool {
-        self.device.regs.get(selector) & 0x3f == 0
+        self.device.regs.word(selector) & 0x3f == 0
     }
 
     /// A write of the aligned word at `offset`; lost at offsets that the map does not know. The mailbox does not
@@ -147,7 +147,7 @@ impl Front {
                 }
             }
             QmReg::AM_CTRL_GLOBAL => {
-                self.device.regs.set(QmReg::AM_CTRL_GLOBAL, word & 1);
+                self.device.regs.set_word(QmReg::AM_CTRL_GLOBAL, word & 1);
                 if word & 1 != 0 {
                     self.shut_master();
                 } else {

@@ -91,87 +91,129 @@ fn configuration_space_is_that_of_a_kunpeng_930_accelerator() {
 #[test]
 fn probe_of_the_linux_driver_finds_what_it_expects() {
     let machine = Machine::new();
-    let read = |at| machine.read(at);
-    let write = |at, value| machine.write(at, value);
-    let modify = |at, clear: u32, set: u32| machine.write(at, machine.read(at) & !clear | set);
 
-    assert_eq!(read(0x30), 1, "doorbell pages in BAR4");
-    assert_eq!(read(0x3100), 0x601);
-    let caps = [0x310c, 0x3110, 0x3114, 0x3118, 0x311c].map(read);
+    assert_eq!(machine.read(QmReg::QUE_ISO_CFG), 1, "doorbell pages in BAR4");
+    assert_eq!(machine.read(QmReg::CAPABILITY), 0x601);
+    let caps = [3, 4, 5, 6, 7].map(|word| machine.read(QmReg::CAPABILITY.at(word)));
     assert_eq!(caps, [0x1_0000, 0x1_0001, 0x1_0003, 0x2, 0x4_0003]);
-    assert_eq!(read(0x10_0158), 0x0008_0400);
-    assert_eq!([0x312c, 0x3124, 0x3128, 0x3134].map(read), [0x8, 0x7c77, 0x6c77, 0x7fe]);
-    write(0x10_0074, 0x1f_ffff);
-    modify(0x10_0148, 0, 0x200);
-    write(0x10_0040, 1);
-    assert_eq!(read(0x10_0044) & 1, 1);
-    assert_eq!([0x3104, 0x3108].map(read), [0x0400_0800, 0x0400_0400]);
-    assert_eq!([0x313c, 0x3140, 0x3144, 0x3148].map(read), [0x1205_0203, 0x1c_0003, 0x30, 0x3f]);
-    for at in [0x88, 0x90, 0x98, 0xa0, 0xa8, 0xac, 0xb0, 0xcc, 0xd0] {
-        write(0x10_0000 + at, 0x4000_1070);
-        assert_eq!(read(0x10_0000 + at), 0x4000_1070);
+    assert_eq!(machine.read(QmReg::QUEUE_NUMBERS), 0x0008_0400);
+    assert_eq!(
+        [11, 9, 10, 13].map(|word| machine.read(QmReg::CAPABILITY.at(word))),
+        [0x8, 0x7c77, 0x6c77, 0x7fe]
+    );
+    machine.write(QmReg::DB_TIMEOUT_CFG, 0x1f_ffff);
+    machine.modify(QmReg::PM_CTRL, 0, 0x200);
+    machine.write(QmReg::MEM_START_INIT, 1);
+    assert_eq!(machine.read(QmReg::MEM_INIT_DONE) & 1, 1);
+    assert_eq!([1, 2].map(|word| machine.read(QmReg::CAPABILITY.at(word))), [0x0400_0800, 0x0400_0400]);
+    assert_eq!(
+        [15, 16, 17, 18].map(|word| machine.read(QmReg::CAPABILITY.at(word))),
+        [0x1205_0203, 0x1c_0003, 0x30, 0x3f]
+    );
+    for reg in [
+        QmReg::ARUSER_M_CFG_1,
+        QmReg::ARUSER_M_CFG_ENABLE,
+        QmReg::AWUSER_M_CFG_1,
+        QmReg::AWUSER_M_CFG_ENABLE,
+        QmReg::WUSER_M_CFG_ENABLE,
+        QmReg::AXI_M_CFG,
+        QmReg::AXI_M_CFG_ENABLE,
+        QmReg::PEH_AXUSER_CFG,
+        QmReg::PEH_AXUSER_CFG_ENABLE,
+    ] {
+        machine.write(reg, 0x4000_1070);
+        assert_eq!(machine.read(reg), 0x4000_1070);
     }
-    for at in [0x1040, 0x1044, 0x1060, 0x1064, 0x1110, 0x1140, 0x1128, 0x1134, 0x111c] {
-        write(0x30_0000 + at, 0x4000_1070);
-        assert_eq!(read(0x30_0000 + at), 0x4000_1070);
+    for at in [
+        ZipReg::PORT_ARCA_CHE.at(0),
+        ZipReg::PORT_ARCA_CHE.at(1),
+        ZipReg::PORT_AWCA_CHE.at(0),
+        ZipReg::PORT_AWCA_CHE.at(1),
+        ZipReg::BD_RUSER_32_63.offset(),
+        ZipReg::BD_WUSER_32_63.offset(),
+        ZipReg::DATA_RUSER_32_63.offset(),
+        ZipReg::DATA_WUSER_32_63.offset(),
+        ZipReg::SGL_RUSER_32_63.offset(),
+    ] {
+        machine.write(at, 0x4000_1070);
+        assert_eq!(machine.read(at), 0x4000_1070);
     }
-    write(0x30_1004, 0x1_001f);
-    write(0x10_0050, 0x1833);
-    write(0x30_1208, read(0x30_1208) & !1);
-    modify(0x30_1004, 0, 0x2000_ff00);
-    modify(0x30_11a8, 0, 1);
-    write(0x10_0000, 0x7c7f);
-    write(0x10_00ec, 0x8);
-    write(0x10_00f8, 1);
-    write(0x10_00f4, 0x7c77);
-    write(0x10_00f0, 0);
-    write(0x10_40f8, 0x6c77);
-    modify(0x10_0004, 0x7c7f, 0);
-    write(0x30_10a0, 0x1fff);
-    write(0x30_1160, 1);
-    write(0x30_1168, 0);
-    write(0x30_1164, 0x1ffe);
-    write(0x30_120c, 0x7fe);
-    modify(0x30_100c, 0, 1 << 14);
-    write(0x30_10a4, 0);
-    write(0x30_1000, 5);
-    write(0x30_1000, 0);
-    for at in [0x10, 0x20, 0x30, 0x40] {
-        write(0x10_4000 + at, 0);
+    machine.write(ZipReg::CLOCK_GATE_CTRL, 0x1_001f);
+    machine.write(QmReg::CACHE_CTL, 0x1833);
+    machine.write(ZipReg::HIGH_PERF, machine.read(ZipReg::HIGH_PERF) & !1);
+    machine.modify(ZipReg::CLOCK_GATE_CTRL, 0, 0x2000_ff00);
+    machine.modify(ZipReg::PEH_CFG_AUTO_GATE, 0, 1);
+    machine.write(QmReg::ABNORMAL_INT_SOURCE, 0x7c7f);
+    machine.write(QmReg::RAS_CE_ENABLE, 0x8);
+    machine.write(QmReg::RAS_CE_THRESHOLD, 1);
+    machine.write(QmReg::RAS_NFE_ENABLE, 0x7c77);
+    machine.write(QmReg::RAS_FE_ENABLE, 0);
+    machine.write(QmReg::OOO_SHUTDOWN_SEL, 0x6c77);
+    machine.modify(QmReg::ABNORMAL_INT_MASK, 0x7c7f, 0);
+    machine.write(ZipReg::CORE_INT_SOURCE, 0x1fff);
+    machine.write(ZipReg::RAS_CE_ENB, 1);
+    machine.write(ZipReg::RAS_FE_ENB, 0);
+    machine.write(ZipReg::RAS_NFE_ENB, 0x1ffe);
+    machine.write(ZipReg::OOO_SHUTDOWN_SEL, 0x7fe);
+    machine.modify(ZipReg::SOFT_CTRL_ZIP_CONTROL, 0, 1 << 14);
+    machine.write(ZipReg::CORE_INT_MASK, 0);
+    machine.write(ZipReg::SOFT_CTRL_CNT_CLR_CE, 5);
+    machine.write(ZipReg::SOFT_CTRL_CNT_CLR_CE, 0);
+    for reg in
+        [QmReg::DFX_MB_CNT_VF, QmReg::DFX_DB_CNT_VF, QmReg::DFX_SQE_CNT_VF_SQN, QmReg::DFX_CQE_CNT_VF_CQN]
+    {
+        machine.write(reg, 0);
     }
-    write(0x10_0118, 1);
-    for at in [0x00, 0x08, 0x18, 0x28, 0x38, 0x48, 0x50, 0x58, 0x60, 0xb4] {
-        read(0x10_4000 + at);
+    machine.write(QmReg::DFX_CNT_CLR_CE, 1);
+    for reg in [
+        QmReg::DFX_ECC_1BIT_CNT,
+        QmReg::DFX_ECC_MBIT_CNT,
+        QmReg::DFX_MB_CNT,
+        QmReg::DFX_DB_CNT,
+        QmReg::DFX_SQE_CNT,
+        QmReg::DFX_CQE_CNT,
+        QmReg::DFX_SEND_SQE_TO_ACC_CNT,
+        QmReg::DFX_WB_SQE_FROM_ACC_CNT,
+        QmReg::DFX_ACC_FINISH_CNT,
+        QmReg::DFX_CQE_ERR_CNT,
+    ] {
+        machine.read(reg);
     }
-    write(0x10_0118, 0);
-    assert_eq!([0x10_0008, 0x30_10ac].map(read), [0, 0]);
+    machine.write(QmReg::DFX_CNT_CLR_CE, 0);
+    assert_eq!(
+        [QmReg::ABNORMAL_INT_STATUS.offset(), ZipReg::CORE_INT_STATUS.offset()].map(|at| machine.read(at)),
+        [0, 0]
+    );
     machine.start(64);
     // debugfs: all registers once, twice the same.
     let all = || {
-        (0x10_0000..0x10_0164)
-            .chain(0x10_4000..0x10_40b4)
-            .chain(0..0x308)
+        (QmReg::ABNORMAL_INT_SOURCE.offset()..QmReg::SHAPER_CFG.offset())
+            .chain(QmReg::DFX_ECC_1BIT_CNT.offset()..QmReg::DFX_CQE_ERR_CNT.offset())
+            .chain(QmReg::AEQ_INT_SOURCE.offset()..QmReg::MAILBOX.at(2))
             .step_by(4)
-            .map(read)
+            .map(|at| machine.read(at))
             .collect::<Vec<_>>()
     };
     assert_eq!(all(), all());
-    assert_eq!(read(0x10_40e4), 1, "idle");
+    assert_eq!(machine.read(QmReg::DFX_IN_IDLE_ST), 1, "idle");
     assert_eq!(machine.vectors(), [0_u32; 0], "nothing has happened");
 }
 
 #[test]
 fn access_of_8_bytes_is_two_registers_and_narrow_writes_are_bad() {
     let machine = Machine::new();
-    machine.write64(0x10_0064, 0x1111_2222_3333_4444);
-    assert_eq!((machine.read(0x10_0064), machine.read(0x10_0068)), (0x3333_4444, 0x1111_2222));
+    machine.write64(QmReg::VFT_CFG_DATA_L, 0x1111_2222_3333_4444);
+    assert_eq!(
+        (machine.read(QmReg::VFT_CFG_DATA_L), machine.read(QmReg::VFT_CFG_DATA_H)),
+        (0x3333_4444, 0x1111_2222)
+    );
     let mut data = [0; 8];
-    machine.zip.bar_read(2, 0x10_0064, &mut data).unwrap();
+    machine.zip.bar_read(2, QmReg::VFT_CFG_DATA_L.offset(), &mut data).unwrap();
     assert_eq!(u64::from_le_bytes(data), 0x1111_2222_3333_4444);
     let mut byte = [0];
-    machine.zip.bar_read(2, 0x10_0065, &mut byte).unwrap();
+    machine.zip.bar_read(2, QmReg::VFT_CFG_DATA_L.offset() + 1, &mut byte).unwrap();
     assert_eq!(byte, [0x44]);
-    assert!(machine.zip.bar_write(2, 0x10_0064, &[1]).is_err());
+    assert!(machine.zip.bar_write(2, QmReg::VFT_CFG_DATA_L.offset(), &[1]).is_err());
     assert!(machine.zip.bar_read(0, 0, &mut byte).is_err());
 }
 
@@ -181,17 +223,23 @@ fn access_of_8_bytes_is_two_registers_and_narrow_writes_are_bad() {
 fn function_table_entry_reads_back_through_registers_and_mailbox() {
     let machine = Machine::new();
     machine.set_vft(0, 63 << 45 | 1 << 44 | 5 << 28);
-    machine.write(0x10_0058, 1);
-    machine.write(0x10_005c, 0);
-    machine.write64(0x10_0064, 0);
-    machine.write(0x10_006c, 0);
-    machine.write(0x10_0054, 1);
-    assert_eq!(machine.read(0x10_006c), 1);
-    assert_eq!((machine.read(0x10_0064), machine.read(0x10_0068)), (0x5000_0000, 0x7_f000));
+    machine.write(QmReg::VFT_CFG_OP_WR, 1);
+    machine.write(QmReg::VFT_CFG_TYPE, 0);
+    machine.write64(QmReg::VFT_CFG_DATA_L, 0);
+    machine.write(QmReg::VFT_CFG_RDY, 0);
+    machine.write(QmReg::VFT_CFG_OP_ENABLE, 1);
+    assert_eq!(machine.read(QmReg::VFT_CFG_RDY), 1);
+    assert_eq!(
+        (machine.read(QmReg::VFT_CFG_DATA_L), machine.read(QmReg::VFT_CFG_DATA_H)),
+        (0x5000_0000, 0x7_f000)
+    );
     // Without bus mastering, as a probe before it is enabled.
     let _ = machine.zip.config().write(4, &2_u16.to_le_bytes());
     assert_eq!(machine.mailbox(0x4006, 0, 0), 0);
-    assert_eq!((machine.read(0x304), machine.read(0x308)), (0x5000_0000, 0x7_f000));
+    assert_eq!(
+        (machine.read(QmReg::MAILBOX.at(1)), machine.read(QmReg::MAILBOX.at(2))),
+        (0x5000_0000, 0x7_f000)
+    );
 }
 
 #[test]
@@ -251,16 +299,19 @@ fn table_bases_read_back() {
     for command in [0x4, 0x5] {
         assert_eq!(machine.mailbox(command, 0, 0x1_2345_6780), 0);
         assert_eq!(machine.mailbox(0x4000 | command, 0, 0), 0);
-        assert_eq!((machine.read(0x304), machine.read(0x308)), (0x2345_6780, 1));
+        assert_eq!(
+            (machine.read(QmReg::MAILBOX.at(1)), machine.read(QmReg::MAILBOX.at(2))),
+            (0x2345_6780, 1)
+        );
     }
 }
 
 #[test]
 fn cache_write_back_writes_live_contexts_and_always_reports_done() {
     let machine = Machine::new();
-    machine.write(0x204, 1);
+    machine.write(QmReg::CACHE_WB_START, 1);
     machine.run();
-    assert_eq!(machine.read(0x208) & 1, 1, "nothing to write, done");
+    assert_eq!(machine.read(QmReg::CACHE_WB_DONE) & 1, 1, "nothing to write, done");
 
     machine.start(64);
     let tables = machine.alloc(64 * 64);
@@ -268,10 +319,10 @@ fn cache_write_back_writes_live_contexts_and_always_reports_done() {
     machine.mailbox(0x5, 0, tables + 64 * 32);
     let mut ring = machine.start_queue(3, 0, None);
     submit(&machine, &mut ring, 2);
-    machine.write(0x204, 1);
-    assert_eq!(machine.read(0x208) & 1, 0);
+    machine.write(QmReg::CACHE_WB_START, 1);
+    assert_eq!(machine.read(QmReg::CACHE_WB_DONE) & 1, 0);
     machine.run();
-    assert_eq!(machine.read(0x208) & 1, 1);
+    assert_eq!(machine.read(QmReg::CACHE_WB_DONE) & 1, 1);
     assert_eq!(machine.word(tables + 3 * 32), 2 << 16 | 2);
     assert_eq!(machine.word(tables + 64 * 32 + 3 * 32), 2 << 16);
     assert_eq!(machine.bytes(tables, 96), [0; 96], "queues that are not live are not written");
@@ -290,7 +341,7 @@ fn first_completion_raises_an_event_and_further_ones_only_after_arming() {
     // The kernel's loop: a doorbell for each entry without arming, the event doorbell, then the arming one.
     machine.poll(&mut ring).unwrap();
     machine.ring_cq(&ring, false);
-    machine.write64(0x2000, 1 << 32 | 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 2 << 12);
     submit(&machine, &mut ring, 1);
     assert_eq!(machine.vectors(), [0_u32; 0], "not armed");
     // Arming with entries that have not been seen raises the event at once.
@@ -302,7 +353,7 @@ fn first_completion_raises_an_event_and_further_ones_only_after_arming() {
     machine.poll(&mut ring).unwrap();
     machine.poll(&mut ring).unwrap();
     machine.ring_cq(&ring, true);
-    machine.write64(0x2000, 2 << 32 | 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 2 << 32 | 2 << 12);
     machine.run();
     assert_eq!(machine.vectors(), [0_u32; 0], "all seen: armed, no event");
     submit(&machine, &mut ring, 1);
@@ -347,28 +398,28 @@ fn messages_leave_with_the_functions_requester_id() {
 fn interrupt_sources_tell_of_entries_until_the_doorbell_has_passed_them() {
     let (machine, ..) = started();
     let mut ring = machine.start_queue(5, 0, None);
-    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [0, 0]);
+    assert_eq!([QmReg::EQ_INT_SOURCE, QmReg::AEQ_INT_SOURCE].map(|reg| machine.read(reg)), [0, 0]);
     submit(&machine, &mut ring, 1);
-    machine.write(0x8, 1);
-    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [1, 0], "EQ_INT_SOURCE, AEQ_INT_SOURCE");
-    machine.write64(0x2000, 1 << 32 | 2 << 12);
-    assert_eq!(machine.read(0x8), 0);
+    machine.write(QmReg::EQ_INT_SOURCE, 1);
+    assert_eq!([QmReg::EQ_INT_SOURCE, QmReg::AEQ_INT_SOURCE].map(|reg| machine.read(reg)), [1, 0]);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 2 << 12);
+    assert_eq!(machine.read(QmReg::EQ_INT_SOURCE), 0);
 
     let _ = machine.mailbox(0x1, 5, machine.cqc(0x10_0000, None));
     submit(&machine, &mut ring, 1);
-    assert_eq!([0x8, 0x0].map(|at| machine.read(at)), [0, 1], "AEQ_INT_SOURCE");
-    machine.write64(0x2000, 1 << 32 | 3 << 12);
-    assert_eq!(machine.read(0x0), 0);
+    assert_eq!([QmReg::EQ_INT_SOURCE, QmReg::AEQ_INT_SOURCE].map(|reg| machine.read(reg)), [0, 1]);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 3 << 12);
+    assert_eq!(machine.read(QmReg::AEQ_INT_SOURCE), 0);
 }
 
 #[test]
 fn event_interrupt_stays_back_while_masked_in_either_place() {
     let (machine, ..) = started();
     let mut ring = machine.start_queue(5, 0, None);
-    machine.write(0xc, 1);
+    machine.write(QmReg::EQ_INT_MASK, 1);
     submit(&machine, &mut ring, 1);
     assert_eq!(machine.vectors(), [0_u32; 0]);
-    machine.write(0xc, 0);
+    machine.write(QmReg::EQ_INT_MASK, 0);
     machine.run();
     assert_eq!(machine.vectors(), [0]);
 
@@ -388,7 +439,7 @@ fn event_interrupt_stays_back_while_masked_in_either_place() {
     let _ = config.write(at + 0x10, &1_u32.to_le_bytes());
     machine.poll(&mut ring).unwrap();
     machine.ring_cq(&ring, true);
-    machine.write64(0x2000, 1 << 32 | 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 2 << 12);
     submit(&machine, &mut ring, 1);
     assert_eq!((machine.vectors(), byte(at + 0x14)), (vec![], 1));
     let _ = config.write(at + 0x10, &0_u32.to_le_bytes());
@@ -447,13 +498,13 @@ fn doorbells_that_mean_nothing_are_ignored() {
         ("command 15", 1 << 32 | 15 << 12 | 4),
         ("restart after migration", 1 << 48 | 1 << 32 | 4),
     ] {
-        machine.write64(0x1000, bell);
+        machine.write64(QmReg::DOORBELL_SQ_CQ, bell);
         machine.run();
         assert_eq!(machine.poll(&mut ring), None, "{what}");
     }
     // In two halves it is a doorbell like any other.
-    machine.write(0x1000, 4);
-    machine.write(0x1004, 1);
+    machine.write(QmReg::DOORBELL_SQ_CQ, 4);
+    machine.write(QmReg::DOORBELL_SQ_CQ.offset() + 4, 1);
     machine.run();
     assert_eq!(machine.poll(&mut ring), Some(0));
 }
@@ -474,7 +525,7 @@ fn doorbell_page_rings_its_own_queue_whatever_the_data_say_and_shows_nothing() {
     assert_eq!(data, [0; 8]);
     // Where the page of registers has the mailbox there is nothing.
     machine.zip.bar_write(4, 0x4_0300, &[0xff; 16]).unwrap();
-    assert_eq!(machine.read(0x300) & 0x2000, 0);
+    assert_eq!(machine.read(QmReg::MAILBOX) & 0x2000, 0);
     // Nor can a process move the function's event queue.
     machine.ring_page(4, 5 << 32 | 2 << 12);
     let dump = machine.alloc(32);
@@ -495,11 +546,11 @@ fn each_way_to_stop_makes_later_doorbells_void_until_the_queue_starts_again() {
         ("STOP_QP", |machine| assert_eq!(machine.mailbox(0x8, 6, 0), 0)),
         ("FLUSH_QM", |machine| assert_eq!(machine.mailbox(0x9, 0, 0), 0)),
         ("no queues in the table", |machine| machine.set_vft(0, 0)),
-        ("MEM_START_INIT", |machine| machine.write(0x10_0040, 1)),
+        ("MEM_START_INIT", |machine| machine.write(QmReg::MEM_START_INIT, 1)),
         ("AXI master shut", |machine| {
-            machine.write(0x30_0000, 1);
-            assert_eq!(machine.read(0x30_0150), 3);
-            machine.write(0x30_0000, 0);
+            machine.write(QmReg::AM_CTRL_GLOBAL, 1);
+            assert_eq!(machine.read(QmReg::AM_CURR_TRANS_RETURN), 3);
+            machine.write(QmReg::AM_CTRL_GLOBAL, 0);
         }),
         ("function-level reset", |machine| machine.zip.function_reset()),
     ];
@@ -562,16 +613,16 @@ fn stop_qp_that_takes_too_long_drops_the_rest() {
 #[test]
 fn ring_that_cannot_be_read_or_written_is_an_error_of_the_function() {
     let (machine, ..) = started();
-    machine.write(0x10_0004, 0);
+    machine.write(QmReg::ABNORMAL_INT_MASK, 0);
     let hole = 0x10_0000;
     assert_eq!(machine.mailbox(0x0, 6, machine.sqc(hole, 6, 0, None)), 0);
     assert_eq!(machine.mailbox(0x1, 6, machine.cqc(machine.alloc(16384), None)), 0);
-    machine.write64(0x1000, 1 << 32 | 6);
+    machine.write64(QmReg::DOORBELL_SQ_CQ, 1 << 32 | 6);
     machine.run();
-    assert_eq!(machine.read(0x10_0008), 1, "AXI read response");
+    assert_eq!(machine.read(QmReg::ABNORMAL_INT_STATUS), 1, "AXI read response");
     assert_eq!(machine.vectors(), [3]);
-    machine.write(0x10_0000, 1);
-    assert_eq!(machine.read(0x10_0008), 0);
+    machine.write(QmReg::ABNORMAL_INT_SOURCE, 1);
+    assert_eq!(machine.read(QmReg::ABNORMAL_INT_STATUS), 0);
 }
 
 #[test]
@@ -580,11 +631,11 @@ fn completion_that_cannot_be_written_is_an_asynchronous_event() {
     let sq = machine.alloc(131_072);
     assert_eq!(machine.mailbox(0x0, 6, machine.sqc(sq, 6, 0, None)), 0);
     assert_eq!(machine.mailbox(0x1, 6, machine.cqc(0x10_0000, None)), 0);
-    machine.write64(0x1000, 2 << 32 | 6);
+    machine.write64(QmReg::DOORBELL_SQ_CQ, 2 << 32 | 6);
     machine.run();
     assert_eq!([aeq, aeq + 4].map(|at| machine.word(at)), [2 << 17 | 1 << 16 | 6, 0]);
     assert_eq!(machine.vectors(), [1]);
-    assert_eq!(machine.read(0x10_40b4), 1);
+    assert_eq!(machine.read(QmReg::DFX_CQE_ERR_CNT), 1);
 }
 
 #[test]
@@ -592,25 +643,35 @@ fn counters_follow_their_selectors_and_clear_only_when_told() {
     let (machine, ..) = started();
     let mut ring = machine.start_queue(7, 0, None);
     submit(&machine, &mut ring, 3);
-    machine.write(0x10_4030, 7 << 16);
-    machine.write(0x10_4040, 7 << 16);
-    assert_eq!([0x38, 0x48, 0x50, 0x58, 0x60].map(|at| machine.read(0x10_4000 + at)), [3; 5]);
-    machine.write(0x10_4030, 8 << 16);
-    assert_eq!(machine.read(0x10_4038), 0);
-    machine.write(0x10_4030, 7 << 16 | 1);
-    assert_eq!(machine.read(0x10_4038), 0, "of another function");
-    machine.write(0x10_0118, 1);
-    assert_eq!([machine.read(0x10_4060), machine.read(0x10_4060)], [3, 0]);
-    assert_eq!(machine.read(0x10_4104), 1, "one event");
+    machine.write(QmReg::DFX_SQE_CNT_VF_SQN, 7 << 16);
+    machine.write(QmReg::DFX_CQE_CNT_VF_CQN, 7 << 16);
+    assert_eq!(
+        [
+            QmReg::DFX_SQE_CNT,
+            QmReg::DFX_CQE_CNT,
+            QmReg::DFX_SEND_SQE_TO_ACC_CNT,
+            QmReg::DFX_WB_SQE_FROM_ACC_CNT,
+            QmReg::DFX_ACC_FINISH_CNT
+        ]
+        .map(|reg| machine.read(reg)),
+        [3; 5]
+    );
+    machine.write(QmReg::DFX_SQE_CNT_VF_SQN, 8 << 16);
+    assert_eq!(machine.read(QmReg::DFX_SQE_CNT), 0);
+    machine.write(QmReg::DFX_SQE_CNT_VF_SQN, 7 << 16 | 1);
+    assert_eq!(machine.read(QmReg::DFX_SQE_CNT), 0, "of another function");
+    machine.write(QmReg::DFX_CNT_CLR_CE, 1);
+    assert_eq!([machine.read(QmReg::DFX_ACC_FINISH_CNT), machine.read(QmReg::DFX_ACC_FINISH_CNT)], [3, 0]);
+    assert_eq!(machine.read(QmReg::DFX_EQE_OUT), 1, "one event");
 }
 
 #[test]
 fn injected_error_that_software_has_told_to_shut_the_master_does() {
     let (machine, ..) = started();
     let mut ring = machine.start_queue(7, 0, None);
-    machine.write(0x10_40f8, 1 << 2);
-    machine.write(0x10_0004, 0x7fff & !(1 << 2));
-    machine.write(0x10_000c, 1 << 2);
+    machine.write(QmReg::OOO_SHUTDOWN_SEL, 1 << 2);
+    machine.write(QmReg::ABNORMAL_INT_MASK, 0x7fff & !(1 << 2));
+    machine.write(QmReg::ABNORMAL_INT_SET, 1 << 2);
     machine.run();
     assert_eq!(machine.vectors(), [3]);
     submit(&machine, &mut ring, 1);
@@ -702,7 +763,7 @@ proptest! {
             machine.run();
             machine.pass_ns(10_000_000);
             machine.run();
-            prop_assert_eq!(machine.read(0x30_0150), 3);
+            prop_assert_eq!(machine.read(QmReg::AM_CURR_TRANS_RETURN), 3);
         }
     }
 }

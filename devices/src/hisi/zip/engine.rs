@@ -3,14 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hw::regmap::{Access, RegisterMap};
+use hw::regmap::{Access, RegisterMap, Store};
 use hw::{Clock, DmaFault, Iova, Registers, RestoreError};
 
 use super::deflate::{self, Scratch};
 use super::regs::ZipReg;
 use super::sqe::{Report, Request, Status, set_status};
 use super::stats::{Sample, Stats, Totals};
-use crate::bank::Bank;
 use crate::hisi::qm::{Cancelled, Done, Engine, EngineDma, QueueInfo};
 
 /// Levels of the library for the two modes of `HIGH_PERF`.
@@ -39,13 +38,13 @@ fn capability(offset: u64) -> u32 {
 /// The ZIP engine.
 pub struct ZipEngine {
     clock: Arc<dyn Clock>,
-    regs: Mutex<Bank<ZipReg>>,
+    regs: Mutex<Store<ZipReg>>,
     stats: Stats,
 }
 
 impl ZipEngine {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, regs: Mutex::new(Bank::at_reset()), stats: Stats::default() }
+        Self { clock, regs: Mutex::new(Store::at_reset()), stats: Stats::default() }
     }
 
     pub(super) fn totals(&self) -> Totals {
@@ -53,7 +52,7 @@ impl ZipEngine {
     }
 
     pub(super) fn reset(&self) {
-        *self.lock() = Bank::at_reset();
+        *self.lock() = Store::at_reset();
         self.stats.reset_cores();
     }
 
@@ -103,12 +102,12 @@ impl ZipEngine {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Bank<ZipReg>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Store<ZipReg>> {
         self.regs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn level(&self) -> u32 {
-        if self.lock().get(ZipReg::HIGH_PERF) & 1 == 0 { LEVEL_RATIO } else { LEVEL_SPEED }
+        if self.lock().word(ZipReg::HIGH_PERF) & 1 == 0 { LEVEL_RATIO } else { LEVEL_SPEED }
     }
 
     /// The aligned word at `offset`; zero where there is no register.
@@ -116,10 +115,10 @@ impl ZipEngine {
         let Some(at) = ZipReg::locate(offset) else { return 0 };
         let regs = self.lock();
         if at.reg == ZipReg::CORE_INT_STATUS {
-            return regs.get(ZipReg::CORE_INT_SOURCE);
+            return regs.word(ZipReg::CORE_INT_SOURCE);
         }
         let Some(counter) = self.counter(at.reg, at.index) else { return regs.read_word(at) };
-        let value = if regs.get(ZipReg::SOFT_CTRL_CNT_CLR_CE) & 1 != 0 {
+        let value = if regs.word(ZipReg::SOFT_CTRL_CNT_CLR_CE) & 1 != 0 {
             take_word(counter, at.byte)
         } else {
             counter.load(Ordering::Relaxed)
@@ -131,16 +130,16 @@ impl ZipEngine {
     pub(super) fn write_word(&self, offset: u64, word: u32) -> bool {
         let Some(at) = ZipReg::locate(offset) else { return false };
         let mut regs = self.lock();
-        let before = regs.get(ZipReg::CORE_INT_SOURCE) & !regs.get(ZipReg::CORE_INT_MASK);
+        let before = regs.word(ZipReg::CORE_INT_SOURCE) & !regs.word(ZipReg::CORE_INT_MASK);
         match at.reg {
             ZipReg::CORE_INT_SET => {
-                let source = regs.get(ZipReg::CORE_INT_SOURCE);
-                regs.set(ZipReg::CORE_INT_SOURCE, source | word & 0x1fff);
+                let source = regs.word(ZipReg::CORE_INT_SOURCE);
+                regs.set_word(ZipReg::CORE_INT_SOURCE, source | word & 0x1fff);
             }
-            ZipReg::CORE_INT_MASK => regs.set(ZipReg::CORE_INT_MASK, word & 0x1fff),
+            ZipReg::CORE_INT_MASK => regs.set_word(ZipReg::CORE_INT_MASK, word & 0x1fff),
             _ => regs.write_word(at, word),
         }
-        let now = regs.get(ZipReg::CORE_INT_SOURCE) & !regs.get(ZipReg::CORE_INT_MASK);
+        let now = regs.word(ZipReg::CORE_INT_SOURCE) & !regs.word(ZipReg::CORE_INT_MASK);
         now & !before != 0
     }
 }

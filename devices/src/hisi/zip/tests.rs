@@ -9,7 +9,9 @@ use std::io::Read;
 
 use proptest::prelude::*;
 
+use super::regs::ZipReg;
 use crate::hisi::bench::{Machine, Page, Ring};
+use crate::hisi::qm::regs::QmReg;
 
 /// Fields of an SQE that tests set.
 #[derive(Clone, Copy)]
@@ -331,7 +333,11 @@ fn address_that_does_not_answer_is_told_in_the_status_and_the_queue_goes_on() {
     assert_eq!(status(&machine.submit(&mut ring, &request.0)), 0x04);
     let request = Sqe::new(GZIP, (src, 64), (out, 4096));
     assert_eq!(status(&machine.submit(&mut ring, &request.with(23, 1).with(22, 64).0)), 0, "context unused");
-    assert_eq!(machine.read(0x10_0008), 0, "no RAS error: that would start a reset of the device");
+    assert_eq!(
+        machine.read(QmReg::ABNORMAL_INT_STATUS),
+        0,
+        "no RAS error: that would start a reset of the device"
+    );
 }
 
 #[test]
@@ -514,8 +520,15 @@ fn function_reset_gives_up_stalled_tasks_and_forgets_everything() {
     machine.ring_sq(&ring);
     wait_until(|| machine.spaces.stalls() == 1);
     crate::pci::PciFunction::function_reset(&*machine.zip);
-    wait_until(|| machine.read(0x30_0150) == 3);
-    assert_eq!((machine.read(0x10_006c), machine.read(0xc), machine.read(0x4)), (1, 1, 1));
+    wait_until(|| machine.read(QmReg::AM_CURR_TRANS_RETURN) == 3);
+    assert_eq!(
+        (
+            machine.read(QmReg::VFT_CFG_RDY),
+            machine.read(QmReg::EQ_INT_MASK),
+            machine.read(QmReg::AEQ_INT_MASK)
+        ),
+        (1, 1, 1)
+    );
     machine.ring_sq(&ring);
     assert_eq!(machine.poll(&mut ring), None);
 
@@ -529,15 +542,15 @@ fn function_reset_gives_up_stalled_tasks_and_forgets_everything() {
 #[test]
 fn engine_error_raises_the_abnormal_message_until_its_source_is_cleared() {
     let machine = Machine::new();
-    machine.write(0x30_10a8, 1 << 2);
+    machine.write(ZipReg::CORE_INT_SET, 1 << 2);
     machine.run();
     assert_eq!(machine.vectors(), [0_u32; 0], "masked");
-    assert_eq!(machine.read(0x30_10ac), 1 << 2);
-    machine.write(0x30_10a4, 0);
+    assert_eq!(machine.read(ZipReg::CORE_INT_STATUS), 1 << 2);
+    machine.write(ZipReg::CORE_INT_MASK, 0);
     machine.run();
     assert_eq!(machine.vectors(), [3]);
-    machine.write(0x30_10a0, 1 << 2);
-    assert_eq!(machine.read(0x30_10ac), 0);
+    machine.write(ZipReg::CORE_INT_SOURCE, 1 << 2);
+    assert_eq!(machine.read(ZipReg::CORE_INT_STATUS), 0);
 }
 
 #[test]
@@ -546,10 +559,17 @@ fn core_counters_clear_when_read_if_software_says_so() {
     let (src, out) = (machine.place(&[1; 64]), machine.alloc(4096));
     machine.submit(&mut ring, &Sqe::new(ZLIB, (src, 64), (out, 4096)).0);
     // Queue 3 compresses on core 1.
-    assert_eq!((machine.read(0x30_3000), machine.read(0x30_3004), machine.read(0x30_3038)), (1, 1, 64));
-    machine.write(0x30_1000, 5);
-    assert_eq!((machine.read(0x30_3000), machine.read(0x30_3000)), (1, 0));
-    assert_eq!(machine.read(0x30_9000), 0, "cores that do not exist read as zero");
+    assert_eq!(
+        (
+            machine.read(ZipReg::GET_BD_NUM.at(1)),
+            machine.read(ZipReg::GET_RIGHT_BD.at(1)),
+            machine.read(ZipReg::CONSUMED_BYTE.at(1))
+        ),
+        (1, 1, 64)
+    );
+    machine.write(ZipReg::SOFT_CTRL_CNT_CLR_CE, 5);
+    assert_eq!((machine.read(ZipReg::GET_BD_NUM.at(1)), machine.read(ZipReg::GET_BD_NUM.at(1))), (1, 0));
+    assert_eq!(machine.read(ZipReg::GET_BD_NUM.at(7)), 0, "cores that do not exist read as zero");
 }
 
 /// vCPUs that start queues, submit, stop in the middle and reset at will, while workers run: no deadlock, no panic, and
@@ -600,13 +620,13 @@ fn stops_and_resets_while_workers_run_leave_a_working_device() {
         scope.spawn(|| {
             for turn in 0..4000_u64 {
                 machine.ring_page((turn % 9) as u16, (turn % 64) << 32 | (turn % 2) << 12 | (turn % 3) << 48);
-                machine.write64(0x2000, (turn % 8) << 32 | 2 << 12);
-                machine.read(0x30_0150);
+                machine.write64(QmReg::DOORBELL_EQ_AEQ, (turn % 8) << 32 | 2 << 12);
+                machine.read(QmReg::AM_CURR_TRANS_RETURN);
             }
         });
     });
     crate::pci::PciFunction::function_reset(&*machine.zip);
-    wait_until(|| machine.read(0x30_0150) == 3);
+    wait_until(|| machine.read(QmReg::AM_CURR_TRANS_RETURN) == 3);
     machine.start(64);
     let mut ring = machine.start_queue(1, 0, None);
     let sqe = machine.submit(&mut ring, &request);

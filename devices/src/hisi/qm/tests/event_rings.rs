@@ -21,7 +21,7 @@ fn event_that_has_no_room_survives_a_new_context_of_the_other_ring() {
     let (machine, eq, _, mut ring) = with_a_full_event_queue();
     let elsewhere = machine.alloc(4096);
     assert_eq!(machine.mailbox(0x3, 0, machine.event_context(elsewhere, 0x1_03ff)), 0);
-    machine.write64(0x2000, 1 << 32 | 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 2 << 12);
     machine.run();
     assert_eq!((machine.word(eq + 4), machine.vectors()), (0x1_0005, vec![0]));
     // And the queue goes on.
@@ -29,7 +29,7 @@ fn event_that_has_no_room_survives_a_new_context_of_the_other_ring() {
     machine.ring_cq(&ring, true);
     submit(&machine, &mut ring, 1);
     machine.vectors();
-    machine.write64(0x2000, 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 2 << 12);
     machine.run();
     assert_eq!((machine.word(eq), machine.vectors()), (5, vec![0]), "the ring has wrapped");
 }
@@ -37,13 +37,13 @@ fn event_that_has_no_room_survives_a_new_context_of_the_other_ring() {
 #[test]
 fn queue_that_starts_again_after_the_master_was_shut_has_its_events_and_the_overflow_is_told_again() {
     let (machine, eq, aeq, ring) = with_a_full_event_queue();
-    machine.write(0x30_0000, 1);
-    assert_eq!(machine.read(0x30_0150), 3);
-    machine.write(0x30_0000, 0);
+    machine.write(QmReg::AM_CTRL_GLOBAL, 1);
+    assert_eq!(machine.read(QmReg::AM_CURR_TRANS_RETURN), 3);
+    machine.write(QmReg::AM_CTRL_GLOBAL, 0);
     let mut ring = machine.start_queue_at(ring.sq, 5, 0, None);
     submit(&machine, &mut ring, 1);
     assert_eq!(machine.word(aeq + 4), 1 << 17 | 1 << 16);
-    machine.write64(0x2000, 1 << 32 | 2 << 12);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 1 << 32 | 2 << 12);
     machine.run();
     assert_eq!(machine.word(eq + 4), 0x1_0005);
 }

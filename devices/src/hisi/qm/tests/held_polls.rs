@@ -45,7 +45,7 @@ fn reader_of_a_busy_mailbox_is_let_go_when_patience_ends() {
     while machine.mailbox_is_busy() {
         std::thread::yield_now();
     }
-    assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
+    assert_eq!(machine.read(QmReg::MAILBOX) >> 9 & 0xf, 0);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn alarm_is_set_before_another_vcpu_can_begin_a_command_so_that_the_last_deadlin
 #[test]
 fn poll_is_let_go_after_its_time_whatever_else_is_started_meanwhile() {
     type Meanwhile = fn(&Machine);
-    let write_back: Meanwhile = |machine| machine.write(0x204, 1);
+    let write_back: Meanwhile = |machine| machine.write(QmReg::CACHE_WB_START, 1);
     let table: Meanwhile = |machine| {
         machine.post_mailbox(0x5, 0, 0);
     };
@@ -89,10 +89,10 @@ fn poll_is_let_go_after_its_time_whatever_else_is_started_meanwhile() {
         machine.spaces.map(None, tables, Page::Absent);
         let polled = if is_load {
             machine.post_mailbox(0x0, 5, tables);
-            0x300
+            QmReg::MAILBOX
         } else {
-            machine.write(0x204, 1);
-            0x208
+            machine.write(QmReg::CACHE_WB_START, 1);
+            QmReg::CACHE_WB_DONE
         };
         while machine.spaces.stalls() == 0 {
             std::thread::yield_now();

@@ -48,7 +48,7 @@ fn disturb(machine: &Machine) {
     }
     machine.mailbox(0x1, 5, machine.cqc(0x10_0000, None));
     submit(machine, &mut rings[2], 1);
-    machine.write(0x10_000c, 0x7fff);
+    machine.write(QmReg::ABNORMAL_INT_SET, 0x7fff);
     for (offset, bytes) in
         QmReg::ALL.iter().map(|(_, info)| (info.offset, info.bytes)).chain(ZipReg::ALL.iter().flat_map(
             |(_, info)| (0..info.count).map(move |index| (info.offset + index * info.stride, info.bytes)),
@@ -57,7 +57,17 @@ fn disturb(machine: &Machine) {
         for half in 0..bytes.div_ceil(4) {
             let at = offset + 4 * half;
             // What stops queues is left out, so that something is left to do.
-            if !matches!(at, 0x10_0040 | 0x10_0054 | 0x30_0000 | 0x10_40f8) && !(0x300..0x310).contains(&at) {
+            let stops = QmReg::locate(at).is_some_and(|at| {
+                matches!(
+                    at.reg,
+                    QmReg::MAILBOX
+                        | QmReg::MEM_START_INIT
+                        | QmReg::VFT_CFG_OP_ENABLE
+                        | QmReg::AM_CTRL_GLOBAL
+                        | QmReg::OOO_SHUTDOWN_SEL
+                )
+            });
+            if !stops {
                 machine.write(at, u32::MAX);
             }
         }
@@ -67,7 +77,7 @@ fn disturb(machine: &Machine) {
     let mut ring = machine.start_queue(7, 0, None);
     machine.put(&mut ring, &nothing());
     machine.ring_sq(&ring);
-    machine.write(0x204, 1);
+    machine.write(QmReg::CACHE_WB_START, 1);
     // Neither has been served.
     machine.post_mailbox(0x0, 8, machine.sqc(ring.sq, 8, 0, None));
     machine.zip.bar_write(4, 0x7_1000, &0x1234_5678_u32.to_le_bytes()).unwrap();
@@ -180,9 +190,13 @@ fn reset_ends_all_that_waits_for_pages_and_nothing_is_written_afterwards() {
     for (what, reset) in RESETS {
         let waiting = Waiting::new();
         let machine = &waiting.machine;
-        assert_eq!(machine.read(0x30_0150), 0, "accesses are under way");
+        assert_eq!(machine.read(QmReg::AM_CURR_TRANS_RETURN), 0, "accesses are under way");
         reset(machine);
-        assert_eq!((machine.read(0x30_0150), machine.zip.qm().tasks_in_flight()), (3, vec![]), "{what}");
+        assert_eq!(
+            (machine.read(QmReg::AM_CURR_TRANS_RETURN), machine.zip.qm().tasks_in_flight()),
+            (3, vec![]),
+            "{what}"
+        );
         let (memory, threads) = (machine.memory(), machine.threads.as_ref().unwrap().count());
         waiting.serve();
         // Whoever still had something to do would do it before this.
@@ -274,7 +288,7 @@ fn quiesce_returns_while_tasks_wait_and_says_where_and_what_comes_meanwhile_is_s
     while machine.mailbox_is_busy() {
         std::thread::yield_now();
     }
-    assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
+    assert_eq!(machine.read(QmReg::MAILBOX) >> 9 & 0xf, 0);
 }
 
 #[test]
@@ -288,8 +302,8 @@ fn paused_function_begins_neither_tasks_nor_commands_nor_messages() {
     machine.ring_sq(&ring);
     let context = machine.sqc(ring.sq, 9, 0, None);
     machine.post_mailbox(0x0, 9, context);
-    machine.write(0x10_0004, 0);
-    machine.write(0x10_000c, 4);
+    machine.write(QmReg::ABNORMAL_INT_MASK, 0);
+    machine.write(QmReg::ABNORMAL_INT_SET, 4);
     machine.run();
     assert_eq!((machine.poll(&mut ring), machine.word(eq), machine.vectors()), (None, 0, vec![]));
     assert!(machine.mailbox_is_busy());
@@ -329,7 +343,7 @@ fn no_command_is_lost_or_done_twice_however_pauses_fall() {
             while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
                 machine.zip.quiesce();
                 assert_eq!(machine.zip.qm().tasks_in_flight(), [], "no task waits for the guest");
-                assert_eq!(machine.read(0x30_0150), 3);
+                assert_eq!(machine.read(QmReg::AM_CURR_TRANS_RETURN), 3);
                 machine.zip.resume();
                 pauses += 1;
             }

@@ -8,6 +8,7 @@ use hw::{Iova, StreamId};
 
 use super::{DEFLATE, Sqe, decode, status, text};
 use crate::hisi::bench::{Machine, Ring};
+use crate::hisi::qm::regs::QmReg;
 
 const SQ_TAIL: u64 = 128;
 
@@ -100,11 +101,11 @@ fn flipped_bit_of_the_sqe_is_where_the_plan_says() {
 fn aborted_write_back_is_an_error_of_the_function_and_halts_the_queue() {
     let action = FaultAction::Abort { byte: 0 };
     let mut planned = planned(&[(FaultPoint::QmSqeWriteback, 1, action)]);
-    planned.machine.write(0x10_0004, 0);
+    planned.machine.write(QmReg::ABNORMAL_INT_MASK, 0);
     planned.send();
     planned.send();
     assert_eq!(planned.machine.poll(&mut planned.ring), None);
-    assert_eq!(planned.machine.read(0x10_0008), 2, "AXI write response");
+    assert_eq!(planned.machine.read(QmReg::ABNORMAL_INT_STATUS), 2, "AXI write response");
     assert_eq!(planned.machine.vectors(), [3]);
     assert_eq!(planned.plan.asked().len(), 1, "the second request is not taken");
 }
@@ -141,10 +142,10 @@ fn event_entry_that_is_lost_leaves_a_hole_and_its_message_is_sent() {
 #[test]
 fn event_entry_that_is_aborted_is_an_error_of_the_function() {
     let mut planned = planned(&[(FaultPoint::QmEqe, 1, FaultAction::Abort { byte: 0 })]);
-    planned.machine.write(0x10_0004, 0);
+    planned.machine.write(QmReg::ABNORMAL_INT_MASK, 0);
     planned.machine.ring_cq(&planned.ring, true);
     planned.send();
-    assert_eq!(planned.machine.read(0x10_0008), 2, "AXI write response");
+    assert_eq!(planned.machine.read(QmReg::ABNORMAL_INT_STATUS), 2, "AXI write response");
     assert_eq!(planned.machine.vectors(), [3]);
 }
 

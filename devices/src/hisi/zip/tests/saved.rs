@@ -59,7 +59,7 @@ fn stream_waits_at(place: Place, queue_type: u16) {
     let made = first[1] as usize;
     // The first completion's event has been read, and the next one raises one.
     wait_until(|| machine.word(eq) & 0x1_0000 != 0);
-    machine.write64(0x2000, 2 << 12 | 1 << 32);
+    machine.write64(QmReg::DOORBELL_EQ_AEQ, 2 << 12 | 1 << 32);
     machine.ring_cq(&ring, true);
     wait_until(|| machine.vectors() == [0]);
 
@@ -85,8 +85,15 @@ fn stream_waits_at(place: Place, queue_type: u16) {
     machine.put(&mut ring, &sqe);
     machine.ring_sq(&ring);
     wait_until(|| machine.spaces.stalls() == 1);
-    let counters =
-        |machine: &Machine| [0x10_4038, 0x10_4050, 0x30_2000, 0x30_4000].map(|at| machine.read(at));
+    let counters = |machine: &Machine| {
+        [
+            QmReg::DFX_SQE_CNT.offset(),
+            QmReg::DFX_SEND_SQE_TO_ACC_CNT.offset(),
+            ZipReg::GET_BD_NUM.at(0),
+            ZipReg::GET_BD_NUM.at(2),
+        ]
+        .map(|at| machine.read(at))
+    };
 
     let after = succeed(machine);
     let taken = counters(&after);
@@ -110,7 +117,7 @@ fn stream_waits_at(place: Place, queue_type: u16) {
     assert_eq!(again[26], 0xfeed_f00d);
     // The completion is seen before the task is given back and counted.
     wait_until(|| after.zip.qm().tasks_in_flight().is_empty());
-    assert_eq!(after.read(0x10_4060), 3, "{place:?}: completions");
+    assert_eq!(after.read(QmReg::DFX_ACC_FINISH_CNT), 3, "{place:?}: completions");
 }
 
 #[test]
@@ -166,7 +173,7 @@ fn mailbox_command_that_waits_for_a_page_completes_after_a_restore() {
     wait_until(|| after.spaces.stalls() == 2);
     after.spaces.map(None, sqc, Page::At(sqc));
     wait_until(|| !after.mailbox_is_busy());
-    assert_eq!(after.read(0x300) >> 9 & 0xf, 0);
+    assert_eq!(after.read(QmReg::MAILBOX) >> 9 & 0xf, 0);
     let dump = after.alloc(32);
     assert_eq!(after.mailbox(0x4000, 9, dump), 0);
     assert_eq!(after.bytes(dump + 4, 8), memory.to_le_bytes());

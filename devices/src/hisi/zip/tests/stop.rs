@@ -2,6 +2,7 @@
 
 use super::{Sqe, ZLIB, status, text, wait_until};
 use crate::hisi::bench::{Machine, Page, Ring};
+use crate::hisi::qm::regs::QmReg;
 
 #[test]
 fn stalled_queues_stop_no_other_and_stop_qp_gives_them_up() {
@@ -27,7 +28,7 @@ fn stalled_queues_stop_no_other_and_stop_qp_gives_them_up() {
         // The task has its time; then it is dropped and the mailbox is free.
         machine.pass_ns(100_000_000);
         wait_until(|| !machine.mailbox_is_busy());
-        assert_eq!(machine.read(0x300) >> 9 & 0xf, 0);
+        assert_eq!(machine.read(QmReg::MAILBOX) >> 9 & 0xf, 0);
         assert_eq!(machine.poll(&mut ring), None, "a dropped task has no completion");
     }
     // A late answer for the stalled page does nothing.
