@@ -182,12 +182,12 @@ enum Enabled {
 impl ConfigSpace {
     fn enabled(&self, state: &State) -> Option<Enabled> {
         if let Some((base, _)) = self.msix_base() {
-            let control = state.get(base, &msix::CONTROL);
+            let control = state.get(base, msix::CONTROL);
             if control & msix::ENABLE != 0 {
                 return Some(Enabled::Msix { is_masked: control & msix::FUNCTION_MASK != 0 });
             }
         }
-        self.msi_base().filter(|&base| state.get(base, &msi::CONTROL) & 1 != 0).map(Enabled::Msi)
+        self.msi_base().filter(|&base| state.get(base, msi::CONTROL) & 1 != 0).map(Enabled::Msi)
     }
 
     /// Sends message `vector` by whichever of MSI-X and MSI is enabled, or sets its pending bit if it is masked.
@@ -204,9 +204,9 @@ impl ConfigSpace {
                 None => None,
                 Some(Enabled::Msi(base)) => {
                     let vector = u32::from(vector) & (granted(&state, base) - 1);
-                    if state.get(base, &msi::MASK) >> vector & 1 != 0 {
-                        let pending = state.get(base, &msi::PENDING) | 1 << vector;
-                        state.put(base, &msi::PENDING, pending);
+                    if state.get(base, msi::MASK) >> vector & 1 != 0 {
+                        let pending = state.get(base, msi::PENDING) | 1 << vector;
+                        state.put(base, msi::PENDING, pending);
                         None
                     } else {
                         Some(msi_message(&state, base, vector))
@@ -303,19 +303,19 @@ impl ConfigSpace {
 
 /// Vectors that the guest has granted: Multiple Message Enable, no more than are offered.
 fn granted(state: &State, base: u16) -> u32 {
-    let control = state.get(base, &msi::CONTROL);
+    let control = state.get(base, msi::CONTROL);
     1 << (control >> 4 & 7).min(control >> 1 & 7)
 }
 
 fn msi_message(state: &State, base: u16, vector: u32) -> Message {
-    let low = state.get(base, &msi::ADDRESS);
-    let high = state.get(base, &msi::UPPER_ADDRESS);
-    let data = state.get(base, &msi::DATA) & !(granted(state, base) - 1) | vector;
+    let low = state.get(base, msi::ADDRESS);
+    let high = state.get(base, msi::UPPER_ADDRESS);
+    let data = state.get(base, msi::DATA) & !(granted(state, base) - 1) | vector;
     Message { address: Iova(u64::from(high) << 32 | u64::from(low & !3)), data }
 }
 
 fn due_msi(state: &State, base: u16) -> u32 {
-    state.get(base, &msi::PENDING) & !state.get(base, &msi::MASK)
+    state.get(base, msi::PENDING) & !state.get(base, msi::MASK)
 }
 
 fn take_due_msi(state: &mut State, base: u16) -> Option<(u16, Message)> {
@@ -324,8 +324,8 @@ fn take_due_msi(state: &mut State, base: u16) -> Option<(u16, Message)> {
         return None;
     }
     let vector = due.trailing_zeros();
-    let pending = state.get(base, &msi::PENDING) & !(1 << vector);
-    state.put(base, &msi::PENDING, pending);
+    let pending = state.get(base, msi::PENDING) & !(1 << vector);
+    state.put(base, msi::PENDING, pending);
     // The guest may have granted fewer vectors since.
     Some((vector as u16, msi_message(state, base, vector & (granted(state, base) - 1))))
 }

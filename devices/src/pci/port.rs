@@ -57,17 +57,17 @@ impl RootPort {
         Ok(())
     }
 
-    fn get(&self, field: &super::caps::Field) -> u64 {
-        self.config.register(0, field).into()
+    fn get(&self, reg: bridge::BridgeReg) -> u64 {
+        self.config.register(0, reg).into()
     }
 
     fn is_bus_in_reset(&self) -> bool {
-        self.config.register(0, &bridge::CONTROL) & bridge::SECONDARY_BUS_RESET != 0
+        self.config.register(0, bridge::CONTROL) & bridge::SECONDARY_BUS_RESET != 0
     }
 
     /// The function that answers for `devfn` on bus number `bus`.
     pub(super) fn function(&self, bus: u8, devfn: u8) -> Option<Arc<dyn PciFunction>> {
-        let secondary = self.get(&bridge::SECONDARY_BUS);
+        let secondary = self.get(bridge::SECONDARY_BUS);
         // Bus 0 is the root bus: a port that has no number yet forwards nothing.
         if secondary == 0 || u64::from(bus) != secondary || self.is_bus_in_reset() {
             return None;
@@ -105,11 +105,11 @@ impl RootPort {
             return Vec::new();
         }
         let low = |field| (self.get(field) & 0xfff0) << 16;
-        let memory = (low(&bridge::MEMORY_BASE), low(&bridge::MEMORY_LIMIT) | 0xf_ffff);
+        let memory = (low(bridge::MEMORY_BASE), low(bridge::MEMORY_LIMIT) | 0xf_ffff);
         let upper = |field| self.get(field) << 32;
         let prefetchable = (
-            upper(&bridge::PREFETCHABLE_BASE_UPPER) | low(&bridge::PREFETCHABLE_BASE),
-            upper(&bridge::PREFETCHABLE_LIMIT_UPPER) | low(&bridge::PREFETCHABLE_LIMIT) | 0xf_ffff,
+            upper(bridge::PREFETCHABLE_BASE_UPPER) | low(bridge::PREFETCHABLE_BASE),
+            upper(bridge::PREFETCHABLE_LIMIT_UPPER) | low(bridge::PREFETCHABLE_LIMIT) | 0xf_ffff,
         );
         // A limit below the base closes a window.
         [memory, prefetchable].into_iter().filter(|(base, limit)| base <= limit).collect()

@@ -2,19 +2,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hw::mmio::{put_value, value_of};
+use hw::regmap::check_map;
 use hw::{
     BusError, DeviceId, DirectPort, DmaFault, DmaPort, DmaTag, Iova, LifeCycle, MmioDevice, Pa, Pasid, Ram,
     RecordingMsiSink, Requester, StreamId,
 };
 use proptest::prelude::*;
 
-use super::caps::PortType;
+use super::caps::{
+    PortType, acs, ari, ats, bridge, capability, express, extended, header, msi, msix, page_request, pasid,
+    pm,
+};
 use super::*;
 
 mod saved;
 
 const DOORBELL: u64 = 0x809_0040;
-const MSI: u64 = 0x7c + 8; // behind PCI Express (0x40, 0x3c bytes) and power management
+/// Where the builder puts the capabilities of the functions below: one behind the other.
+const EXPRESS: u64 = 0x40;
+const PM: u64 = EXPRESS + express::LEN as u64;
+const MSI: u64 = PM + pm::LEN as u64;
+const PASID: u64 = 0x100;
+const PORT_ACS: u64 = 0x100;
+const ACS: u64 = PASID + pasid::LEN as u64;
+/// Of a function that has no other before it.
+const MSIX: u64 = 0x40;
 const MSIX_ENABLE: u64 = 1 << 31;
 
 const IDENTITY: Identity = Identity {
@@ -121,12 +133,13 @@ impl Bench {
         }
     }
 
-    fn config_read(&self, devfn: u64, at: u64, len: usize) -> u64 {
-        read(&*self.ecam, devfn << 12 | at, len)
+    /// A register of the header, or an offset.
+    fn config_read(&self, devfn: u64, at: impl Into<u64>, len: usize) -> u64 {
+        read(&*self.ecam, devfn << 12 | at.into(), len)
     }
 
-    fn config_write(&self, devfn: u64, at: u64, len: usize, value: u64) {
-        write(&*self.ecam, devfn << 12 | at, len, value);
+    fn config_write(&self, devfn: u64, at: impl Into<u64>, len: usize, value: u64) {
+        write(&*self.ecam, devfn << 12 | at.into(), len, value);
     }
 
     fn messages(&self) -> Vec<(DeviceId, u32)> {
@@ -135,11 +148,11 @@ impl Bench {
 
     /// Enables MSI with 4 vectors at the doorbell, data 0x40, and bus mastering.
     fn enable_msi(&self, devfn: u64) {
-        self.config_write(devfn, MSI + 4, 4, DOORBELL);
-        self.config_write(devfn, MSI + 8, 4, 0);
-        self.config_write(devfn, MSI + 0xc, 2, 0x40);
-        self.config_write(devfn, MSI + 2, 2, 0x21);
-        self.config_write(devfn, 4, 2, 0x6);
+        self.config_write(devfn, MSI + msi::ADDRESS.offset(), 4, DOORBELL);
+        self.config_write(devfn, MSI + msi::UPPER_ADDRESS.offset(), 4, 0);
+        self.config_write(devfn, MSI + msi::DATA.offset(), 2, 0x40);
+        self.config_write(devfn, MSI + msi::CONTROL.offset(), 2, 0x21);
+        self.config_write(devfn, header::COMMAND, 2, 0x6);
     }
 }
 
@@ -160,6 +173,23 @@ fn who() -> Requester {
 }
 
 #[test]
+fn maps_of_headers_and_capabilities_are_sound() {
+    check_map::<header::HeaderReg>();
+    check_map::<bridge::BridgeReg>();
+    check_map::<capability::CapabilityReg>();
+    check_map::<extended::ExtendedReg>();
+    check_map::<pm::PmReg>();
+    check_map::<msi::MsiReg>();
+    check_map::<msix::MsixReg>();
+    check_map::<express::ExpressReg>();
+    check_map::<pasid::PasidReg>();
+    check_map::<ats::AtsReg>();
+    check_map::<page_request::PageRequestReg>();
+    check_map::<acs::AcsReg>();
+    check_map::<ari::AriReg>();
+}
+
+#[test]
 fn absent_function_reads_all_ones_at_any_width_and_drops_writes() {
     let bench = Bench::new();
     for (offset, len) in [(0x8000, 4), (0x8002, 2), (0xfff_ffff, 1), (0x10_0000, 8)] {
@@ -172,8 +202,8 @@ fn absent_function_reads_all_ones_at_any_width_and_drops_writes() {
 #[test]
 fn host_bridge_is_at_00_00_0_and_its_place_is_taken() {
     let bench = Bench::new();
-    assert_eq!(bench.config_read(0, 0, 4), 0x0008_1b36);
-    assert_eq!(bench.config_read(0, 0xa, 2), 0x0600);
+    assert_eq!(bench.config_read(0, header::VENDOR_ID, 4), 0x0008_1b36);
+    assert_eq!(bench.config_read(0, header::SUB_CLASS_CODE, 2), 0x0600);
     assert!(bench.host.attach(0, 0, Probe::new(full())).is_err());
     assert_eq!(bench.host.attach(1, 0x10, Probe::new(full())), Ok(StreamId(0x110)));
     assert_eq!(read(&*bench.ecam, 0x11_0000, 4), 0x5678_1234);
@@ -183,12 +213,12 @@ fn host_bridge_is_at_00_00_0_and_its_place_is_taken() {
 fn identity_is_read_only_and_reads_at_every_width() {
     let bench = Bench::new();
     bench.host.attach(0, 8, Probe::new(full())).unwrap();
-    bench.config_write(8, 0, 4, 0xdead_beef);
-    bench.config_write(8, 8, 4, 0xdead_beef);
-    assert_eq!(bench.config_read(8, 0, 8), 0x0010_0000_5678_1234);
-    assert_eq!(bench.config_read(8, 8, 4), 0x1200_0030);
-    assert_eq!(bench.config_read(8, 0xb, 1), 0x12);
-    assert_eq!(bench.config_read(8, 0x2c, 4), 0x0002_0001);
+    bench.config_write(8, header::VENDOR_ID, 4, 0xdead_beef);
+    bench.config_write(8, header::REVISION_ID, 4, 0xdead_beef);
+    assert_eq!(bench.config_read(8, header::VENDOR_ID, 8), 0x0010_0000_5678_1234);
+    assert_eq!(bench.config_read(8, header::REVISION_ID, 4), 0x1200_0030);
+    assert_eq!(bench.config_read(8, header::BASE_CLASS_CODE, 1), 0x12);
+    assert_eq!(bench.config_read(8, header::SUBSYSTEM_VENDOR_ID, 4), 0x0002_0001);
 }
 
 #[test]
@@ -196,13 +226,13 @@ fn bars_tell_their_size_and_kind_when_all_ones_are_written() {
     let bench = Bench::new();
     bench.host.attach(0, 8, Probe::new(full())).unwrap();
     for bar in 0..6 {
-        bench.config_write(8, 0x10 + 4 * bar, 4, 0xffff_ffff);
+        bench.config_write(8, header::BAR.at(bar), 4, 0xffff_ffff);
     }
-    assert_eq!(bench.config_read(8, 0x10, 4), 0xffff_f000);
-    assert_eq!(bench.config_read(8, 0x14, 4), 0xffff_ffe1);
-    assert_eq!(bench.config_read(8, 0x18, 8), 0xffff_ffff_ffc0_000c);
-    assert_eq!(bench.config_read(8, 0x20, 8), 0, "no BAR 4");
-    assert_eq!(bench.config_read(8, 0x30, 4), 0, "no expansion ROM");
+    assert_eq!(bench.config_read(8, header::BAR.at(0), 4), 0xffff_f000);
+    assert_eq!(bench.config_read(8, header::BAR.at(1), 4), 0xffff_ffe1);
+    assert_eq!(bench.config_read(8, header::BAR.at(2), 8), 0xffff_ffff_ffc0_000c);
+    assert_eq!(bench.config_read(8, header::BAR.at(4), 8), 0, "no BAR 4");
+    assert_eq!(bench.config_read(8, 0x30_u64, 4), 0, "no expansion ROM");
 }
 
 #[test]
@@ -210,18 +240,18 @@ fn bar_answers_where_it_was_put_and_only_while_command_enables_it() {
     let bench = Bench::new();
     let probe = Probe::new(full());
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x18, 4, 0x1000_0000);
-    bench.config_write(8, 0x1c, 4, 0x80);
-    bench.config_write(8, 0x14, 4, 0x1000);
+    bench.config_write(8, header::BAR.at(2), 4, 0x1000_0000);
+    bench.config_write(8, header::BAR.at(3), 4, 0x80);
+    bench.config_write(8, header::BAR.at(1), 4, 0x1000);
     write(&*bench.memory, 0x80_1000_0008, 8, 1);
     assert_eq!(probe.seen(), [], "memory space is not enabled");
 
-    bench.config_write(8, 4, 2, 0x2);
+    bench.config_write(8, header::COMMAND, 2, 0x2);
     write(&*bench.memory, 0x80_1000_0008, 8, 0x11_2233_4455);
     write(&*bench.io, 0x1004, 4, 7);
     assert_eq!(probe.seen(), [(2, 8, 0x11_2233_4455)], "I/O space is not enabled");
 
-    bench.config_write(8, 4, 2, 0x1);
+    bench.config_write(8, header::COMMAND, 2, 0x1);
     write(&*bench.memory, 0x80_1000_0008, 8, 1);
     write(&*bench.io, 0x1004, 4, 7);
     assert_eq!(probe.seen(), [(1, 4, 7)]);
@@ -233,8 +263,8 @@ fn window_translates_by_its_base_and_refused_accesses_read_all_ones() {
     let bench = Bench::new();
     let probe = Probe::new(full());
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x10, 4, 0x1000_2000);
-    bench.config_write(8, 4, 2, 0x2);
+    bench.config_write(8, header::BAR.at(0), 4, 0x1000_2000);
+    bench.config_write(8, header::COMMAND, 2, 0x2);
     let window = bench.host.memory_window(0x1000_0000);
     assert_eq!(read(&*window, 0x2010, 4), 0x10);
     assert_eq!(read(&*window, 0x3000, 4), 0xffff_ffff, "past the BAR");
@@ -249,10 +279,10 @@ fn overlapping_bars_are_answered_by_the_lowest_function() {
     let (low, high) = (Probe::new(full()), Probe::new(full()));
     bench.host.attach(0, 0x10, high.clone()).unwrap();
     bench.host.attach(0, 8, low.clone()).unwrap();
-    bench.config_write(0x10, 0x18, 4, 0x1000_0000);
-    bench.config_write(8, 0x10, 4, 0x1010_0000);
+    bench.config_write(0x10, header::BAR.at(2), 4, 0x1000_0000);
+    bench.config_write(8, header::BAR.at(0), 4, 0x1010_0000);
     for devfn in [8, 0x10] {
-        bench.config_write(devfn, 4, 2, 2);
+        bench.config_write(devfn, header::COMMAND, 2, 2);
     }
     // The small BAR of the lower function lies inside the large one of the higher.
     for (at, value) in [(0x100f_fffc, 1), (0x1010_0000, 2), (0x1010_1000, 3), (0x1010_0ffc, 4)] {
@@ -268,8 +298,8 @@ fn overlapping_bars_are_answered_by_the_lowest_function() {
 fn bar_at_the_end_of_the_address_space_is_harmless() {
     let bench = Bench::new();
     bench.host.attach(0, 8, Probe::new(full())).unwrap();
-    bench.config_write(8, 0x18, 8, u64::MAX);
-    bench.config_write(8, 4, 2, 7);
+    bench.config_write(8, header::BAR.at(2), 8, u64::MAX);
+    bench.config_write(8, header::COMMAND, 2, 7);
     assert_eq!(read(&*bench.memory, u64::MAX - 7, 8), 0x0200_0000_003f_fff8);
 }
 
@@ -277,8 +307,8 @@ fn bar_at_the_end_of_the_address_space_is_harmless() {
 fn capability_chains_lead_through_all_and_end() {
     let bench = Bench::new();
     bench.host.attach(0, 8, Probe::new(full())).unwrap();
-    assert_eq!(bench.config_read(8, 6, 2) & 0x10, 0x10);
-    let mut at = bench.config_read(8, 0x34, 1);
+    assert_eq!(bench.config_read(8, header::STATUS, 2) & 0x10, 0x10);
+    let mut at = bench.config_read(8, header::CAPABILITIES_POINTER, 1);
     let mut ids = Vec::new();
     while at != 0 {
         ids.push(bench.config_read(8, at, 1));
@@ -293,18 +323,18 @@ fn capability_chains_lead_through_all_and_end() {
         at = head >> 20;
     }
     assert_eq!(extended, [0x1b, 0x0d]);
-    assert_eq!(bench.config_read(8, 0x104, 2), 0x1002, "16 bits, execute");
-    bench.config_write(8, 0x106, 2, 0xffff);
-    assert_eq!(bench.config_read(8, 0x106, 2), 0x3);
-    bench.config_write(8, 0x10e, 2, 0xffff);
-    assert_eq!(bench.config_read(8, 0x10e, 2), 0x14, "only the offered services");
+    assert_eq!(bench.config_read(8, PASID + pasid::CAPABILITY.offset(), 2), 0x1002, "16 bits, execute");
+    bench.config_write(8, PASID + pasid::CONTROL.offset(), 2, 0xffff);
+    assert_eq!(bench.config_read(8, PASID + pasid::CONTROL.offset(), 2), 0x3);
+    bench.config_write(8, ACS + acs::CONTROL.offset(), 2, 0xffff);
+    assert_eq!(bench.config_read(8, ACS + acs::CONTROL.offset(), 2), 0x14, "only the offered services");
 }
 
 #[test]
 fn function_without_capabilities_does_not_claim_a_list() {
     let config = ConfigSpace::builder(IDENTITY).build();
     let mut status = [0; 2];
-    config.read(6, &mut status);
+    config.read(header::STATUS.offset(), &mut status);
     assert_eq!(status, [0, 0]);
 }
 
@@ -312,10 +342,10 @@ fn function_without_capabilities_does_not_claim_a_list() {
 fn integrated_endpoint_shows_type_9_reset_and_prefix_support() {
     let bench = Bench::new();
     bench.host.attach(0, 8, Probe::new(full())).unwrap();
-    assert_eq!(bench.config_read(8, 0x42, 2), 0x92);
-    assert_eq!(bench.config_read(8, 0x44, 4) >> 28 & 1, 1);
-    assert_eq!(bench.config_read(8, 0x64, 4) >> 21 & 1, 1);
-    assert_eq!(bench.config_read(8, 0x4c, 8), 0, "no link");
+    assert_eq!(bench.config_read(8, EXPRESS + express::CAPABILITIES.offset(), 2), 0x92);
+    assert_eq!(bench.config_read(8, EXPRESS + express::DEVICE_CAPABILITIES.offset(), 4) >> 28 & 1, 1);
+    assert_eq!(bench.config_read(8, EXPRESS + express::DEVICE_CAPABILITIES_2.offset(), 4) >> 21 & 1, 1);
+    assert_eq!(bench.config_read(8, EXPRESS + express::LINK_CAPABILITIES.offset(), 8), 0, "no link");
 }
 
 #[test]
@@ -331,10 +361,10 @@ fn message_goes_out_without_pasid_as_base_data_plus_vector() {
     }
     let id = DeviceId(8);
     assert_eq!(bench.messages(), [(id, 0x40), (id, 0x43), (id, 0x41)], "vector 5 shares with 1 of 4");
-    bench.config_write(8, MSI + 2, 2, 0x71);
+    bench.config_write(8, MSI + msi::CONTROL.offset(), 2, 0x71);
     probe.config.raise(3, &bench.port, &who());
     assert_eq!(bench.messages(), [(id, 0x43)], "reserved Multiple Message Enable grants what is offered");
-    bench.config_write(8, 4, 2, 0x2);
+    bench.config_write(8, header::COMMAND, 2, 0x2);
     probe.config.raise(0, &bench.port, &who());
     assert_eq!(bench.messages(), [], "no bus master");
 }
@@ -347,19 +377,19 @@ fn masked_message_pends_and_goes_when_unmasked() {
     probe.config.set_pending_waker(waker.clone());
     bench.host.attach(0, 8, probe.clone()).unwrap();
     bench.enable_msi(8);
-    bench.config_write(8, MSI + 0x10, 4, 0xffff_ffff);
-    assert_eq!(bench.config_read(8, MSI + 0x10, 4), 0xf, "four vectors");
+    bench.config_write(8, MSI + msi::MASK.offset(), 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(8, MSI + msi::MASK.offset(), 4), 0xf, "four vectors");
     probe.config.raise(2, &bench.port, &who());
     probe.config.raise(2, &bench.port, &who());
-    assert_eq!((bench.messages(), bench.config_read(8, MSI + 0x14, 4)), (vec![], 0b100));
+    assert_eq!((bench.messages(), bench.config_read(8, MSI + msi::PENDING.offset(), 4)), (vec![], 0b100));
     assert_eq!(waker.0.load(Ordering::SeqCst), 0);
 
-    bench.config_write(8, MSI + 0x10, 4, 0xb);
+    bench.config_write(8, MSI + msi::MASK.offset(), 4, 0xb);
     assert_eq!(waker.0.load(Ordering::SeqCst), 1);
     assert_eq!(bench.messages(), [], "the unmasking CPU makes no DMA");
     probe.config.deliver_pending(&bench.port, &who());
     assert_eq!(bench.messages(), [(DeviceId(8), 0x42)]);
-    assert_eq!(bench.config_read(8, MSI + 0x14, 4), 0);
+    assert_eq!(bench.config_read(8, MSI + msi::PENDING.offset(), 4), 0);
 }
 
 #[test]
@@ -368,10 +398,10 @@ fn disabling_messages_discards_what_is_pending() {
     let probe = Probe::new(full());
     bench.host.attach(0, 8, probe.clone()).unwrap();
     bench.enable_msi(8);
-    bench.config_write(8, MSI + 0x10, 4, 0xf);
+    bench.config_write(8, MSI + msi::MASK.offset(), 4, 0xf);
     probe.config.raise(1, &bench.port, &who());
     bench.config_write(8, MSI, 4, 0x20_0000);
-    assert_eq!(bench.config_read(8, MSI + 0x14, 4), 0);
+    assert_eq!(bench.config_read(8, MSI + msi::PENDING.offset(), 4), 0);
 }
 
 #[test]
@@ -381,10 +411,10 @@ fn msix_table_masks_each_vector_and_the_function() {
     let waker = Arc::new(CountingWaker::default());
     probe.config.set_pending_waker(waker.clone());
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x20, 4, 0x1000_0000);
-    bench.config_write(8, 4, 2, 0x6);
-    bench.config_write(8, 0x40, 4, MSIX_ENABLE);
-    assert_eq!(bench.config_read(8, 0x42, 2), 0x8040, "enabled, 65 vectors");
+    bench.config_write(8, header::BAR.at(4), 4, 0x1000_0000);
+    bench.config_write(8, header::COMMAND, 2, 0x6);
+    bench.config_write(8, MSIX, 4, MSIX_ENABLE);
+    assert_eq!(bench.config_read(8, MSIX + msix::CONTROL.offset(), 2), 0x8040, "enabled, 65 vectors");
     let entry = 0x1000_1000 + 64 * 16;
     assert_eq!(read(&*bench.memory, entry + 12, 4), 1, "masked at reset");
     write(&*bench.memory, entry, 8, DOORBELL);
@@ -398,11 +428,11 @@ fn msix_table_masks_each_vector_and_the_function() {
     probe.config.deliver_pending(&bench.port, &who());
     assert_eq!(bench.messages(), [(DeviceId(8), 0x123)]);
 
-    bench.config_write(8, 0x40, 4, 0xc000_0000);
+    bench.config_write(8, MSIX, 4, 0xc000_0000);
     probe.config.raise(64, &bench.port, &who());
     write(&*bench.memory, 0x1000_2008, 8, 0);
     assert_eq!(read(&*bench.memory, 0x1000_2008, 8), 1, "pending bits are read-only");
-    bench.config_write(8, 0x40, 4, MSIX_ENABLE);
+    bench.config_write(8, MSIX, 4, MSIX_ENABLE);
     assert_eq!(waker.0.load(Ordering::SeqCst), 2);
     probe.config.deliver_pending(&bench.port, &who());
     assert_eq!(bench.messages(), [(DeviceId(8), 0x123)]);
@@ -415,8 +445,8 @@ fn msix_table_takes_only_aligned_words_and_the_rest_of_the_bar_is_the_functions(
     let bench = Bench::new();
     let probe = Probe::new(with_msix(2));
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x20, 4, 0x1000_0000);
-    bench.config_write(8, 4, 2, 0x2);
+    bench.config_write(8, header::BAR.at(4), 4, 0x1000_0000);
+    bench.config_write(8, header::COMMAND, 2, 0x2);
     assert_eq!(read(&*bench.memory, 0x1000_1000, 2), 0xffff);
     write(&*bench.memory, 0x1000_1004, 8, u64::MAX);
     assert_eq!(read(&*bench.memory, 0x1000_1008, 4), 0);
@@ -429,18 +459,22 @@ fn function_level_reset_restores_registers_closes_the_gates_and_tells_the_functi
     let bench = Bench::new();
     let probe = Probe::new(full());
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x18, 4, 0x1000_0000);
+    bench.config_write(8, header::BAR.at(2), 4, 0x1000_0000);
     bench.enable_msi(8);
-    bench.config_write(8, 0x106, 2, 1);
+    bench.config_write(8, PASID + pasid::CONTROL.offset(), 2, 1);
     assert!(probe.config.is_bus_master() && probe.config.is_pasid_enabled());
 
-    bench.config_write(8, 0x48, 2, 0xa810);
+    bench.config_write(8, EXPRESS + express::DEVICE_CONTROL.offset(), 2, 0xa810);
 
     assert_eq!(probe.resets.load(Ordering::SeqCst), 1);
     assert!(!probe.config.is_bus_master() && !probe.config.is_pasid_enabled());
-    assert_eq!(bench.config_read(8, 0x48, 2), 0x2810, "Initiate reads as zero");
-    assert_eq!(bench.config_read(8, MSI + 2, 2) & 1, 0);
-    assert_eq!(bench.config_read(8, 0x18, 4), 0xc);
+    assert_eq!(
+        bench.config_read(8, EXPRESS + express::DEVICE_CONTROL.offset(), 2),
+        0x2810,
+        "Initiate reads as zero"
+    );
+    assert_eq!(bench.config_read(8, MSI + msi::CONTROL.offset(), 2) & 1, 0);
+    assert_eq!(bench.config_read(8, header::BAR.at(2), 4), 0xc);
     assert_eq!(read(&*bench.memory, 0x1000_0000, 4), 0xffff_ffff);
     probe.config.raise(0, &bench.port, &who());
     assert_eq!(bench.messages(), []);
@@ -451,14 +485,14 @@ fn d3hot_closes_bars_and_dma_and_d0_reopens_them_with_all_state() {
     let bench = Bench::new();
     let probe = Probe::new(full());
     bench.host.attach(0, 8, probe.clone()).unwrap();
-    bench.config_write(8, 0x10, 4, 0x1000_0000);
-    bench.config_write(8, 4, 2, 6);
-    bench.config_write(8, 0x80, 2, 1);
-    assert_eq!(bench.config_read(8, 0x80, 2), 8, "there is no D1; no soft reset");
-    bench.config_write(8, 0x80, 2, 3);
+    bench.config_write(8, header::BAR.at(0), 4, 0x1000_0000);
+    bench.config_write(8, header::COMMAND, 2, 6);
+    bench.config_write(8, PM + pm::PMCSR.offset(), 2, 1);
+    assert_eq!(bench.config_read(8, PM + pm::PMCSR.offset(), 2), 8, "there is no D1; no soft reset");
+    bench.config_write(8, PM + pm::PMCSR.offset(), 2, 3);
     assert!(!probe.config.is_bus_master());
     assert_eq!(read(&*bench.memory, 0x1000_0000, 4), 0xffff_ffff);
-    bench.config_write(8, 0x80, 2, 0);
+    bench.config_write(8, PM + pm::PMCSR.offset(), 2, 0);
     assert!(probe.config.is_bus_master());
     assert_eq!(read(&*bench.memory, 0x1000_0004, 4), 4);
 }
@@ -473,7 +507,7 @@ fn bus_master_port_aborts_until_the_guest_enables_it() {
     let at = Iova(0x1000);
     assert_eq!(port.write(&who(), at, &[1]), Err(DmaFault::Aborted(at)));
     assert!(port.pin(&who(), at, 1, hw::Dir::Read).is_err());
-    bench.config_write(8, 4, 2, 4);
+    bench.config_write(8, header::COMMAND, 2, 4);
     assert_eq!(port.write(&who(), at, &[1]), Ok(()));
 }
 
@@ -484,7 +518,7 @@ fn bus_master_port_aborts_what_pasid_control_does_not_enable() {
     bench.host.attach(0, 8, probe.clone()).unwrap();
     let ram = Arc::new(Ram::new(&[(Pa(0x1000), 0x1000)]).unwrap());
     let port = BusMasterPort::new(&probe.config, Arc::new(DirectPort::new(ram, bench.sink.clone())));
-    bench.config_write(8, 4, 2, 4);
+    bench.config_write(8, header::COMMAND, 2, 4);
     let process = DmaTag::process(StreamId(8), Pasid::new(1).unwrap());
     let execute = DmaTag { execute: true, ..process };
     let privileged = DmaTag { privileged: true, ..process };
@@ -493,11 +527,11 @@ fn bus_master_port_aborts_what_pasid_control_does_not_enable() {
             .map(|tag| port.read(&Requester::new(tag), Iova(0x1000), &mut [0]).is_ok())
     };
     assert_eq!(allowed(), [false; 3]);
-    bench.config_write(8, 0x106, 2, 1);
+    bench.config_write(8, PASID + pasid::CONTROL.offset(), 2, 1);
     assert_eq!(allowed(), [true, false, false]);
-    bench.config_write(8, 0x106, 2, 7);
+    bench.config_write(8, PASID + pasid::CONTROL.offset(), 2, 7);
     assert_eq!(allowed(), [true, true, false], "privileged requests are not offered");
-    bench.config_write(8, 4, 2, 0);
+    bench.config_write(8, header::COMMAND, 2, 0);
     assert_eq!(allowed(), [false; 3]);
 }
 
@@ -506,7 +540,7 @@ fn detached_function_is_gone() {
     let bench = Bench::new();
     let rid = bench.host.attach(0, 8, Probe::new(full())).unwrap();
     assert!(bench.host.detach(rid).is_some());
-    assert_eq!(bench.config_read(8, 0, 4), 0xffff_ffff);
+    assert_eq!(bench.config_read(8, header::VENDOR_ID, 4), 0xffff_ffff);
 }
 
 /// The configuration space of a function, the MSI-X table and pending bits of one that has them.
@@ -539,22 +573,27 @@ fn machine_reset_brings_all_configuration_spaces_and_routes_back_to_power_on() {
     };
     let at_power_on = spaces();
     for round in 0..100 {
-        bench.config_write(0x10, 0x18, 4, 0x0005_0500);
-        bench.config_write(0x10, 4, 2, 6);
+        bench.config_write(0x10, bridge::PRIMARY_BUS, 4, 0x0005_0500);
+        bench.config_write(0x10, header::COMMAND, 2, 6);
         for rid in [8, 0x18, CHILD] {
-            bench.config_write(rid, 0x10, 8, 0x1000_0000 + (rid << 12));
-            bench.config_write(rid, 0x20, 4, 0x2000_0000);
-            bench.config_write(rid, 4, 2, 7);
+            bench.config_write(rid, header::BAR.at(0), 8, 0x1000_0000 + (rid << 12));
+            bench.config_write(rid, header::BAR.at(4), 4, 0x2000_0000);
+            bench.config_write(rid, header::COMMAND, 2, 7);
         }
         bench.enable_msi(8);
-        bench.config_write(8, MSI + 0x10, 4, 0xf);
+        bench.config_write(8, MSI + msi::MASK.offset(), 4, 0xf);
         probes[0].config.raise(1, &bench.port, &who());
-        bench.config_write(0x18, 0x40, 4, MSIX_ENABLE);
+        bench.config_write(0x18, MSIX, 4, MSIX_ENABLE);
         write(&*bench.memory, 0x2000_1000, 8, DOORBELL);
         probes[1].config.raise(3, &bench.port, &who());
         // Every bit that can be set, but for what resets.
-        for at in (0x40..0x100).chain(0x100..0x200) {
-            bench.config_write(8, at, 1, if at == 0x49 { 0 } else { 0xff });
+        for at in (0x40_u64..0x100).chain(0x100..0x200) {
+            bench.config_write(
+                8,
+                at,
+                1,
+                if at == EXPRESS + express::DEVICE_CONTROL.offset() + 1 { 0 } else { 0xff },
+            );
         }
         assert!(probes[0].config.is_ats_enabled() && probes[2].config.requester_id().is_some());
         bench.host.reset();
@@ -579,7 +618,7 @@ fn behind_port() -> (Bench, Arc<Probe>) {
     let probe = Probe::new(full());
     port.attach(0, probe.clone()).unwrap();
     bench.host.attach(0, 0x10, port).unwrap();
-    bench.config_write(0x10, 0x18, 4, 0x0005_0500);
+    bench.config_write(0x10, bridge::PRIMARY_BUS, 4, 0x0005_0500);
     (bench, probe)
 }
 
@@ -588,27 +627,35 @@ const CHILD: u64 = 5 << 8;
 #[test]
 fn port_is_a_bridge_with_hard_wired_redirection() {
     let (bench, _) = behind_port();
-    assert_eq!(bench.config_read(0x10, 0, 4), 0x000c_1b36);
-    assert_eq!(bench.config_read(0x10, 0xe, 1), 1);
-    assert_eq!(bench.config_read(0x10, 0x42, 2), 0x42, "type 4, version 2");
-    bench.config_write(0x10, 0x1c, 4, 0xffff_ffff);
-    assert_eq!(bench.config_read(0x10, 0x1c, 2), 0, "no I/O window");
-    assert_eq!(bench.config_read(0x10, 0x104, 4), 0, "ACS offers nothing to switch");
-    bench.config_write(0x10, 0x10, 4, 0xffff_ffff);
-    assert_eq!(bench.config_read(0x10, 0x10, 4), 0, "no BAR");
+    assert_eq!(bench.config_read(0x10, header::VENDOR_ID, 4), 0x000c_1b36);
+    assert_eq!(bench.config_read(0x10, header::HEADER_TYPE, 1), 1);
+    assert_eq!(
+        bench.config_read(0x10, EXPRESS + express::CAPABILITIES.offset(), 2),
+        0x42,
+        "type 4, version 2"
+    );
+    bench.config_write(0x10, bridge::IO_BASE, 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(0x10, bridge::IO_BASE, 2), 0, "no I/O window");
+    assert_eq!(
+        bench.config_read(0x10, PORT_ACS + acs::CAPABILITY.offset(), 4),
+        0,
+        "ACS offers nothing to switch"
+    );
+    bench.config_write(0x10, header::BAR.at(0), 4, 0xffff_ffff);
+    assert_eq!(bench.config_read(0x10, header::BAR.at(0), 4), 0, "no BAR");
 }
 
 #[test]
 fn function_behind_a_port_answers_on_the_bus_number_that_the_guest_gave() {
     let (bench, _) = behind_port();
-    assert_eq!(bench.config_read(CHILD, 0, 4), 0x5678_1234);
-    assert_eq!(bench.config_read(CHILD + 8, 0, 4), 0xffff_ffff, "one device behind a port");
-    assert_eq!(bench.config_read(6 << 8, 0, 4), 0xffff_ffff);
-    bench.config_write(0x10, 0x19, 1, 7);
-    assert_eq!(bench.config_read(CHILD, 0, 4), 0xffff_ffff);
-    assert_eq!(bench.config_read(7 << 8, 0, 4), 0x5678_1234);
-    bench.config_write(0x10, 0x19, 1, 0);
-    assert_eq!(bench.config_read(0, 0, 4), 0x0008_1b36, "the root bus stays itself");
+    assert_eq!(bench.config_read(CHILD, header::VENDOR_ID, 4), 0x5678_1234);
+    assert_eq!(bench.config_read(CHILD + 8, header::VENDOR_ID, 4), 0xffff_ffff, "one device behind a port");
+    assert_eq!(bench.config_read(6 << 8, header::VENDOR_ID, 4), 0xffff_ffff);
+    bench.config_write(0x10, bridge::SECONDARY_BUS, 1, 7);
+    assert_eq!(bench.config_read(CHILD, header::VENDOR_ID, 4), 0xffff_ffff);
+    assert_eq!(bench.config_read(7 << 8, header::VENDOR_ID, 4), 0x5678_1234);
+    bench.config_write(0x10, bridge::SECONDARY_BUS, 1, 0);
+    assert_eq!(bench.config_read(0, header::VENDOR_ID, 4), 0x0008_1b36, "the root bus stays itself");
 }
 
 #[test]
@@ -618,31 +665,31 @@ fn function_numbers_beyond_7_need_ari_forwarding() {
     port.attach(9, Probe::new(full().ari(0))).unwrap();
     assert!(port.attach(9, Probe::new(full())).is_err());
     bench.host.attach(0, 0x10, port).unwrap();
-    bench.config_write(0x10, 0x18, 4, 0x0005_0500);
-    assert_eq!(bench.config_read(CHILD + 9, 0, 4), 0xffff_ffff);
-    bench.config_write(0x10, 0x40 + 0x28, 2, 0x20);
-    assert_eq!(bench.config_read(CHILD + 9, 0, 4), 0x5678_1234);
+    bench.config_write(0x10, bridge::PRIMARY_BUS, 4, 0x0005_0500);
+    assert_eq!(bench.config_read(CHILD + 9, header::VENDOR_ID, 4), 0xffff_ffff);
+    bench.config_write(0x10, EXPRESS + express::DEVICE_CONTROL_2.offset(), 2, 0x20);
+    assert_eq!(bench.config_read(CHILD + 9, header::VENDOR_ID, 4), 0x5678_1234);
 }
 
 #[test]
 fn bars_behind_a_port_answer_only_inside_its_windows() {
     let (bench, probe) = behind_port();
-    bench.config_write(CHILD, 0x10, 4, 0x1020_0000);
-    bench.config_write(CHILD, 0x18, 8, 0x80_0040_0000);
-    bench.config_write(CHILD, 4, 2, 6);
+    bench.config_write(CHILD, header::BAR.at(0), 4, 0x1020_0000);
+    bench.config_write(CHILD, header::BAR.at(2), 8, 0x80_0040_0000);
+    bench.config_write(CHILD, header::COMMAND, 2, 6);
     // Memory window 0x1010_0000 to 0x102f_ffff; prefetchable 0x80_0040_0000 to 0x80_005f_ffff: half of BAR 2.
-    bench.config_write(0x10, 0x20, 4, 0x1020_1010);
-    bench.config_write(0x10, 0x24, 4, 0x0050_0040);
-    bench.config_write(0x10, 0x28, 4, 0x80);
-    bench.config_write(0x10, 0x2c, 4, 0x80);
+    bench.config_write(0x10, bridge::MEMORY_BASE, 4, 0x1020_1010);
+    bench.config_write(0x10, bridge::PREFETCHABLE_BASE, 4, 0x0050_0040);
+    bench.config_write(0x10, bridge::PREFETCHABLE_BASE_UPPER, 4, 0x80);
+    bench.config_write(0x10, bridge::PREFETCHABLE_LIMIT_UPPER, 4, 0x80);
     write(&*bench.memory, 0x1020_0008, 4, 1);
     assert_eq!(probe.seen(), [], "the port decodes no memory");
-    bench.config_write(0x10, 4, 2, 6);
+    bench.config_write(0x10, header::COMMAND, 2, 6);
     for (at, value) in [(0x1020_0008, 1), (0x80_0040_0010, 2), (0x80_005f_fffc, 3), (0x80_0060_0000, 4)] {
         write(&*bench.memory, at, 4, value);
     }
     assert_eq!(probe.seen(), [(0, 8, 1), (2, 0x10, 2), (2, 0x1f_fffc, 3)]);
-    bench.config_write(0x10, 0x20, 4, 0x1000_1010);
+    bench.config_write(0x10, bridge::MEMORY_BASE, 4, 0x1000_1010);
     write(&*bench.memory, 0x1020_0008, 4, 1);
     assert_eq!(probe.seen(), [], "limit below base");
 }
@@ -657,11 +704,11 @@ fn requests_from_behind_a_port_carry_the_present_bus_number_and_need_the_ports_m
     probe.config.raise(0, &port, &who());
     assert_eq!(port.read(&who(), Iova(0x1000), &mut [0]), Err(DmaFault::Aborted(Iova(0x1000))));
     assert_eq!(bench.messages(), []);
-    bench.config_write(0x10, 4, 2, 6);
+    bench.config_write(0x10, header::COMMAND, 2, 6);
     probe.config.raise(0, &port, &who());
     assert_eq!(bench.messages(), [(DeviceId(0x500), 0x40)]);
-    bench.config_write(0x10, 0x18, 4, 0x0007_0700);
-    bench.config_write(7 << 8, 0xc, 1, 0);
+    bench.config_write(0x10, bridge::PRIMARY_BUS, 4, 0x0007_0700);
+    bench.config_write(7 << 8, header::CACHE_LINE_SIZE, 1, 0);
     probe.config.raise(0, &port, &who());
     assert_eq!(bench.messages(), [(DeviceId(0x700), 0x40)]);
     assert_eq!(probe.config.requester_id(), Some(StreamId(0x700)));
@@ -670,14 +717,17 @@ fn requests_from_behind_a_port_carry_the_present_bus_number_and_need_the_ports_m
 #[test]
 fn secondary_bus_reset_resets_what_is_behind_and_hides_it_meanwhile() {
     let (bench, probe) = behind_port();
-    bench.config_write(CHILD, 4, 2, 6);
-    bench.config_write(0x10, 0x3e, 2, 0x40);
+    bench.config_write(CHILD, header::COMMAND, 2, 6);
+    bench.config_write(0x10, bridge::CONTROL, 2, 0x40);
     assert_eq!(probe.resets.load(Ordering::SeqCst), 1);
-    assert_eq!(bench.config_read(CHILD, 0, 4), 0xffff_ffff);
-    bench.config_write(0x10, 0x3e, 2, 0x40);
-    bench.config_write(0x10, 0x3e, 2, 0);
+    assert_eq!(bench.config_read(CHILD, header::VENDOR_ID, 4), 0xffff_ffff);
+    bench.config_write(0x10, bridge::CONTROL, 2, 0x40);
+    bench.config_write(0x10, bridge::CONTROL, 2, 0);
     assert_eq!(probe.resets.load(Ordering::SeqCst), 1, "once");
-    assert_eq!((bench.config_read(CHILD, 0, 4), bench.config_read(CHILD, 4, 2)), (0x5678_1234, 0));
+    assert_eq!(
+        (bench.config_read(CHILD, header::VENDOR_ID, 4), bench.config_read(CHILD, header::COMMAND, 2)),
+        (0x5678_1234, 0)
+    );
 }
 
 proptest! {
@@ -698,7 +748,7 @@ proptest! {
                 read(&*bench.ecam, 0x1000 + at, len);
             } else {
                 let mut base = [0; 8];
-                probes[1].config.read(0x20, &mut base);
+                probes[1].config.read(header::BAR.at(4), &mut base);
                 let at = (value_of(&base) & !0xf).saturating_add(at);
                 write(&*bench.memory, at, len, value);
                 read(&*bench.memory, at, len);
@@ -707,8 +757,8 @@ proptest! {
             probes[1].config.raise(value as u16, &bench.port, &who());
             probes[1].config.deliver_pending(&bench.port, &who());
         }
-        prop_assert_eq!(bench.config_read(1, 0, 4), 0x5678_1234);
-        prop_assert_eq!(bench.config_read(1, 0x34, 1), 0x40);
+        prop_assert_eq!(bench.config_read(1, header::VENDOR_ID, 4), 0x5678_1234);
+        prop_assert_eq!(bench.config_read(1, header::CAPABILITIES_POINTER, 1), 0x40);
     }
 
     #[test]
@@ -721,8 +771,8 @@ proptest! {
             // Function n has its one BAR at index n, so that an answer tells who gave it.
             let config = ConfigSpace::builder(IDENTITY).bar(number, Bar::memory32(0x1000 << log2));
             bench.host.attach(0, 1 + number, Probe::new(config)).unwrap();
-            bench.config_write(1 + u64::from(number), 0x10 + 4 * u64::from(number), 4, base << 12);
-            bench.config_write(1 + u64::from(number), 4, 2, 2);
+            bench.config_write(1 + u64::from(number), header::BAR.at(number.into()), 4, base << 12);
+            bench.config_write(1 + u64::from(number), header::COMMAND, 2, 2);
         }
         let at = at & !7;
         let expected = (0u64..).zip(&bars).find_map(|(number, &(base, log2))| {

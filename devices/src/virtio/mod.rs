@@ -24,3 +24,4 @@ pub use chain::{Buffers, Request};
 pub use device::{Io, ServeError, VirtioDevice, feature};
 pub use front::CommonCfg;
 pub use pci::VirtioPci;
+pub use pci::cap;

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::mmio::{put_value, value_of};
+use hw::regmap::RegisterMap;
 use hw::saved::{RestoreError, SavedState};
 use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, StreamId, Waiter};
 use serde_json::Value;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use self::cap::{CapReg, PciCfgReg};
 use super::chain::Request;
 use super::device::{Io, ServeError, VirtioDevice, feature};
 use super::front::{Asked, COMMON_CFG_BYTES, Front, NO_VECTOR, QueueSetup, status};
@@ -22,7 +24,7 @@ use super::memory::DmaMemory;
 use super::saved::VirtioState;
 use super::work::{MESSAGES, Work};
 use crate::gate::Gate;
-use crate::pci::caps::{Field, PortType};
+use crate::pci::caps::PortType;
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, MsixLayout, PciFunction};
 
 const BAR: u8 = 0;
@@ -45,30 +47,48 @@ const ISR_CONFIG: u8 = 2;
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
 
 /// Registers of `struct virtio_pci_cap` (4.1.4).
-mod cap {
-    use super::Field;
-
-    const fn field(name: &'static str, offset: u16, bytes: u16, writable: u32) -> Field {
-        Field { name, offset, bytes, writable, w1c: 0 }
+pub mod cap {
+    hw::register_map! {
+        /// `struct virtio_pci_cap` (4.1.4): where a structure of the device lies.
+        pub enum CapReg {
+            /// Bytes of the capability.
+            LEN "cap_len" @ 0x2: 1 Ro(0) = 16, "4.1.4";
+            /// Which structure.
+            CFG_TYPE "cfg_type" @ 0x3: 1 Ro(0) = 0, "4.1.4";
+            /// In which BAR.
+            BAR "bar" @ 0x4: 1 Ro(0) = 0, "4.1.4";
+            /// Where in the BAR.
+            OFFSET "offset" @ 0x8: 4 Ro(0) = 0, "4.1.4";
+            /// Bytes of the structure.
+            LENGTH "length" @ 0xc: 4 Ro(0) = 0, "4.1.4";
+            /// Bytes from one queue's notification to the next; of notifications only.
+            NOTIFY_OFF_MULTIPLIER "notify_off_multiplier" @ 0x10: 4 Ro(0) = 0, "4.1.4.4";
+        }
     }
-    pub(super) const LEN: Field = field("cap_len", 2, 1, 0);
-    pub(super) const CFG_TYPE: Field = field("cfg_type", 3, 1, 0);
-    pub(super) const BAR: Field = field("bar", 4, 1, 0);
-    pub(super) const OFFSET: Field = field("offset", 8, 4, 0);
-    pub(super) const LENGTH: Field = field("length", 12, 4, 0);
-    pub(super) const NOTIFY_OFF_MULTIPLIER: Field = field("notify_off_multiplier", 16, 4, 0);
-    /// 4.1.4.9: an access to the BAR through configuration space.
-    pub(super) const PCI_CFG_BAR: Field = field("bar", 4, 1, 0xff);
-    pub(super) const PCI_CFG_OFFSET: Field = field("offset", 8, 4, 0xffff_ffff);
-    pub(super) const PCI_CFG_LENGTH: Field = field("length", 12, 4, 0xffff_ffff);
-    pub(super) const PCI_CFG_DATA: Field = field("pci_cfg_data", 16, 4, 0xffff_ffff);
+
+    hw::register_map! {
+        /// `struct virtio_pci_cfg_cap` (4.1.4.9): an access to the BAR through configuration space.
+        pub enum PciCfgReg {
+            /// Bytes of the capability.
+            LEN "cap_len" @ 0x2: 1 Ro(0) = 20, "4.1.4";
+            /// Which structure: 5.
+            CFG_TYPE "cfg_type" @ 0x3: 1 Ro(0) = 5, "4.1.4";
+            /// The BAR of the access.
+            BAR "bar" @ 0x4: 1 Rw(0xff) = 0, "4.1.4.9";
+            /// Where in the BAR.
+            OFFSET "offset" @ 0x8: 4 Rw(0xffff_ffff) = 0, "4.1.4.9";
+            /// Bytes of the access: 1, 2 or 4.
+            LENGTH "length" @ 0xc: 4 Rw(0xffff_ffff) = 0, "4.1.4.9";
+            /// A read or write of it is the access.
+            DATA "pci_cfg_data" @ 0x10: 4 Rw(0xffff_ffff) = 0, "4.1.4.9";
+        }
+    }
 
     pub(super) const ID: u8 = crate::pci::caps::vendor::ID;
     pub(super) const COMMON_CFG: u32 = 1;
     pub(super) const NOTIFY_CFG: u32 = 2;
     pub(super) const ISR_CFG: u32 = 3;
     pub(super) const DEVICE_CFG: u32 = 4;
-    pub(super) const PCI_CFG: u32 = 5;
 }
 
 /// A ring of one epoch.
@@ -338,10 +358,10 @@ impl VirtioPci {
 
     /// The BAR access that the capability for accesses through configuration space describes now, if it is one.
     fn pci_cfg_access(&self) -> Option<(u64, usize)> {
-        let get = |field: &Field| self.config.register(self.pci_cfg, field);
-        let offset = u64::from(get(&cap::PCI_CFG_OFFSET));
-        let len = get(&cap::PCI_CFG_LENGTH) as usize;
-        let is_possible = get(&cap::PCI_CFG_BAR) == u32::from(BAR)
+        let get = |reg: PciCfgReg| self.config.register(self.pci_cfg, reg);
+        let offset = u64::from(get(PciCfgReg::OFFSET));
+        let len = get(PciCfgReg::LENGTH) as usize;
+        let is_possible = get(PciCfgReg::BAR) == u32::from(BAR)
             && matches!(len, 1 | 2 | 4)
             && offset.is_multiple_of(len as u64)
             && offset < BAR_BYTES;
@@ -349,7 +369,7 @@ impl VirtioPci {
     }
 
     fn touches_pci_cfg_data(&self, offset: u64, len: usize) -> bool {
-        let data = u64::from(self.pci_cfg + cap::PCI_CFG_DATA.offset);
+        let data = u64::from(self.pci_cfg) + PciCfgReg::DATA.offset();
         offset < data + 4 && offset.saturating_add(len as u64) > data
     }
 }
@@ -379,11 +399,11 @@ fn configuration(device: &dyn VirtioDevice, vectors: u16) -> (ConfigSpace, u16) 
             cap::ID,
             16,
             &[
-                (cap::LEN, 16),
-                (cap::CFG_TYPE, kind),
-                (cap::BAR, BAR.into()),
-                (cap::OFFSET, offset as u32),
-                (cap::LENGTH, length),
+                (CapReg::LEN, 16),
+                (CapReg::CFG_TYPE, kind),
+                (CapReg::BAR, BAR.into()),
+                (CapReg::OFFSET, offset as u32),
+                (CapReg::LENGTH, length),
             ],
         );
     }
@@ -391,26 +411,16 @@ fn configuration(device: &dyn VirtioDevice, vectors: u16) -> (ConfigSpace, u16) 
         cap::ID,
         20,
         &[
-            (cap::LEN, 20),
-            (cap::CFG_TYPE, cap::NOTIFY_CFG),
-            (cap::BAR, BAR.into()),
-            (cap::OFFSET, NOTIFY as u32),
-            (cap::LENGTH, notify_bytes),
-            (cap::NOTIFY_OFF_MULTIPLIER, NOTIFY_MULTIPLIER),
+            (CapReg::LEN, 20),
+            (CapReg::CFG_TYPE, cap::NOTIFY_CFG),
+            (CapReg::BAR, BAR.into()),
+            (CapReg::OFFSET, NOTIFY as u32),
+            (CapReg::LENGTH, notify_bytes),
+            (CapReg::NOTIFY_OFF_MULTIPLIER, NOTIFY_MULTIPLIER),
         ],
     );
-    let pci_cfg = builder.own_capability(
-        cap::ID,
-        20,
-        &[
-            (cap::LEN, 20),
-            (cap::CFG_TYPE, cap::PCI_CFG),
-            (cap::PCI_CFG_BAR, 0),
-            (cap::PCI_CFG_OFFSET, 0),
-            (cap::PCI_CFG_LENGTH, 0),
-            (cap::PCI_CFG_DATA, 0),
-        ],
-    );
+    let registers: Vec<_> = PciCfgReg::ALL.iter().map(|(reg, info)| (*reg, info.reset as u32)).collect();
+    let pci_cfg = builder.own_capability(cap::ID, 20, &registers);
     (builder.build(), pci_cfg)
 }
 
@@ -438,7 +448,7 @@ impl PciFunction for VirtioPci {
         {
             let mut bytes = [0; 4];
             if self.bar_read(BAR, at, &mut bytes[..len]).is_ok() {
-                self.config.set_register(self.pci_cfg, &cap::PCI_CFG_DATA, u32::from_le_bytes(bytes));
+                self.config.set_register(self.pci_cfg, PciCfgReg::DATA, u32::from_le_bytes(bytes));
             }
         }
         self.config.read(offset, data);
@@ -449,7 +459,7 @@ impl PciFunction for VirtioPci {
         if self.touches_pci_cfg_data(offset, data.len())
             && let Some((at, len)) = self.pci_cfg_access()
         {
-            let bytes = self.config.register(self.pci_cfg, &cap::PCI_CFG_DATA).to_le_bytes();
+            let bytes = self.config.register(self.pci_cfg, PciCfgReg::DATA).to_le_bytes();
             if let Err(error) = self.bar_write(BAR, at, &bytes[..len]) {
                 log::debug!("write through configuration space refused: {error}");
             }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use devices::pci::caps::{Field, PortType, ats, page_request};
+use devices::pci::caps::{PortType, ats, page_request};
 use devices::pci::{Atc, AtcWiring, ConfigSpace, Identity};
 use hw::ats::{
     AtsEndpoint, AtsPort, InvalidateTag, PageRequest, PageResponse, PageResponseCode, PrgIndex,
     TranslationRequest,
 };
+use hw::regmap::{RegisterInfo, RegisterMap};
 use hw::{
     Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester,
     StreamId, Waiter,
@@ -85,18 +86,19 @@ impl Function {
             errors: hw::GuestErrors::default(),
         };
         let function = Self { config, clock, alarms, atc: Atc::new(wiring) };
-        function.set(PAGE_REQUEST_CAP, &page_request::ALLOCATION, credits);
+        function.set(PAGE_REQUEST_CAP, page_request::ALLOCATION, credits);
         function.enable();
         function
     }
 
     fn enable(&self) {
-        self.set(ATS_CAP, &ats::CONTROL, ats::ENABLE);
-        self.set(PAGE_REQUEST_CAP, &page_request::CONTROL, page_request::ENABLE);
+        self.set(ATS_CAP, ats::CONTROL, ats::ENABLE);
+        self.set(PAGE_REQUEST_CAP, page_request::CONTROL, page_request::ENABLE);
     }
 
-    fn set(&self, base: u16, field: &Field, value: u32) {
-        self.write((base + field.offset).into(), &value.to_le_bytes()[..field.bytes.into()]);
+    fn set<R: RegisterMap>(&self, base: u16, reg: R, value: u32) {
+        let RegisterInfo { offset, bytes, .. } = reg.info();
+        self.write(u64::from(base) + offset, &value.to_le_bytes()[..*bytes as usize]);
     }
 
     fn write(&self, offset: u64, data: &[u8]) {

@@ -10,6 +10,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use hw::ats::{AtsTranslation, PageRequest, PageResponseCode, PrgIndex};
+use hw::regmap::{RegisterInfo, RegisterMap};
 use hw::{DmaTag, ManualAlarms, ManualClock, Pasid, Ram};
 use tcache::Access;
 
@@ -200,17 +201,17 @@ impl Bench {
             errors: hw::GuestErrors::default(),
         };
         let m = Self { agent, config, clock, alarms, atc: Atc::new(wiring) };
-        m.set(ATS, &ats::CONTROL, 0x8000);
+        m.set(ATS, ats::CONTROL, 0x8000);
         if credits != 0 {
-            m.set(PRI, &page_request::ALLOCATION, credits);
-            m.set(PRI, &page_request::CONTROL, 1);
+            m.set(PRI, page_request::ALLOCATION, credits);
+            m.set(PRI, page_request::CONTROL, 1);
         }
         m
     }
 
-    fn set(&self, base: u16, field: &crate::pci::caps::Field, value: u32) {
-        let bytes = &value.to_le_bytes()[..field.bytes.into()];
-        let effects = self.config.write((base + field.offset).into(), bytes);
+    fn set<R: RegisterMap>(&self, base: u16, reg: R, value: u32) {
+        let RegisterInfo { offset, bytes, .. } = reg.info();
+        let effects = self.config.write(u64::from(base) + offset, &value.to_le_bytes()[..*bytes as usize]);
         self.atc.config_written(&effects);
         if effects.reset {
             self.atc.reset();
@@ -276,7 +277,7 @@ impl Bench {
     }
 
     fn status(&self) -> u32 {
-        self.config.register(PRI, &page_request::STATUS)
+        self.config.register(PRI, page_request::STATUS)
     }
 }
 
@@ -308,7 +309,7 @@ const SUCCESS: PageResponseCode = PageResponseCode::Success;
 #[test]
 fn without_ats_nothing_is_asked_and_everything_goes_untranslated() {
     let m = Bench::new(0);
-    m.set(ATS, &ats::CONTROL, 0);
+    m.set(ATS, ats::CONTROL, 0);
     assert_eq!(m.read(&process(1), 0x1800, 0x3000), Ok(vec![0xee; 0x3000]));
     assert_eq!((m.asked(), m.untranslated()), (0, vec![(0x1800, 0x3000)]));
 }
@@ -376,8 +377,8 @@ fn unsupported_request_ends_the_use_of_ats_until_it_is_enabled_again() {
     assert_eq!((m.asked(), m.untranslated().len()), (1, 2));
     *m.agent.refusal.lock().unwrap() = None;
     m.map(1, 0x1000, RAM, true);
-    m.set(ATS, &ats::CONTROL, 0);
-    m.set(ATS, &ats::CONTROL, 0x8000);
+    m.set(ATS, ats::CONTROL, 0);
+    m.set(ATS, ats::CONTROL, 0x8000);
     m.read(&process(1), 0x1000, 1).unwrap();
     assert_eq!((m.asked(), m.untranslated()), (1, vec![]));
 }
@@ -453,11 +454,11 @@ fn invalidation_takes_the_range_of_the_pasid() {
     assert_eq!((kept(1), kept(2)), (vec![false; 4], vec![true; 4]));
     m.invalidate(None, 0x1000, 12);
     assert!(!kept(2)[1]);
-    m.set(ATS, &ats::CONTROL, 0);
-    m.set(ATS, &ats::CONTROL, 0x8000);
+    m.set(ATS, ats::CONTROL, 0);
+    m.set(ATS, ats::CONTROL, 0x8000);
     assert_eq!(kept(2), [false; 4]);
-    m.set(0x40, &express::DEVICE_CONTROL, express::INITIATE_FLR);
-    m.set(ATS, &ats::CONTROL, 0x8000);
+    m.set(0x40, express::DEVICE_CONTROL, express::INITIATE_FLR);
+    m.set(ATS, ats::CONTROL, 0x8000);
     assert_eq!(kept(2), [false; 4]);
 }
 
@@ -615,11 +616,11 @@ fn capabilities_are_what_drivers_read() {
     assert_eq!(dword(0x108), 0x0001_0013);
     assert_eq!(dword(0x10c), 0x8100_0000, "stopped; responses need the PASID");
     assert_eq!((dword(0x110), dword(0x114)), (64, 0));
-    m.set(ATS, &ats::CONTROL, 0xffff);
-    assert_eq!(m.config.register(ATS, &ats::CONTROL), 0x801f);
-    m.set(PRI, &page_request::CONTROL, 0xffff);
+    m.set(ATS, ats::CONTROL, 0xffff);
+    assert_eq!(m.config.register(ATS, ats::CONTROL), 0x801f);
+    m.set(PRI, page_request::CONTROL, 0xffff);
     assert_eq!(dword(0x10c), 0x8000_0001);
-    m.set(PRI, &page_request::CONTROL, 0);
+    m.set(PRI, page_request::CONTROL, 0);
     assert_eq!(dword(0x10c), 0x8100_0000);
 }
 
@@ -675,10 +676,10 @@ fn access_without_pasid_requests_no_pages() {
 #[test]
 fn without_enable_or_credits_no_pages_are_requested() {
     let m = Bench::new(4);
-    m.set(PRI, &page_request::ALLOCATION, 0);
+    m.set(PRI, page_request::ALLOCATION, 0);
     m.read(&process(1), 0x1000, 1).unwrap();
-    m.set(PRI, &page_request::ALLOCATION, 4);
-    m.set(PRI, &page_request::CONTROL, 0);
+    m.set(PRI, page_request::ALLOCATION, 4);
+    m.set(PRI, page_request::CONTROL, 0);
     m.read(&process(1), 0x1000, 1).unwrap();
     assert_eq!(m.untranslated().len(), 2);
 }
@@ -700,8 +701,8 @@ fn failure_stops_the_interface_and_ends_every_access_that_waits() {
     assert_eq!(m.status(), 0x8001);
     m.read(&process(1), 0x1000, 1).unwrap();
     assert_eq!(m.untranslated().len(), 1);
-    m.set(PRI, &page_request::CONTROL, 0);
-    m.set(PRI, &page_request::CONTROL, 1);
+    m.set(PRI, page_request::CONTROL, 0);
+    m.set(PRI, page_request::CONTROL, 1);
     assert_eq!(m.status(), 0x8000);
 }
 
@@ -715,7 +716,7 @@ fn unexpected_response_sets_its_flag_and_nothing_else() {
         for (pasid, index) in [(Some(1), wrong), (Some(2), index), (None, index)] {
             m.respond(pasid, index, SUCCESS);
             assert_eq!(m.status(), 0x8002);
-            m.set(PRI, &page_request::STATUS, 2);
+            m.set(PRI, page_request::STATUS, 2);
             assert_eq!(m.status(), 0x8000);
         }
         assert!(!access.is_finished());
@@ -831,7 +832,7 @@ fn access_whose_requests_are_turned_off_during_a_pause_goes_untranslated() {
     thread::scope(|scope| {
         let access = reader(&m, scope, &process(1), 0x1000, 1);
         let (_, pause) = m.succeed_until_pause(&access);
-        m.set(PRI, &page_request::CONTROL, 0);
+        m.set(PRI, page_request::CONTROL, 0);
         m.pass_ns(pause.unwrap());
         assert_eq!(access.join().unwrap(), Ok(vec![0xee]));
     });
@@ -844,7 +845,7 @@ fn stopped_is_told_when_the_last_answer_is_there() {
     thread::scope(|scope| {
         let access = reader(&m, scope, &process(1), 0x1000, 1);
         let index = m.await_requests(1)[0].index;
-        m.set(PRI, &page_request::CONTROL, 0);
+        m.set(PRI, page_request::CONTROL, 0);
         assert_eq!(m.status(), 0x8000);
         m.map(1, 0x1000, RAM, true);
         m.respond(Some(1), index, SUCCESS);
@@ -872,9 +873,9 @@ fn reset_leaves_nothing_cached_asked_for_or_owed_and_sends_no_message() {
         assert_eq!(m.agent.requests.lock().unwrap().len(), 0, "round {round}: no stop marker");
         assert_eq!((m.atc.totals().unanswered_groups, m.alarms.next_ns()), (0, None));
         assert_eq!(m.status(), 0x8100, "as after power-on");
-        m.set(ATS, &ats::CONTROL, 0x8000);
-        m.set(PRI, &page_request::ALLOCATION, 8);
-        m.set(PRI, &page_request::CONTROL, 1);
+        m.set(ATS, ats::CONTROL, 0x8000);
+        m.set(PRI, page_request::ALLOCATION, 8);
+        m.set(PRI, page_request::CONTROL, 1);
         m.unmap(1, 0x1000);
         m.asked();
         thread::scope(|scope| {
@@ -890,8 +891,8 @@ fn reset_leaves_nothing_cached_asked_for_or_owed_and_sends_no_message() {
 #[test]
 fn resets_end_what_waits_for_pages() {
     for how in [
-        |m: &Bench| m.set(PRI, &page_request::CONTROL, page_request::RESET),
-        |m: &Bench| m.set(0x40, &express::DEVICE_CONTROL, express::INITIATE_FLR),
+        |m: &Bench| m.set(PRI, page_request::CONTROL, page_request::RESET),
+        |m: &Bench| m.set(0x40, express::DEVICE_CONTROL, express::INITIATE_FLR),
     ] {
         let m = Bench::new(1);
         thread::scope(|scope| {
@@ -900,7 +901,7 @@ fn resets_end_what_waits_for_pages() {
             how(&m);
             assert_eq!(access.join().unwrap(), aborted(0x1000));
             assert_eq!(m.status(), 0x8100);
-            m.set(PRI, &page_request::CONTROL, 1);
+            m.set(PRI, page_request::CONTROL, 1);
             m.respond(Some(1), index, SUCCESS);
             assert_eq!(m.status(), 0x8002, "that comes too late");
         });

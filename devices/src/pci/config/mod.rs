@@ -12,14 +12,15 @@ mod saved;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use hw::regmap::RegisterMap;
 use hw::{DmaTag, StreamId};
 
 pub use self::builder::ConfigBuilder;
 pub(super) use self::gates::Gates;
-use self::registers::{Registers, WORDS, width_mask};
+use self::registers::{Registers, WORDS, mask_of, place};
 pub use self::saved::ConfigState;
 use super::bar::{Bar, Decoded};
-use super::caps::{Command, Field, ats, express, header, msi, page_request, pasid, pm};
+use super::caps::{Command, ats, express, header, msi, page_request, pasid, pm};
 use super::interrupts::{MsixLayout, MsixState};
 
 /// Words of the header with BARs, or with bus numbers, windows and bridge control.
@@ -155,7 +156,7 @@ impl ConfigSpace {
     /// Whether Device Control 2 of a port lets it forward to device numbers other than 0 (7.5.3.16).
     pub(super) fn forwards_ari(&self) -> bool {
         self.layout.express.is_some_and(|base| {
-            self.register(base, &express::DEVICE_CONTROL_2) & express::ARI_FORWARDING_ENABLE != 0
+            self.register(base, express::DEVICE_CONTROL_2) & express::ARI_FORWARDING_ENABLE != 0
         })
     }
 
@@ -183,7 +184,7 @@ impl ConfigSpace {
     /// PASID Control.PASID Enable (7.8.9.3).
     #[must_use]
     pub fn is_pasid_enabled(&self) -> bool {
-        self.layout.pasid.is_some_and(|base| self.register(base, &pasid::CONTROL) & pasid::ENABLE != 0)
+        self.layout.pasid.is_some_and(|base| self.register(base, pasid::CONTROL) & pasid::ENABLE != 0)
     }
 
     /// ATS Control.Enable (10.5.1.3).
@@ -199,37 +200,37 @@ impl ConfigSpace {
             return PageRequestControl { is_on: false, has_failed: false, credits: 0 };
         };
         let state = self.lock();
-        let get = |field| state.registers.get(base, field);
-        let has_failed = get(&page_request::STATUS) & page_request::RESPONSE_FAILURE != 0;
-        let credits = get(&page_request::CAPACITY).min(get(&page_request::ALLOCATION));
-        let is_on = get(&page_request::CONTROL) & page_request::ENABLE != 0 && !has_failed;
+        let get = |reg| state.registers.get(base, reg);
+        let has_failed = get(page_request::STATUS) & page_request::RESPONSE_FAILURE != 0;
+        let credits = get(page_request::CAPACITY).min(get(page_request::ALLOCATION));
+        let is_on = get(page_request::CONTROL) & page_request::ENABLE != 0 && !has_failed;
         PageRequestControl { is_on, has_failed, credits }
     }
 
     /// Most page requests that the function can have without answer, whatever software allows; 0 without the interface.
     pub(in crate::pci) fn page_request_capacity(&self) -> u32 {
-        self.layout.page_request.map_or(0, |base| self.register(base, &page_request::CAPACITY))
+        self.layout.page_request.map_or(0, |base| self.register(base, page_request::CAPACITY))
     }
 
     /// Sets bits of Page Request Status; Stopped only while Enable is clear.
     pub fn set_page_request_status(&self, bits: u32) {
         let Some(base) = self.layout.page_request else { return };
         let mut state = self.lock();
-        let is_enabled = state.registers.get(base, &page_request::CONTROL) & page_request::ENABLE != 0;
+        let is_enabled = state.registers.get(base, page_request::CONTROL) & page_request::ENABLE != 0;
         let bits = if is_enabled { bits & !page_request::STOPPED } else { bits };
-        let status = state.registers.get(base, &page_request::STATUS);
-        state.registers.put(base, &page_request::STATUS, status | bits);
+        let status = state.registers.get(base, page_request::STATUS);
+        state.registers.put(base, page_request::STATUS, status | bits);
     }
 
     /// The present value of a register; `base` is the offset of its capability, 0 for the header.
     #[must_use]
-    pub fn register(&self, base: u16, field: &Field) -> u32 {
-        self.lock().registers.get(base, field)
+    pub fn register<R: RegisterMap>(&self, base: u16, reg: R) -> u32 {
+        self.lock().registers.get(base, reg)
     }
 
     /// Changes a register from the function's side, write masks aside: for status that software only reads.
-    pub fn set_register(&self, base: u16, field: &Field, value: u32) {
-        self.lock().registers.put(base, field, value);
+    pub fn set_register<R: RegisterMap>(&self, base: u16, reg: R, value: u32) {
+        self.lock().registers.put(base, reg, value);
     }
 
     /// The MSI-X table's place, if there is one.
@@ -291,15 +292,12 @@ impl ConfigSpace {
         let cleared = value & registers.w1c[word] & enables;
         registers.value[word] = (old & !writable | value & writable) & !cleared;
 
-        let holds = |base: u16, field: &Field| usize::from(base + field.offset) / 4 == word;
-        // The value that a write leaves in the lanes of a register, and zero in lanes that are not written.
-        let written = |base: u16, field: &Field| {
-            (value & enables) >> (8 * (usize::from(base + field.offset) % 4)) & width_mask(field.bytes)
-        };
+        // Zero in lanes that are not written.
+        let value = value & enables;
 
-        if let Some(base) = self.layout.express.filter(|&base| holds(base, &express::DEVICE_CONTROL)) {
-            let may_reset = registers.get(base, &express::DEVICE_CAPABILITIES) & express::FLR_CAPABLE != 0;
-            if may_reset && written(base, &express::DEVICE_CONTROL) & express::INITIATE_FLR != 0 {
+        if let Some(base) = self.layout.express.filter(|&base| holds(word, base, express::DEVICE_CONTROL)) {
+            let may_reset = registers.get(base, express::DEVICE_CAPABILITIES) & express::FLR_CAPABLE != 0;
+            if may_reset && lanes(value, base, express::DEVICE_CONTROL) & express::INITIATE_FLR != 0 {
                 self.reset_state(state);
                 effects.reset = true;
                 effects.services_changed = true;
@@ -307,8 +305,8 @@ impl ConfigSpace {
                 return false;
             }
         }
-        if let Some(base) = self.layout.pm.filter(|&base| holds(base, &pm::PMCSR)) {
-            let pmcsr = registers.get(base, &pm::PMCSR);
+        if let Some(base) = self.layout.pm.filter(|&base| holds(word, base, pm::PMCSR)) {
+            let pmcsr = registers.get(base, pm::PMCSR);
             if !matches!(pmcsr & 3, 0 | 3) {
                 // D1 and D2 do not exist: the write completes and changes nothing (7.5.2.2).
                 registers.value[word] = old;
@@ -316,45 +314,47 @@ impl ConfigSpace {
             self.update_gates(registers);
             effects.decode_changed = true;
         }
-        if holds(0, &header::COMMAND) {
+        if holds(word, 0, header::COMMAND) {
             self.update_gates(registers);
             effects.decode_changed = true;
         }
-        if self.layout.pasid.is_some_and(|base| holds(base, &pasid::CONTROL)) {
+        if self.layout.pasid.is_some_and(|base| holds(word, base, pasid::CONTROL)) {
             self.update_gates(registers);
         }
-        if self.layout.ats.is_some_and(|base| holds(base, &ats::CONTROL)) {
+        if self.layout.ats.is_some_and(|base| holds(word, base, ats::CONTROL)) {
             self.update_gates(registers);
             effects.services_changed = true;
         }
-        if let Some(base) = self.layout.page_request.filter(|&base| holds(base, &page_request::CONTROL)) {
-            let was_enabled = old >> (8 * (page_request::CONTROL.offset % 4)) & page_request::ENABLE != 0;
-            let is_enabled = registers.get(base, &page_request::CONTROL) & page_request::ENABLE != 0;
+        if let Some(base) = self.layout.page_request.filter(|&base| holds(word, base, page_request::CONTROL))
+        {
+            let was_enabled = lanes(old, base, page_request::CONTROL) & page_request::ENABLE != 0;
+            let is_enabled = registers.get(base, page_request::CONTROL) & page_request::ENABLE != 0;
             if is_enabled && !was_enabled {
-                registers.put(base, &page_request::STATUS, page_request::PASID_REQUIRED);
+                registers.put(base, page_request::STATUS, page_request::PASID_REQUIRED);
             }
             effects.services_changed |= is_enabled != was_enabled;
             effects.page_requests_reset |=
-                !is_enabled && written(base, &page_request::CONTROL) & page_request::RESET != 0;
+                !is_enabled && lanes(value, base, page_request::CONTROL) & page_request::RESET != 0;
         }
         if ADDRESS_WORDS.contains(&word) {
             effects.decode_changed = true;
         }
-        if let Some(base) = self.layout.msi {
-            let was = old >> 16 & 1;
-            if holds(base, &msi::CONTROL) && was == 1 && registers.get(base, &msi::CONTROL) & 1 == 0 {
-                registers.put(base, &msi::PENDING, 0);
-            }
+        if let Some(base) = self.layout.msi
+            && holds(word, base, msi::CONTROL)
+            && lanes(old, base, msi::CONTROL) & 1 == 1
+            && registers.get(base, msi::CONTROL) & 1 == 0
+        {
+            registers.put(base, msi::PENDING, 0);
         }
         self.has_deliverable(state)
     }
 
     fn update_gates(&self, registers: &Registers) {
-        let command = Command::from_bits(registers.get(0, &header::COMMAND) as u16);
-        let is_on = self.layout.pm.is_none_or(|base| registers.get(base, &pm::PMCSR) & 3 == 0);
-        let pasid_control = self.layout.pasid.map_or(0, |base| registers.get(base, &pasid::CONTROL));
+        let command = Command::from_bits(registers.get(0, header::COMMAND) as u16);
+        let is_on = self.layout.pm.is_none_or(|base| registers.get(base, pm::PMCSR) & 3 == 0);
+        let pasid_control = self.layout.pasid.map_or(0, |base| registers.get(base, pasid::CONTROL));
         self.gates.set(command, pasid_control, is_on);
-        let ats_control = self.layout.ats.map_or(0, |base| registers.get(base, &ats::CONTROL));
+        let ats_control = self.layout.ats.map_or(0, |base| registers.get(base, ats::CONTROL));
         self.gates.set_ats(ats_control & ats::ENABLE != 0);
     }
 
@@ -406,12 +406,22 @@ impl ConfigSpace {
     }
 }
 
+/// Whether a word has a register in it.
+fn holds<R: RegisterMap>(word: usize, base: u16, reg: R) -> bool {
+    usize::from(place(base, reg)) / 4 == word
+}
+
+/// The lanes of a register in the word that it is in.
+fn lanes<R: RegisterMap>(word: u32, base: u16, reg: R) -> u32 {
+    word >> (8 * (place(base, reg) % 4)) & mask_of(reg.info())
+}
+
 impl State {
-    pub(super) fn get(&self, base: u16, field: &Field) -> u32 {
-        self.registers.get(base, field)
+    pub(super) fn get<R: RegisterMap>(&self, base: u16, reg: R) -> u32 {
+        self.registers.get(base, reg)
     }
 
-    pub(super) fn put(&mut self, base: u16, field: &Field, value: u32) {
-        self.registers.put(base, field, value);
+    pub(super) fn put<R: RegisterMap>(&mut self, base: u16, reg: R, value: u32) {
+        self.registers.put(base, reg, value);
     }
 }

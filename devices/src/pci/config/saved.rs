@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::caps::{msi, page_request, pm};
 use super::super::interrupts::MsixEntryState;
-use super::registers::{Registers, width_mask};
+use super::registers::{Registers, mask_of, place};
 use super::{ConfigSpace, State};
 
 /// A configuration space: a part of the state of each kind of function.
@@ -49,9 +49,9 @@ impl ConfigSpace {
         let registers = &state.registers;
         // A message of MSI that is on its way is sent again, unless it is of no concern any more. MSI-X has its own table.
         let leaving = match self.layout.msi {
-            Some(base) if registers.get(base, &msi::CONTROL) & 1 != 0 && self.layout.msix.is_none() => {
+            Some(base) if registers.get(base, msi::CONTROL) & 1 != 0 && self.layout.msix.is_none() => {
                 let bits = state.leaving.iter().fold(0, |bits, &vector| bits | 1 << (vector & 31));
-                Some((base + msi::PENDING.offset, bits))
+                Some((place(base, msi::PENDING), bits))
             }
             _ => None,
         };
@@ -59,18 +59,17 @@ impl ConfigSpace {
             let more = leaving.filter(|(pending, _)| *pending == at).map_or(0, |(_, bits)| bits);
             Registers::lane(&registers.value, at) | more
         };
-        let changed = |at: &u16, bytes: u16| {
-            (value_of(*at) ^ Registers::lane(&registers.reset, *at)) & width_mask(bytes) != 0
-        };
+        let changed =
+            |at: &u16, mask: u32| (value_of(*at) ^ Registers::lane(&registers.reset, *at)) & mask != 0;
         ConfigState {
             requester_id: self.requester_id().map(|requester| requester.0),
             registers: registers
                 .declared
                 .iter()
-                .filter(|(at, field)| changed(at, field.bytes))
-                .map(|(at, field)| {
-                    let value = value_of(*at) & width_mask(field.bytes);
-                    (key(*at), RegisterState { register: field.name.to_owned(), value })
+                .filter(|(at, info)| changed(at, mask_of(info)))
+                .map(|(at, info)| {
+                    let value = value_of(*at) & mask_of(info);
+                    (key(*at), RegisterState { register: info.name.to_owned(), value })
                 })
                 .collect(),
             msix: state.msix.save(&state.leaving),
@@ -107,35 +106,35 @@ impl ConfigSpace {
         mut saved: BTreeMap<String, RegisterState>,
     ) -> Result<(), RestoreError> {
         registers.value.copy_from_slice(&registers.reset);
-        for (at, field) in registers.declared.clone() {
+        for (at, info) in registers.declared.clone() {
             let Some(RegisterState { register, value }) = saved.remove(&key(at)) else { continue };
-            if register != field.name {
-                return Err(RestoreError::value(key(at), format!("is {}, not {register}", field.name)));
+            if register != info.name {
+                return Err(RestoreError::value(key(at), format!("is {}, not {register}", info.name)));
             }
-            let fixed = !self.changeable(registers, at) | !width_mask(field.bytes);
-            let reset = Registers::lane(&registers.reset, at) & width_mask(field.bytes);
+            let fixed = !self.changeable(registers, at) | !mask_of(info);
+            let reset = Registers::lane(&registers.reset, at) & mask_of(info);
             if (value ^ reset) & fixed != 0 {
                 return Err(RestoreError::value(
                     key(at),
                     format!("{register} has read-only bits at {value:#x}"),
                 ));
             }
-            registers.put(at, &super::Field { offset: 0, ..field }, value);
+            registers.put_at(at, info, value);
         }
         if let Some(key) = saved.into_keys().next() {
             return Err(RestoreError::value(key, "there is no register"));
         }
-        if self.layout.pm.is_some_and(|base| !matches!(registers.get(base, &pm::PMCSR) & 3, 0 | 3)) {
+        if self.layout.pm.is_some_and(|base| !matches!(registers.get(base, pm::PMCSR) & 3, 0 | 3)) {
             return Err(RestoreError::value("PowerState", "D1 and D2 do not exist"));
         }
         if self.layout.msi.is_some_and(|base| {
-            registers.get(base, &msi::CONTROL) & 1 == 0 && registers.get(base, &msi::PENDING) != 0
+            registers.get(base, msi::CONTROL) & 1 == 0 && registers.get(base, msi::PENDING) != 0
         }) {
             return Err(RestoreError::value("Pending Bits", "are set while MSI is disabled"));
         }
         if self.layout.page_request.is_some_and(|base| {
-            registers.get(base, &page_request::CONTROL) & page_request::ENABLE != 0
-                && registers.get(base, &page_request::STATUS) & page_request::STOPPED != 0
+            registers.get(base, page_request::CONTROL) & page_request::ENABLE != 0
+                && registers.get(base, page_request::STATUS) & page_request::STOPPED != 0
         }) {
             return Err(RestoreError::value("Page Request Status", "is Stopped while requests are enabled"));
         }
@@ -146,10 +145,10 @@ impl ConfigSpace {
     fn changeable(&self, registers: &Registers, at: u16) -> u32 {
         let writable = Registers::lane(&registers.writable, at);
         let status = match (self.layout.msi, self.layout.page_request) {
-            (Some(base), _) if at == base + msi::PENDING.offset => {
-                Registers::lane(&registers.writable, base + msi::MASK.offset)
+            (Some(base), _) if at == place(base, msi::PENDING) => {
+                Registers::lane(&registers.writable, place(base, msi::MASK))
             }
-            (_, Some(base)) if at == base + page_request::STATUS.offset => {
+            (_, Some(base)) if at == place(base, page_request::STATUS) => {
                 page_request::STOPPED | page_request::RESPONSE_FAILURE | page_request::UNEXPECTED_INDEX
             }
             _ => 0,

@@ -39,8 +39,11 @@ proptest! {
         let port = Bench::new().port;
         let who = Requester::new(DmaTag::untagged(StreamId(8)));
         // Enabled as often as not, so that messages are held back.
-        let _ = space.write(4, &[6, 0]);
-        let _ = space.write(if has_msix { 0x42 } else { MSI + 2 }, &[1, if has_msix { 0x80 } else { 0 }]);
+        let _ = space.write(header::COMMAND.offset(), &[6, 0]);
+        let _ = space.write(
+            if has_msix { MSIX + msix::CONTROL.offset() } else { MSI + msi::CONTROL.offset() },
+            &[1, if has_msix { 0x80 } else { 0 }],
+        );
         for (at, len, value) in writes {
             let _ = space.write(at, &value.to_le_bytes()[..len]);
             space.set_page_request_status(value & 0x103);
@@ -83,7 +86,7 @@ proptest! {
 fn saved_configuration_space_has_names_and_only_what_differs_from_reset() {
     let space = with_msix(10).build();
     assert_eq!(saved(&space), json!({ "requester_id": null, "registers": {}, "msix": {} }));
-    let _ = space.write(4, &[6, 0]);
+    let _ = space.write(header::COMMAND.offset(), &[6, 0]);
     space.capture_requester(StreamId(8));
     space.msix_write(0x1030, &0x900_0040u64.to_le_bytes()).unwrap();
     space.msix_write(0x1038, &7u64.to_le_bytes()).unwrap();
@@ -101,8 +104,8 @@ fn saved_configuration_space_has_names_and_only_what_differs_from_reset() {
 fn pending_message_of_a_restored_function_goes_when_its_work_goes_on() {
     let bench = Bench::new();
     let space = with_msix(10).build();
-    let _ = space.write(4, &[6, 0]);
-    let _ = space.write(0x42, &[0, 0xc0]);
+    let _ = space.write(header::COMMAND.offset(), &[6, 0]);
+    let _ = space.write(MSIX + msix::CONTROL.offset(), &[0, 0xc0]);
     space.msix_write(0x1030, &DOORBELL.to_le_bytes()).unwrap();
     space.msix_write(0x1038, &7u64.to_le_bytes()).unwrap();
     let who = Requester::new(DmaTag::untagged(StreamId(8)));
@@ -154,12 +157,11 @@ fn configuration_space_that_no_guest_could_have_made_is_refused() {
 #[test]
 fn page_requests_that_are_enabled_and_stopped_at_once_are_refused() {
     let space = services().build();
-    let base =
-        (0x100..0x1000).step_by(4).find(|&at| space.register(at, &super::caps::header::VENDOR_ID) == 0x13);
+    let base = (0x100..0x1000).step_by(4).find(|&at| space.register(at, header::VENDOR_ID) == 0x13);
     let base = base.unwrap();
-    let _ = space.write(u64::from(base) + 4, &[1, 0]);
+    let _ = space.write(u64::from(base) + page_request::CONTROL.offset(), &[1, 0]);
     let mut state = saved(&space);
-    let status = format!("{:#05x}", base + 6);
+    let status = format!("{:#05x}", u64::from(base) + page_request::STATUS.offset());
     assert_eq!(state["registers"][&status]["value"], "0x8000");
     assert!(restored(services(), &state).is_ok());
     // As after reset: Stopped.
@@ -180,13 +182,13 @@ fn host_restores_bridges_and_the_routes_to_functions_behind_them() {
         (bench, probe, behind)
     };
     let (bench, probe, behind) = machine();
-    bench.config_write(8, 0x10, 4, 0x1000_0000);
-    bench.config_write(8, 4, 2, 6);
-    bench.config_write(16, 0x18, 4, 0x0005_0500);
-    bench.config_write(16, 0x20, 4, 0x2000_2000);
-    bench.config_write(16, 4, 2, 6);
-    bench.config_write(5 << 8, 0x20, 4, 0x2000_0000);
-    bench.config_write(5 << 8, 4, 2, 6);
+    bench.config_write(8, header::BAR.at(0), 4, 0x1000_0000);
+    bench.config_write(8, header::COMMAND, 2, 6);
+    bench.config_write(16, bridge::PRIMARY_BUS, 4, 0x0005_0500);
+    bench.config_write(16, bridge::MEMORY_BASE, 4, 0x2000_2000);
+    bench.config_write(16, header::COMMAND, 2, 6);
+    bench.config_write(5 << 8, header::BAR.at(4), 4, 0x2000_0000);
+    bench.config_write(5 << 8, header::COMMAND, 2, 6);
     let restore = |host: Value, first: Value, second: Value| {
         let (after, one, two) = machine();
         one.config.restore(serde_json::from_value(first).unwrap()).map_err(|error| error.to_string())?;
@@ -243,14 +245,14 @@ fn message_that_was_held_back_and_waits_on_its_way_is_pending_in_the_saved_state
         let builder = || if has_msix { with_msix(10) } else { services() };
         let space = builder().build();
         let who = Requester::new(DmaTag::untagged(StreamId(8)));
-        let _ = space.write(4, &[6, 0]);
+        let _ = space.write(header::COMMAND.offset(), &[6, 0]);
         if has_msix {
-            let _ = space.write(0x42, &[0, 0x80]);
+            let _ = space.write(MSIX + msix::CONTROL.offset(), &[0, 0x80]);
             space.raise(3, &Bench::new().port, &who);
             space.msix_write(0x103c, &[0; 4]).unwrap();
         } else {
-            let _ = space.write(MSI + 2, &[1, 0]);
-            let mask = MSI + u64::from(crate::pci::caps::msi::MASK.offset);
+            let _ = space.write(MSI + msi::CONTROL.offset(), &[1, 0]);
+            let mask = MSI + msi::MASK.offset();
             let _ = space.write(mask, &[1, 0, 0, 0]);
             space.raise(0, &Bench::new().port, &who);
             let _ = space.write(mask, &[0; 4]);

@@ -8,6 +8,8 @@ use super::*;
 #[test]
 fn common_configuration_is_declared_without_overlap() {
     check_map::<CommonCfg>();
+    check_map::<cap::CapReg>();
+    check_map::<cap::PciCfgReg>();
 }
 
 /// The others depend on the device or on the queue that is selected.
