@@ -17,7 +17,7 @@ use crate::exec::system::{FPCR_BITS, FPSR_BITS};
 use crate::state::{Flags, Pstate, SP};
 use crate::sys::cluster::PowerStates;
 use crate::sys::timer::TimerState;
-use crate::sys::{is_mode, regs};
+use crate::sys::{declared, is_mode, regs};
 use crate::{Cluster, Cpu, State};
 
 /// One vCPU.
@@ -136,7 +136,7 @@ impl Cpu {
             event_register,
             step_is_armed,
         } = CpuState::from_value(state)?;
-        const PSTATE: u64 = regs::SPSR;
+        const PSTATE: u64 = declared::SPSR;
         if pstate & !PSTATE != 0 || !is_mode(pstate as u32) {
             return Err(RestoreError::value("pstate", "has bits or a mode that do not exist"));
         }

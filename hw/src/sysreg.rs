@@ -21,6 +21,19 @@ impl SysReg {
         )
     }
 
+    /// The register of these fields as a place for [`register_map!`](crate::register_map): the space of encodings is one of
+    /// registers of eight bytes.
+    #[must_use]
+    pub const fn place(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> u64 {
+        (Self::new(op0, op1, crn, crm, op2).0 as u64) << 3
+    }
+
+    /// The register at such a place.
+    #[must_use]
+    pub const fn at(place: u64) -> Self {
+        Self((place >> 3) as u16)
+    }
+
     /// op0, op1, CRn, CRm, op2.
     #[must_use]
     pub const fn fields(self) -> (u8, u8, u8, u8, u8) {
@@ -57,5 +70,6 @@ mod tests {
         let icc_iar1_el1 = SysReg::new(3, 0, 12, 12, 0);
         assert_eq!(icc_iar1_el1.fields(), (3, 0, 12, 12, 0));
         assert_eq!(format!("{icc_iar1_el1:?}"), "S3_0_C12_C12_0");
+        assert_eq!(SysReg::at(SysReg::place(3, 0, 12, 12, 0)), icc_iar1_el1);
     }
 }

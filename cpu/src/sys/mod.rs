@@ -1,12 +1,13 @@
 //! The system side: registers, exception entry and return, timers, PSCI, what vCPUs ask of one another.
 //!
-//! [`regs`] is the table of system registers, [`features`] what the identification registers say, `maintenance` the
+//! [`declared`] has the system registers, [`regs`] is the table of what they do, [`features`] what the identification registers say, `maintenance` the
 //! SYS instructions, `debug` breakpoints and watchpoints, `wait` WFI and WFE, `psci` the calls by HVC, [`timer`] a generic timer, [`signals`] and
 //! [`cluster`] what reaches a vCPU from outside. Here: exceptions, and what happens between blocks. Arm ARM
 //! (DDI 0487) D1.10 and D2.12. Signatures are what `exec::system` and `interp` call.
 
 pub mod cluster;
 pub(crate) mod debug;
+pub mod declared;
 pub mod features;
 mod maintenance;
 mod psci;

@@ -1,12 +1,13 @@
-//! The system registers: one table that says for each its encoding, who may access it, what a write leaves in it, and
-//! what depends on it. What is not in the table, and not in the identification space, is UNDEFINED.
+//! The system registers: one table that says for each who may access it, where its value is, and what depends on it. Encodings and
+//! masks are those of the declarations (`declared`). What is not in the table, and not in the identification space, is UNDEFINED.
 //!
 //! Arm ARM (DDI 0487) D17 and D19. The GIC's registers (ICC_*) belong to a device behind a seam. Deliberately absent: every register of a feature that the
 //! identification registers do not advertise.
 
 use hw::SysReg;
 
-use super::debug::{BREAKPOINT_BAS, breakpoint_control, breakpoint_value, mdscr};
+use super::debug::BREAKPOINT_BAS;
+use super::declared::SystemReg;
 use super::features::{self, id_value, is_id, mpidr};
 use super::timer::{Timer, count_at};
 use crate::exception::Exception;
@@ -23,8 +24,6 @@ pub(crate) mod sctlr {
     pub(super) const UCT: u64 = 1 << 15;
     /// EL0 may maintain caches by address.
     pub(crate) const UCI: u64 = 1 << 26;
-    /// Bits that software can change: UCI, SPAN, WXN, nTWE, nTWI, UCT, DZE, I, UMA, SA0, SA, C, A, M.
-    pub(super) const WRITABLE: u64 = 0x048d_d21f;
     pub(super) const SPAN: u64 = 1 << 23;
     /// RES1.
     pub(super) const RES1: u64 = crate::state::SCTLR_RESET & !SPAN;
@@ -36,17 +35,7 @@ mod cntkctl {
     pub(super) const EL0VCTEN: u64 = 1 << 1;
     pub(super) const EL0VTEN: u64 = 1 << 8;
     pub(super) const EL0PTEN: u64 = 1 << 9;
-    pub(super) const WRITABLE: u64 = 0x3ff;
 }
-
-/// SPSR_EL1 bits that exist: N, Z, C, V, PAN, SS, IL, D, A, I, F, M\[4:0\].
-pub(crate) const SPSR: u64 = 0xf070_03df;
-
-/// TCR_EL1 bits that exist: everything up to TBI1 but bits 6 and 35.
-const TCR: u64 = 0x0000_0077_ffff_ffbf;
-
-/// MDSCR_EL1 bits that software can change: MDE, KDE, TDCC, SS.
-const MDSCR: u64 = mdscr::MDE | mdscr::KDE | 1 << 12 | mdscr::SS;
 
 impl SysRegs {
     /// The present ASID: of the TTBR that TCR_EL1.A1 selects, 8 or 16 bits by TCR_EL1.AS.
@@ -98,10 +87,10 @@ enum Effect {
 /// How a register is read and written at EL1.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Always this value; not writable.
-    Constant(u64),
-    /// A word of [`SysRegs`]: bits that software can change, bits that are always one.
-    Stored(fn(&mut SysRegs) -> &mut u64, u64, u64, Effect),
+    /// Always the value after reset; not writable.
+    Constant,
+    /// A word of [`SysRegs`], and bits that are always one.
+    Stored(fn(&mut SysRegs) -> &mut u64, u64, Effect),
     /// Computed; not writable.
     ReadOnly(fn(&mut Cpu) -> u64),
     /// Not readable.
@@ -114,6 +103,9 @@ enum Kind {
 struct Row {
     reg: SysReg,
     name: &'static str,
+    /// Bits that software can change.
+    writable: u64,
+    reset: u64,
     user: User,
     kind: Kind,
 }
@@ -124,9 +116,16 @@ const fn is_gic(reg: SysReg) -> bool {
 }
 
 macro_rules! rows {
-    ($( $name:ident($op0:literal, $op1:literal, $crn:literal, $crm:literal, $op2:literal) $user:expr, $kind:expr; )*) => {
+    ($( $name:ident $user:expr, $kind:expr; )*) => {
         const ROWS: &[Row] = &[
-            $( Row { reg: SysReg::new($op0, $op1, $crn, $crm, $op2), name: stringify!($name), user: $user, kind: $kind }, )*
+            $( Row {
+                reg: SystemReg::$name.encoding(),
+                name: SystemReg::$name.name(),
+                writable: SystemReg::$name.writable(),
+                reset: SystemReg::$name.reset(),
+                user: $user,
+                kind: $kind,
+            }, )*
         ];
     };
 }
@@ -135,105 +134,102 @@ use Effect::{Context, Debug, None as Nowhere, Translation};
 use Kind::{Constant, ReadOnly, ReadWrite, SpEl0, Stored, WriteOnly};
 use User::{If, Nothing, Read, ReadIf};
 
-const ALL: u64 = u64::MAX;
-const WORD: u64 = u32::MAX as u64;
-
 rows! {
     // Identification; ID_* are apart: see `is_id`.
-    MIDR_EL1(3, 0, 0, 0, 0) Nothing, Constant(features::MIDR);
-    MPIDR_EL1(3, 0, 0, 0, 5) Nothing, ReadOnly(|cpu| mpidr(cpu.index));
-    REVIDR_EL1(3, 0, 0, 0, 6) Nothing, Constant(0);
-    AIDR_EL1(3, 1, 0, 0, 7) Nothing, Constant(0);
-    CCSIDR_EL1(3, 1, 0, 0, 0) Nothing, ReadOnly(|cpu| features::ccsidr(cpu.state.sys.csselr));
-    CLIDR_EL1(3, 1, 0, 0, 1) Nothing, Constant(features::CLIDR);
-    CSSELR_EL1(3, 2, 0, 0, 0) Nothing, Stored(|r| &mut r.csselr, 0xf, 0, Nowhere);
-    CTR_EL0(3, 3, 0, 0, 1) ReadIf(|r| r.sctlr & sctlr::UCT != 0), Constant(features::CTR);
-    DCZID_EL0(3, 3, 0, 0, 7) Read, ReadOnly(dczid);
+    MIDR_EL1 Nothing, Constant;
+    MPIDR_EL1 Nothing, ReadOnly(|cpu| mpidr(cpu.index));
+    REVIDR_EL1 Nothing, Constant;
+    AIDR_EL1 Nothing, Constant;
+    CCSIDR_EL1 Nothing, ReadOnly(|cpu| features::ccsidr(cpu.state.sys.csselr));
+    CLIDR_EL1 Nothing, Constant;
+    CSSELR_EL1 Nothing, Stored(|r| &mut r.csselr, 0, Nowhere);
+    CTR_EL0 ReadIf(|r| r.sctlr & sctlr::UCT != 0), Constant;
+    DCZID_EL0 Read, ReadOnly(dczid);
 
     // PSTATE.
-    SPSel(3, 0, 4, 2, 0) Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::SP), |cpu, v| cpu.select_sp(v & 1 != 0));
-    CurrentEL(3, 0, 4, 2, 2) Nothing, ReadOnly(|cpu| u64::from(cpu.state.pstate.el()) << 2);
-    PAN(3, 0, 4, 2, 3) Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::PAN), |cpu, v| cpu.set_pan(v >> 22 & 1 != 0));
-    NZCV(3, 3, 4, 2, 0) User::ReadWrite, ReadWrite(|cpu| u64::from(cpu.state.flags.nzcv()), |cpu, v| cpu.state.flags = Flags::from_nzcv(v as u32));
-    DAIF(3, 3, 4, 2, 1) If(|r| r.sctlr & sctlr::UMA != 0), ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::DAIF), |cpu, v| cpu.set_daif(v as u32 & Pstate::DAIF));
+    SPSel Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::SP), |cpu, v| cpu.select_sp(v & 1 != 0));
+    CurrentEL Nothing, ReadOnly(|cpu| u64::from(cpu.state.pstate.el()) << 2);
+    PAN Nothing, ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::PAN), |cpu, v| cpu.set_pan(v >> 22 & 1 != 0));
+    NZCV User::ReadWrite, ReadWrite(|cpu| u64::from(cpu.state.flags.nzcv()), |cpu, v| cpu.state.flags = Flags::from_nzcv(v as u32));
+    DAIF If(|r| r.sctlr & sctlr::UMA != 0), ReadWrite(|cpu| u64::from(cpu.state.pstate.0 & Pstate::DAIF), |cpu, v| cpu.set_daif(v as u32 & Pstate::DAIF));
 
     // Exceptions.
-    SPSR_EL1(3, 0, 4, 0, 0) Nothing, Stored(|r| &mut r.spsr, SPSR, 0, Nowhere);
-    ELR_EL1(3, 0, 4, 0, 1) Nothing, Stored(|r| &mut r.elr, ALL, 0, Nowhere);
-    SP_EL0(3, 0, 4, 1, 0) Nothing, SpEl0;
-    AFSR0_EL1(3, 0, 5, 1, 0) Nothing, Stored(|r| &mut r.afsr0, WORD, 0, Nowhere);
-    AFSR1_EL1(3, 0, 5, 1, 1) Nothing, Stored(|r| &mut r.afsr1, WORD, 0, Nowhere);
-    ESR_EL1(3, 0, 5, 2, 0) Nothing, Stored(|r| &mut r.esr, WORD, 0, Nowhere);
-    FAR_EL1(3, 0, 6, 0, 0) Nothing, Stored(|r| &mut r.far, ALL, 0, Nowhere);
-    VBAR_EL1(3, 0, 12, 0, 0) Nothing, Stored(|r| &mut r.vbar, ALL << 11, 0, Nowhere);
-    RVBAR_EL1(3, 0, 12, 0, 1) Nothing, Constant(0);
-    ISR_EL1(3, 0, 12, 1, 0) Nothing, ReadOnly(pending_interrupts);
+    SPSR_EL1 Nothing, Stored(|r| &mut r.spsr, 0, Nowhere);
+    ELR_EL1 Nothing, Stored(|r| &mut r.elr, 0, Nowhere);
+    SP_EL0 Nothing, SpEl0;
+    AFSR0_EL1 Nothing, Stored(|r| &mut r.afsr0, 0, Nowhere);
+    AFSR1_EL1 Nothing, Stored(|r| &mut r.afsr1, 0, Nowhere);
+    ESR_EL1 Nothing, Stored(|r| &mut r.esr, 0, Nowhere);
+    FAR_EL1 Nothing, Stored(|r| &mut r.far, 0, Nowhere);
+    VBAR_EL1 Nothing, Stored(|r| &mut r.vbar, 0, Nowhere);
+    RVBAR_EL1 Nothing, Constant;
+    ISR_EL1 Nothing, ReadOnly(pending_interrupts);
 
     // Control and translation.
-    SCTLR_EL1(3, 0, 1, 0, 0) Nothing, Stored(|r| &mut r.sctlr, sctlr::WRITABLE, sctlr::RES1, Translation);
-    ACTLR_EL1(3, 0, 1, 0, 1) Nothing, ReadWrite(zero, ignore);
-    CPACR_EL1(3, 0, 1, 0, 2) Nothing, Stored(|r| &mut r.cpacr, 0x30_0000, 0, Context);
-    TTBR0_EL1(3, 0, 2, 0, 0) Nothing, Stored(|r| &mut r.ttbr0, ALL << 1, 0, Translation);
-    TTBR1_EL1(3, 0, 2, 0, 1) Nothing, Stored(|r| &mut r.ttbr1, ALL << 1, 0, Translation);
-    TCR_EL1(3, 0, 2, 0, 2) Nothing, Stored(|r| &mut r.tcr, TCR, 0, Translation);
-    PAR_EL1(3, 0, 7, 4, 0) Nothing, Stored(|r| &mut r.par, ALL, 0, Nowhere);
-    MAIR_EL1(3, 0, 10, 2, 0) Nothing, Stored(|r| &mut r.mair, ALL, 0, Translation);
-    AMAIR_EL1(3, 0, 10, 3, 0) Nothing, ReadWrite(zero, ignore);
-    CONTEXTIDR_EL1(3, 0, 13, 0, 1) Nothing, Stored(|r| &mut r.contextidr, WORD, 0, Context);
-    TPIDR_EL1(3, 0, 13, 0, 4) Nothing, Stored(|r| &mut r.tpidr_el1, ALL, 0, Nowhere);
-    TPIDR_EL0(3, 3, 13, 0, 2) User::ReadWrite, Stored(|r| &mut r.tpidr_el0, ALL, 0, Nowhere);
-    TPIDRRO_EL0(3, 3, 13, 0, 3) Read, Stored(|r| &mut r.tpidrro_el0, ALL, 0, Nowhere);
+    SCTLR_EL1 Nothing, Stored(|r| &mut r.sctlr, sctlr::RES1, Translation);
+    ACTLR_EL1 Nothing, ReadWrite(zero, ignore);
+    CPACR_EL1 Nothing, Stored(|r| &mut r.cpacr, 0, Context);
+    TTBR0_EL1 Nothing, Stored(|r| &mut r.ttbr0, 0, Translation);
+    TTBR1_EL1 Nothing, Stored(|r| &mut r.ttbr1, 0, Translation);
+    TCR_EL1 Nothing, Stored(|r| &mut r.tcr, 0, Translation);
+    PAR_EL1 Nothing, Stored(|r| &mut r.par, 0, Nowhere);
+    MAIR_EL1 Nothing, Stored(|r| &mut r.mair, 0, Translation);
+    AMAIR_EL1 Nothing, ReadWrite(zero, ignore);
+    CONTEXTIDR_EL1 Nothing, Stored(|r| &mut r.contextidr, 0, Context);
+    TPIDR_EL1 Nothing, Stored(|r| &mut r.tpidr_el1, 0, Nowhere);
+    TPIDR_EL0 User::ReadWrite, Stored(|r| &mut r.tpidr_el0, 0, Nowhere);
+    TPIDRRO_EL0 Read, Stored(|r| &mut r.tpidrro_el0, 0, Nowhere);
 
     // Random numbers.
-    RNDR(3, 3, 2, 4, 0) Read, ReadOnly(random);
-    RNDRRS(3, 3, 2, 4, 1) Read, ReadOnly(random);
+    RNDR Read, ReadOnly(random);
+    RNDRRS Read, ReadOnly(random);
 
     // Timers. EL1 is the highest exception level, so it may write the frequency.
-    CNTKCTL_EL1(3, 0, 14, 1, 0) Nothing, Stored(|r| &mut r.cntkctl, cntkctl::WRITABLE, 0, Nowhere);
-    CNTFRQ_EL0(3, 3, 14, 0, 0) ReadIf(|r| r.cntkctl & (cntkctl::EL0PCTEN | cntkctl::EL0VCTEN) != 0), Stored(|r| &mut r.cntfrq, WORD, 0, Nowhere);
-    CNTPCT_EL0(3, 3, 14, 0, 1) ReadIf(|r| r.cntkctl & cntkctl::EL0PCTEN != 0), ReadOnly(Cpu::read_count);
-    CNTVCT_EL0(3, 3, 14, 0, 2) ReadIf(|r| r.cntkctl & cntkctl::EL0VCTEN != 0), ReadOnly(Cpu::read_count);
-    CNTP_TVAL_EL0(3, 3, 14, 2, 0) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().tval(), |cpu, v| cpu.physical_timer().set_tval(v));
-    CNTP_CTL_EL0(3, 3, 14, 2, 1) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().ctl(), |cpu, v| cpu.physical_timer().set_ctl(v));
-    CNTP_CVAL_EL0(3, 3, 14, 2, 2) If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().cval(), |cpu, v| cpu.physical_timer().set_cval(v));
-    CNTV_TVAL_EL0(3, 3, 14, 3, 0) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().tval(), |cpu, v| cpu.virtual_timer().set_tval(v));
-    CNTV_CTL_EL0(3, 3, 14, 3, 1) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().ctl(), |cpu, v| cpu.virtual_timer().set_ctl(v));
-    CNTV_CVAL_EL0(3, 3, 14, 3, 2) If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().cval(), |cpu, v| cpu.virtual_timer().set_cval(v));
+    CNTKCTL_EL1 Nothing, Stored(|r| &mut r.cntkctl, 0, Nowhere);
+    CNTFRQ_EL0 ReadIf(|r| r.cntkctl & (cntkctl::EL0PCTEN | cntkctl::EL0VCTEN) != 0), Stored(|r| &mut r.cntfrq, 0, Nowhere);
+    CNTPCT_EL0 ReadIf(|r| r.cntkctl & cntkctl::EL0PCTEN != 0), ReadOnly(Cpu::read_count);
+    CNTVCT_EL0 ReadIf(|r| r.cntkctl & cntkctl::EL0VCTEN != 0), ReadOnly(Cpu::read_count);
+    CNTP_TVAL_EL0 If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().tval(), |cpu, v| cpu.physical_timer().set_tval(v));
+    CNTP_CTL_EL0 If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().ctl(), |cpu, v| cpu.physical_timer().set_ctl(v));
+    CNTP_CVAL_EL0 If(|r| r.cntkctl & cntkctl::EL0PTEN != 0), ReadWrite(|cpu| cpu.physical_timer().cval(), |cpu, v| cpu.physical_timer().set_cval(v));
+    CNTV_TVAL_EL0 If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().tval(), |cpu, v| cpu.virtual_timer().set_tval(v));
+    CNTV_CTL_EL0 If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().ctl(), |cpu, v| cpu.virtual_timer().set_ctl(v));
+    CNTV_CVAL_EL0 If(|r| r.cntkctl & cntkctl::EL0VTEN != 0), ReadWrite(|cpu| cpu.virtual_timer().cval(), |cpu, v| cpu.virtual_timer().set_cval(v));
 
     // Debug.
-    OSDTRRX_EL1(2, 0, 0, 0, 2) Nothing, ReadWrite(zero, ignore);
-    MDCCINT_EL1(2, 0, 0, 2, 0) Nothing, Stored(|r| &mut r.mdccint, 0x6000_0000, 0, Nowhere);
-    MDSCR_EL1(2, 0, 0, 2, 2) Nothing, Stored(|r| &mut r.mdscr, MDSCR, 0, Debug);
-    OSDTRTX_EL1(2, 0, 0, 3, 2) Nothing, ReadWrite(zero, ignore);
-    OSECCR_EL1(2, 0, 0, 6, 2) Nothing, ReadWrite(zero, ignore);
-    DBGBVR0_EL1(2, 0, 0, 0, 4) Nothing, Stored(|r| &mut r.dbgbvr[0], breakpoint_value(0), 0, Debug);
-    DBGBCR0_EL1(2, 0, 0, 0, 5) Nothing, Stored(|r| &mut r.dbgbcr[0], breakpoint_control(0), BREAKPOINT_BAS, Debug);
-    DBGWVR0_EL1(2, 0, 0, 0, 6) Nothing, Stored(|r| &mut r.dbgwvr[0], ALL << 2, 0, Debug);
-    DBGWCR0_EL1(2, 0, 0, 0, 7) Nothing, Stored(|r| &mut r.dbgwcr[0], 0x1f1f_ffff, 0, Debug);
-    DBGBVR1_EL1(2, 0, 0, 1, 4) Nothing, Stored(|r| &mut r.dbgbvr[1], breakpoint_value(1), 0, Debug);
-    DBGBCR1_EL1(2, 0, 0, 1, 5) Nothing, Stored(|r| &mut r.dbgbcr[1], breakpoint_control(1), BREAKPOINT_BAS, Debug);
-    DBGWVR1_EL1(2, 0, 0, 1, 6) Nothing, Stored(|r| &mut r.dbgwvr[1], ALL << 2, 0, Debug);
-    DBGWCR1_EL1(2, 0, 0, 1, 7) Nothing, Stored(|r| &mut r.dbgwcr[1], 0x1f1f_ffff, 0, Debug);
-    DBGBVR2_EL1(2, 0, 0, 2, 4) Nothing, Stored(|r| &mut r.dbgbvr[2], breakpoint_value(2), 0, Debug);
-    DBGBCR2_EL1(2, 0, 0, 2, 5) Nothing, Stored(|r| &mut r.dbgbcr[2], breakpoint_control(2), BREAKPOINT_BAS, Debug);
-    DBGWVR2_EL1(2, 0, 0, 2, 6) Nothing, Stored(|r| &mut r.dbgwvr[2], ALL << 2, 0, Debug);
-    DBGWCR2_EL1(2, 0, 0, 2, 7) Nothing, Stored(|r| &mut r.dbgwcr[2], 0x1f1f_ffff, 0, Debug);
-    DBGBVR3_EL1(2, 0, 0, 3, 4) Nothing, Stored(|r| &mut r.dbgbvr[3], breakpoint_value(3), 0, Debug);
-    DBGBCR3_EL1(2, 0, 0, 3, 5) Nothing, Stored(|r| &mut r.dbgbcr[3], breakpoint_control(3), BREAKPOINT_BAS, Debug);
-    DBGWVR3_EL1(2, 0, 0, 3, 6) Nothing, Stored(|r| &mut r.dbgwvr[3], ALL << 2, 0, Debug);
-    DBGWCR3_EL1(2, 0, 0, 3, 7) Nothing, Stored(|r| &mut r.dbgwcr[3], 0x1f1f_ffff, 0, Debug);
-    MDRAR_EL1(2, 0, 1, 0, 0) Nothing, Constant(0);
-    OSLAR_EL1(2, 0, 1, 0, 4) Nothing, WriteOnly(|cpu, v| { cpu.state.sys.os_lock = v & 1; cpu.debug_registers_changed(); });
+    OSDTRRX_EL1 Nothing, ReadWrite(zero, ignore);
+    MDCCINT_EL1 Nothing, Stored(|r| &mut r.mdccint, 0, Nowhere);
+    MDSCR_EL1 Nothing, Stored(|r| &mut r.mdscr, 0, Debug);
+    OSDTRTX_EL1 Nothing, ReadWrite(zero, ignore);
+    OSECCR_EL1 Nothing, ReadWrite(zero, ignore);
+    DBGBVR0_EL1 Nothing, Stored(|r| &mut r.dbgbvr[0], 0, Debug);
+    DBGBCR0_EL1 Nothing, Stored(|r| &mut r.dbgbcr[0], BREAKPOINT_BAS, Debug);
+    DBGWVR0_EL1 Nothing, Stored(|r| &mut r.dbgwvr[0], 0, Debug);
+    DBGWCR0_EL1 Nothing, Stored(|r| &mut r.dbgwcr[0], 0, Debug);
+    DBGBVR1_EL1 Nothing, Stored(|r| &mut r.dbgbvr[1], 0, Debug);
+    DBGBCR1_EL1 Nothing, Stored(|r| &mut r.dbgbcr[1], BREAKPOINT_BAS, Debug);
+    DBGWVR1_EL1 Nothing, Stored(|r| &mut r.dbgwvr[1], 0, Debug);
+    DBGWCR1_EL1 Nothing, Stored(|r| &mut r.dbgwcr[1], 0, Debug);
+    DBGBVR2_EL1 Nothing, Stored(|r| &mut r.dbgbvr[2], 0, Debug);
+    DBGBCR2_EL1 Nothing, Stored(|r| &mut r.dbgbcr[2], BREAKPOINT_BAS, Debug);
+    DBGWVR2_EL1 Nothing, Stored(|r| &mut r.dbgwvr[2], 0, Debug);
+    DBGWCR2_EL1 Nothing, Stored(|r| &mut r.dbgwcr[2], 0, Debug);
+    DBGBVR3_EL1 Nothing, Stored(|r| &mut r.dbgbvr[3], 0, Debug);
+    DBGBCR3_EL1 Nothing, Stored(|r| &mut r.dbgbcr[3], BREAKPOINT_BAS, Debug);
+    DBGWVR3_EL1 Nothing, Stored(|r| &mut r.dbgwvr[3], 0, Debug);
+    DBGWCR3_EL1 Nothing, Stored(|r| &mut r.dbgwcr[3], 0, Debug);
+    MDRAR_EL1 Nothing, Constant;
+    OSLAR_EL1 Nothing, WriteOnly(|cpu, v| { cpu.state.sys.os_lock = v & 1; cpu.debug_registers_changed(); });
     // OSLM = 0b10: the lock is implemented.
-    OSLSR_EL1(2, 0, 1, 1, 4) Nothing, ReadOnly(|cpu| 1 << 3 | cpu.state.sys.os_lock << 1);
-    OSDLR_EL1(2, 0, 1, 3, 4) Nothing, Stored(|r| &mut r.osdlr, 1, 0, Debug);
-    DBGPRCR_EL1(2, 0, 1, 4, 4) Nothing, Stored(|r| &mut r.dbgprcr, 1, 0, Debug);
-    DBGCLAIMSET_EL1(2, 0, 7, 8, 6) Nothing, ReadWrite(|_| 0xff, |cpu, v| cpu.state.sys.dbgclaim |= v & 0xff);
-    DBGCLAIMCLR_EL1(2, 0, 7, 9, 6) Nothing, ReadWrite(|cpu| cpu.state.sys.dbgclaim, |cpu, v| cpu.state.sys.dbgclaim &= !(v & 0xff));
-    DBGAUTHSTATUS_EL1(2, 0, 7, 14, 6) Nothing, Constant(0);
-    MDCCSR_EL0(2, 3, 0, 1, 0) ReadIf(dcc_open), Constant(0);
-    DBGDTR_EL0(2, 3, 0, 4, 0) If(dcc_open), ReadWrite(zero, ignore);
-    DBGDTRRX_EL0(2, 3, 0, 5, 0) If(dcc_open), ReadWrite(zero, ignore);
+    OSLSR_EL1 Nothing, ReadOnly(|cpu| 1 << 3 | cpu.state.sys.os_lock << 1);
+    OSDLR_EL1 Nothing, Stored(|r| &mut r.osdlr, 0, Debug);
+    DBGPRCR_EL1 Nothing, Stored(|r| &mut r.dbgprcr, 0, Debug);
+    DBGCLAIMSET_EL1 Nothing, ReadWrite(|_| 0xff, |cpu, v| cpu.state.sys.dbgclaim |= v & 0xff);
+    DBGCLAIMCLR_EL1 Nothing, ReadWrite(|cpu| cpu.state.sys.dbgclaim, |cpu, v| cpu.state.sys.dbgclaim &= !(v & 0xff));
+    DBGAUTHSTATUS_EL1 Nothing, Constant;
+    MDCCSR_EL0 ReadIf(dcc_open), Constant;
+    DBGDTR_EL0 If(dcc_open), ReadWrite(zero, ignore);
+    DBGDTRRX_EL0 If(dcc_open), ReadWrite(zero, ignore);
 }
 
 fn zero(_: &mut Cpu) -> u64 {
@@ -284,7 +280,7 @@ fn row(reg: SysReg) -> Option<&'static Row> {
 }
 
 #[cfg(target_arch = "x86_64")]
-const DAIF: SysReg = SysReg::new(3, 3, 4, 2, 1);
+const DAIF: SysReg = SystemReg::DAIF.encoding();
 
 /// A register that is as simple as to be read or written without its handler.
 #[cfg(target_arch = "x86_64")]
@@ -305,14 +301,14 @@ pub(crate) enum Plain {
 /// How MRS of the register with encoding `reg` reads it, if that is simple and certainly allowed at the exception level.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn plain_to_read(reg: u64, el0: bool) -> Option<Plain> {
-    const CURRENT_EL: SysReg = SysReg::new(3, 0, 4, 2, 2);
+    const CURRENT_EL: SysReg = SystemReg::CurrentEL.encoding();
     let row = row(SysReg(reg as u16))?;
     if el0 && !matches!(row.user, User::Read | User::ReadWrite) {
         return None;
     }
     match row.kind {
-        Kind::Constant(value) => Some(Plain::Constant(value)),
-        Kind::Stored(at, writable, 0, _) => Some(Plain::Stored { offset: offset_of(at), writable }),
+        Kind::Constant => Some(Plain::Constant(row.reset)),
+        Kind::Stored(at, 0, _) => Some(Plain::Stored { offset: offset_of(at), writable: row.writable }),
         Kind::SpEl0 => Some(Plain::SpEl0),
         _ if row.reg == DAIF => Some(Plain::Daif),
         _ if row.reg == CURRENT_EL => Some(Plain::Constant(1 << 2)),
@@ -329,8 +325,8 @@ pub(crate) fn plain_to_write(reg: u64, el0: bool) -> Option<Plain> {
         return None;
     }
     match row.kind {
-        Kind::Stored(at, writable, _, Effect::None) => {
-            Some(Plain::Stored { offset: offset_of(at), writable })
+        Kind::Stored(at, _, Effect::None) => {
+            Some(Plain::Stored { offset: offset_of(at), writable: row.writable })
         }
         Kind::SpEl0 => Some(Plain::SpEl0),
         _ if row.reg == DAIF => Some(Plain::Daif),
@@ -359,7 +355,9 @@ pub(crate) struct StoredRegister {
 /// All registers that are words of [`SysRegs`], with those whose writes have other forms left out.
 pub(crate) fn stored() -> impl Iterator<Item = StoredRegister> {
     ROWS.iter().filter_map(|row| match row.kind {
-        Kind::Stored(at, writable, ones, _) => Some(StoredRegister { name: row.name, at, writable, ones }),
+        Kind::Stored(at, ones, _) => {
+            Some(StoredRegister { name: row.name, at, writable: row.writable, ones })
+        }
         _ => None,
     })
 }
@@ -382,7 +380,7 @@ enum Seen {
 /// what other registers of a debugger have, is left out.
 fn seen() -> impl Iterator<Item = (&'static str, Seen)> {
     let is_plain = |row: &&Row| match row.kind {
-        Kind::Constant(_) | Kind::Stored(..) => true,
+        Kind::Constant | Kind::Stored(..) => true,
         Kind::ReadOnly(_) | Kind::ReadWrite(..) => matches!(
             row.name,
             "MPIDR_EL1"
@@ -414,8 +412,8 @@ pub(super) fn debug_read(cpu: &mut Cpu, index: usize) -> Option<u64> {
         Seen::Sp(el) if el == cpu.stack_in_use() => Some(cpu.state.x[usize::from(SP)]),
         Seen::Sp(el) => cpu.state.sp_bank.get(el).copied(),
         Seen::Row(row) => match row.kind {
-            Kind::Constant(value) => Some(value),
-            Kind::Stored(at, _, res1, _) => Some(*at(&mut cpu.state.sys) | res1),
+            Kind::Constant => Some(row.reset),
+            Kind::Stored(at, res1, _) => Some(*at(&mut cpu.state.sys) | res1),
             Kind::ReadOnly(read) | Kind::ReadWrite(read, _) => Some(read(cpu)),
             Kind::WriteOnly(_) | Kind::SpEl0 => None,
         },
@@ -428,8 +426,8 @@ pub(super) fn debug_write(cpu: &mut Cpu, index: usize, value: u64) -> bool {
         Some((_, Seen::Sp(el))) if el == cpu.stack_in_use() => cpu.state.x[usize::from(SP)] = value,
         Some((_, Seen::Sp(el))) => cpu.state.sp_bank[el] = value,
         Some((_, Seen::Row(row))) => match row.kind {
-            Kind::Stored(at, writable, _, effect) => {
-                *at(&mut cpu.state.sys) = value & writable;
+            Kind::Stored(at, _, effect) => {
+                *at(&mut cpu.state.sys) = value & row.writable;
                 cpu.after_write(effect);
             }
             Kind::ReadWrite(_, write) => write(cpu, value),
@@ -456,8 +454,8 @@ impl Cpu {
             self.check_user(row.user, reg, rt, true)?;
         }
         match row.kind {
-            Kind::Constant(value) => Ok(value),
-            Kind::Stored(at, _, res1, _) => Ok(*at(&mut self.state.sys) | res1),
+            Kind::Constant => Ok(row.reset),
+            Kind::Stored(at, res1, _) => Ok(*at(&mut self.state.sys) | res1),
             Kind::ReadOnly(read) | Kind::ReadWrite(read, _) => Ok(read(self)),
             Kind::WriteOnly(_) => Err(Exception::undefined()),
             Kind::SpEl0 => {
@@ -477,9 +475,9 @@ impl Cpu {
             self.check_user(row.user, reg, rt, false)?;
         }
         match row.kind {
-            Kind::Constant(_) | Kind::ReadOnly(_) => return Err(Exception::undefined()),
-            Kind::Stored(at, writable, _, effect) => {
-                *at(&mut self.state.sys) = value & writable;
+            Kind::Constant | Kind::ReadOnly(_) => return Err(Exception::undefined()),
+            Kind::Stored(at, _, effect) => {
+                *at(&mut self.state.sys) = value & row.writable;
                 self.after_write(effect);
             }
             Kind::WriteOnly(write) | Kind::ReadWrite(_, write) => write(self, value),
@@ -584,7 +582,29 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
+    use hw::regmap::{RegisterMap, check_map};
+
     use super::*;
+
+    #[test]
+    fn declared_registers_are_sound_and_each_but_those_for_identification_has_a_row() {
+        check_map::<SystemReg>();
+        for (reg, info) in SystemReg::ALL {
+            let has_row = row(reg.encoding()).is_some_and(|row| row.name == info.name);
+            assert_eq!(has_row, !info.name.starts_with("ID_"), "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn stored_registers_have_their_declared_values_after_reset() {
+        let mut regs = SysRegs::default();
+        for entry in ROWS {
+            if let Kind::Stored(at, ones, _) = entry.kind {
+                assert_eq!(*at(&mut regs) | ones, entry.reset, "{}", entry.name);
+                assert_eq!(entry.writable & ones, 0, "{}", entry.name);
+            }
+        }
+    }
 
     #[test]
     fn table_has_each_encoding_once_and_finds_each_by_it() {

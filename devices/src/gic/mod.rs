@@ -34,7 +34,7 @@ use serde_json::Value;
 pub use self::delivery::Counters;
 use self::delivery::{Core, Wiring};
 use self::its::Its;
-pub use self::regs::{DistributorReg, ItsReg, RedistributorReg};
+pub use self::regs::{CpuInterfaceReg, DistributorReg, ItsReg, RedistributorReg};
 
 /// Bytes of the distributor's window.
 pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;

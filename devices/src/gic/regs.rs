@@ -4,6 +4,7 @@
 //! reserved, read as zero and ignore writes.
 
 use bitfield_struct::bitfield;
+use hw::SysReg;
 
 hw::register_map! {
     /// The distributor (12.9).
@@ -240,6 +241,77 @@ hw::register_map! {
     /// What registers of the ITS depend on.
     pub enum ItsCondition {
         ENABLED "GITS_CTLR.Enabled is 1";
+    }
+}
+
+hw::register_map! {
+    /// The CPU interface: system registers at EL1 (12.2).
+    pub enum CpuInterfaceReg {
+        /// Lowest priority that is not taken: only what is more urgent interrupts.
+        ICC_PMR_EL1 @ (SysReg::place(3, 0, 4, 6, 0)): 8 Rw(0xf8) = 0, "12.2";
+        /// A read acknowledges an interrupt of group 0 and gives its INTID.
+        ICC_IAR0_EL1 @ (SysReg::place(3, 0, 12, 8, 0)): 8 Special(0) = 1023, "12.2";
+        /// A write ends an interrupt of group 0.
+        ICC_EOIR0_EL1 @ (SysReg::place(3, 0, 12, 8, 1)): 8 Wo(0xff_ffff) = 0, "12.2";
+        /// The INTID that ICC_IAR0_EL1 would give.
+        ICC_HPPIR0_EL1 @ (SysReg::place(3, 0, 12, 8, 2)): 8 Ro(0) = 1023, "12.2";
+        ICC_BPR0_EL1 @ (SysReg::place(3, 0, 12, 8, 3)): 8 Special(0x7) = 2, "12.2" {
+            BinaryPoint[2:0] "how much of a priority decides on preemption";
+        };
+        /// A bit for each priority that is active in group 0.
+        ICC_AP0R0_EL1 @ (SysReg::place(3, 0, 12, 8, 4)): 8 Rw(0xffff_ffff) = 0, "12.2";
+        /// A bit for each priority that is active in group 1.
+        ICC_AP1R0_EL1 @ (SysReg::place(3, 0, 12, 9, 0)): 8 Rw(0xffff_ffff) = 0, "12.2";
+        /// A write deactivates an interrupt, if ICC_CTLR_EL1.EOImode splits that off.
+        ICC_DIR_EL1 @ (SysReg::place(3, 0, 12, 11, 1)): 8 Wo(0xff_ffff) = 0, "12.2";
+        /// The priority of the interrupt that is running.
+        ICC_RPR_EL1 @ (SysReg::place(3, 0, 12, 11, 3)): 8 Ro(0) = 0xff, "12.2";
+        ICC_SGI1R_EL1 @ (SysReg::place(3, 0, 12, 11, 5)): 8 Wo(0x00ff_f1ff_0fff_ffff) = 0, "12.2" {
+            Aff3[55:48] "of the PEs";
+            RS[47:44] "which sixteen of Aff0";
+            IRM[40] "all PEs but this one";
+            Aff2[39:32] "of the PEs";
+            INTID[27:24] "which SGI";
+            Aff1[23:16] "of the PEs";
+            TargetList[15:0] "a bit for each PE";
+        };
+        /// As ICC_SGI1R_EL1, of group 0: with one Security state the other's group 1 is group 0.
+        ICC_ASGI1R_EL1 @ (SysReg::place(3, 0, 12, 11, 6)): 8 Wo(0x00ff_f1ff_0fff_ffff) = 0, "12.2";
+        /// As ICC_SGI1R_EL1, of group 0.
+        ICC_SGI0R_EL1 @ (SysReg::place(3, 0, 12, 11, 7)): 8 Wo(0x00ff_f1ff_0fff_ffff) = 0, "12.2";
+        /// A read acknowledges an interrupt of group 1 and gives its INTID.
+        ICC_IAR1_EL1 @ (SysReg::place(3, 0, 12, 12, 0)): 8 Special(0) = 1023, "12.2";
+        /// A write ends an interrupt of group 1.
+        ICC_EOIR1_EL1 @ (SysReg::place(3, 0, 12, 12, 1)): 8 Wo(0xff_ffff) = 0, "12.2";
+        /// The INTID that ICC_IAR1_EL1 would give.
+        ICC_HPPIR1_EL1 @ (SysReg::place(3, 0, 12, 12, 2)): 8 Ro(0) = 1023, "12.2";
+        ICC_BPR1_EL1 @ (SysReg::place(3, 0, 12, 12, 3)): 8 Special(0x7) = 3, "12.2" fixed(CBPR) {
+            BinaryPoint[2:0] "how much of a priority decides on preemption";
+        };
+        ICC_CTLR_EL1 @ (SysReg::place(3, 0, 12, 12, 4)): 8 Special(0x43) = 0, "12.2" {
+            RSS[18] "SGIs reach Aff0 above 15";
+            A3V[15] "Aff3 may be other than zero";
+            IDbits[13:11] "bits of an INTID, encoded";
+            PRIbits[10:8] "bits of a priority, less one";
+            PMHE[6] "priority hint; held, without effect";
+            EOImode[1] "an end only drops the priority";
+            CBPR[0] "one binary point for both groups";
+        };
+        ICC_SRE_EL1 @ (SysReg::place(3, 0, 12, 12, 5)): 8 Ro(0) = 0x7, "12.2" {
+            DIB[2] "no bypass of interrupts";
+            DFB[1] "no bypass of fast interrupts";
+            SRE[0] "system registers are on";
+        };
+        ICC_IGRPEN0_EL1 @ (SysReg::place(3, 0, 12, 12, 6)): 8 Rw(0x1) = 0, "12.2" {
+            Enable[0] "interrupts of group 0 are taken";
+        };
+        ICC_IGRPEN1_EL1 @ (SysReg::place(3, 0, 12, 12, 7)): 8 Rw(0x1) = 0, "12.2" {
+            Enable[0] "interrupts of group 1 are taken";
+        };
+    }
+    /// What registers of the CPU interface depend on.
+    pub enum CpuInterfaceCondition {
+        CBPR "ICC_CTLR_EL1.CBPR is 1";
     }
 }
 

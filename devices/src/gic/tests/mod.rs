@@ -14,7 +14,8 @@ use hw::mmio::{put_value, value_of};
 use hw::{DeviceId, IrqLine, MmioDevice, MsiSink, Pa, Ram, RecordingLine, SysReg, SysRegDevice};
 
 use super::{
-    Counters, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg, TRANSLATER_OFFSET, virt_affinity,
+    Counters, CpuInterfaceReg, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg, TRANSLATER_OFFSET,
+    virt_affinity,
 };
 
 pub(super) const RAM_BASE: u64 = 0x4000_0000;

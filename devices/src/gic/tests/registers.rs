@@ -11,6 +11,7 @@ fn register_maps_are_consistent() {
     check_map::<DistributorReg>();
     check_map::<RedistributorReg>();
     check_map::<ItsReg>();
+    check_map::<CpuInterfaceReg>();
 }
 
 /// The first of the rows in the distributor that are left out here are reserved: see
