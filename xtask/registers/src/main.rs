@@ -3,7 +3,6 @@
 //! What is declared comes from the models' `register_map!`s; reset values from the models themselves, as they are after
 //! power-on; how far a register goes and which tests show it from the sources ([`sources`]). So nothing in the
 //! documents is written by hand, and `cargo xtask check` fails when they don't say what the sources say.
-//! Deliberately absent: registers of configuration space and of the processor.
 
 #![forbid(unsafe_code)]
 

@@ -2,22 +2,29 @@
 
 use std::sync::Arc;
 
+use cpu::sys::declared::{SystemReg, value_after_reset};
 use devices::dma_test::regs::DmaTestReg;
 use devices::dma_test::{DmaTest, DmaTestWiring};
-use devices::gic::{DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg};
+use devices::gic::{CpuInterfaceReg, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg};
 use devices::hisi::qm::regs::QmReg;
 use devices::hisi::qm::{Limits, NoWorkforce};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipWiring};
 use devices::pci::PciFunction;
+use devices::pci::caps::{
+    acs::AcsReg, ari::AriReg, ats::AtsReg, bridge::BridgeReg, capability::CapabilityReg, express::ExpressReg,
+    extended::ExtendedReg, header::HeaderReg, msi::MsiReg, msix::MsixReg, page_request::PageRequestReg,
+    pasid::PasidReg, pm::PmReg,
+};
 use devices::rtc::{Pl031, Pl031Reg};
 use devices::uart::{ConsoleOut, Pl011, Pl011Reg};
 use devices::virtio::CommonCfg;
+use devices::virtio::cap::{CapReg, PciCfgReg};
 use hw::mmio::value_of;
 use hw::regmap::{RegisterInfo, RegisterMap};
 use hw::{
     AlarmTarget, Alarms, DeviceId, DirectPort, ManualClock, MmioDevice, Pa, Ram, RecordingMsiSink, StreamId,
-    UnconnectedLine,
+    SysReg, SysRegDevice, UnconnectedLine,
 };
 use iommu::spec::regs::SmmuReg;
 use iommu::{Features, Smmu, SmmuConfig, Wires};
@@ -35,6 +42,12 @@ pub(crate) struct Map {
     pub(crate) registers: Vec<RegisterInfo>,
     /// Model and tests, files or folders.
     pub(crate) sources: &'static [&'static str],
+    /// The registers are named by the module that they are in, as `module::NAME`; alone their names say too little.
+    pub(crate) is_module: bool,
+    /// Offsets are places of system registers.
+    pub(crate) is_encoded: bool,
+    /// How far registers go of which neither the declaration nor the sources say it.
+    pub(crate) status: Option<&'static str>,
     /// What tests leave out of a register's name.
     pub(crate) prefix: &'static str,
     pub(crate) live: Option<Live>,
@@ -53,7 +66,23 @@ fn map<R: RegisterMap>(
     live: Option<Live>,
 ) -> Map {
     let registers = R::ALL.iter().map(|(_, info)| *info).collect();
-    Map { title, name, about: R::ABOUT, registers, sources, prefix: "", live }
+    Map {
+        title,
+        name,
+        about: R::ABOUT,
+        registers,
+        sources,
+        prefix: "",
+        is_module: false,
+        is_encoded: false,
+        status: None,
+        live,
+    }
+}
+
+/// A capability of configuration space: a module of [`devices::pci::caps`].
+fn capability<R: RegisterMap>(title: &'static str, module: &'static str) -> Map {
+    Map { is_module: true, ..map::<R>(title, module, &["devices/src/pci", "devices/src/virtio"], None) }
 }
 
 /// Of an MMIO device.
@@ -142,7 +171,12 @@ pub(crate) fn documents() -> Vec<Document> {
     .expect("nobody is hired");
     let bar2 = || bar(zip.clone(), 2);
 
+    let cpu_interface = gic.clone();
+    let interface: Option<Live> =
+        Some(Box::new(move |place, _| cpu_interface.sysreg_read(0, SysReg::at(place))));
+
     const GIC: &[&str] = &["devices/src/gic"];
+    const VIRTIO: &[&str] = &["devices/src/virtio"];
     vec![
         Document {
             file: "smmuv3.md",
@@ -157,6 +191,28 @@ pub(crate) fn documents() -> Vec<Document> {
                 map::<DistributorReg>("Distributor", "DistributorReg", GIC, live(gic.distributor())),
                 map::<RedistributorReg>("Redistributor", "RedistributorReg", GIC, live(gic.redistributors())),
                 map::<ItsReg>("ITS", "ItsReg", GIC, live(gic.its())),
+            ],
+        },
+        Document {
+            file: "system.md",
+            maps: vec![
+                Map {
+                    is_encoded: true,
+                    // What the CPU does with them is in a table that names them all.
+                    status: Some("modelled"),
+                    ..map::<SystemReg>(
+                        "System registers",
+                        "SystemReg",
+                        &["cpu/src", "firmware/tests"],
+                        Some(Box::new(|place, _| {
+                            Some(value_after_reset(cpu::sys::features::Features::default(), place))
+                        })),
+                    )
+                },
+                Map {
+                    is_encoded: true,
+                    ..map::<CpuInterfaceReg>("CPU interface of the GIC", "CpuInterfaceReg", GIC, interface)
+                },
             ],
         },
         Document {
@@ -182,7 +238,29 @@ pub(crate) fn documents() -> Vec<Document> {
         },
         Document {
             file: "virtio-pci.md",
-            maps: vec![map::<CommonCfg>("virtio-pci", "CommonCfg", &["devices/src/virtio"], None)],
+            maps: vec![
+                map::<CommonCfg>("virtio-pci", "CommonCfg", VIRTIO, None),
+                map::<CapReg>("Capability of a structure", "CapReg", VIRTIO, None),
+                map::<PciCfgReg>("Capability for accesses", "PciCfgReg", VIRTIO, None),
+            ],
+        },
+        Document {
+            file: "pci.md",
+            maps: vec![
+                capability::<HeaderReg>("Header of a function", "header"),
+                capability::<BridgeReg>("Header of a port", "bridge"),
+                capability::<CapabilityReg>("Capability", "capability"),
+                capability::<PmReg>("Power management", "pm"),
+                capability::<MsiReg>("MSI", "msi"),
+                capability::<MsixReg>("MSI-X", "msix"),
+                capability::<ExpressReg>("PCI Express", "express"),
+                capability::<ExtendedReg>("Extended capability", "extended"),
+                capability::<AtsReg>("ATS", "ats"),
+                capability::<PageRequestReg>("Page requests", "page_request"),
+                capability::<PasidReg>("PASID", "pasid"),
+                capability::<AcsReg>("Access control services", "acs"),
+                capability::<AriReg>("Alternative routing-ID interpretation", "ari"),
+            ],
         },
         Document {
             file: "dma-test.md",
