@@ -42,6 +42,7 @@ targets! {
     zip: "HiSilicon QM and ZIP: registers, mailbox, doorbells, SQEs, scatter lists, compressed data",
     uart: "PL011: registers, input and output",
     rtc: "PL031: registers and alarms",
+    saved: "saved states of GIC, PL011, PL031, PCI host, virtio-blk and vCPUs: taken up, then used",
     vmsa: "translation tables: the walker over random descriptors",
     cpu_decode: "CPU: the decoder over random words",
     cpu_run: "CPU: random instructions at EL1 and EL0 in random states of the system",

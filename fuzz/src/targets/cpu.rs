@@ -51,7 +51,7 @@ pub fn cpu_decode(data: &[u8]) {
 }
 
 /// Reads as something, and refuses a part.
-struct Devices;
+pub(super) struct Devices;
 
 impl Bus for Devices {
     fn read(&self, pa: Pa, data: &mut [u8]) -> Result<(), BusError> {

@@ -34,8 +34,8 @@ const REDISTRIBUTOR: [u64; 20] = [
 const TRANSLATION: [u64; 12] =
     [0x0, 0x4, 0x8, 0x80, 0x84, 0x88, 0x90, 0x100, 0x104, 0x108, 0x110, TRANSLATER_OFFSET];
 
-struct Machine {
-    gic: Arc<Gic>,
+pub(super) struct Machine {
+    pub(super) gic: Arc<Gic>,
     ram: Arc<Ram>,
     distributor: Arc<dyn MmioDevice>,
     redistributors: Arc<dyn MmioDevice>,
@@ -44,7 +44,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ram = ram();
         let wires = || (0..CPUS).map(|_| Arc::new(RecordingLine::default()) as Arc<dyn IrqLine>).collect();
         let gic = Gic::new(GicConfig {
@@ -61,7 +61,7 @@ impl Machine {
     }
 
     /// What Linux leaves behind: group 1 on, LPIs on, the ITS's tables and queue in place.
-    fn bring_up(&self) {
+    pub(super) fn bring_up(&self) {
         w32(&*self.distributor, 0, 3);
         for word in 1..3 {
             w32(&*self.distributor, 0x80 + 4 * word, u32::MAX);

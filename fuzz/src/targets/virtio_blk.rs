@@ -232,3 +232,21 @@ pub fn virtio_blk(data: &[u8]) {
     machine.device.step();
     let _ = machine.msi.take();
 }
+
+/// A device that has served something takes up a state by `restore`; if it does, it is used.
+pub(super) fn with_saved(input: &mut Input<'_>, restore: impl FnOnce(&mut Input<'_>, &VirtioPci) -> bool) {
+    let mut machine = Machine::new();
+    machine.bring_up(0);
+    machine.request(input);
+    machine.device.step();
+    let device = Arc::clone(&machine.device);
+    if restore(input, &device) {
+        device.step();
+        machine.request(input);
+        device.step();
+        for at in REGISTERS {
+            let _ = device.bar_read(0, at, &mut [0; 4]);
+        }
+        device.step();
+    }
+}
