@@ -12,7 +12,7 @@ use hw::{
 };
 use serde_json::Value;
 
-use super::{cpu, gic, virtio_blk};
+use super::{cpu, gic, smmu, virtio_blk, zip};
 use crate::input::Input;
 use crate::machine::{ITS, PLACES, RAM, mmio, offsets, ram};
 
@@ -74,7 +74,7 @@ fn change(input: &mut Input<'_>, value: &mut Value) {
     }
 }
 
-/// Restores what the input makes of the state; what has been taken up is what is saved again.
+/// Restores what the input makes of the state. The model can be saved afterwards, whether or not it was taken up.
 fn restore(
     input: &mut Input<'_>,
     save: impl Fn() -> Value,
@@ -82,7 +82,6 @@ fn restore(
 ) -> bool {
     let state = changed(input, save());
     let is_restored = restore(state).is_ok();
-    // Whatever has become of it.
     let _ = save();
     is_restored
 }
@@ -98,7 +97,7 @@ impl ConsoleOut for Null {
 /// One kind of model, by the first byte.
 pub fn saved(data: &[u8]) {
     let mut input = Input::new(data);
-    match input.u8() % 6 {
+    match input.u8() % 8 {
         0 => with_gic(&mut input),
         1 => {
             let uart = Pl011::new(Arc::new(Null), Arc::new(RecordingLine::default()));
@@ -129,7 +128,9 @@ pub fn saved(data: &[u8]) {
         4 => virtio_blk::with_saved(&mut input, |input, device| {
             restore(input, || device.save(), |state| device.restore(state))
         }),
-        _ => with_cpu(&mut input),
+        5 => with_cpu(&mut input),
+        6 => smmu::with_saved(&mut input, |input, state, smmu| smmu.restore(changed(input, state)).is_ok()),
+        _ => zip::with_saved(&mut input, |input, state, zip| zip.restore(changed(input, state)).is_ok()),
     }
 }
 

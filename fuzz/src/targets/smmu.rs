@@ -12,11 +12,12 @@ use hw::ats::{
 };
 use hw::regmap::{RegisterInfo, RegisterMap};
 use hw::{
-    Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink, Requester,
-    StreamId, Waiter,
+    Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, LifeCycle, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink,
+    Requester, StreamId, Waiter,
 };
 use iommu::spec::regs::SmmuReg;
 use iommu::{Features, OutputSize, Smmu, SmmuConfig, StallModel, WINDOW_BYTES, Wires};
+use serde_json::Value;
 
 use crate::input::Input;
 use crate::machine::{DOORBELL, PLACES, RAM, mmio, offsets, put, ram, scribble, w32, w64};
@@ -456,4 +457,31 @@ fn r32(smmu: &Smmu, offset: u64) -> u32 {
     let mut data = [0; 4];
     let _ = smmu.mmio_read(offset, &mut data);
     u32::from_le_bytes(data)
+}
+
+/// An SMMU that has executed commands and had accesses is saved; after a reset it takes up a state by `restore`; if it does, it is used.
+pub(super) fn with_saved(input: &mut Input<'_>, restore: impl FnOnce(&mut Input<'_>, Value, &Smmu) -> bool) {
+    let (mut machine, _) = Machine::new(input, false);
+    for _ in 0..input.u8() % 8 {
+        machine.command(input);
+    }
+    given_up(&machine, input);
+    machine.smmu.quiesce();
+    let state = machine.smmu.save();
+    machine.smmu.reset();
+    if restore(input, state, &machine.smmu) {
+        machine.smmu.resume();
+        for _ in 0..8 {
+            machine.command(input);
+            given_up(&machine, input);
+        }
+    }
+    let _ = machine.smmu.save();
+}
+
+/// An access that its device gives up as soon as it waits.
+fn given_up(machine: &Machine, input: &mut Input<'_>) {
+    let access = Access::new(input);
+    access.who.waiter.cancel();
+    access.make(&*machine.smmu);
 }

@@ -7,7 +7,8 @@ use devices::hisi::qm::{Limits, NoWorkforce, WorkerMemory};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipEngine, ZipWiring};
 use devices::pci::PciFunction;
-use hw::{Clock, DirectPort, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
+use hw::{Clock, DirectPort, LifeCycle, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
+use serde_json::Value;
 
 use crate::input::Input;
 use crate::machine::{DOORBELL, PLACES, RAM, access, offsets, put, ram, scribble};
@@ -43,7 +44,11 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let (ram, msi) = (ram(), Arc::new(RecordingMsiSink::new(Pa(DOORBELL))));
+        Self::on(ram())
+    }
+
+    fn on(ram: Arc<Ram>) -> Self {
+        let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let zip = Zip::new(ZipWiring {
             stream: StreamId(8),
@@ -285,4 +290,29 @@ pub fn zip(data: &[u8]) {
     machine.run();
     machine.zip.shut_down();
     let _ = machine.msi.take();
+}
+
+/// A device with queues and commands in them is saved; a new one on the same memory takes up a state by `restore`; if it does, it is used.
+pub(super) fn with_saved(input: &mut Input<'_>, restore: impl FnOnce(&mut Input<'_>, Value, &Zip) -> bool) {
+    let mut before = Machine::new();
+    before.bring_up();
+    for _ in 0..input.u8() % 8 {
+        before.submit(input);
+    }
+    before.zip.qm().step(&mut before.bench);
+    before.zip.quiesce();
+    let mut after = Machine::on(Arc::clone(&before.ram));
+    after.tails = before.tails;
+    after.zip.quiesce();
+    if restore(input, before.zip.save(), &after.zip) {
+        after.zip.resume();
+        after.run();
+        for _ in 0..8 {
+            after.submit(input);
+            after.run();
+        }
+    }
+    let _ = after.zip.save();
+    after.zip.shut_down();
+    before.zip.shut_down();
 }
