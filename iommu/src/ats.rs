@@ -5,7 +5,7 @@
 //! wait stays at the head of the command queue; the last completion, or the timeout, lets the queue go on. So no vCPU
 //! ever waits for an endpoint.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -29,7 +29,7 @@ pub(crate) const OUTSTANDING_MAX: usize = 32;
 #[derive(Debug, Default)]
 struct Pending {
     /// Those of each stream that has any, the oldest first.
-    outstanding: HashMap<u32, VecDeque<InvalidateTag>>,
+    outstanding: BTreeMap<u32, VecDeque<InvalidateTag>>,
     next_tag: u64,
     /// One is no longer waited for, because too many came after it: the next CMD_SYNC fails.
     is_one_lost: bool,
@@ -104,7 +104,7 @@ pub(crate) enum Invalidations {
 /// Endpoints, and the invalidations that they have not completed. Only the alarm list's lock is taken with one of
 /// these held.
 pub(crate) struct Endpoints {
-    endpoints: Mutex<HashMap<u32, Weak<dyn AtsEndpoint>>>,
+    endpoints: Mutex<BTreeMap<u32, Weak<dyn AtsEndpoint>>>,
     pending: Mutex<Pending>,
     clock: Arc<dyn Clock>,
     alarms: Arc<dyn Alarms>,
@@ -118,7 +118,7 @@ impl Endpoints {
         Self { endpoints: Mutex::default(), pending: Mutex::default(), clock, alarms, alarm }
     }
 
-    fn endpoints(&self) -> MutexGuard<'_, HashMap<u32, Weak<dyn AtsEndpoint>>> {
+    fn endpoints(&self) -> MutexGuard<'_, BTreeMap<u32, Weak<dyn AtsEndpoint>>> {
         lock(&self.endpoints)
     }
 
@@ -231,7 +231,7 @@ impl Endpoints {
         if next_tag > u64::MAX / 2 {
             return Err(RestoreError::value("next_tag", "is out of range"));
         }
-        let mut of_streams = HashMap::new();
+        let mut of_streams = BTreeMap::new();
         for SavedOutstanding { sid, tags } in outstanding {
             let refused = |why| RestoreError::value(format!("outstanding/{sid:#x}"), why);
             if self.of_stream(sid).is_none() {

@@ -12,8 +12,8 @@
 //! translated anyhow; an abort is kept for it. Only accesses that are made again ([`Waiter::is_made_again`]) can take
 //! either, so what is left by a device that does not come back is of no other access.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -216,7 +216,7 @@ impl SavedStalls {
 #[derive(Debug, Default)]
 pub(crate) struct Stalls {
     /// By STAG; at most STALL_MAX.
-    recorded: HashMap<u16, Arc<Stalled>>,
+    recorded: BTreeMap<u16, Arc<Stalled>>,
     next_stag: u16,
     /// At most one for each thread of a device.
     unrecorded: Vec<Arc<Stalled>>,
@@ -283,7 +283,7 @@ impl Stalls {
 
     /// CMD_STALL_TERM. A stall whose record is delayed has not been found yet.
     pub(crate) fn terminate(&mut self, sid: u32) {
-        let ended: Vec<_> = self.recorded.extract_if(|_, stalled| stalled.sid == sid).collect();
+        let ended: Vec<_> = self.recorded.extract_if(.., |_, stalled| stalled.sid == sid).collect();
         for (_, stalled) in ended {
             stalled.answer(ResumeAction::Abort);
             self.keep_abort(stalled, false);
@@ -296,8 +296,7 @@ impl Stalls {
 
     /// The end of translation, by SMMUEN or by a reset.
     pub(crate) fn terminate_all(&mut self) {
-        let recorded: Vec<_> = self.recorded.drain().map(|(_, stalled)| stalled).collect();
-        for stalled in recorded {
+        for stalled in std::mem::take(&mut self.recorded).into_values() {
             stalled.answer(ResumeAction::Abort);
             self.keep_abort(stalled, true);
         }

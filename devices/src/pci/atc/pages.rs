@@ -8,7 +8,7 @@
 //! its group waits for that group's answer. An answer may come before: after a success the access asks for its
 //! translation as any, and a refusal is kept for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -168,7 +168,7 @@ impl SavedGroup {
 #[derive(Debug, Default)]
 struct Groups {
     /// No more than there are credits.
-    unanswered: HashMap<PrgIndex, Group>,
+    unanswered: BTreeMap<PrgIndex, Group>,
     next_index: u16,
     /// Requests in them.
     requests: u32,
