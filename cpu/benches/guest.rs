@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::{env, fs};
 
 use cpu::{Bus, Cluster, ClusterConfig, Exit, Features, VcpuSignals};
+use hw::schedule::Threads;
 use hw::{AlarmTarget, Alarms, BusError, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 const KERNELS: [&str; 7] = ["sort", "sieve", "copy", "crc", "bytecode", "bodies", "matrix"];
@@ -185,7 +186,7 @@ fn run_here(image: &Path) -> String {
     ram.write(LOAD_BASE, &image).expect("the image fits");
     let console = Arc::new(Console::default());
     let cluster = Cluster::new(ClusterConfig {
-        signals: VcpuSignals::new(1),
+        signals: VcpuSignals::new(1, &Threads),
         features: Features::default(),
         tier: cpu::Tier::default(),
         observation: cpu::Observation::default(),
@@ -195,6 +196,7 @@ fn run_here(image: &Path) -> String {
         clock: Arc::new(ManualClock::default()),
         entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(NoAlarms),
+        scheduler: Arc::new(Threads),
         virtual_timer: vec![Arc::new(UnconnectedLine)],
         physical_timer: vec![Arc::new(UnconnectedLine)],
     });

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
+use hw::schedule::Threads;
 use hw::{
-    AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, SysReg, SysRegDevice,
+    AlarmTarget, Alarms, BusError, Clock, IrqLine, ManualClock, Pa, Ram, RecordingLine, Scheduler, SysReg,
+    SysRegDevice,
 };
 
 use crate::{Bus, Cluster, ClusterConfig, Cpu, Features, Observation, Tier, VcpuSignals};
@@ -115,11 +117,20 @@ impl Bench {
     }
 
     pub(crate) fn observed(cpus: usize, tier: Tier, observation: Observation) -> Self {
+        Self::made_of(cpus, tier, observation, Arc::new(Threads))
+    }
+
+    /// vCPUs that are tasks of a scheduler.
+    pub(crate) fn scheduled(cpus: usize, scheduler: Arc<dyn Scheduler>) -> Self {
+        Self::made_of(cpus, tier(), Observation::default(), scheduler)
+    }
+
+    fn made_of(cpus: usize, tier: Tier, observation: Observation, scheduler: Arc<dyn Scheduler>) -> Self {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), RAM_BYTES)]).unwrap());
         let bus = Arc::new(TestBus::default());
         let clock = Arc::new(ManualClock::default());
         let alarms = Arc::new(TestAlarms::default());
-        let signals = VcpuSignals::new(cpus);
+        let signals = VcpuSignals::new(cpus, &*scheduler);
         let virtual_lines: Vec<_> = (0..cpus).map(|_| Arc::new(RecordingLine::default())).collect();
         let as_lines = |lines: &[Arc<RecordingLine>]| {
             lines.iter().map(|line| Arc::clone(line) as Arc<dyn IrqLine>).collect::<Vec<_>>()
@@ -135,6 +146,7 @@ impl Bench {
             clock: clock.clone(),
             entropy: Arc::new(hw::SeededEntropy::new(0)),
             alarms: alarms.clone(),
+            scheduler,
             virtual_timer: as_lines(&virtual_lines),
             physical_timer: (0..cpus).map(|_| Arc::new(hw::UnconnectedLine) as Arc<dyn IrqLine>).collect(),
         });

@@ -13,6 +13,3 @@ pub mod pci;
 pub mod rtc;
 pub mod uart;
 pub mod virtio;
-mod workforce;
-
-pub use workforce::{NoWorkforce, Workforce};

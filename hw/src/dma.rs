@@ -6,10 +6,11 @@
 //! ATC has a further port for that, [`AtsPort`](crate::ats::AtsPort).
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::activity::Activity;
 use crate::fault::Command;
+use crate::schedule::{Scheduler, WaitQueue};
 use crate::{DeviceId, Iova, MsiSink, NotRam, Pa, Pasid, Ram, StreamId};
 
 /// Which way the data go, from the device's point of view.
@@ -61,12 +62,12 @@ pub enum DmaFault {
 /// Where one requester's accesses wait, and how they are given up.
 ///
 /// A device makes one for each thing it can stop on its own (a queue) and passes it with each access.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waiter {
     state: Mutex<WaiterState>,
     /// What a port looks at before each access: [`CANCELLED`], which is a copy of `cancelled`, and [`MADE_AGAIN`].
     attention: AtomicU8,
-    changed: Condvar,
+    changed: WaitQueue,
     /// Who is told when an access begins to wait.
     activity: Option<Arc<Activity>>,
 }
@@ -91,22 +92,26 @@ impl WaiterState {
 }
 
 impl Waiter {
-    /// A waiter that has not been cancelled.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
-        Arc::default()
+    fn of(changed: WaitQueue, activity: Option<Arc<Activity>>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), attention: AtomicU8::new(0), changed, activity })
     }
 
-    /// A waiter whose device is told when an access begins to wait.
+    /// A waiter that has not been cancelled, for accesses that are made by tasks of `scheduler`.
+    #[must_use]
+    pub fn new(scheduler: &dyn Scheduler) -> Arc<Self> {
+        Self::of(scheduler.wait_queue(), None)
+    }
+
+    /// A waiter whose device is told when an access begins to wait, for tasks of the same scheduler.
     #[must_use]
     pub fn watched(activity: &Arc<Activity>) -> Arc<Self> {
-        Arc::new(Self { activity: Some(Arc::clone(activity)), ..Self::default() })
+        Self::of(activity.wait_queue(), Some(Arc::clone(activity)))
     }
 
     /// Gives up the accesses of this one for good, and puts a fresh one, watched in the same way, into its place.
     pub fn replace(slot: &mut Arc<Self>) {
         slot.cancel();
-        *slot = Arc::new(Self { activity: slot.activity.clone(), ..Self::default() });
+        *slot = Self::of(slot.changed.another(), slot.activity.clone());
     }
 
     /// Gives up waiting accesses, and those to come, until [`Self::rearm`].
@@ -199,10 +204,7 @@ impl Waiter {
             if let Some(activity) = &self.activity {
                 activity.changed();
             }
-            state = self
-                .changed
-                .wait_while(state, |state| state.round == round)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait_while(&self.state, state, |state| state.round == round);
         }
     }
 }
@@ -219,10 +221,11 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// A requester with a waiter of its own.
+    /// A requester with a waiter of its own, for who makes accesses on a thread of the host and is no model: tests and benches.
     #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "models do not use it, as the same lint sees to")]
     pub fn new(tag: DmaTag) -> Self {
-        Self { tag, waiter: Waiter::new(), command: None }
+        Self { tag, waiter: Waiter::of(WaitQueue::of_threads(), None), command: None }
     }
 }
 
@@ -341,6 +344,7 @@ impl DmaPort for DirectPort {
 mod tests {
     use super::*;
     use crate::RecordingMsiSink;
+    use crate::schedule::Threads;
 
     fn port() -> (DirectPort, Arc<RecordingMsiSink>) {
         let ram = Arc::new(Ram::new(&[(Pa(0x1000), 0x2000)]).unwrap());
@@ -385,7 +389,7 @@ mod tests {
 
     #[test]
     fn wait_ends_with_the_answer_or_with_the_cancellation() {
-        let waiter = Waiter::new();
+        let waiter = Waiter::new(&Threads);
         let answer = Arc::new(Mutex::new(None));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| waiter.wait(|| *answer.lock().unwrap()));
@@ -404,7 +408,7 @@ mod tests {
 
     #[test]
     fn access_that_has_been_told_to_look_again_does_not_wait_until_it_has_found_nothing() {
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(Activity::new(&Threads));
         let waiter = Waiter::watched(&activity);
         let polls = Mutex::new(0);
         std::thread::scope(|scope| {
@@ -435,7 +439,7 @@ mod tests {
 
     #[test]
     fn answer_that_comes_after_the_cancellation_does_not_count() {
-        let waiter = Waiter::new();
+        let waiter = Waiter::new(&Threads);
         waiter.cancel();
         assert_eq!(waiter.wait(|| Some(5)), Err(DmaFault::Cancelled));
     }

@@ -3,9 +3,10 @@
 //! Nothing here models hardware. The crate has addresses and identities ([`addr`]), guest RAM ([`ram`]) with a
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
-//! ([`clock`], [`timer`]), random numbers ([`entropy`]), the life cycle of models ([`life_cycle`], [`activity`]), the form of their
-//! saved state ([`saved`]), what they tell of their work ([`trace`], [`series`]) and of guests' mistakes ([`guest_error`]), and the
-//! register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, threads and the wall clock, so that every model built on it
+//! ([`clock`], [`timer`]), scheduling ([`schedule`]), random numbers ([`entropy`]), the life cycle of models ([`life_cycle`],
+//! [`activity`]), the form of their saved state ([`saved`]), what they tell of their work ([`trace`], [`series`]) and of guests'
+//! mistakes ([`guest_error`]), and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, the wall
+//! clock, and threads except behind the scheduling seam, so that every model built on it
 //! runs in a unit test and under a deterministic clock.
 
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod mmio;
 pub mod ram;
 pub mod regmap;
 pub mod saved;
+pub mod schedule;
 pub mod series;
 pub mod sysreg;
 pub mod timer;
@@ -42,6 +44,7 @@ pub use life_cycle::LifeCycle;
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram, RamSpan};
 pub use saved::{Registers, RestoreError, SavedState};
+pub use schedule::{Scheduler, WaitQueue};
 pub use series::TimeSeries;
 pub use sysreg::{SysReg, SysRegDevice};
 pub use timer::{Timer, TimerTarget};

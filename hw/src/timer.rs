@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::{Scheduler, WaitQueue};
 use crate::{AlarmTarget, Alarms, Clock, DmaFault, RestoreError, Waiter};
 
 /// By time, then in the order in which they were asked for.
@@ -65,7 +66,7 @@ pub struct Timer<S = Infallible> {
     target: Weak<dyn TimerTarget<S>>,
     pending: Mutex<Pending<S>>,
     /// No step is being carried out any more.
-    done: Condvar,
+    done: WaitQueue,
 }
 
 struct Rings<S>(Weak<Timer<S>>);
@@ -81,8 +82,8 @@ impl<S: Send + 'static> AlarmTarget for Rings<S> {
 impl Timer {
     /// A timer on which accesses wait.
     #[must_use]
-    pub fn of_waits(clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>) -> Arc<Self> {
-        Self::new(clock, alarms, Weak::<()>::new())
+    pub fn of_waits(clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>, scheduler: &dyn Scheduler) -> Arc<Self> {
+        Self::new(clock, alarms, scheduler, Weak::<()>::new())
     }
 }
 
@@ -92,12 +93,13 @@ impl<S: Send + 'static> Timer<S> {
     pub fn new(
         clock: Arc<dyn Clock>,
         alarms: Arc<dyn Alarms>,
+        scheduler: &dyn Scheduler,
         target: Weak<dyn TimerTarget<S>>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let slot = alarms.register(Arc::new(Rings(Weak::clone(this))));
             let pending = Mutex::new(Pending { steps: BTreeMap::new(), next: 0, ringing: 0 });
-            Self { clock, alarms, slot, target, pending, done: Condvar::new() }
+            Self { clock, alarms, slot, target, pending, done: scheduler.wait_queue() }
         })
     }
 
@@ -172,8 +174,8 @@ impl<S: Send + 'static> Timer<S> {
     }
 
     /// Waits until no step is being carried out.
-    fn until_done<'a>(&self, pending: MutexGuard<'a, Pending<S>>) -> MutexGuard<'a, Pending<S>> {
-        self.done.wait_while(pending, |pending| pending.ringing != 0).unwrap_or_else(PoisonError::into_inner)
+    fn until_done<'a>(&'a self, pending: MutexGuard<'a, Pending<S>>) -> MutexGuard<'a, Pending<S>> {
+        self.done.wait_while(&self.pending, pending, |pending| pending.ringing != 0)
     }
 
     /// The steps that are due later, in their order, for a model's state.
@@ -246,6 +248,7 @@ impl<S: Send + 'static> Timer<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Threads;
     use crate::{ManualAlarms, ManualClock};
 
     /// Notes what is done.
@@ -269,7 +272,7 @@ mod tests {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let notes: Arc<Notes> = Arc::default();
         let target: Weak<Notes> = Arc::downgrade(&notes);
-        Bench { timer: Timer::new(clock.clone(), alarms.clone(), target), notes, clock, alarms }
+        Bench { timer: Timer::new(clock.clone(), alarms.clone(), &Threads, target), notes, clock, alarms }
     }
 
     impl Bench {
@@ -329,7 +332,7 @@ mod tests {
     #[test]
     fn wait_ends_with_its_time_or_with_the_cancellation() {
         let Bench { timer, clock, alarms, .. } = bench();
-        let waiter = Waiter::new();
+        let waiter = Waiter::new(&Threads);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| timer.wait(10, &waiter));
             while alarms.next_ns().is_none() {
@@ -370,7 +373,7 @@ mod tests {
         let (begun, may_end) = (Mutex::new(begun), Mutex::new(may_end));
         let slow = Arc::new(Slow { begun, may_end, has_ended: AtomicBool::new(false) });
         let target: Weak<Slow> = Arc::downgrade(&slow);
-        let timer = Timer::new(clock.clone(), alarms.clone(), target);
+        let timer = Timer::new(clock.clone(), alarms.clone(), &Threads, target);
         timer.later(10, ());
         timer.clear();
         assert_eq!((timer.len(), alarms.next_ns()), (0, None));

@@ -91,7 +91,8 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use hw::{Alarms, Clock, DeviceId, Faults, GuestErrors, MsiSink, Ram, TimeSeries, Trace};
+use hw::schedule::SleepMutex;
+use hw::{Alarms, Clock, DeviceId, Faults, GuestErrors, MsiSink, Ram, Scheduler, TimeSeries, Trace, Waiter};
 use tcache::{Age, Inflight};
 
 pub use features::{Features, Httu, OutputSize, StallModel};
@@ -124,6 +125,8 @@ pub struct SmmuConfig {
     pub clock: Arc<dyn Clock>,
     /// The alarm service that calls when that time is over.
     pub alarms: Arc<dyn Alarms>,
+    /// What runs those who make accesses and give commands.
+    pub scheduler: Arc<dyn Scheduler>,
     /// What goes wrong on purpose.
     pub faults: Faults,
     /// Who takes what happens for a timeline.
@@ -139,8 +142,19 @@ impl Smmu {
     /// If `features` has a number beyond what its field's text allows.
     #[must_use]
     pub fn new(config: SmmuConfig) -> Arc<Self> {
-        let SmmuConfig { features, ram, msi, device_id, wires, clock, alarms, faults, trace, errors } =
-            config;
+        let SmmuConfig {
+            features,
+            ram,
+            msi,
+            device_id,
+            wires,
+            clock,
+            alarms,
+            scheduler,
+            faults,
+            trace,
+            errors,
+        } = config;
         assert!(features.are_sound(), "the machine, not the guest, chose these: {features:?}");
         Arc::new_cyclic(|this| Self {
             describes_commands: faults.is_planned() || trace.is_on(),
@@ -157,14 +171,15 @@ impl Smmu {
             device_id,
             wires,
             state: Mutex::new(State::at_reset()),
-            consumer: Mutex::default(),
+            consumer: SleepMutex::new(Arc::clone(&scheduler), ()),
             mode: AtomicU8::new(Mode::Bypass as u8),
             age: Age::default(),
             configs: ConfigCache::new(),
             tlb: Tlb::new(),
-            inflight: Inflight::default(),
+            inflight: Inflight::new(&scheduler),
             stats: Stats::default(),
             late_answers: LateAnswers::default(),
+            never_waits: Waiter::new(&*scheduler),
             delays: faults.delays(this.clone()),
             faults: FaultPoints(faults),
             resets: AtomicU64::new(0),

@@ -36,6 +36,7 @@ impl LifeCycle for Smmu {
             inflight,
             state: _,
             consumer: _,
+            never_waits: _,
             // Copies of registers.
             mode: _,
             checks_translated: _,

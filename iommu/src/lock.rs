@@ -1,6 +1,6 @@
 //! Locking of the SMMU's own state.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{LockResult, Mutex, MutexGuard};
 
 /// Locks a part of the SMMU's state.
 ///
@@ -9,5 +9,14 @@ use std::sync::{Mutex, MutexGuard};
 /// half changed: nothing may be built on it.
 #[track_caller]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no thread panics while it holds a lock of the SMMU")
+    held(mutex.lock())
+}
+
+/// What came of taking a lock.
+///
+/// # Panics
+/// See [`lock`].
+#[track_caller]
+pub(crate) fn held<T>(lock: LockResult<MutexGuard<'_, T>>) -> MutexGuard<'_, T> {
+    lock.expect("no thread panics while it holds a lock of the SMMU")
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hw::fault::Delays;
-use hw::{Clock, DeviceId, GuestErrors, IrqLine, MsiSink, Ram, TimeSeries, Trace};
+use hw::schedule::SleepMutex;
+use hw::{Clock, DeviceId, GuestErrors, IrqLine, MsiSink, Ram, TimeSeries, Trace, Waiter};
 use tcache::{Age, Inflight};
 
 use crate::ats::Endpoints;
@@ -14,7 +15,7 @@ use crate::config_cache::ConfigCache;
 use crate::faults::FaultPoints;
 use crate::features::Features;
 use crate::late_answers::{Delayed, LateAnswers};
-use crate::lock::lock;
+use crate::lock::{held, lock};
 use crate::state::{Mode, State};
 use crate::stats::{Access, PerThread, Stats};
 use crate::tlb::Tlb;
@@ -48,8 +49,8 @@ pub struct Smmu {
     pub(crate) device_id: DeviceId,
     pub(crate) wires: Wires,
     pub(crate) state: Mutex<State>,
-    /// Held while commands are executed or the enables change.
-    pub(crate) consumer: Mutex<()>,
+    /// Held while commands are executed or the enables change, and while that waits for accesses.
+    pub(crate) consumer: SleepMutex<()>,
     /// A copy of what CR0 and GBPA say, as [`Mode`], for accesses.
     pub(crate) mode: AtomicU8,
     /// The end of the physical address space.
@@ -71,6 +72,8 @@ pub struct Smmu {
     pub(crate) page_faults: TimeSeries,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) late_answers: LateAnswers,
+    /// Of accesses that never wait.
+    pub(crate) never_waits: Arc<Waiter>,
     /// What a fault plan has put off.
     pub(crate) delays: Delays<Delayed>,
     /// Resets begun and ended: odd while one is under way.
@@ -83,7 +86,7 @@ impl Smmu {
     }
 
     pub(crate) fn consumer(&self) -> MutexGuard<'_, ()> {
-        lock(&self.consumer)
+        held(self.consumer.lock())
     }
 
     #[inline]

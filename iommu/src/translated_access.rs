@@ -1,6 +1,7 @@
 //! Accesses with translated addresses, by endpoints with a translation cache (3.9.1; the flow in 15.1).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use hw::ats::{Stamp, TranslatedFault};
 use hw::dma::write_physical;
@@ -121,7 +122,8 @@ impl Smmu {
         match self.admit(&access, &tx, len)? {
             Translated::Physical => copy(Pa(tx.address), 0..len).map_err(|_| self.aborted(tx.address))?,
             Translated::Intermediate => {
-                let who = Requester::new(DmaTag::untagged(StreamId(tx.sid)));
+                let tag = DmaTag::untagged(StreamId(tx.sid));
+                let who = Requester { tag, waiter: Arc::clone(&self.never_waits), command: None };
                 self.access_in_pieces(&who, tx, len, self.inflight.enter(), copy)?;
             }
         }

@@ -14,12 +14,14 @@
 //! a drain looks again and again, yielding its processor, for as long as such an access lasts. An access that may
 //! last longer is [held](Inflight::hold): it is counted in a place for all threads, and a drain sleeps until it ends.
 
+use std::fmt;
 use std::marker::PhantomData;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::age::Age;
 use crate::sync::{
-    AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, fence, spin_loop, store_first, yield_now,
+    AtomicU32, AtomicU64, AtomicUsize, Backoff, Mutex, Ordering, Scheduler, SleepMutex, WaitQueue, fence,
+    store_first,
 };
 use crate::threads;
 
@@ -27,7 +29,7 @@ use crate::threads;
 const SHARED: usize = if cfg!(loom) { 2 } else { threads::LIMIT };
 
 /// Looks before a drain gives its processor to others.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 200 };
+const SPINS: u32 = 200;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -37,7 +39,6 @@ struct Place<T> {
 }
 
 /// The count of accesses. `T` is what is kept beside it for each thread, for counters of the caller's own.
-#[derive(Debug)]
 pub struct Inflight<T> {
     places: Box<[Place<T>]>,
     /// Which counter new accesses take.
@@ -45,9 +46,17 @@ pub struct Inflight<T> {
     /// Above zero: a drain waits on `left`.
     waiting: AtomicUsize,
     /// Drains go one at a time.
-    draining: Mutex<()>,
+    draining: SleepMutex<()>,
     lock: Mutex<()>,
-    left: Condvar,
+    left: WaitQueue,
+    /// What runs those who make accesses and those who drain.
+    scheduler: Arc<dyn Scheduler>,
+}
+
+impl<T> fmt::Debug for Inflight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflight").field("turn", &self.turn).finish_non_exhaustive()
+    }
 }
 
 /// A place that one thread has for itself.
@@ -69,15 +78,18 @@ pub struct Access<'a, T> {
     _not_send: PhantomData<*const ()>,
 }
 
-impl<T: Default> Default for Inflight<T> {
-    fn default() -> Self {
+impl<T: Default> Inflight<T> {
+    /// No access is under way; those to come are made by tasks of `scheduler`, which drain as well.
+    #[must_use]
+    pub fn new(scheduler: &Arc<dyn Scheduler>) -> Self {
         Self {
             places: (0..=SHARED).map(|_| Place::default()).collect(),
             turn: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            draining: Mutex::new(()),
+            draining: SleepMutex::new(Arc::clone(scheduler), ()),
             lock: Mutex::new(()),
-            left: Condvar::new(),
+            left: scheduler.wait_queue(),
+            scheduler: Arc::clone(scheduler),
         }
     }
 }
@@ -136,14 +148,9 @@ impl<T> Inflight<T> {
     fn wait_for(&self, turn: usize) {
         let own = &self.places[..threads::bound().min(SHARED)];
         for place in own {
-            let mut looks = 0;
+            let mut backoff = Backoff::new(&*self.scheduler, SPINS);
             while place.inside[turn].load(Ordering::SeqCst) != 0 {
-                if looks < SPINS {
-                    looks += 1;
-                    spin_loop();
-                } else {
-                    yield_now();
-                }
+                backoff.snooze();
             }
         }
         let shared = &self.places[SHARED].inside[turn];
@@ -155,7 +162,7 @@ impl<T> Inflight<T> {
         fence(Ordering::SeqCst);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         while shared.load(Ordering::SeqCst) != 0 {
-            guard = self.left.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = self.left.wait(&self.lock, guard);
         }
         drop(guard);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -260,10 +267,17 @@ impl<T> Drop for Access<'_, T> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use hw::schedule::Threads;
+    use hw::schedule::seeded::SeededScheduler;
     use std::sync::atomic::AtomicBool;
 
+    fn threaded<T: Default>() -> Inflight<T> {
+        let scheduler: Arc<dyn Scheduler> = Arc::new(Threads);
+        Inflight::new(&scheduler)
+    }
+
     fn drain_waits_for_earlier_accesses_and_not_for_later_ones(enter: fn(&Inflight<()>) -> Access<'_, ()>) {
-        let (inflight, age) = (Inflight::default(), Age::default());
+        let (inflight, age) = (threaded(), Age::default());
         let drained = AtomicBool::new(false);
         let earlier = enter(&inflight);
         std::thread::scope(|scope| {
@@ -294,8 +308,43 @@ mod tests {
     }
 
     #[test]
+    fn drain_under_a_scheduler_that_runs_one_task_at_a_time_lets_the_accesses_end_that_it_waits_for() {
+        for seed in 0..20 {
+            let seeded = SeededScheduler::new(seed);
+            let scheduler: Arc<dyn Scheduler> = seeded.clone();
+            let inflight = Arc::new(Inflight::<()>::new(&scheduler));
+            let [begun, ended, drains] = std::array::from_fn(|_| Arc::new(AtomicUsize::new(0)));
+            for enter in [Inflight::enter, Inflight::hold] {
+                let (inflight, yields) = (inflight.clone(), seeded.clone());
+                let (begun, ended) = (begun.clone(), ended.clone());
+                let work = move || {
+                    let access = enter(&inflight);
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    yields.yield_now();
+                    ended.fetch_add(1, Ordering::SeqCst);
+                    drop(access);
+                };
+                seeded.spawn("device", Box::new(work)).unwrap();
+            }
+            for _ in 0..2 {
+                let (inflight, drains) = (inflight.clone(), drains.clone());
+                let (begun, ended) = (begun.clone(), ended.clone());
+                let work = move || {
+                    let earlier = begun.load(Ordering::SeqCst);
+                    inflight.drain(&Age::default());
+                    assert!(ended.load(Ordering::SeqCst) >= earlier);
+                    drains.fetch_add(1, Ordering::SeqCst);
+                };
+                seeded.spawn("mapper", Box::new(work)).unwrap();
+            }
+            seeded.run_until_idle();
+            assert_eq!((drains.load(Ordering::SeqCst), seeded.tasks()), (2, 0));
+        }
+    }
+
+    #[test]
     fn drain_with_nothing_under_way_returns() {
-        let (inflight, age) = (Inflight::<()>::default(), Age::default());
+        let (inflight, age) = (threaded::<()>(), Age::default());
         drop(inflight.enter());
         drop(inflight.hold());
         inflight.drain(&age);
@@ -307,7 +356,7 @@ mod tests {
 
     #[test]
     fn more_threads_than_places_are_counted_exactly() {
-        let inflight = Inflight::<AtomicCounter>::default();
+        let inflight = threaded::<AtomicCounter>();
         let threads = 2 * threads::LIMIT as u64;
         let all_here = std::sync::Barrier::new(threads as usize);
         std::thread::scope(|scope| {

@@ -17,7 +17,7 @@
 //! accesses of that count as well ([`Inflight::wait`]), after the new age that [`Inflight::drain`] begins.
 //!
 //! `model.rs` has this protocol checked over all interleavings and all reorderings that the memory model allows
-//! (`RUSTFLAGS="--cfg loom" cargo test -p tcache --release`).
+//! (`RUSTFLAGS="--cfg loom" cargo test -p tcache --release --lib`).
 //!
 //! What keys and words mean belongs to the callers. Deliberately absent: negative entries, and any bound on how long
 //! an access may last.

@@ -8,6 +8,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
+use crate::sync::{Checker, Scheduler};
 use crate::{Access, Age, Aged, Cache, Inflight, LeastAges};
 
 const KEY: [u64; 2] = [7, 0];
@@ -33,14 +34,15 @@ enum Invalidate {
 
 impl Model {
     fn new(cached: bool) -> Arc<Self> {
+        let scheduler: std::sync::Arc<dyn Scheduler> = std::sync::Arc::new(Checker);
         let model = Self {
             table: AtomicU64::new(0),
             frames: [AtomicU64::new(0), AtomicU64::new(0)],
             cache: Cache::new(0),
             least: LeastAges::default(),
             age: Age::default(),
-            inflight: Inflight::default(),
-            agent: Inflight::default(),
+            inflight: Inflight::new(&scheduler),
+            agent: Inflight::new(&scheduler),
         };
         if cached {
             model.cache.insert(KEY, Aged { age: 0, data: [0] });

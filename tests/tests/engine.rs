@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram};
+use hw::schedule::Threads;
+use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram, Scheduler};
 use vmm::board::map;
 use vmm::bus::Bus;
 use vmm::cli::EngineChoice;
@@ -41,7 +42,15 @@ fn machine(program: &[u32]) -> (Box<dyn Engine>, Box<dyn Vcpu>, Arc<Device>) {
     }
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let alarms: Arc<dyn Alarms> = Arc::new(ManualAlarms::default());
-    let ground = Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms, soft: &SoftOptions::default() };
+    let scheduler: Arc<dyn Scheduler> = Arc::new(Threads);
+    let ground = Ground {
+        cpus: 1,
+        ram: &ram,
+        clock: &clock,
+        alarms: &alarms,
+        scheduler: &scheduler,
+        soft: &SoftOptions::default(),
+    };
     let (foundation, _) = open(choice, &ground).unwrap();
     let mut bus = Bus::default();
     foundation.attach(&mut bus).unwrap();

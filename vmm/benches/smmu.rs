@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use devices::pci::caps::ats;
 use devices::pci::{Atc, AtcWiring, ConfigSpace, Identity};
+use hw::schedule::Threads;
 use hw::{
     DeviceId, DirectPort, DmaPort, DmaTag, Faults, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid,
     Ram, RecordingMsiSink, Requester, StreamId,
@@ -86,6 +87,7 @@ impl Machine {
             wires: Wires::unconnected(),
             clock: Arc::new(ManualClock::default()),
             alarms: Arc::new(ManualAlarms::default()),
+            scheduler: Arc::new(Threads),
             faults: Faults::default(),
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),
@@ -106,6 +108,7 @@ impl Machine {
             agent,
             clock: Arc::new(ManualClock::default()),
             alarms: Arc::new(ManualAlarms::default()),
+            scheduler: Arc::new(Threads),
             faults: Faults::default(),
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),

@@ -7,14 +7,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use devices::hisi::qm::Workforce;
+use hw::Scheduler;
+use hw::schedule::Work;
 
 use crate::sandbox::{Sandbox, Thread};
 
-type Work = Box<dyn FnOnce() + Send>;
-
 /// A worker to start, and where to say whether there is one.
 struct Request {
+    name: &'static str,
     work: Work,
     started: mpsc::SyncSender<io::Result<()>>,
 }
@@ -45,7 +45,7 @@ impl WorkerPool {
         let (for_spawner, for_workers) = (Arc::clone(&threads), sandbox.clone());
         let thread = sandbox.spawn(Thread::Spawner, "spawner", move || {
             for request in requested {
-                let started = for_workers.spawn(Thread::Accel, "accel", request.work).map(|thread| {
+                let started = for_workers.spawn(Thread::Accel, request.name, request.work).map(|thread| {
                     for_spawner.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
                 });
                 // The device waits for the answer.
@@ -87,14 +87,15 @@ impl WorkerPool {
     }
 }
 
-impl Workforce for WorkerPool {
-    fn hire(&self, work: Work) -> io::Result<()> {
+/// Everything but the start of threads is the host's own.
+impl Scheduler for WorkerPool {
+    fn spawn(&self, name: &'static str, work: Work) -> io::Result<()> {
         let is_ending = || io::Error::other("the machine is ending");
         let (started, answer) = mpsc::sync_channel(1);
         {
             let spawner = self.spawner.lock().unwrap_or_else(PoisonError::into_inner);
             let spawner = spawner.as_ref().ok_or_else(is_ending)?;
-            spawner.requests.send(Request { work, started }).map_err(|_| is_ending())?;
+            spawner.requests.send(Request { name, work, started }).map_err(|_| is_ending())?;
         }
         // The spawner takes no lock that the caller may hold, and a worker answers before it begins.
         answer.recv().map_err(|_| is_ending())?
@@ -111,10 +112,10 @@ mod tests {
         let (tx, rx) = mpsc::channel();
         for i in 0..4 {
             let tx = tx.clone();
-            pool.hire(Box::new(move || tx.send(i).unwrap())).unwrap();
+            pool.spawn("accel", Box::new(move || tx.send(i).unwrap())).unwrap();
         }
         pool.join();
         assert_eq!(rx.try_iter().count(), 4);
-        assert!(pool.hire(Box::new(|| ())).is_err());
+        assert!(pool.spawn("accel", Box::new(|| ())).is_err());
     }
 }

@@ -18,7 +18,7 @@ use std::sync::{Condvar, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use devices::hisi::qm::Workforce;
+use hw::Scheduler;
 use libc::{c_int, c_long, c_void, siginfo_t};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::pty::openpty;
@@ -661,11 +661,14 @@ fn devices_get_threads_from_inside_the_sandbox_and_those_are_in_it() {
         // More than the allocator has heaps for without a second thought.
         for _ in 0..WORKERS {
             let tell = tell.clone();
-            let started = asks.hire(Box::new(move || {
-                drop(black_box(vec![1_u8; 100_000]));
-                let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
-                tell.send(refused).unwrap();
-            }));
+            let started = asks.spawn(
+                "accel",
+                Box::new(move || {
+                    drop(black_box(vec![1_u8; 100_000]));
+                    let refused = File::open("/proc/self/status").unwrap_err().kind() == PermissionDenied;
+                    tell.send(refused).unwrap();
+                }),
+            );
             started.unwrap();
         }
     });

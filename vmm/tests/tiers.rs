@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use hw::{Alarms, Clock, ManualAlarms, ManualClock, Pa, Ram};
+use hw::schedule::Threads;
+use hw::{Alarms, Clock, ManualAlarms, ManualClock, Pa, Ram, Scheduler};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -26,8 +27,10 @@ fn run(tier: TierChoice) -> Result<(Option<String>, u64), String> {
     }
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let alarms: Arc<dyn Alarms> = Arc::new(ManualAlarms::default());
+    let scheduler: Arc<dyn Scheduler> = Arc::new(Threads);
     let soft = SoftOptions { tier, ..Default::default() };
-    let ground = Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms, soft: &soft };
+    let ground =
+        Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms, scheduler: &scheduler, soft: &soft };
     let (foundation, _) = open(EngineChoice::Soft, &ground).unwrap();
     let engine = foundation.complete(Arc::new(Bus::default()));
     let mut vcpu = engine.vcpu(0);

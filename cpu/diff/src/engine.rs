@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cpu::{Cluster, ClusterConfig, Exit, Features, Tier, VcpuSignals};
+use hw::schedule::Threads;
 use hw::{Alarms, BusError, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::machine_code::{BOOT, BOOT_BASE, FAULT, FAULT_BASE, IMAGE_BASE, L1_TABLE, L2_TABLE, VECTORS};
@@ -104,7 +105,7 @@ impl Engine {
         self.ram.write(Pa(rest), &vec![0; (end - rest) as usize])?;
         let line = || vec![Arc::new(UnconnectedLine) as Arc<dyn hw::IrqLine>];
         let cluster = Cluster::new(ClusterConfig {
-            signals: VcpuSignals::new(1),
+            signals: VcpuSignals::new(1, &Threads),
             features: Features::default(),
             tier: self.tier,
             observation: cpu::Observation::default(),
@@ -114,6 +115,7 @@ impl Engine {
             clock: Arc::new(hw::ManualClock::default()),
             entropy: Arc::new(hw::SeededEntropy::new(0)),
             alarms: Arc::new(NoAlarms),
+            scheduler: Arc::new(Threads),
             virtual_timer: line(),
             physical_timer: line(),
         });

@@ -41,8 +41,8 @@ pub(crate) fn hint(_cpu: &mut Cpu, _i: &Insn) {}
 
 /// YIELD: the guest waits in a loop. The vCPU that it waits for may be one whose thread waits for this processor of the
 /// host, so that other threads get their turn.
-pub(crate) fn give_way(_cpu: &mut Cpu, _i: &Insn) {
-    std::thread::yield_now();
+pub(crate) fn give_way(cpu: &mut Cpu, _i: &Insn) {
+    cpu.cluster.scheduler.yield_now();
 }
 
 pub(crate) fn wfe(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {

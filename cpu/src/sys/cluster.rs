@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use hw::saved::{RestoreError, hex};
-use hw::{Alarms, BusError, Clock, CodeWriteHook, Entropy, IrqLine, Pa, Ram, SysRegDevice};
+use hw::schedule::Backoff;
+use hw::{Alarms, BusError, Clock, CodeWriteHook, Entropy, IrqLine, Pa, Ram, Scheduler, SysRegDevice};
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,8 @@ pub struct ClusterConfig {
     /// Who calls back when a timer's time has come. Must not call [`hw::AlarmTarget::alarm`] under a lock that
     /// [`Alarms::set`] takes.
     pub alarms: Arc<dyn Alarms>,
+    /// What runs the vCPUs.
+    pub scheduler: Arc<dyn Scheduler>,
     /// The virtual timer's interrupt of each vCPU.
     pub virtual_timer: Vec<Arc<dyn IrqLine>>,
     /// The physical timer's interrupt of each vCPU.
@@ -274,6 +277,7 @@ pub struct Cluster {
     pub(crate) gic: Arc<dyn SysRegDevice>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(crate) scheduler: Arc<dyn Scheduler>,
     pub(crate) virtual_timers: Vec<Arc<Timer>>,
     pub(crate) physical_timers: Vec<Arc<Timer>>,
     pub(crate) event_streams: Vec<EventStream>,
@@ -316,6 +320,7 @@ impl Cluster {
             clock,
             entropy,
             alarms,
+            scheduler,
             virtual_timer,
             physical_timer,
         } = config;
@@ -350,6 +355,7 @@ impl Cluster {
             event_streams: signals.iter().map(|signal| EventStream::new(&alarms, signal)).collect(),
             clock,
             entropy,
+            scheduler,
             signals,
             #[cfg(target_arch = "x86_64")]
             turn: Mutex::new(()),
@@ -638,16 +644,12 @@ impl Cpu {
     /// stop does not end the wait, for the instruction that waits must not look complete after a resume: the
     /// other leaves `run` as well, by the stop or by a panic, and then counts as asleep.
     fn wait_serving(&mut self, acknowledged: impl Fn() -> bool, serve: fn(&mut Self)) {
-        let mut rounds = 0u32;
+        let cluster = Arc::clone(&self.cluster);
+        // The other thread may be waiting for this core.
+        let mut backoff = Backoff::new(&*cluster.scheduler, 63);
         while !acknowledged() {
             serve(self);
-            rounds = rounds.saturating_add(1);
-            if rounds < 64 {
-                std::hint::spin_loop();
-            } else {
-                // The other thread may be waiting for this core.
-                std::thread::yield_now();
-            }
+            backoff.snooze();
         }
     }
 

@@ -5,25 +5,36 @@
 //! which drives the wires, and before the [`Cluster`](super::cluster::Cluster), which needs the controller.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use hw::IrqLine;
+use hw::{IrqLine, Scheduler, WaitQueue};
 
 use crate::state::pending;
 
 /// One vCPU's pending word and bed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Signal {
     word: AtomicU32,
     /// The vCPU executes nothing and will look at the word and its mailbox before it does.
     asleep: AtomicBool,
     bed: Mutex<()>,
-    wake: Condvar,
+    wake: WaitQueue,
     /// The event register of WFE (D1.6.1). Apart from the word, because a running vCPU need not look at it.
     event: AtomicBool,
 }
 
 impl Signal {
+    /// No bit is set.
+    fn new(scheduler: &dyn Scheduler) -> Self {
+        Self {
+            word: AtomicU32::new(0),
+            asleep: AtomicBool::new(false),
+            bed: Mutex::new(()),
+            wake: scheduler.wait_queue(),
+            event: AtomicBool::new(false),
+        }
+    }
+
     /// The word itself: what generated code and the interpreter test between blocks.
     #[must_use]
     pub fn word(&self) -> &AtomicU32 {
@@ -111,7 +122,7 @@ impl Signal {
         self.fall_asleep();
         let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
         while !enough(self) {
-            bed = self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            bed = self.wake.wait(&self.bed, bed);
         }
         drop(bed);
         self.get_up();
@@ -125,11 +136,11 @@ pub struct VcpuSignals {
 }
 
 impl VcpuSignals {
-    /// Signals for `cpus` vCPUs, no interrupt pending, all asleep.
+    /// Signals for `cpus` vCPUs that are tasks of `scheduler`, no interrupt pending, all asleep.
     #[must_use]
-    pub fn new(cpus: usize) -> Self {
+    pub fn new(cpus: usize, scheduler: &dyn Scheduler) -> Self {
         let one = || {
-            let signal = Signal::default();
+            let signal = Signal::new(scheduler);
             signal.fall_asleep();
             // The first border looks whether the vCPU is on.
             signal.raise(pending::RECHECK);
@@ -206,10 +217,11 @@ impl IrqLine for PendingBit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hw::schedule::Threads;
 
     #[test]
     fn wires_set_and_clear_their_own_bit_of_their_own_vcpu() {
-        let signals = VcpuSignals::new(2);
+        let signals = VcpuSignals::new(2, &Threads);
         signals.irq_line(1).set(true);
         signals.fiq_line(1).set(true);
         let interrupts = |cpu| signals.get(cpu).unwrap().pending() & (pending::IRQ | pending::FIQ);
@@ -221,7 +233,7 @@ mod tests {
 
     #[test]
     fn sleeper_wakes_for_what_it_waits_for() {
-        let signals = VcpuSignals::new(1);
+        let signals = VcpuSignals::new(1, &Threads);
         let signal = Arc::clone(signals.get(0).unwrap());
         let sleeper = std::thread::spawn(move || {
             signal.sleep_until(|signal| signal.pending() & pending::IRQ != 0);
@@ -234,7 +246,7 @@ mod tests {
 
     #[test]
     fn event_register_is_taken_once() {
-        let signals = VcpuSignals::new(1);
+        let signals = VcpuSignals::new(1, &Threads);
         let signal = signals.get(0).unwrap();
         signal.send_event();
         signal.send_event();

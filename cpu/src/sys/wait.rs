@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
+use hw::schedule::Backoff;
 use hw::{AlarmTarget, Alarms};
 
 use super::signals::Signal;
@@ -34,6 +35,8 @@ const WAKE_UP: u32 = pending::IRQ | pending::FIQ | pending::STOP;
 
 /// How often WFE looks at a monitored location before it sleeps.
 const POLLS: u32 = 100;
+/// How often before others get their turn.
+const POLLS_AT_ONCE: u32 = 31;
 
 /// Calls a vCPU when its event stream has the next event, while it sleeps in WFE.
 pub(crate) struct EventStream {
@@ -131,21 +134,21 @@ impl Cpu {
         }
         let wake_up = WAKE_UP & self.state.interest;
         let is_awake = |signal: &Signal| signal.pending() & wake_up != 0 || signal.take_event();
+        let mut backoff = Backoff::new(&*self.cluster.scheduler, POLLS_AT_ONCE);
         for round in 0..POLLS {
             if is_awake(&signal) || self.monitor_broken() == Some(true) {
                 return Ok(());
             }
-            if round % 32 == 31 {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
+            if round % (POLLS_AT_ONCE + 1) == 0 {
+                backoff.reset();
             }
+            backoff.snooze();
         }
         let now = count_at(self.cluster.clock.now_ns());
         let Some(next) = next_event(self.state.sys.cntkctl, now) else {
             if self.mem.has_monitor() {
                 // Nothing would wake it when the location changes: it goes round its loop instead.
-                std::thread::yield_now();
+                self.cluster.scheduler.yield_now();
                 return Ok(());
             }
             self.sleep(&signal, is_awake);

@@ -12,20 +12,20 @@ mod saved;
 mod tests;
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse, PageResponseCode};
 use hw::mmio::{read_words, write_words};
 use hw::regmap::{RegisterMap, Store};
 use hw::{
-    Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, RestoreError, SavedState, StreamId, Waiter,
+    Activity, BusError, DmaPort, DmaTag, LifeCycle, Requester, RestoreError, SavedState, Scheduler, StreamId,
+    WaitQueue, Waiter,
 };
 use serde_json::Value;
 
 use self::command::{Job, Outcome};
 use self::regs::{BAR0_BYTES, CHANNELS, Command, Ctrl, DmaTestReg, InvInfo, Status, Tag};
 use self::saved::DmaTestState;
-use crate::Workforce;
 use crate::gate::Gate;
 use crate::pci::caps::{PortType, page_request};
 use crate::pci::{Bar, BusMasterPort, ConfigSpace, Effects, Identity, PciFunction, PendingWaker};
@@ -55,8 +55,8 @@ pub struct DmaTestWiring {
     pub dma: Arc<dyn DmaPort>,
     /// The translation agent, if there is one.
     pub ats: Option<Arc<dyn AtsPort>>,
-    /// Threads: one for messages, hired at once, and one for each channel, hired when needed.
-    pub workforce: Arc<dyn Workforce>,
+    /// What runs its workers: one for messages, started at once, and one for each channel, started when needed.
+    pub scheduler: Arc<dyn Scheduler>,
 }
 
 /// The function.
@@ -65,10 +65,10 @@ pub struct DmaTest {
     stream: StreamId,
     port: BusMasterPort,
     ats: Option<Arc<dyn AtsPort>>,
-    workforce: Arc<dyn Workforce>,
+    scheduler: Arc<dyn Scheduler>,
     front: Mutex<Front>,
     /// For each channel's worker, and for the one that sends messages that were masked.
-    work: [Condvar; CHANNELS + 1],
+    work: [WaitQueue; CHANNELS + 1],
     /// Whoever waits for the end of work waits here.
     activity: Arc<Activity>,
     /// Read while an access with a translated address is made.
@@ -322,7 +322,7 @@ impl DmaTest {
     /// # Errors
     /// If there is no thread for its messages.
     pub fn new(wiring: DmaTestWiring) -> io::Result<Arc<Self>> {
-        let DmaTestWiring { stream, dma, ats, workforce } = wiring;
+        let DmaTestWiring { stream, dma, ats, scheduler } = wiring;
         let config = ConfigSpace::builder(IDENTITY)
             .bar(0, Bar::memory64(BAR0_BYTES))
             .express(PortType::RcIntegratedEndpoint)
@@ -334,15 +334,15 @@ impl DmaTest {
             None => config,
         };
         let config = config.build();
-        let activity = Arc::default();
+        let activity = Arc::new(Activity::new(&*scheduler));
         let device = Arc::new_cyclic(|me: &Weak<Self>| Self {
             port: BusMasterPort::new(&config, dma),
             config,
             stream,
             ats,
-            workforce,
             front: Mutex::new(Front::new(&activity)),
-            work: Default::default(),
+            work: std::array::from_fn(|_| scheduler.wait_queue()),
+            scheduler,
             activity,
             translated: RwLock::default(),
             me: me.clone(),
@@ -352,7 +352,7 @@ impl DmaTest {
         if let Some(ats) = &device.ats {
             ats.attach(stream, as_waker);
         }
-        device.hire(Self::run_messenger)?;
+        device.start(Self::run_messenger)?;
         Ok(device)
     }
 
@@ -435,7 +435,7 @@ impl DmaTest {
                 if let Some(task) = front.take(channel) {
                     break task;
                 }
-                front = self.work[channel].wait(front).unwrap_or_else(PoisonError::into_inner);
+                front = self.work[channel].wait(&self.front, front);
             };
             drop(front);
             self.perform(channel, task);
@@ -456,7 +456,7 @@ impl DmaTest {
                 if messages.is_some() || task.is_some() {
                     break (messages, task);
                 }
-                front = self.work[MESSENGER].wait(front).unwrap_or_else(PoisonError::into_inner);
+                front = self.work[MESSENGER].wait(&self.front, front);
             };
             drop(front);
             if let Some(waiter) = messages {
@@ -468,9 +468,10 @@ impl DmaTest {
         }
     }
 
-    fn hire(&self, work: impl FnOnce(&Self) + Send + 'static) -> io::Result<()> {
+    /// Starts a worker.
+    fn start(&self, work: impl FnOnce(&Self) + Send + 'static) -> io::Result<()> {
         let Some(me) = self.me.upgrade() else { return Ok(()) };
-        self.workforce.hire(Box::new(move || work(&me)))
+        self.scheduler.spawn("accel", Box::new(move || work(&me)))
     }
 
     fn command(&self, channel: usize, command: Command) {
@@ -485,15 +486,15 @@ impl DmaTest {
         }
         front.registers.set_entry(DmaTestReg::CH_COMMAND, channel, u32::from(command).into());
         front.start(channel, command);
-        self.hire_for(&mut front, channel);
+        self.start_for(&mut front, channel);
         self.wake(&front, channel);
     }
 
     /// Sees that a channel has a thread, if the host has one.
-    fn hire_for(&self, front: &mut Front, channel: usize) {
+    fn start_for(&self, front: &mut Front, channel: usize) {
         if !front.channels[channel].has_thread {
-            let hired = self.hire(move |me| me.run_channel(channel));
-            front.channels[channel].has_thread = hired.is_ok();
+            let started = self.start(move |me| me.run_channel(channel));
+            front.channels[channel].has_thread = started.is_ok();
         }
     }
 
@@ -507,7 +508,7 @@ impl DmaTest {
     }
 
     fn wake_all(&self) {
-        self.work.iter().for_each(Condvar::notify_all);
+        self.work.iter().for_each(WaitQueue::notify_all);
     }
 
     /// Answers Invalidate Requests: nothing uses a translation from before any more.

@@ -143,7 +143,7 @@ impl DmaTest {
             let within = |error: RestoreError| error.within("channels");
             let n = index_of(&key, CHANNELS).map_err(within)?;
             front.restore_channel(n, saved).map_err(|error| within(error.within(&key)))?;
-            self.hire_for(front, n);
+            self.start_for(front, n);
         }
         for n in 0..CHANNELS {
             if !is_possible_status(front.status(n), front.channels[n].queued.is_some()) {

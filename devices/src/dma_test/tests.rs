@@ -9,15 +9,16 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::mmio::value_of;
+use hw::schedule::{Stepped, Work};
 use hw::{DeviceId, Dir, DirectPort, DmaFault, Iova, Pa, Pasid, Pinned, Ram, RecordingMsiSink};
 use proptest::prelude::*;
 
 use super::regs::{AtsInfo, completion, opcode};
 use super::*;
-use crate::NoWorkforce;
 
 mod life;
 mod saved;
+mod schedule;
 
 const RAM: u64 = 0x4000_0000;
 const DOORBELL: u64 = 0x809_0040;
@@ -161,8 +162,8 @@ impl AtsPort for Agent {
 /// Real threads, and a host that gives only so many.
 struct Threads(Mutex<Vec<std::thread::JoinHandle<()>>>, usize);
 
-impl Workforce for Threads {
-    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+impl Scheduler for Threads {
+    fn spawn(&self, _name: &'static str, worker: Work) -> io::Result<()> {
         let mut threads = self.0.lock().unwrap();
         if threads.len() == self.1 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -205,6 +206,14 @@ impl Bench {
     }
 
     fn powered_on(threads: Option<Arc<Threads>>, has_agent: bool) -> io::Result<Self> {
+        let Some(threads) = threads else { return Self::scheduled(Arc::new(Stepped), has_agent) };
+        let mut bench = Self::scheduled(threads.clone(), has_agent)?;
+        bench.threads = Some(threads);
+        Ok(bench)
+    }
+
+    /// After power-on, its workers run by a scheduler.
+    fn scheduled(scheduler: Arc<dyn Scheduler>, has_agent: bool) -> io::Result<Self> {
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 0x10_0000)]).unwrap());
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let direct = DirectPort::new(ram.clone(), msi.clone());
@@ -215,17 +224,13 @@ impl Bench {
             reaction: Mutex::default(),
         });
         let agent = Arc::new(Agent::default());
-        let workforce: Arc<dyn Workforce> = match &threads {
-            Some(threads) => threads.clone(),
-            None => Arc::new(NoWorkforce),
-        };
         let device = DmaTest::new(DmaTestWiring {
             stream: STREAM,
             dma: port.clone(),
             ats: has_agent.then(|| agent.clone() as Arc<dyn AtsPort>),
-            workforce,
+            scheduler,
         })?;
-        Ok(Self { device, ram, msi, port, agent, threads })
+        Ok(Self { device, ram, msi, port, agent, threads: None })
     }
 
     fn memory(&self) -> Vec<u8> {

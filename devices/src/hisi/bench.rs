@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 
 use hw::fault::FaultPlan;
+use hw::schedule::{Stepped, Work};
 use hw::{
     AlarmTarget, Alarms, Dir, DmaFault, DmaPort, Faults, Iova, ManualClock, Pa, Pasid, Pinned, Ram,
-    RecordingMsiSink, Requester, StreamId, Waiter,
+    RecordingMsiSink, Requester, Scheduler, StreamId, Waiter,
 };
 
+use super::qm::Limits;
 use super::qm::regs::QmReg;
-use super::qm::{Limits, NoWorkforce, Workforce};
 use super::zip::{Zip, ZipWiring};
 use crate::pci::PciFunction;
 
@@ -189,8 +190,8 @@ pub(super) struct Threads {
     most: usize,
 }
 
-impl Workforce for Threads {
-    fn hire(&self, worker: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+impl Scheduler for Threads {
+    fn spawn(&self, _name: &'static str, worker: Work) -> io::Result<()> {
         let mut threads = self.threads.lock().unwrap();
         if threads.len() == self.most {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -361,20 +362,21 @@ impl Machine {
     ) -> io::Result<Self> {
         let (ram, msi) = (Arc::clone(&spaces.ram), Arc::clone(&spaces.msi));
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let faults =
-            plan.map_or_else(Faults::default, |plan| Faults::new(plan, clock.clone(), alarms.clone()));
-        let workforce: Arc<dyn Workforce> = match &threads {
+        let scheduler: Arc<dyn Scheduler> = match &threads {
             Some(threads) => threads.clone(),
-            None => Arc::new(NoWorkforce),
+            None => Arc::new(Stepped),
         };
         let errors = hw::GuestErrors::default();
+        let faults = plan.map_or_else(Faults::default, |plan| {
+            Faults::new(plan, clock.clone(), alarms.clone(), scheduler.clone())
+        });
         let zip = Zip::new(ZipWiring {
             stream: STREAM,
             dma: spaces.clone(),
             translation: super::zip::Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
-            workforce,
+            scheduler,
             limits,
             faults,
             trace,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
 use hw::saved::{RestoreError, SavedState};
-use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, StreamId, Waiter};
+use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, Scheduler, StreamId, Waiter};
 use serde_json::Value;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
@@ -123,7 +123,7 @@ pub struct VirtioPci {
 }
 
 impl VirtioPci {
-    /// `device` at the place on the bus that `stream` names, with its way to memory.
+    /// `device` at the place on the bus that `stream` names, with its way to memory. Its worker is a task of `scheduler`.
     ///
     /// # Panics
     /// If the device has no queue, too many, or one whose size is no power of two.
@@ -132,6 +132,7 @@ impl VirtioPci {
         device: Box<dyn VirtioDevice>,
         ram: Arc<Ram>,
         port: Arc<dyn DmaPort>,
+        scheduler: &dyn Scheduler,
         stream: StreamId,
     ) -> Arc<Self> {
         let sizes = device.queue_sizes();
@@ -139,7 +140,7 @@ impl VirtioPci {
         assert!(sizes.iter().all(|size| size.is_power_of_two() && *size <= 32768), "no such queue size");
         let vectors = sizes.len() as u16 + 1;
         let (config, pci_cfg) = configuration(&*device, vectors);
-        let work = Arc::new(Work::default());
+        let work = Arc::new(Work::new(scheduler));
         config.set_pending_waker(work.clone());
         let offered = device.features()
             | feature::VERSION_1
@@ -148,7 +149,7 @@ impl VirtioPci {
             | feature::EVENT_IDX;
         let front = Front::new(offered, vectors, sizes);
         let rings = sizes.iter().map(|_| None).collect();
-        let activity = Arc::default();
+        let activity = Arc::new(Activity::new(scheduler));
         let waiter = Waiter::watched(&activity);
         Arc::new(Self {
             port: Arc::new(BusMasterPort::new(&config, port)),

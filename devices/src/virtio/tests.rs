@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hw::mmio::{put_value, value_of};
+use hw::schedule::Threads;
 use hw::{
     DeviceId, Dir, DirectPort, DmaFault, DmaPort, Iova, MmioDevice, Pa, Pinned, Ram, RecordingMsiSink,
     Requester,
@@ -221,7 +222,8 @@ impl Bench {
         });
         let disk = Arc::new(disk);
         let block = Block::new(disk.clone(), "serial-7");
-        let device = VirtioPci::new(Box::new(block), ram.clone(), port.clone(), requester_id(0, DEVFN));
+        let device =
+            VirtioPci::new(Box::new(block), ram.clone(), port.clone(), &Threads, requester_id(0, DEVFN));
         let host = PciHost::new();
         host.attach(0, DEVFN, device.clone()).unwrap();
         let bench = Self {

@@ -1,7 +1,9 @@
 //! What a worker thread sleeps on, and whether it may begin anything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hw::{Scheduler, WaitQueue};
 
 use crate::gate::Gate;
 use crate::pci::PendingWaker;
@@ -10,14 +12,19 @@ use crate::pci::PendingWaker;
 pub(super) const MESSAGES: u64 = 1 << 63;
 
 /// Things to do, one bit each: a bit for each queue, and [`MESSAGES`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Work {
     todo: AtomicU64,
     gate: Mutex<Gate>,
-    changed: Condvar,
+    changed: WaitQueue,
 }
 
 impl Work {
+    /// Nothing to do, for a worker that is a task of `scheduler`.
+    pub(super) fn new(scheduler: &dyn Scheduler) -> Self {
+        Self { todo: AtomicU64::new(0), gate: Mutex::default(), changed: scheduler.wait_queue() }
+    }
+
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,7 +53,7 @@ impl Work {
             if gate.is_open() && self.todo.load(Ordering::Acquire) != 0 {
                 return true;
             }
-            gate = self.changed.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            gate = self.changed.wait(&self.gate, gate);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::cpu::insn::{ROWS, decode, disassemble, op_of};
 use ::cpu::{Bus, Cluster, ClusterConfig, Features, Tier, VcpuSignals};
+use hw::schedule::Threads;
 use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::input::Input;
@@ -148,7 +149,7 @@ fn execute(data: &[u8], tier: Tier) {
     prologue.extend([ISB, ERET]);
     write(PROLOGUE, &prologue);
 
-    let signals = VcpuSignals::new(2);
+    let signals = VcpuSignals::new(2, &Threads);
     let lines = || vec![Arc::new(UnconnectedLine) as Arc<dyn IrqLine>; 2];
     let cluster = Cluster::new(ClusterConfig {
         signals: signals.clone(),
@@ -161,6 +162,7 @@ fn execute(data: &[u8], tier: Tier) {
         clock: Arc::new(ManualClock::default()),
         entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(ManualAlarms::default()),
+        scheduler: Arc::new(Threads),
         virtual_timer: lines(),
         physical_timer: lines(),
     });

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use devices::NoWorkforce;
 use devices::dma_test::regs::{BAR0_BYTES, DmaTestReg};
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::pci::PciFunction;
@@ -10,6 +9,7 @@ use hw::ats::{
     AtsEndpoint, AtsPort, AtsRefusal, AtsTranslation, InvalidateRequest, InvalidateTag, PageRequest,
     PageResponse, PageResponseCode, PrgIndex, Stamp, TranslatedFault, TranslationRequest,
 };
+use hw::schedule::Stepped;
 use hw::{DirectPort, DmaFault, Iova, Pa, Pasid, Ram, RecordingMsiSink, StreamId};
 
 use crate::input::Input;
@@ -106,9 +106,9 @@ pub fn dma_test(data: &[u8]) {
         stream: StreamId(8),
         dma: Arc::new(DirectPort::new(ram.clone(), msi.clone())),
         ats: Some(Arc::new(Agent(ram.clone()))),
-        workforce: Arc::new(NoWorkforce),
+        scheduler: Arc::new(Stepped),
     })
-    .expect("nobody is hired");
+    .expect("nothing is started");
     bring_up(&device);
     let registers = offsets::<DmaTestReg>();
     let configuration: Vec<u64> = (0..0x100).step_by(4).chain((0x100..0x140).step_by(2)).collect();

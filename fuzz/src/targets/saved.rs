@@ -6,6 +6,7 @@ use ::cpu::{Cluster, ClusterConfig, Features, Tier, VcpuSignals};
 use devices::pci::PciHost;
 use devices::rtc::{Pl031, Pl031Reg};
 use devices::uart::{ConsoleOut, Pl011, Pl011Reg};
+use hw::schedule::Threads;
 use hw::{
     IrqLine, LifeCycle, ManualAlarms, ManualClock, MmioDevice, MsiSink, Pa, RecordingLine, RestoreError,
     SysRegDevice, UnconnectedLine,
@@ -162,7 +163,7 @@ fn with_gic(input: &mut Input<'_>) {
 }
 
 fn with_cpu(input: &mut Input<'_>) {
-    let (ram, signals) = (ram(), VcpuSignals::new(2));
+    let (ram, signals) = (ram(), VcpuSignals::new(2, &Threads));
     let lines = || vec![Arc::new(UnconnectedLine) as Arc<dyn IrqLine>; 2];
     let cluster = Cluster::new(ClusterConfig {
         signals,
@@ -172,6 +173,7 @@ fn with_cpu(input: &mut Input<'_>) {
         ram,
         bus: Arc::new(cpu::Devices),
         gic: Arc::new(cpu::Devices),
+        scheduler: Arc::new(Threads),
         clock: Arc::new(ManualClock::default()),
         entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(ManualAlarms::default()),

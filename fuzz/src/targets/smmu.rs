@@ -11,6 +11,7 @@ use hw::ats::{
     TranslationRequest,
 };
 use hw::regmap::{RegisterInfo, RegisterMap};
+use hw::schedule::Threads;
 use hw::{
     Clock, DeviceId, Dir, DmaPort, DmaTag, Iova, LifeCycle, MmioDevice, Pa, Pasid, Ram, RecordingMsiSink,
     Requester, StreamId, Waiter,
@@ -82,6 +83,7 @@ impl Function {
             agent,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            scheduler: Arc::new(Threads),
             faults: hw::Faults::default(),
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),
@@ -199,6 +201,7 @@ impl Machine {
             wires: Wires::unconnected(),
             clock: Arc::new(hw::ManualClock::default()),
             alarms: Arc::new(hw::ManualAlarms::default()),
+            scheduler: Arc::new(Threads),
             faults: hw::Faults::default(),
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),

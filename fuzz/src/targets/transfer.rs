@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cpu::insn::op_of;
 use cpu::transfer::{Registers, Transfer};
 use cpu::{Bus, Cluster, ClusterConfig, Cpu, Exit, Features, VcpuSignals};
+use hw::schedule::Threads;
 use hw::{BusError, IrqLine, ManualAlarms, ManualClock, Pa, Ram, SysReg, SysRegDevice, UnconnectedLine};
 
 use crate::input::Input;
@@ -126,7 +127,7 @@ fn write(ram: &Ram, at: u64, words: &[u32]) {
 
 /// A vCPU with the tables and vectors above, each exception of which ends the program.
 fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
-    let signals = VcpuSignals::new(1);
+    let signals = VcpuSignals::new(1, &Threads);
     let line = || vec![Arc::new(UnconnectedLine) as Arc<dyn IrqLine>];
     for vector in 0..16 {
         write(ram, VECTORS + 0x80 * vector, &OFF);
@@ -151,6 +152,7 @@ fn engine(ram: &Arc<Ram>, device: &Arc<Device>) -> Cpu {
         clock: Arc::new(ManualClock::default()),
         entropy: Arc::new(hw::SeededEntropy::new(0)),
         alarms: Arc::new(ManualAlarms::default()),
+        scheduler: Arc::new(Threads),
         virtual_timer: line(),
         physical_timer: line(),
     });

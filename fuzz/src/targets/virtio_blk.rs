@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::pci::{PciFunction, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
+use hw::schedule::Threads;
 use hw::{DirectPort, Pa, Ram, RecordingMsiSink};
 
 use crate::input::Input;
@@ -80,8 +81,13 @@ impl Machine {
         let (ram, msi) = (ram(), Arc::new(RecordingMsiSink::new(Pa(DOORBELL))));
         let port = Arc::new(DirectPort::new(ram.clone(), msi.clone()));
         let disk = Arc::new(Disk(Mutex::new(vec![0x5a; SECTORS * 512])));
-        let device =
-            VirtioPci::new(Box::new(Block::new(disk, "fuzz")), ram.clone(), port, requester_id(0, 8));
+        let device = VirtioPci::new(
+            Box::new(Block::new(disk, "fuzz")),
+            ram.clone(),
+            port,
+            &Threads,
+            requester_id(0, 8),
+        );
         let _ = device.config_write(4, &[6, 0]);
         Self { device, ram, msi, available: 0 }
     }

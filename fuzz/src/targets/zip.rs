@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use devices::hisi::qm::regs::QmReg;
-use devices::hisi::qm::{Limits, NoWorkforce, WorkerMemory};
+use devices::hisi::qm::{Limits, WorkerMemory};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipEngine, ZipWiring};
 use devices::pci::PciFunction;
+use hw::schedule::Stepped;
 use hw::{Clock, DirectPort, LifeCycle, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
 use serde_json::Value;
 
@@ -56,13 +57,13 @@ impl Machine {
             translation: devices::hisi::zip::Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
-            workforce: Arc::new(NoWorkforce),
+            scheduler: Arc::new(Stepped),
             limits: Limits { workers: 0, mailbox_patience_ns: 0 },
             faults: hw::Faults::default(),
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),
         })
-        .expect("nobody is hired");
+        .expect("nothing is started");
         let bench = zip.qm().worker_memory();
         Self { zip, bench, ram, msi, clock, alarms, tails: [0; STARTED as usize] }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::{FaultAction, FaultPoint, Occasion};
+use crate::schedule::Scheduler;
 use crate::timer::{Later, TimerTarget};
 use crate::{Alarms, Clock, DmaFault, RestoreError, Timer, Waiter};
 
@@ -28,6 +29,7 @@ struct Active {
     waits: Arc<Timer>,
     clock: Arc<dyn Clock>,
     alarms: Arc<dyn Alarms>,
+    scheduler: Arc<dyn Scheduler>,
 }
 
 /// What a plan has put off: the steps of one model, which it carries out later, saves, and drops at its reset.
@@ -95,19 +97,24 @@ impl fmt::Debug for Faults {
 impl Faults {
     /// A handle to a plan, for all models of a machine.
     #[must_use]
-    pub fn new(plan: Arc<dyn FaultPlan>, clock: Arc<dyn Clock>, alarms: Arc<dyn Alarms>) -> Self {
+    pub fn new(
+        plan: Arc<dyn FaultPlan>,
+        clock: Arc<dyn Clock>,
+        alarms: Arc<dyn Alarms>,
+        scheduler: Arc<dyn Scheduler>,
+    ) -> Self {
         let mentioned = FaultPoint::ALL.iter().filter(|point| plan.mentions(**point));
         let points = mentioned.fold(0, |points, point| points | point.bit());
-        let waits = Timer::of_waits(Arc::clone(&clock), Arc::clone(&alarms));
-        Self(Some(Arc::new(Active { plan, points, waits, clock, alarms })))
+        let waits = Timer::of_waits(Arc::clone(&clock), Arc::clone(&alarms), &*scheduler);
+        Self(Some(Arc::new(Active { plan, points, waits, clock, alarms, scheduler })))
     }
 
     /// Where a model puts what the plan delays; `target` carries it out. Made while the machine is put together.
     #[must_use]
     pub fn delays<S: Send + 'static>(&self, target: Weak<dyn TimerTarget<S>>) -> Delays<S> {
         let timer = |active: &Arc<Active>| {
-            let Active { clock, alarms, .. } = &**active;
-            Timer::new(Arc::clone(clock), Arc::clone(alarms), Weak::clone(&target))
+            let Active { clock, alarms, scheduler, .. } = &**active;
+            Timer::new(Arc::clone(clock), Arc::clone(alarms), &**scheduler, Weak::clone(&target))
         };
         Delays { timer: self.0.as_ref().map(timer), target }
     }
@@ -170,6 +177,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::schedule::Threads;
     use crate::{ManualAlarms, ManualClock, StreamId};
 
     struct OnlyMessages;
@@ -187,7 +195,7 @@ mod tests {
     #[test]
     fn plan_is_asked_only_at_points_that_it_mentions() {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let faults = Faults::new(Arc::new(OnlyMessages), clock, alarms);
+        let faults = Faults::new(Arc::new(OnlyMessages), clock, alarms, Arc::new(Threads));
         let occasion = |point| Occasion::new(point, StreamId(8), None);
         assert_eq!(faults.at(FaultPoint::Msi, occasion), Some(FaultAction::Drop));
         assert_eq!(faults.at(FaultPoint::QmCqe, |_| panic!("nobody asks")), None);
@@ -207,7 +215,7 @@ mod tests {
     #[test]
     fn model_drops_its_own_delayed_steps_and_no_other_ones() {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let faults = Faults::new(Arc::new(OnlyMessages), clock.clone(), alarms.clone());
+        let faults = Faults::new(Arc::new(OnlyMessages), clock.clone(), alarms.clone(), Arc::new(Threads));
         let sum: Arc<Sum> = Arc::default();
         let target: Weak<Sum> = Arc::downgrade(&sum);
         let (one, other) = (faults.delays(target.clone()), faults.delays(target));
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn delayed_steps_are_restored_only_where_there_is_a_plan() {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let faults = Faults::new(Arc::new(OnlyMessages), clock, alarms);
+        let faults = Faults::new(Arc::new(OnlyMessages), clock, alarms, Arc::new(Threads));
         let target = || -> Weak<Sum> { Weak::new() };
         let (planned, plain) = (faults.delays(target()), Faults::default().delays(target()));
         planned.later(10, 1);

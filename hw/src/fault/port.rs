@@ -91,6 +91,7 @@ impl DmaPort for FaultyPort {
 mod tests {
     use super::*;
     use crate::fault::FaultPlan;
+    use crate::schedule::Threads;
     use crate::{DirectPort, DmaTag, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
 
     struct Always(FaultAction);
@@ -110,7 +111,12 @@ mod tests {
         ram.write(Pa(0x1000), b"abcdefgh").unwrap();
         let direct = DirectPort::new(ram.clone(), Arc::new(RecordingMsiSink::new(Pa(0x809_0040))));
         let clock = Arc::new(ManualClock::default());
-        let faults = Faults::new(Arc::new(Always(action)), clock, Arc::new(ManualAlarms::default()));
+        let faults = Faults::new(
+            Arc::new(Always(action)),
+            clock,
+            Arc::new(ManualAlarms::default()),
+            Arc::new(Threads),
+        );
         (FaultyPort::before(Arc::new(direct), &faults), ram)
     }
 
@@ -153,7 +159,8 @@ mod tests {
         }
         let (direct, _) = port(FaultAction::Abort { byte: 0 });
         let clock = Arc::new(ManualClock::default());
-        let faults = Faults::new(Arc::new(Nothing), clock, Arc::new(ManualAlarms::default()));
+        let faults =
+            Faults::new(Arc::new(Nothing), clock, Arc::new(ManualAlarms::default()), Arc::new(Threads));
         assert!(Arc::ptr_eq(&FaultyPort::before(Arc::clone(&direct), &faults), &direct));
     }
 }

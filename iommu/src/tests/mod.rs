@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use hw::ats::{AtsEndpoint, AtsPort, InvalidateRequest, InvalidateTag, PageResponse};
 use hw::fault::FaultPlan;
+use hw::schedule::Threads;
 use hw::{
     DeviceId, DmaFault, DmaPort, DmaTag, Faults, Iova, ManualAlarms, ManualClock, MmioDevice, Pa, Pasid, Ram,
     RecordingLine, RecordingMsiSink, Requester, StreamId, mmio,
@@ -170,8 +171,9 @@ impl Bench {
         let line = || Arc::new(RecordingLine::default());
         let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let faults =
-            plan.map_or_else(Faults::default, |plan| Faults::new(plan, clock.clone(), alarms.clone()));
+        let faults = plan.map_or_else(Faults::default, |plan| {
+            Faults::new(plan, clock.clone(), alarms.clone(), Arc::new(Threads))
+        });
         let smmu = Smmu::new(SmmuConfig {
             features,
             ram: ram.clone(),
@@ -185,6 +187,7 @@ impl Bench {
             },
             clock: clock.clone(),
             alarms: alarms.clone(),
+            scheduler: Arc::new(Threads),
             faults,
             trace,
             errors: hw::GuestErrors::default(),

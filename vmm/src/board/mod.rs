@@ -20,7 +20,7 @@ use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
 use hw::ats::AtsPort;
 use hw::guest_error::ModelErrors;
-use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, GuestErrorBook, LifeCycle, Pa, Ram};
+use hw::{Alarms, Clock, DeviceId, DmaPort, Faults, GuestErrorBook, LifeCycle, Pa, Ram, Scheduler};
 use iommu::{OutputSize, Smmu, SmmuConfig, Wires};
 use serde_json::{Map, Value};
 use vmm_sys_util::eventfd::EventFd;
@@ -43,6 +43,7 @@ use crate::save::Stretch;
 use crate::save::state::{Saved, SavedFaults};
 use crate::supervise::ConsoleInput;
 use crate::trace::{Counters, TraceFile, Tracing};
+use crate::workers::WorkerPool;
 
 /// The SMMU's own DeviceID at the ITS: outside the requester IDs of the PCI segment.
 const SMMU_DEVICE_ID: DeviceId = DeviceId(0x1_0000);
@@ -136,7 +137,16 @@ impl Board {
         let trace = tracing.as_ref().map(Tracing::handle).unwrap_or_default();
         let guest_errors = GuestErrorBook::default();
         config.soft.observation.trace = trace.clone();
-        let ground = Ground { cpus, ram: &ram, clock: &dyn_clock, alarms: &dyn_alarms, soft: &config.soft };
+        let pool = WorkerPool::start(&config.sandbox).context("cannot start the spawner's thread")?;
+        let scheduler: Arc<dyn Scheduler> = pool.clone();
+        let ground = Ground {
+            cpus,
+            ram: &ram,
+            clock: &dyn_clock,
+            alarms: &dyn_alarms,
+            scheduler: &scheduler,
+            soft: &config.soft,
+        };
         let (engine, engine_note) = engine::open(config.engine, &ground)?;
         engine.attach(&mut bus)?;
         nodes.push(tree::gic(map::redistributors(cpus)));
@@ -162,7 +172,7 @@ impl Board {
 
         let running = config.faults.map(|plan| Running::new(plan, Arc::clone(&dyn_clock)));
         let faults = running.clone().map_or_else(Faults::default, |plan| {
-            Faults::new(plan, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms))
+            Faults::new(plan, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms), Arc::clone(&scheduler))
         });
         let smmu = Smmu::new(SmmuConfig {
             features: iommu::Features { output: output_size(engine.pa_bits()), ..Default::default() },
@@ -177,6 +187,7 @@ impl Board {
             },
             clock: Arc::clone(&dyn_clock),
             alarms: Arc::clone(&dyn_alarms),
+            scheduler: Arc::clone(&scheduler),
             faults: faults.clone(),
             trace: trace.clone(),
             errors: guest_errors.for_model("smmu"),
@@ -202,7 +213,7 @@ impl Board {
             &agent,
             &dyn_clock,
             &dyn_alarms,
-            &config.sandbox,
+            pool,
         )?;
         bus.attach(map::PCI_ECAM, pci.host().ecam())?;
         bus.attach(map::PCI_MMIO32, pci.host().memory_window(map::PCI_MMIO32.base))?;

@@ -21,7 +21,7 @@ use crate::board::Model;
 use crate::board::numa::RootBus;
 use crate::cli::Device;
 use crate::exit::Failed;
-use crate::sandbox::{Sandbox, Thread};
+use crate::sandbox::Thread;
 use crate::workers::WorkerPool;
 
 /// Slots of a bus, of which the host bridge has the first.
@@ -85,7 +85,7 @@ impl PciDevices {
         agent: &Arc<dyn AtsPort>,
         clock: &Arc<dyn Clock>,
         alarms: &Arc<dyn Alarms>,
-        sandbox: &Sandbox,
+        pool: Arc<WorkerPool>,
     ) -> anyhow::Result<Self> {
         let Plugged { root_buses, accels, devices, drives, faults, trace, errors } = plugged;
         // The first bus has its share of the accelerators, and all else.
@@ -101,7 +101,6 @@ impl PciDevices {
         for bus in &root_buses[1..] {
             host.add_root_bus(bus.first_bus).context("no two buses are the same")?;
         }
-        let pool = WorkerPool::start(sandbox).context("cannot start the spawner's thread")?;
         let mut slots = vec![0; root_buses.len()];
         // The next place on the root bus with this number.
         let mut next_place = |index: usize| {
@@ -125,7 +124,7 @@ impl PciDevices {
                         },
                         clock: Arc::clone(clock),
                         alarms: Arc::clone(alarms),
-                        workforce: pool.clone(),
+                        scheduler: pool.clone(),
                         limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
                         faults: faults.clone(),
                         trace: trace.clone(),
@@ -147,7 +146,7 @@ impl PciDevices {
                         stream: requester_id(bus, devfn),
                         dma: FaultyPort::before(Arc::clone(port), &faults),
                         ats: Some(Arc::clone(agent)),
-                        workforce: pool.clone(),
+                        scheduler: pool.clone(),
                     })
                     .context("cannot start a test device's thread")?;
                     host.attach(bus, devfn, dma_test.clone()).context("the slot is free")?;
@@ -159,7 +158,8 @@ impl PciDevices {
         for (index, drive) in drives.into_iter().enumerate() {
             let (bus, devfn) = next_place(0);
             let disk = Box::new(Block::new(drive, &format!("drive{index}")));
-            let disk = VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), requester_id(bus, devfn));
+            let disk =
+                VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), &*pool, requester_id(bus, devfn));
             host.attach(bus, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }

@@ -14,7 +14,7 @@ pub mod statistics;
 use std::sync::Arc;
 
 use hw::saved::RestoreError;
-use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram};
+use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram, Scheduler};
 use serde_json::Value;
 
 use crate::bus::Bus;
@@ -216,6 +216,8 @@ pub struct Ground<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// The machine's alarms.
     pub alarms: &'a Arc<dyn Alarms>,
+    /// What runs vCPUs and devices' workers.
+    pub scheduler: &'a Arc<dyn Scheduler>,
     /// What is asked of the built-in engine.
     pub soft: &'a SoftOptions,
 }

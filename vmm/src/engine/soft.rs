@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cpu::{Cluster, ClusterConfig, Cpu, DebugPoints, Observation, Statistics, Tier, VcpuSignals};
 use devices::gic::{Gic, GicConfig, virt_affinity};
 use hw::saved::{RestoreError, SavedState};
-use hw::{Alarms, Clock, IrqLine, LifeCycle, MsiSink, Pa, Ram};
+use hw::{Alarms, Clock, IrqLine, LifeCycle, MsiSink, Pa, Ram, Scheduler};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,6 +38,7 @@ pub struct SoftFoundation {
     ram: Arc<Ram>,
     clock: Arc<dyn Clock>,
     alarms: Arc<dyn Alarms>,
+    scheduler: Arc<dyn Scheduler>,
     options: SoftOptions,
 }
 
@@ -45,9 +46,9 @@ impl SoftFoundation {
     /// A GIC, and the wires from it to vCPUs that are still to be made.
     #[must_use]
     pub fn new(ground: &Ground<'_>) -> Self {
-        let &Ground { cpus, ram, clock, alarms, soft } = ground;
+        let &Ground { cpus, ram, clock, alarms, scheduler, soft } = ground;
         // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
-        let signals = VcpuSignals::new(cpus);
+        let signals = VcpuSignals::new(cpus, &**scheduler);
         let gic = Gic::new(GicConfig {
             affinities: (0..cpus).map(virt_affinity).collect(),
             spis: map::spi::COUNT,
@@ -57,8 +58,15 @@ impl SoftFoundation {
             ram: Arc::clone(ram),
             its_base: map::ITS.pa(),
         });
-        let (ram, clock, alarms) = (Arc::clone(ram), Arc::clone(clock), Arc::clone(alarms));
-        Self { signals, gic, ram, clock, alarms, options: soft.clone() }
+        Self {
+            signals,
+            gic,
+            ram: Arc::clone(ram),
+            clock: Arc::clone(clock),
+            alarms: Arc::clone(alarms),
+            scheduler: Arc::clone(scheduler),
+            options: soft.clone(),
+        }
     }
 }
 
@@ -83,7 +91,7 @@ impl Foundation for SoftFoundation {
     }
 
     fn complete(self: Box<Self>, bus: Arc<Bus>) -> Box<dyn Engine> {
-        let Self { signals, gic, ram, clock, alarms, options } = *self;
+        let Self { signals, gic, ram, clock, alarms, scheduler, options } = *self;
         let cpus = signals.len();
         let line = |ppi| (0..cpus).map(|i| gic.ppi(i, ppi)).collect::<Vec<Arc<dyn IrqLine>>>();
         let (virtual_timer, physical_timer) = (line(map::ppi::VIRTUAL_TIMER), line(map::ppi::PHYSICAL_TIMER));
@@ -108,6 +116,7 @@ impl Foundation for SoftFoundation {
                 clock,
                 entropy: Arc::new(HostEntropy::default()),
                 alarms,
+                scheduler,
                 virtual_timer,
                 physical_timer,
             }),

@@ -6,8 +6,8 @@ use cpu::sys::declared::{SystemReg, value_after_reset};
 use devices::dma_test::regs::DmaTestReg;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::gic::{CpuInterfaceReg, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg};
+use devices::hisi::qm::Limits;
 use devices::hisi::qm::regs::QmReg;
-use devices::hisi::qm::{Limits, NoWorkforce};
 use devices::hisi::zip::regs::ZipReg;
 use devices::hisi::zip::{Zip, ZipWiring};
 use devices::pci::PciFunction;
@@ -22,6 +22,7 @@ use devices::virtio::CommonCfg;
 use devices::virtio::cap::{CapReg, PciCfgReg};
 use hw::mmio::value_of;
 use hw::regmap::{RegisterInfo, RegisterMap};
+use hw::schedule::Stepped;
 use hw::{
     AlarmTarget, Alarms, DeviceId, DirectPort, ManualClock, MmioDevice, Pa, Ram, RecordingMsiSink, StreamId,
     SysReg, SysRegDevice, UnconnectedLine,
@@ -135,6 +136,7 @@ pub(crate) fn documents() -> Vec<Document> {
         wires: Wires { eventq: line(), priq: line(), cmdq_sync: line(), gerror: line() },
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
+        scheduler: Arc::new(Stepped),
         faults: hw::Faults::default(),
         trace: hw::Trace::default(),
         errors: hw::GuestErrors::default(),
@@ -153,22 +155,22 @@ pub(crate) fn documents() -> Vec<Document> {
         stream: StreamId(8),
         dma: dma.clone(),
         ats: None,
-        workforce: Arc::new(NoWorkforce),
+        scheduler: Arc::new(Stepped),
     })
-    .expect("nobody is hired");
+    .expect("nothing is started");
     let zip = Zip::new(ZipWiring {
         stream: StreamId(8),
         dma,
         translation: devices::hisi::zip::Translation::Untranslated,
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
-        workforce: Arc::new(NoWorkforce),
+        scheduler: Arc::new(Stepped),
         limits: Limits { workers: 1, mailbox_patience_ns: 0 },
         faults: hw::Faults::default(),
         trace: hw::Trace::default(),
         errors: hw::GuestErrors::default(),
     })
-    .expect("nobody is hired");
+    .expect("nothing is started");
     let bar2 = || bar(zip.clone(), 2);
 
     let cpu_interface = gic.clone();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hw::{Pa, SysReg};
+use hw::schedule::seeded::SeededScheduler;
+use hw::{Pa, Scheduler, SysReg};
 
 use super::PowerState;
 use crate::mem::Order;
@@ -101,6 +102,40 @@ fn vcpus_that_wait_for_one_another_do_not_deadlock() {
     for thread in threads {
         thread.join().unwrap();
     }
+}
+
+/// Who has turns, when vCPUs send one another invalidations, wait until those are done, and sleep until an interrupt.
+fn turns_of_vcpus(seed: u64) -> Vec<&'static str> {
+    const NAMES: [&str; 3] = ["vcpu0", "vcpu1", "vcpu2"];
+    let scheduler = SeededScheduler::new(seed);
+    let bench = Bench::scheduled(NAMES.len(), scheduler.clone());
+    for (index, name) in NAMES.into_iter().enumerate() {
+        let mut cpu = bench.cpu(index);
+        let work = move || {
+            for va in 0..20 {
+                cpu.system_instruction(SysReg::new(1, 0, 8, 3, 1), 0, va).unwrap();
+                cpu.complete_requests();
+                cpu.protect_elsewhere(Pa(RAM + 0x1000 * va), &[0, 1, 2]);
+            }
+            cpu.wait_for_interrupt().unwrap();
+            bench_sleep(&cpu);
+        };
+        scheduler.spawn(name, Box::new(work)).unwrap();
+    }
+    scheduler.run_until_idle();
+    assert_eq!(scheduler.tasks(), NAMES.len());
+    assert!(bench.signals.iter().all(|signal| signal.is_asleep()));
+    (0..NAMES.len()).for_each(|index| bench.signals.irq_line(index).set(true));
+    scheduler.run_until_idle();
+    assert_eq!(scheduler.tasks(), 0);
+    scheduler.log()
+}
+
+#[test]
+fn vcpus_that_wait_for_one_another_take_turns_that_follow_from_the_seed() {
+    let of_first = turns_of_vcpus(1);
+    assert_eq!(turns_of_vcpus(1), of_first);
+    assert!((2..10).any(|seed| turns_of_vcpus(seed) != of_first));
 }
 
 /// Invalidates, and decodes and rewrites code, on far more pages than are named one by one.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::task::{LastWrites, Progress};
-use crate::Workforce;
-use hw::{DmaFault, DmaPort, Iova, Requester};
+use hw::{DmaFault, DmaPort, Iova, Requester, Scheduler};
 
 /// What is behind the queue manager. Nothing in the queue manager knows what the engine does.
 pub trait Engine: Send + Sync + 'static {
@@ -160,8 +159,8 @@ pub struct Wiring {
     pub clock: Arc<dyn hw::Clock>,
     /// For the time that a stopped queue has to finish its tasks.
     pub alarms: Arc<dyn hw::Alarms>,
-    /// Threads.
-    pub workforce: Arc<dyn Workforce>,
+    /// What runs its workers.
+    pub scheduler: Arc<dyn Scheduler>,
     /// Limits.
     pub limits: Limits,
     /// What goes wrong on purpose.

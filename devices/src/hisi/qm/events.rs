@@ -497,7 +497,7 @@ mod tests {
     use super::*;
 
     fn events(depth: u16) -> Events {
-        let mut events = Events::new(&Arc::default());
+        let mut events = Events::new(&Arc::new(Activity::new(&hw::schedule::Threads)));
         for ring in [Ring::Eq, Ring::Aeq] {
             let mut image = [0; 32];
             image[4..8].copy_from_slice(&0x1000_u32.to_le_bytes());

@@ -37,12 +37,11 @@ mod tests;
 pub mod vft;
 mod worker;
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hw::mmio::{read_words, write_words};
-use hw::{Activity, AlarmTarget, BusError};
+use hw::{Activity, AlarmTarget, BusError, WaitQueue};
 
-pub use crate::workforce::{NoWorkforce, Workforce};
 pub use engine::{Cancelled, Done, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
 pub use task::{Stage, TaskState};
 pub use worker::WorkerMemory;
@@ -67,14 +66,14 @@ mod offset {
 pub struct Qm<E: Engine> {
     engine: E,
     wiring: Wiring,
-    /// The one lock. Condition variables below belong to it.
+    /// The one lock. The queues below belong to it.
     front: Mutex<Front>,
     /// Workers for tasks sleep here.
-    tasks: Condvar,
+    tasks: WaitQueue,
     /// The control worker sleeps here.
-    requests: Condvar,
+    requests: WaitQueue,
     /// Readers of a busy mailbox are held here.
-    done: Condvar,
+    done: WaitQueue,
     /// Whoever waits for the end of work waits here.
     activity: Arc<Activity>,
     /// The alarm service's slot for [`Self::time_is_up`].
@@ -99,17 +98,17 @@ impl<E: Engine> Qm<E> {
     pub fn new(engine: E, wiring: Wiring) -> Arc<Self> {
         Arc::new_cyclic(|this| {
             let timer = wiring.alarms.register(Arc::new(Timer(Weak::clone(this))));
-            let activity = Arc::default();
+            let activity = Arc::new(Activity::new(&*wiring.scheduler));
             let tells =
                 Tells { stream: wiring.stream, trace: wiring.trace.clone(), errors: wiring.errors.clone() };
             Self {
                 front: Mutex::new(Front::new(E::LOG2_SQE, wiring.limits.workers, &activity, tells)),
                 activity,
                 engine,
+                tasks: wiring.scheduler.wait_queue(),
+                requests: wiring.scheduler.wait_queue(),
+                done: wiring.scheduler.wait_queue(),
                 wiring,
-                tasks: Condvar::new(),
-                requests: Condvar::new(),
-                done: Condvar::new(),
                 timer,
                 this: Weak::clone(this),
             }
@@ -188,7 +187,7 @@ impl<E: Engine> Qm<E> {
         let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(poll) = front.poll(offset) {
             while front.holds(poll, self.wiring.clock.now_ns()) {
-                front = self.done.wait(front).unwrap_or_else(PoisonError::into_inner);
+                front = self.done.wait(&self.front, front);
             }
         }
         read_words(offset, data, |at| {

@@ -57,7 +57,7 @@ impl<E: Engine> Qm<E> {
     pub fn start_first(self: &Arc<Self>) -> io::Result<()> {
         let start = |work: fn(&Self)| {
             let qm = Arc::clone(self);
-            self.wiring.workforce.hire(Box::new(move || work(&qm)))
+            self.wiring.scheduler.spawn("accel", Box::new(move || work(&qm)))
         };
         let start_all = || {
             start(Self::run_control)?;
@@ -75,7 +75,7 @@ impl<E: Engine> Qm<E> {
                 if front.gate.is_shut_down() {
                     return;
                 }
-                front = self.requests.wait(front).unwrap_or_else(PoisonError::into_inner);
+                front = self.requests.wait(&self.front, front);
             }
         }
     }
@@ -107,7 +107,7 @@ impl<E: Engine> Qm<E> {
             if let Some(task) = front.take_task_for_idle() {
                 return Some(task);
             }
-            front = self.tasks.wait(front).unwrap_or_else(PoisonError::into_inner);
+            front = self.tasks.wait(&self.front, front);
         }
     }
 
@@ -242,7 +242,7 @@ impl<E: Engine> Qm<E> {
     fn start_workers(&self, count: usize) {
         for done in 0..count {
             let qm = self.this.upgrade().expect("who runs this has the queue manager");
-            if let Err(error) = self.wiring.workforce.hire(Box::new(move || qm.run_tasks())) {
+            if let Err(error) = self.wiring.scheduler.spawn("accel", Box::new(move || qm.run_tasks())) {
                 log::warn!("no further worker for an accelerator's queues: {error}");
                 self.with(|front| front.scheduler.pool.start_failed(count - done));
                 return;

@@ -25,7 +25,7 @@ use hw::ats::AtsPort;
 use hw::mmio::{read_words, write_words};
 use hw::{
     BusError, Clock, DmaPort, Faults, FaultyPort, GuestErrors, LifeCycle, Registers, RestoreError,
-    SavedState, StreamId, Trace,
+    SavedState, Scheduler, StreamId, Trace,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub use engine::ZipEngine;
 pub use stats::{Direction, Totals};
 
 use self::msi::{Msi, SavedMessages, VECTORS};
-use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, QmState, Wiring, Workforce};
+use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, QmState, Wiring};
 use crate::pci::caps::PortType;
 use crate::pci::{
     Atc, AtcState, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, ConfigState, Effects, Identity,
@@ -59,8 +59,8 @@ pub struct ZipWiring {
     pub clock: Arc<dyn Clock>,
     /// Alarms in guest time.
     pub alarms: Arc<dyn hw::Alarms>,
-    /// Threads: one for control and one for tasks, hired at once, and further ones for tasks, hired when needed.
-    pub workforce: Arc<dyn Workforce>,
+    /// What runs its workers: one for control and one for tasks, started at once, and further ones for tasks, started when needed.
+    pub scheduler: Arc<dyn Scheduler>,
     /// How many threads, among others.
     pub limits: Limits,
     /// What goes wrong on purpose.
@@ -105,12 +105,12 @@ impl PendingWaker for Unmasked {
 }
 
 impl Zip {
-    /// The accelerator after power-on, its first workers hired.
+    /// The accelerator after power-on, its first workers started.
     ///
     /// # Errors
     /// If there are no threads for them.
     pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
-        let ZipWiring { stream, dma, translation, clock, alarms, workforce, limits, faults, trace, errors } =
+        let ZipWiring { stream, dma, translation, clock, alarms, scheduler, limits, faults, trace, errors } =
             wiring;
         let identity = Identity {
             vendor: 0x19e5,
@@ -144,6 +144,7 @@ impl Zip {
                 agent,
                 clock: Arc::clone(&clock),
                 alarms: Arc::clone(&alarms),
+                scheduler: Arc::clone(&scheduler),
                 faults: faults.clone(),
                 trace: trace.clone(),
                 errors: errors.clone(),
@@ -158,7 +159,7 @@ impl Zip {
             messages: messages.clone(),
             clock,
             alarms,
-            workforce,
+            scheduler,
             limits,
             faults,
             trace,

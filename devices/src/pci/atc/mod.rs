@@ -31,7 +31,7 @@ use hw::timer::Later;
 use hw::trace::{Ending, Slice, SliceKind};
 use hw::{
     Alarms, Clock, Dir, DmaFault, DmaPort, Faults, GuestErrors, Iova, Pa, Pinned, Requester, RestoreError,
-    StreamId, Timer, TimerTarget, Trace, Track,
+    Scheduler, StreamId, Timer, TimerTarget, Trace, Track,
 };
 use serde::{Deserialize, Serialize};
 use tcache::{Age, AtomicCounter, Inflight, Memo};
@@ -78,6 +78,8 @@ pub struct AtcWiring {
     pub clock: Arc<dyn Clock>,
     /// Who calls when that time is over.
     pub alarms: Arc<dyn Alarms>,
+    /// What runs those who make accesses.
+    pub scheduler: Arc<dyn Scheduler>,
     /// What goes wrong on purpose.
     pub faults: Faults,
     /// Who takes what happens for a timeline.
@@ -225,7 +227,8 @@ impl Atc {
     /// An empty cache, attached to the agent.
     #[must_use]
     pub fn new(wiring: AtcWiring) -> Arc<Self> {
-        let AtcWiring { stream, config, port, agent, clock, alarms, faults, trace, errors } = wiring;
+        let AtcWiring { stream, config, port, agent, clock, alarms, scheduler, faults, trace, errors } =
+            wiring;
         let atc = Arc::new_cyclic(|this: &Weak<Self>| Self {
             stream,
             gates: Arc::clone(config.gates()),
@@ -234,10 +237,10 @@ impl Atc {
             agent,
             translations: Translations::new(),
             age: Age::default(),
-            inflight: Inflight::default(),
+            inflight: Inflight::new(&scheduler),
             refused: AtomicU32::new(0),
             invalidations: AtomicU64::new(0),
-            timer: Timer::of_waits(clock, alarms),
+            timer: Timer::of_waits(clock, alarms, &*scheduler),
             delays: faults.delays(this.clone()),
             faults,
             trace,

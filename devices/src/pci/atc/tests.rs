@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hw::ats::{AtsTranslation, PageRequest, PageResponseCode, PrgIndex};
 use hw::regmap::{RegisterInfo, RegisterMap};
+use hw::schedule::Threads;
 use hw::{DmaTag, ManualAlarms, ManualClock, Pasid, Ram};
 use tcache::Access;
 
@@ -166,6 +167,7 @@ impl Bench {
     ) -> Self {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let ram = Arc::new(Ram::new(&[(Pa(RAM), 1 << 20)]).unwrap());
+        let threads: Arc<dyn Scheduler> = Arc::new(Threads);
         let agent = Arc::new(Agent {
             ram,
             pages: Mutex::default(),
@@ -174,7 +176,7 @@ impl Bench {
             requests: Mutex::default(),
             completed: Mutex::default(),
             untranslated: Mutex::default(),
-            inflight: Inflight::default(),
+            inflight: Inflight::new(&threads),
             meanwhile: Mutex::default(),
             gate: Mutex::default(),
             opened: Condvar::new(),
@@ -196,6 +198,7 @@ impl Bench {
             agent: to_agent,
             clock: clock.clone(),
             alarms: alarms.clone(),
+            scheduler: threads,
             faults: faults(clock.clone(), alarms.clone()),
             trace,
             errors: hw::GuestErrors::default(),

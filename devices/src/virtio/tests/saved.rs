@@ -1,5 +1,6 @@
 //! Save and restore.
 
+use hw::schedule::Threads;
 use hw::{LifeCycle, StreamId};
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use super::*;
 fn restored(bench: &Bench, state: &Value) -> Result<Bench, String> {
     let Bench { disk, ram, port, sink, .. } = bench;
     let block = Block::new(disk.clone(), "serial-7");
-    let device = VirtioPci::new(Box::new(block), ram.clone(), port.clone(), StreamId(DEVFN.into()));
+    let device = VirtioPci::new(Box::new(block), ram.clone(), port.clone(), &Threads, StreamId(DEVFN.into()));
     let host = PciHost::new();
     host.attach(0, DEVFN, device.clone()).unwrap();
     device.quiesce();

@@ -2,6 +2,7 @@
 
 use super::*;
 use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
+use hw::schedule::Threads;
 
 struct Planned {
     m: Bench,
@@ -10,7 +11,9 @@ struct Planned {
 
 fn planned(credits: u32, point: FaultPoint, nth: usize, action: FaultAction) -> Planned {
     let plan = ScriptedFaults::new(&[(point, nth, action)]);
-    let m = Bench::with_faults(credits, |clock, alarms| Faults::new(plan.clone(), clock, alarms));
+    let m = Bench::with_faults(credits, |clock, alarms| {
+        Faults::new(plan.clone(), clock, alarms, Arc::new(Threads))
+    });
     Planned { m, plan }
 }
 
