@@ -6,6 +6,7 @@
 //! Deliberately absent: EL2 and EL3, AArch32, big-endian data. Threads belong to the caller: one per [`Cpu`], which calls
 //! [`Cpu::run`].
 
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 // What the translator alone uses of the parts that all tiers share has no user on hosts without a back end.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))]
 

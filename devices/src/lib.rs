@@ -4,6 +4,7 @@
 //! through the seams of `hw`. Devices never know an SMMU: they make DMA through a [`hw::DmaPort`].
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 pub mod dma_test;
 mod gate;

@@ -10,6 +10,7 @@
 //! runs in a unit test and under a deterministic clock.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 pub mod activity;
 pub mod addr;

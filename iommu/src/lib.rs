@@ -50,6 +50,7 @@
 //! tables, 52-bit addresses with granules below 64 KiB, 128-bit descriptors, termination other than by an abort.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 mod answers;
 mod ats;

@@ -23,6 +23,7 @@
 //! an access may last.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 mod age;
 mod cache;

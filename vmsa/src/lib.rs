@@ -11,6 +11,7 @@
 //! faults that depend on the translation regime belong to the callers.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 
 mod descriptor;
 mod granule;

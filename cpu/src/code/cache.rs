@@ -5,7 +5,6 @@
 //! translation, so they hold only while nothing that translation depends on has changed: each carries a *stamp*, and
 //! the vCPU has a current stamp for each half of its address space. To invalidate all of them is to take new stamps.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr::NonNull;
 
@@ -90,7 +89,8 @@ impl Hasher for AddressHasher {
     }
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+#[allow(clippy::disallowed_types, reason = "this hash takes nothing from the host")]
+type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// One vCPU's blocks.
 pub(crate) struct Code {
