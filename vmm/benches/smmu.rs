@@ -113,7 +113,7 @@ impl Machine {
             trace: hw::Trace::default(),
             errors: hw::GuestErrors::default(),
         });
-        let control = 0x100 + u64::from(ats::CONTROL.offset);
+        let control = 0x100 + ats::CONTROL.offset();
         atc.config_written(&config.write(control, &(ats::ENABLE as u16).to_le_bytes()));
         let direct = DirectPort::new(Arc::clone(&ram), no_messages);
         Self { smmu, atc, direct, ram, commands: 0 }
