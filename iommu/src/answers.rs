@@ -91,7 +91,7 @@ impl Smmu {
 
     /// Configurations have changed: the answers that are held for contexts that are no longer valid are given.
     pub(crate) fn give_answers_of_ended_contexts(&self) {
-        if !self.faults.watches_answers() {
+        if self.late_answers.held().is_empty() {
             return;
         }
         let table = self.state().stream_table(&self.features);

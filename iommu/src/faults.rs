@@ -79,11 +79,6 @@ impl FaultPoints {
         self.0.watches(FaultPoint::SmmuLookup)
     }
 
-    /// Whether the plan names answers of software.
-    pub(crate) fn watches_answers(&self) -> bool {
-        self.0.watches(FaultPoint::SmmuResume) || self.0.watches(FaultPoint::SmmuPageResponse)
-    }
-
     /// Walks the tables of stage 1; the fault of a walk, as an event, and the address of the descriptor that it is about.
     #[inline]
     pub(crate) fn walk<M: TableMemory>(

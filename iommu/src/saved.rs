@@ -214,7 +214,7 @@ impl Smmu {
             .map(SavedAnswer::take_up)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.within("held_answers"))?;
-        if !held.is_empty() && !self.faults.watches_answers() {
+        if !held.is_empty() && !self.faults.0.is_planned() {
             return Err(RestoreError::value("held_answers", "no fault plan is there that could hold them"));
         }
         let delayed = delayed_answers

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use hw::fault::Delays;
+use hw::fault::{Delays, FaultPoint};
 use hw::schedule::SleepMutex;
 use hw::{Clock, DeviceId, GuestErrors, IrqLine, MsiSink, Ram, TimeSeries, Trace, Waiter};
 use tcache::{Age, Inflight};
@@ -81,6 +81,14 @@ pub struct Smmu {
 }
 
 impl Smmu {
+    /// The fault plan mentions these points from now on, and did not before ([`hw::Faults::changed`]): what threads remember of
+    /// look-ups is too old, so that each page of an access is looked up.
+    pub fn fault_points_added(&self, points: &[FaultPoint]) {
+        if points.contains(&FaultPoint::SmmuLookup) {
+            self.age.advance();
+        }
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -1,6 +1,7 @@
 //! What a model holds of a plan.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::{FaultAction, FaultPoint, Occasion};
@@ -10,7 +11,8 @@ use crate::{Alarms, Clock, DmaFault, RestoreError, Timer, Waiter};
 
 /// Decides what goes wrong. Asked from any thread, under a model's locks: it takes only leaf locks, and waits for nobody.
 pub trait FaultPlan: Send + Sync {
-    /// Whether it may say anything at `point`. The answer stays the same.
+    /// Whether it may say anything at `point`. The answer stays the same, but for a plan that is given to
+    /// [`Faults::changing`]: [`Faults::changed`] then asks again.
     fn mentions(&self, point: FaultPoint) -> bool;
 
     /// What goes wrong on this occasion: one of the point's actions, or nothing.
@@ -24,7 +26,9 @@ pub struct Faults(Option<Arc<Active>>);
 struct Active {
     plan: Arc<dyn FaultPlan>,
     /// [`FaultPoint::bit`]s of those that the plan mentions.
-    points: u32,
+    points: AtomicU32,
+    /// It may mention others later.
+    changes: bool,
     /// Of accesses that are delayed.
     waits: Arc<Timer>,
     clock: Arc<dyn Clock>,
@@ -103,10 +107,41 @@ impl Faults {
         alarms: Arc<dyn Alarms>,
         scheduler: Arc<dyn Scheduler>,
     ) -> Self {
-        let mentioned = FaultPoint::ALL.iter().filter(|point| plan.mentions(**point));
-        let points = mentioned.fold(0, |points, point| points | point.bit());
+        Self::with(plan, clock, alarms, scheduler, false)
+    }
+
+    /// The same for a plan that may mention other points later. Models then have at every point what a plan needs there.
+    #[must_use]
+    pub fn changing(
+        plan: Arc<dyn FaultPlan>,
+        clock: Arc<dyn Clock>,
+        alarms: Arc<dyn Alarms>,
+        scheduler: Arc<dyn Scheduler>,
+    ) -> Self {
+        Self::with(plan, clock, alarms, scheduler, true)
+    }
+
+    fn with(
+        plan: Arc<dyn FaultPlan>,
+        clock: Arc<dyn Clock>,
+        alarms: Arc<dyn Alarms>,
+        scheduler: Arc<dyn Scheduler>,
+        changes: bool,
+    ) -> Self {
+        let points = AtomicU32::new(mentioned(&*plan));
         let waits = Timer::of_waits(Arc::clone(&clock), Arc::clone(&alarms), &*scheduler);
-        Self(Some(Arc::new(Active { plan, points, waits, clock, alarms, scheduler })))
+        Self(Some(Arc::new(Active { plan, points, changes, waits, clock, alarms, scheduler })))
+    }
+
+    /// The plan mentions other points from now on. Says at which it did not before. From one thread at a time.
+    ///
+    /// A model that remembers what a look-up has found, and so does not come to its point again, has to forget it then.
+    pub fn changed(&self) -> Vec<FaultPoint> {
+        let Some(active) = &self.0 else { return Vec::new() };
+        let after = mentioned(&*active.plan);
+        let before = active.points.swap(after, Ordering::SeqCst);
+        let is_new = |point: &&FaultPoint| after & !before & point.bit() != 0;
+        FaultPoint::ALL.iter().filter(is_new).copied().collect()
     }
 
     /// Where a model puts what the plan delays; `target` carries it out. Made while the machine is put together.
@@ -130,7 +165,13 @@ impl Faults {
     #[inline]
     #[must_use]
     pub fn watches(&self, point: FaultPoint) -> bool {
-        self.0.as_ref().is_some_and(|active| active.points & point.bit() != 0)
+        self.0.as_ref().is_some_and(|active| active.mentions(point))
+    }
+
+    /// Whether there is a plan that mentions `point` or may do so later.
+    #[must_use]
+    pub fn may_watch(&self, point: FaultPoint) -> bool {
+        self.0.as_ref().is_some_and(|active| active.changes || active.mentions(point))
     }
 
     /// What goes wrong at `point`; the occasion is described only if somebody asks.
@@ -141,8 +182,8 @@ impl Faults {
         occasion: impl FnOnce(FaultPoint) -> Occasion,
     ) -> Option<FaultAction> {
         match &self.0 {
-            None => None,
-            Some(active) => active.ask(point, occasion),
+            Some(active) if active.mentions(point) => active.ask(point, occasion),
+            _ => None,
         }
     }
 
@@ -156,12 +197,20 @@ impl Faults {
     }
 }
 
+fn mentioned(plan: &dyn FaultPlan) -> u32 {
+    let points = FaultPoint::ALL.iter().filter(|point| plan.mentions(**point));
+    points.fold(0, |points, point| points | point.bit())
+}
+
 impl Active {
+    /// Relaxed: who has to be sure that a change is seen orders it by something else, such as the age of what is remembered.
+    #[inline]
+    fn mentions(&self, point: FaultPoint) -> bool {
+        self.points.load(Ordering::Relaxed) & point.bit() != 0
+    }
+
     #[cold]
     fn ask(&self, point: FaultPoint, occasion: impl FnOnce(FaultPoint) -> Occasion) -> Option<FaultAction> {
-        if self.points & point.bit() == 0 {
-            return None;
-        }
         let occasion = occasion(point);
         let action = self.plan.decide(&occasion)?;
         assert!(
@@ -174,9 +223,10 @@ impl Active {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::fault::LateFaults;
     use crate::schedule::Threads;
     use crate::{ManualAlarms, ManualClock, StreamId};
 
@@ -200,6 +250,25 @@ mod tests {
         assert_eq!(faults.at(FaultPoint::Msi, occasion), Some(FaultAction::Drop));
         assert_eq!(faults.at(FaultPoint::QmCqe, |_| panic!("nobody asks")), None);
         assert_eq!(Faults::default().at(FaultPoint::Msi, |_| panic!("nobody asks")), None);
+    }
+
+    #[test]
+    fn plan_that_changes_is_asked_where_it_mentions_a_point_now_and_what_is_new_is_told() {
+        let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
+        let plan = Arc::<LateFaults>::default();
+        let faults = Faults::changing(plan.clone(), clock, alarms);
+        let ask = || faults.at(FaultPoint::Msi, |point| Occasion::new(point, StreamId(8), None));
+        assert_eq!(ask(), None);
+        assert!(faults.may_watch(FaultPoint::Msi) && !faults.watches(FaultPoint::Msi));
+        plan.say(Some((FaultPoint::Msi, FaultAction::Drop)));
+        assert_eq!(faults.changed(), [FaultPoint::Msi]);
+        assert_eq!(ask(), Some(FaultAction::Drop));
+        assert_eq!(faults.changed(), []);
+        plan.say(None);
+        assert_eq!(faults.changed(), []);
+        assert_eq!(ask(), None);
+        assert!(!Faults::default().may_watch(FaultPoint::Msi));
+        assert_eq!(Faults::default().changed(), []);
     }
 
     /// Counts what is done.

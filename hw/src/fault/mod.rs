@@ -16,7 +16,7 @@ use crate::{Iova, Pasid, StreamId};
 
 pub use handle::{Delays, FaultPlan, Faults};
 pub use port::FaultyPort;
-pub use script::ScriptedFaults;
+pub use script::{LateFaults, ScriptedFaults};
 
 macro_rules! fault_points {
     ($($(#[doc = $about:literal])+ $variant:ident = $name:literal: [$($action:ident),+] $(where [$($detail:ident),+])?;)+) => {
@@ -243,6 +243,90 @@ impl fmt::Display for ActionKind {
     }
 }
 
+macro_rules! fault_events {
+    ($($(#[doc = $about:literal])+ $variant:ident $({ $($field:ident: $ty:ty),+ })? = $name:literal;)+) => {
+        /// What goes wrong by itself, without its numbers.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EventKind {
+            $($(#[doc = $about])+ $variant,)+
+        }
+
+        impl EventKind {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Its name, beside those of [`FaultPoint`]s.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What happens.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($about,)+).trim(),)+
+                }
+            }
+
+            /// Names of its numbers.
+            #[must_use]
+            pub const fn numbers(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$variant => &[$($(stringify!($field),)+)?],)+
+                }
+            }
+        }
+
+        /// What goes wrong by itself: nothing else is about to happen that it changes, so it can be told to a device at any time.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FaultEvent {
+            $(
+                $(#[doc = $about])+
+                $variant $({ $(
+                    #[doc = concat!("Its `", stringify!($field), "`.")]
+                    $field: $ty,
+                )+ })?,
+            )+
+        }
+
+        impl FaultEvent {
+            /// Which kind it is.
+            #[must_use]
+            pub const fn kind(&self) -> EventKind {
+                match self {
+                    $(Self::$variant { .. } => EventKind::$variant,)+
+                }
+            }
+        }
+    };
+}
+
+fault_events! {
+    /// An accelerator sends a message (MSI) although it has nothing to tell.
+    SpuriousMessage { vector: u16 } = "msi.spurious";
+    /// The queue manager's AXI master hears an error in answer to a read that belongs to no queue.
+    AxiReadError = "qm.axi-read-error";
+    /// The same in answer to a write.
+    AxiWriteError = "qm.axi-write-error";
+}
+
+impl EventKind {
+    /// The kind of this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What only some points know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
@@ -327,6 +411,10 @@ mod tests {
             );
         }
         assert_eq!(FaultPoint::of_name("smmu.wlak"), None);
+        for event in EventKind::ALL {
+            assert_eq!(EventKind::of_name(event.name()), Some(*event));
+            assert_eq!(FaultPoint::of_name(event.name()), None, "one space of names");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A DMA port in front of another, which asks at the points of reads and writes. A machine without a plan has none.
+//! A DMA port in front of another, which asks at the points of reads and writes. A machine in which nothing can go
+//! wrong there has none.
 
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ pub struct FaultyPort {
 }
 
 impl FaultyPort {
-    /// `port`, with a [`FaultyPort`] in front if the plan of `faults` mentions reads or writes.
+    /// `port`, with a [`FaultyPort`] in front if the plan of `faults` mentions reads or writes, or may do so
+    /// later.
     #[must_use]
     pub fn before(port: Arc<dyn DmaPort>, faults: &Faults) -> Arc<dyn DmaPort> {
-        if faults.watches(FaultPoint::DmaRead) || faults.watches(FaultPoint::DmaWrite) {
+        if faults.may_watch(FaultPoint::DmaRead) || faults.may_watch(FaultPoint::DmaWrite) {
             Arc::new(Self { port, faults: faults.clone() })
         } else {
             port

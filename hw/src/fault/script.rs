@@ -1,4 +1,4 @@
-//! A plan for tests.
+//! Plans for tests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,5 +38,31 @@ impl FaultPlan for ScriptedFaults {
             .iter()
             .find(|(point, nth, _)| *point == occasion.point && *nth == count)
             .map(|(.., action)| *action)
+    }
+}
+
+/// A plan for tests: nothing, until it is told to do one thing at one point, each time.
+#[derive(Debug, Default)]
+pub struct LateFaults(Mutex<Option<(FaultPoint, FaultAction)>>);
+
+impl LateFaults {
+    /// What is done from now on, once [`super::Faults::changed`] has been called.
+    pub fn say(&self, what: Option<(FaultPoint, FaultAction)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    fn action_at(&self, point: FaultPoint) -> Option<FaultAction> {
+        let said = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.filter(|(at, _)| *at == point).map(|(_, action)| action)
+    }
+}
+
+impl FaultPlan for LateFaults {
+    fn mentions(&self, point: FaultPoint) -> bool {
+        self.action_at(point).is_some()
+    }
+
+    fn decide(&self, occasion: &Occasion) -> Option<FaultAction> {
+        self.action_at(occasion.point)
     }
 }

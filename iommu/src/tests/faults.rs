@@ -4,7 +4,7 @@ use std::thread;
 
 use hw::Clock;
 use hw::ats::{AtsPort, PageRequest, PageResponse, PageResponseCode, PrgIndex};
-use hw::fault::{Command, FaultAction, FaultPoint, Occasion, ScriptedFaults};
+use hw::fault::{Command, FaultAction, FaultPoint, LateFaults, Occasion, ScriptedFaults};
 
 use super::*;
 
@@ -13,15 +13,18 @@ const EVENTQ_ABT_ERR: u32 = 1 << 2;
 const PRIQ_ABT_ERR: u32 = 1 << 3;
 const VA: u64 = 0x1000;
 
-struct Planned {
+struct Planned<P = ScriptedFaults> {
     m: Bench,
-    plan: Arc<ScriptedFaults>,
+    plan: Arc<P>,
     root: u64,
 }
 
 /// A process with a page at [`VA`], and this script. `d0` are further bits of its context.
 fn planned(d0: u64, script: &[(FaultPoint, usize, FaultAction)]) -> Planned {
-    let plan = ScriptedFaults::new(script);
+    with_plan(d0, ScriptedFaults::new(script))
+}
+
+fn with_plan<P: FaultPlan + 'static>(d0: u64, plan: Arc<P>) -> Planned<P> {
     let m = Bench::reset_with(Features::default(), Some(plan.clone()));
     m.set_up(4);
     m.w64(PRIQ_BASE, PRIQ | 3);
@@ -117,6 +120,24 @@ fn lookup_faults_although_the_translation_is_cached_and_forgets_it_when_told() {
         .at(Iova(VA), 1)
         .during(who.command);
     assert_eq!(plan.asked(), [expected; 4]);
+}
+
+#[test]
+fn lookup_that_the_plan_comes_to_mention_is_asked_about_although_the_translation_is_remembered() {
+    let Planned { m, plan, .. } = with_plan(0, Arc::<LateFaults>::default());
+    for _ in 0..2 {
+        assert!(m.read(&process(), VA, 1).is_ok());
+    }
+    assert_eq!(m.smmu.stats().walks, 1);
+    plan.say(Some((FaultPoint::SmmuLookup, FaultAction::Permission)));
+    m.smmu.fault_points_added(&m.smmu.faults.0.changed());
+    assert_eq!(m.read(&process(), VA, 1), aborted(VA));
+    plan.say(None);
+    m.smmu.fault_points_added(&m.smmu.faults.0.changed());
+    for _ in 0..2 {
+        assert!(m.read(&process(), VA, 1).is_ok());
+    }
+    assert_eq!(m.smmu.stats().walks, 1, "the TLB has forgotten nothing");
 }
 
 #[test]

@@ -172,7 +172,7 @@ impl Bench {
         let (eventq, gerror, cmdq_sync, priq) = (line(), line(), line(), line());
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let faults = plan.map_or_else(Faults::default, |plan| {
-            Faults::new(plan, clock.clone(), alarms.clone(), Arc::new(Threads))
+            Faults::changing(plan, clock.clone(), alarms.clone(), Arc::new(Threads))
         });
         let smmu = Smmu::new(SmmuConfig {
             features,

@@ -46,6 +46,7 @@ pub use engine::{Cancelled, Done, Engine, EngineDma, Limits, Messages, QueueInfo
 pub use task::{Stage, TaskState};
 pub use worker::WorkerMemory;
 
+use device::error;
 use front::{Front, Tells, Wake};
 pub(in crate::hisi) use saved::QmState;
 
@@ -236,6 +237,11 @@ impl<E: Engine> Qm<E> {
     /// An error of the engine that has no other way to the guest: the abnormal interrupt is raised.
     pub fn engine_error(&self) {
         self.with(Front::post_abnormal);
+    }
+
+    /// The AXI master hears an error in answer to an access that belongs to no queue: a write, or else a read.
+    pub fn axi_error(&self, is_write: bool) {
+        self.with(|front| front.raise_error(if is_write { error::AXI_BRESP } else { error::AXI_RRESP }));
     }
 
     /// Messages that were held back by a mask may be due: the control worker sends them.

@@ -22,6 +22,7 @@ use std::io;
 use std::sync::{Arc, Weak};
 
 use hw::ats::AtsPort;
+use hw::fault::{FaultEvent, FaultPoint};
 use hw::mmio::{read_words, write_words};
 use hw::{
     BusError, Clock, DmaPort, Faults, FaultyPort, GuestErrors, LifeCycle, Registers, RestoreError,
@@ -181,6 +182,24 @@ impl Zip {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.qm.engine().totals()
+    }
+
+    /// Something goes wrong by itself. Says whether it can: there is no such message.
+    pub fn go_wrong(&self, event: FaultEvent) -> bool {
+        match event {
+            FaultEvent::SpuriousMessage { vector } if vector >= VECTORS => return false,
+            FaultEvent::SpuriousMessage { vector } => self.messages.send_later(vector),
+            FaultEvent::AxiReadError => self.qm.axi_error(false),
+            FaultEvent::AxiWriteError => self.qm.axi_error(true),
+        }
+        true
+    }
+
+    /// The fault plan mentions these points from now on, and did not before ([`Faults::changed`]).
+    pub fn fault_points_added(&self, points: &[FaultPoint]) {
+        if let Some(atc) = &self.atc {
+            atc.fault_points_added(points);
+        }
     }
 
     /// What the translation cache has done so far; nothing, if there is none.

@@ -36,8 +36,7 @@ pub(super) struct Msi {
 impl TimerTarget<u16> for Msi {
     /// The delay of a message is over.
     fn step(&self, vector: u16) {
-        self.late().push(vector);
-        self.config.wake();
+        self.send_later(vector);
     }
 }
 
@@ -50,6 +49,16 @@ impl Msi {
             late: Mutex::default(),
             delays: faults.delays(this.clone()),
         })
+    }
+
+    /// Has whoever sends what is due send this message. Too many of them at once are as one.
+    pub(super) fn send_later(&self, vector: u16) {
+        let mut late = self.late();
+        if late.len() < MOST_DUE {
+            late.push(vector);
+        }
+        drop(late);
+        self.config.wake();
     }
 
     /// Forgets the messages that a fault plan has delayed.

@@ -306,6 +306,14 @@ impl Atc {
         self.agent.await_translated();
     }
 
+    /// The fault plan mentions these points from now on, and did not before: what threads remember of look-ups is too old, so that
+    /// each access is looked up.
+    pub(crate) fn fault_points_added(&self, points: &[FaultPoint]) {
+        if points.contains(&FaultPoint::AtcLookup) {
+            self.age.advance();
+        }
+    }
+
     /// Numbers so far.
     #[must_use]
     pub fn totals(&self) -> AtcTotals {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hw::fault::{Command, FaultAction, FaultPoint, Occasion, ScriptedFaults};
+use hw::fault::{Command, FaultAction, FaultEvent, FaultPoint, Occasion, ScriptedFaults};
 use hw::{Iova, StreamId};
 
 use super::{DEFLATE, Sqe, decode, status, text};
@@ -171,6 +171,27 @@ fn delayed_message_is_sent_when_its_time_has_come() {
     planned.machine.pass_ns(1);
     planned.machine.run();
     assert_eq!(planned.machine.vectors(), [0]);
+}
+
+#[test]
+fn spurious_message_is_sent_although_nothing_has_happened_and_one_that_there_is_not_is_refused() {
+    let planned = planned(&[]);
+    assert!(planned.machine.zip.go_wrong(FaultEvent::SpuriousMessage { vector: 0 }));
+    planned.machine.run();
+    assert_eq!(planned.machine.vectors(), [0]);
+    assert!(!planned.machine.zip.go_wrong(FaultEvent::SpuriousMessage { vector: 4 }));
+}
+
+#[test]
+fn axi_errors_that_belong_to_no_queue_are_latched_and_told_as_those_of_queues() {
+    for (event, bits) in [(FaultEvent::AxiReadError, 1), (FaultEvent::AxiWriteError, 2)] {
+        let planned = planned(&[]);
+        planned.machine.write(QmReg::ABNORMAL_INT_MASK, 0);
+        assert!(planned.machine.zip.go_wrong(event));
+        planned.machine.run();
+        assert_eq!(planned.machine.read(QmReg::ABNORMAL_INT_STATUS), bits);
+        assert_eq!(planned.machine.vectors(), [3]);
+    }
 }
 
 #[test]

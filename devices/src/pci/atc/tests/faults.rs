@@ -1,7 +1,7 @@
 //! What goes wrong on purpose in the cache and on the way to its agent (`docs/faults.md`).
 
 use super::*;
-use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
+use hw::fault::{FaultAction, FaultPoint, LateFaults, ScriptedFaults};
 use hw::schedule::Threads;
 
 struct Planned {
@@ -25,6 +25,23 @@ fn forgotten_translation_is_asked_for_again() {
         m.read(&process(1), 0x1000, 1).unwrap();
     }
     assert_eq!((m.asked(), m.untranslated()), (2, vec![]));
+}
+
+#[test]
+fn lookup_that_the_plan_comes_to_mention_is_asked_about_although_the_translation_is_remembered() {
+    let plan = Arc::<LateFaults>::default();
+    let m = Bench::with_faults(0, |clock, alarms| Faults::changing(plan.clone(), clock, alarms));
+    m.map(1, 0x1000, RAM, true);
+    for _ in 0..2 {
+        m.read(&process(1), 0x1000, 1).unwrap();
+    }
+    assert_eq!(m.asked(), 1);
+    plan.say(Some((FaultPoint::AtcLookup, FaultAction::Miss)));
+    m.atc.fault_points_added(&m.atc.faults.changed());
+    for _ in 0..2 {
+        m.read(&process(1), 0x1000, 1).unwrap();
+    }
+    assert_eq!(m.asked(), 2);
 }
 
 #[test]
