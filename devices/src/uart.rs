@@ -416,14 +416,14 @@ impl Pl011 {
     }
 
     /// Receives bytes from the host, as many as there is room for, and says how many. If not all, the
-    /// console's [`ConsoleOut::input_room`] tells when to come back.
+    /// console's [`ConsoleOut::input_room`] tells when to come back; it tells all that wait, of whom some may find no room.
     pub fn receive(&self, bytes: &[u8]) -> usize {
         let mut front = self.lock();
         let taken = front.rx_room().min(bytes.len());
         for &byte in bytes.iter().take(taken) {
             front.push_rx(byte.into());
         }
-        front.input_waits = taken < bytes.len();
+        front.input_waits |= taken < bytes.len();
         self.drive(&front);
         taken
     }

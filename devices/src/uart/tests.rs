@@ -188,6 +188,21 @@ fn input_waits_until_the_guest_enables_the_receiver() {
 }
 
 #[test]
+fn input_of_one_source_that_waits_is_told_of_room_whatever_another_one_has_sent() {
+    let bench = Bench::started();
+    let filled = bench.uart.receive(&[b'a'; 2 * FIFO_BYTES]);
+    assert_eq!(filled, FIFO_BYTES);
+    bench.read(DR);
+    // Too little room to be told of, but enough for this.
+    assert_eq!(bench.uart.receive(b"b"), 1);
+    bench.drain();
+    assert_eq!(bench.host.calls.load(Ordering::SeqCst), 1);
+    bench.uart.receive(b"c");
+    bench.drain();
+    assert_eq!(bench.host.calls.load(Ordering::SeqCst), 1, "nobody waits any more");
+}
+
+#[test]
 fn without_fifo_there_is_room_for_one_character() {
     let bench = Bench::started();
     bench.write(LCR_H, 0x60);
