@@ -226,6 +226,9 @@ enum Source {
 
 /// Standard input on its way to the guest: read in chunks, the next one when the UART has taken the last, so that whoever
 /// writes is held up by the guest and nothing is stored here. Without a buffer of the library's, which epoll would not see.
+///
+/// A terminal is read at all times, because the escape key must work whatever the guest does; what is typed beyond a chunk while the
+/// guest takes nothing is not taken either.
 struct Stdin<'a> {
     input: BorrowedFd<'a>,
     console: Box<dyn ConsoleInput>,
@@ -251,9 +254,14 @@ impl Stdin<'_> {
         self.taken >= self.typed.len()
     }
 
-    /// Reads once. To be called with nothing left of the last read.
+    /// Whether there is a reason to read on.
+    fn wants_more(&self) -> bool {
+        self.is_empty() || self.terminal.is_some()
+    }
+
+    /// Reads once. To be called with nothing left of the last read, unless it is a terminal.
     fn read(&mut self) {
-        self.typed.clear();
+        self.typed.drain(..self.taken);
         self.taken = 0;
         let mut chunk = [0; CHUNK];
         let count = match nix::unistd::read(self.input, &mut chunk) {
@@ -275,6 +283,7 @@ impl Stdin<'_> {
         }
         for key in self.keys.feed(chunk) {
             match key {
+                Key::Guest(bytes) if self.typed.len() + bytes.len() > CHUNK => eprint!("\x07"),
                 Key::Guest(bytes) => self.typed.extend(bytes),
                 Key::Quit => self.switch.stop(Reason::Quit),
                 Key::Help => {
@@ -300,7 +309,7 @@ impl Stdin<'_> {
             }
         }
         let is_ours = self.terminal.as_ref().is_none_or(|terminal| terminal.is_ours());
-        let listens = self.source == Source::Polled && self.is_empty() && is_ours;
+        let listens = self.source == Source::Polled && self.wants_more() && is_ours;
         if listens != self.is_listening {
             self.is_listening = listens;
             let input = self.input.as_raw_fd();
@@ -318,7 +327,7 @@ impl MutEventSubscriber for Stdin<'_> {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         let fd = events.fd();
         if fd == self.input.as_raw_fd() {
-            if self.is_empty() {
+            if self.wants_more() {
                 self.read();
             }
         } else if fd == self.console.room().as_raw_fd() {

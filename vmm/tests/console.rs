@@ -266,6 +266,24 @@ fn machine_that_comes_to_the_foreground_takes_the_terminal_and_gives_it_back() {
     assert_eq!(flags(&terminal), before);
 }
 
+#[test]
+fn escape_key_works_while_the_guest_takes_nothing_of_what_was_typed_before() {
+    let folder = folder();
+    // A guest that never looks at its UART.
+    fs::write(folder.path().join("image"), common::image(&[0x1400_0000])).unwrap();
+    let (child, terminal, mut keys) = on_a_terminal(folder.path(), "\"$@\"; echo ended $?");
+    let start = Instant::now();
+    while flags(&terminal).contains(LocalFlags::ICANON) {
+        assert!(start.elapsed() < LIMIT, "it does not take the terminal");
+        thread::sleep(Duration::from_millis(20));
+    }
+    keys.write_all(&[b'x'; 1000]).unwrap();
+    keys.write_all(b"\x01x").unwrap();
+    let ended = end(child);
+    assert!(ended.stderr.contains("left by Ctrl-A X"), "{}", ended.stderr);
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("ended 0"));
+}
+
 fn say(text: &str, last: u8) -> Ended {
     let folder = folder();
     let mut child = command(&words(folder.path())).spawn().unwrap();
