@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::accelerator::{self, Accelerator, Accelerators};
+use crate::faults::Rule;
 use crate::gdb::address::Address;
 use crate::size::{parse_duration, parse_memory, parse_size};
 use crate::trace::LEAST_LIMIT;
@@ -89,6 +90,11 @@ Examples:
   warpvmm ctl /tmp/vm.sock resume
   warpvmm ctl /tmp/vm.sock counters --every 1s
   warpvmm ctl /tmp/vm.sock --json counters | jq .smmu.walks
+  warpvmm ctl /tmp/vm.sock console                                     Ctrl-A X leaves
+  warpvmm ctl /tmp/vm.sock console --eof < script
+  warpvmm ctl /tmp/vm.sock console --until 'login: ' --timeout 60 < /dev/null
+  warpvmm ctl /tmp/vm.sock fault arm smmu.walk,translation,level=3,times=1
+  warpvmm ctl /tmp/vm.sock fault trigger msi.spurious,vector=0
 
 The exit status is 0 if the machine has done it, 1 if it refuses or cannot be reached: the message says why.
 docs/control.md has the protocol, for programs that talk to the socket themselves.";
@@ -98,6 +104,8 @@ Examples:
   warpvmm faults list
   warpvmm faults check plan.toml
   warpvmm run --kernel Image --initrd initramfs.cpio --faults plan.toml --strict
+  warpvmm run --kernel Image --initrd initramfs.cpio --fault smmu.walk,translation,level=3,nth=1
+  warpvmm ctl /tmp/vm.sock fault arm msi,drop,vector=0,times=1
 
 docs/faults.md has the format of plans, and for each point what the guest sees.";
 
@@ -176,10 +184,13 @@ pub struct MachineArgs {
     #[command(flatten)]
     pub process: ProcessArgs,
     /// Make faults happen by this plan; see `warpvmm faults list` and docs/faults.md
-    #[arg(long, value_name = "PLAN")]
+    #[arg(long, value_name = "PLAN", group = "rules")]
     pub faults: Option<PathBuf>,
-    /// Fail if a rule of the plan never fired
-    #[arg(long, requires = "faults")]
+    /// Make a fault happen by this rule, POINT,ACTION[,KEY=VALUE]..., as in msi,drop,vector=0,nth=3. Repeat for more
+    #[arg(long, value_name = "RULE", value_parser = Rule::parse, group = "rules")]
+    pub fault: Vec<Rule>,
+    /// Fail if a rule never fired
+    #[arg(long, requires = "rules")]
     pub strict: bool,
 }
 
@@ -266,6 +277,7 @@ fn parse_trace_limit(text: &str) -> Result<u64, String> {
 /// `warpvmm run`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, group = ArgGroup::new("way_in").multiple(true))]
+#[command(group = ArgGroup::new("rules").multiple(true))]
 pub struct RunArgs {
     /// arm64 kernel: Image, the same compressed (gz, zst, xz, lzma, lz4, bz2), or EFI zboot
     #[arg(long, short = 'k', value_name = "FILE")]
@@ -343,7 +355,7 @@ pub struct RestoreArgs {
     /// What belongs to the process.
     #[command(flatten)]
     pub process: ProcessArgs,
-    /// Fail if a rule of the machine's fault plan never fired
+    /// Fail if a rule of the machine's faults never fired
     #[arg(long)]
     pub strict: bool,
 }
@@ -394,6 +406,15 @@ pub enum CtlMethod {
         #[arg(value_name = "FILE[,ram=compressed|plain]")]
         file: String,
     },
+    /// The guest's serial console at this terminal, or for a script: what it prints on standard output, what comes on standard
+    /// input is typed. On a terminal, Ctrl-A X leaves, and the machine goes on
+    Console(ConsoleArgs),
+    /// Fault rules: listed, armed, disarmed, triggered; see docs/faults.md
+    Fault {
+        /// What to do.
+        #[command(subcommand)]
+        command: CtlFault,
+    },
     /// What accelerators, SMMU and fault plan have counted so far
     Counters {
         /// Again and again, at this interval: seconds, or with ms, s, m, h; until the machine ends or you do
@@ -418,6 +439,48 @@ pub enum CtlMethod {
         /// The address that the device uses
         #[arg(value_name = "ADDRESS")]
         address: String,
+    },
+}
+
+/// `warpvmm ctl PATH console`.
+#[derive(Debug, Args)]
+pub struct ConsoleArgs {
+    /// Begin with so many bytes of what was printed before, as far as they are kept; 0 for none
+    #[arg(long, value_name = "BYTES", default_value_t = crate::control::methods::USUAL_BACKLOG)]
+    pub backlog: u64,
+    /// End when standard input has ended and the guest's UART has taken all of it; without it, go on with what the guest prints
+    #[arg(long)]
+    pub eof: bool,
+    /// End when this has been printed, in the backlog too; status 1 if the machine ends before
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub until: Option<String>,
+    /// End with status 124 after this long: seconds, or with s, m, h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `warpvmm ctl PATH fault`.
+#[derive(Debug, Subcommand)]
+pub enum CtlFault {
+    /// The rules of the plan, of the command line, and those armed: number, state, occasions, how often it fired, rule
+    List,
+    /// Arm one more rule, which is asked after all others, and print its number
+    Arm {
+        /// POINT,ACTION[,KEY=VALUE]..., as for `warpvmm run --fault`
+        #[arg(value_name = "RULE")]
+        rule: String,
+    },
+    /// Disarm a rule: it counts and fires no more
+    Disarm {
+        /// Its number
+        #[arg(value_name = "ID")]
+        id: u32,
+    },
+    /// Make something go wrong once: an event at once, anything else on the next occasion
+    Trigger {
+        /// EVENT[,KEY=VALUE]..., or POINT,ACTION[,KEY=VALUE]... without a word of when
+        #[arg(value_name = "RULE")]
+        rule: String,
     },
 }
 
@@ -461,6 +524,7 @@ pub enum FaultsCommand {
 #[derive(Debug, Args)]
 // -c is what it is in gzip.
 #[command(args_override_self = true, mut_arg("cpus", |cpus| cpus.short(None)))]
+#[command(group = ArgGroup::new("rules").multiple(true))]
 pub struct CompressArgs {
     /// The input; `-`, as without it, is standard input
     #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]

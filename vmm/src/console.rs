@@ -1,11 +1,14 @@
-//! What the guest prints: to the terminal and a log file, and read along for what it says of a panic.
+//! What the guest prints: to the terminal and a log file, kept for a while for whoever attaches later, and read along for what it says
+//! of a panic.
 //!
 //! The vCPU that writes to the UART only appends to a buffer; a thread of its own does the slow part. The buffer is
-//! bounded: a guest that prints faster than the terminal takes it sees a full FIFO, as on a real line.
+//! bounded: a guest that prints faster than the terminal takes it sees a full FIFO, as on a real line. Whoever is attached
+//! ([`Console::since`]) holds up nobody: what is no longer kept when it comes for it is lost to it.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,8 +17,13 @@ use crate::sandbox::{Sandbox, Thread};
 
 /// Bytes that may wait for the terminal.
 const PENDING_LIMIT: usize = 1 << 20;
-/// Bytes of recent output kept for the report of a panic.
-const TAIL_LIMIT: usize = 64 << 10;
+/// Bytes that are taken from there at once: little beside [`KEPT`], so that a terminal that is slow, and then is not, takes nothing
+/// from whoever is attached.
+const PIECE: usize = 16 << 10;
+/// Bytes of recent output that are kept, for whoever attaches and for the report of a panic.
+pub const KEPT: usize = 256 << 10;
+/// The longest line that is read along.
+const LINE_LIMIT: usize = 64 << 10;
 /// How Linux starts a panic message, how it says after how many seconds it will reset, and what it prints when it has said
 /// everything and will stand still instead.
 const PANIC_START: &str = "Kernel panic - not syncing";
@@ -71,12 +79,15 @@ impl PanicSeen {
 
 #[derive(Default)]
 struct State {
-    pending: Vec<u8>,
-    /// Bytes were refused since the buffer was last emptied.
+    pending: VecDeque<u8>,
+    /// Bytes were refused since some were last taken out.
     refused: bool,
     closed: bool,
     line: Vec<u8>,
-    tail: VecDeque<u8>,
+    /// The last bytes that have been taken out.
+    kept: VecDeque<u8>,
+    /// How many have been taken out in all.
+    total: u64,
     panic: PanicSeen,
     watch: Option<Box<dyn LineWatch>>,
     /// The first error of the terminal or the log file.
@@ -88,6 +99,21 @@ struct Shared {
     changed: Condvar,
     /// Called when there is room again after bytes were refused.
     on_room: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Called when there is more for whoever is attached.
+    on_output: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Somebody is attached.
+    is_watched: AtomicBool,
+}
+
+/// What the guest has printed from somewhere on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// Bytes before it that are no longer kept.
+    pub lost: u64,
+    /// What there is.
+    pub bytes: Vec<u8>,
+    /// Where it ends: the number of bytes that the guest had printed by then.
+    pub end: u64,
 }
 
 impl Shared {
@@ -120,7 +146,13 @@ impl Console {
     pub fn start(outputs: Outputs, sandbox: &Sandbox) -> io::Result<Arc<Self>> {
         let Outputs { stdout, log, watch } = outputs;
         let state = Mutex::new(State { watch, ..State::default() });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), on_room: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            state,
+            changed: Condvar::new(),
+            on_room: OnceLock::new(),
+            on_output: OnceLock::new(),
+            is_watched: AtomicBool::new(false),
+        });
         let for_thread = Arc::clone(&shared);
         let thread = sandbox.spawn(Thread::Console, "console", move || drain(&for_thread, stdout, log))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
@@ -132,7 +164,7 @@ impl Console {
         let mut state = self.shared.lock();
         let was_empty = state.pending.is_empty();
         let taken = data.len().min(PENDING_LIMIT - state.pending.len().min(PENDING_LIMIT));
-        state.pending.extend_from_slice(&data[..taken]);
+        state.pending.extend(&data[..taken]);
         state.refused |= taken < data.len();
         drop(state);
         if was_empty {
@@ -144,6 +176,36 @@ impl Console {
     /// Names whom to tell that there is room again. Only the first call counts.
     pub fn on_room(&self, function: Box<dyn Fn() + Send + Sync>) {
         let _ = self.shared.on_room.set(function);
+    }
+
+    /// Names whom to tell, on the console's thread, that there is more to see while somebody is attached. Only the first call
+    /// counts.
+    pub fn on_output(&self, function: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.shared.on_output.set(function);
+    }
+
+    /// Whether somebody is attached from now on. To be called before the first [`Self::since`], so that nothing falls in between.
+    pub fn set_watched(&self, is_watched: bool) {
+        self.shared.is_watched.store(is_watched, Ordering::SeqCst);
+    }
+
+    /// How much the guest has printed so far, as far as it has been taken out of the buffer.
+    #[must_use]
+    pub fn printed(&self) -> u64 {
+        self.shared.lock().total
+    }
+
+    /// What it has printed after the first `from` bytes, `most` bytes of it.
+    #[must_use]
+    pub fn since(&self, from: u64, most: usize) -> Printed {
+        let state = self.shared.lock();
+        let first_kept = state.total - state.kept.len() as u64;
+        let from = from.min(state.total);
+        let start = from.max(first_kept);
+        // Not more than what is kept.
+        let skipped = (start - first_kept) as usize;
+        let bytes: Vec<u8> = state.kept.range(skipped..).take(most).copied().collect();
+        Printed { lost: start - from, end: start + bytes.len() as u64, bytes }
     }
 
     /// Writes out what is waiting and ends the thread. Returns the first error of an output.
@@ -171,8 +233,8 @@ impl Console {
     /// The last `lines` lines of output.
     #[must_use]
     pub fn last_lines(&self, lines: usize) -> String {
-        let tail: Vec<u8> = self.shared.lock().tail.iter().copied().collect();
-        let text = String::from_utf8_lossy(&tail).replace('\r', "");
+        let kept: Vec<u8> = self.shared.lock().kept.iter().copied().collect();
+        let text = String::from_utf8_lossy(&kept).replace('\r', "");
         let all: Vec<&str> = text.trim_end().lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
@@ -188,12 +250,18 @@ fn drain(shared: &Shared, is_shown: bool, mut log: Option<(File, String)>) {
             }
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let data = std::mem::take(&mut state.pending);
+        let piece = state.pending.len().min(PIECE);
+        let data: Vec<u8> = state.pending.drain(..piece).collect();
         let stands_still = read_along(&mut state, &data);
         let refused = std::mem::take(&mut state.refused);
         drop(state);
         if refused && let Some(on_room) = shared.on_room.get() {
             on_room();
+        }
+        if shared.is_watched.load(Ordering::SeqCst)
+            && let Some(on_output) = shared.on_output.get()
+        {
+            on_output();
         }
         let mut failure = None;
         if let Some(out) = &mut stdout
@@ -221,17 +289,18 @@ fn drain(shared: &Shared, is_shown: bool, mut log: Option<(File, String)>) {
     }
 }
 
-/// Keeps the tail, cuts lines, looks for a panic. Returns true when the kernel has just said that it stands still, once.
+/// Keeps the last bytes, cuts lines, looks for a panic. Returns true when the kernel has just said that it stands still, once.
 fn read_along(state: &mut State, data: &[u8]) -> bool {
-    state.tail.extend(data);
-    let excess = state.tail.len().saturating_sub(TAIL_LIMIT);
-    state.tail.drain(..excess);
+    state.kept.extend(data);
+    let excess = state.kept.len().saturating_sub(KEPT);
+    state.kept.drain(..excess);
+    state.total += data.len() as u64;
     let stood_still = state.panic.stands_still;
     let now = Instant::now();
     for &byte in data {
         if byte != b'\n' {
             // A guest that never ends a line gets it cut.
-            if state.line.len() < TAIL_LIMIT {
+            if state.line.len() < LINE_LIMIT {
                 state.line.push(byte);
             }
             continue;
@@ -283,6 +352,57 @@ mod tests {
         assert_eq!(lines.0.lock().unwrap()[0], "hello");
         assert!(console.last_lines(2).ends_with("syncing: VFS ]---\nlast"));
         assert!(std::fs::read(&path).unwrap().ends_with(b"last"));
+    }
+
+    /// A console that nobody sees, and whether somebody who is attached has been told of output.
+    fn unseen() -> (Arc<Console>, Arc<AtomicBool>) {
+        let outputs = Outputs { stdout: false, log: None, watch: None };
+        let console = Console::start(outputs, &Sandbox::off()).unwrap();
+        let told = Arc::<AtomicBool>::default();
+        let tell = Arc::clone(&told);
+        console.on_output(Box::new(move || tell.store(true, Ordering::SeqCst)));
+        (console, told)
+    }
+
+    /// Writes all of it, however often the buffer is full.
+    fn print(console: &Console, data: &[u8]) {
+        let mut rest = data;
+        while !rest.is_empty() {
+            rest = &rest[console.write(rest)..];
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_was_printed_is_seen_from_anywhere_that_is_kept_and_what_is_not_is_counted() {
+        let (console, told) = unseen();
+        let text: Vec<u8> = (0..KEPT + 1000).map(|i| (i / 7) as u8).collect();
+        print(&console, &text[..1000]);
+        console.set_watched(true);
+        print(&console, &text[1000..]);
+        assert_eq!(console.close(), None);
+        assert!(told.load(Ordering::SeqCst));
+
+        let len = text.len() as u64;
+        assert_eq!(console.printed(), len);
+        let all = console.since(0, usize::MAX);
+        assert_eq!((all.lost, all.end), (1000, len));
+        assert!(all.bytes == text[1000..]);
+        let part = console.since(2000, 5);
+        assert_eq!(part, Printed { lost: 0, bytes: text[2000..2005].to_vec(), end: 2005 });
+        let at_the_seam = console.since(999, 1);
+        assert_eq!(at_the_seam, Printed { lost: 1, bytes: text[1000..1001].to_vec(), end: 1001 });
+        for beyond in [len, len + 1, u64::MAX] {
+            assert_eq!(console.since(beyond, 10), Printed { lost: 0, bytes: Vec::new(), end: len });
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_output_while_nobody_is_attached() {
+        let (console, told) = unseen();
+        print(&console, b"text");
+        assert_eq!(console.close(), None);
+        assert!(!told.load(Ordering::SeqCst));
     }
 
     fn seen(lines: &[&str], start: Instant) -> PanicSeen {

@@ -123,6 +123,13 @@ impl Report {
     }
 }
 
+impl Report {
+    /// With these many firings of fault rules at most.
+    pub(crate) fn with_firings(self, most: usize) -> Self {
+        Self { faults: self.faults.map(|faults| faults.shortened(most)), ..self }
+    }
+}
+
 /// Where the report goes: opened before the boot, so that a wrong name costs no run.
 pub(crate) struct ReportFile {
     path: PathBuf,

@@ -29,6 +29,7 @@ pub fn restore(args: &RestoreArgs) -> anyhow::Result<Status> {
         symbols: None,
         process: args.process.clone(),
         faults: None,
+        fault: Vec::new(),
         strict: args.strict,
     };
     launch(Launch {

@@ -1,189 +1,22 @@
 //! A machine with a control socket: what it answers, what it does, and what clients that do everything wrong cannot do to it.
-//! The guest is a few instructions. `docs/control.md`
+//! `docs/control.md`
 
 mod common;
+mod controlled;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use vmm::control::methods::METHODS;
+use vmm::save::SaveFile;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_warpvmm");
-/// Longer than anything here takes on a loaded host.
-const LIMIT: Duration = Duration::from_secs(100);
-
-/// Typed to the guest: SYSTEM_OFF, SYSTEM_RESET.
-const OFF: u8 = 0x04;
-const RESET: u8 = 0x12;
-/// What the guest says when it starts with empty memory, and when there is something left.
-const EMPTY: u8 = b'!';
-const LEFT: u8 = b'?';
-
-/// Behind the header: marks its memory, says how it was, and echoes. x3 is the greatest step of the virtual count between two
-/// looks.
-const GUEST: [u32; 38] = [
-    0xd2a1_2013, //      mov x19, #0x9000000     the PL011
-    0x5280_0e00, //      mov w0, #0x70
-    0xb900_2e60, //      str w0, [x19, #0x2c]    UARTLCR_H: 8 bits, FIFOs
-    0x5280_6020, //      mov w0, #0x301
-    0xb900_3260, //      str w0, [x19, #0x30]    UARTCR: enable, transmit, receive
-    0xd2a8_6014, //      mov x20, #0x43000000
-    0xf940_0281, //      ldr x1, [x20]
-    0x5280_0022, //      mov w2, #1
-    0xf900_0282, //      str x2, [x20]
-    0x5280_0420, //      mov w0, #EMPTY
-    0x5280_07e4, //      mov w4, #LEFT
-    0xf100_003f, //      cmp x1, #0
-    0x1a84_0000, //      csel w0, w0, w4, eq
-    0xd280_0003, //      mov x3, #0
-    0xd53b_e045, //      mrs x5, cntvct_el0
-    0x1400_000e, //      b send
-    0xd53b_e046, // next: mrs x6, cntvct_el0
-    0xcb05_00c7, //      sub x7, x6, x5
-    0xeb03_00ff, //      cmp x7, x3
-    0x9a83_80e3, //      csel x3, x7, x3, hi
-    0xaa06_03e5, //      mov x5, x6
-    0xb940_1a61, //      ldr w1, [x19, #0x18]    UARTFR
-    0x3727_ff41, //      tbnz w1, #4, next       nothing received
-    0xb940_0260, //      ldr w0, [x19]           UARTDR
-    0x1200_1c00, //      and w0, w0, #0xff
-    0x7100_101f, //      cmp w0, #OFF
-    0x5400_00e0, //      b.eq off
-    0x7100_481f, //      cmp w0, #RESET
-    0x5400_00e0, //      b.eq reset
-    0xb940_1a61, // send: ldr w1, [x19, #0x18]
-    0x372f_ffe1, //      tbnz w1, #5, send       no room
-    0xb900_0260, //      str w0, [x19]
-    0x17ff_fff0, //      b next
-    0x5280_0100, // off: mov w0, #8
-    0x1400_0002, //      b call
-    0x5280_0120, // reset: mov w0, #9
-    0x72b0_8000, // call: movk w0, #0x8400, lsl #16
-    0xd400_0002, //      hvc #0
-];
-
-struct Machine {
-    folder: TempDir,
-    child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
-}
-
-impl Machine {
-    fn start(more: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("image");
-        fs::write(&image, common::image(&GUEST)).unwrap();
-        let mut child = command(&image, &folder.path().join("socket"), more).spawn().unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { folder, child, stdin, stdout }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
-    }
-
-    /// A connection; the socket is there before the machine is.
-    fn connect(&self) -> Client {
-        let start = Instant::now();
-        loop {
-            match UnixStream::connect(self.socket()) {
-                Ok(stream) => return Client(BufReader::new(stream)),
-                Err(error) => assert!(start.elapsed() < LIMIT, "{error}"),
-            }
-            thread::yield_now();
-        }
-    }
-
-    fn expect(&mut self, byte: u8) {
-        let mut found = [0];
-        self.stdout.read_exact(&mut found).unwrap();
-        assert_eq!(found, [byte], "{}", found[0] as char);
-    }
-
-    fn send(&mut self, byte: u8) {
-        self.stdin.write_all(&[byte]).unwrap();
-    }
-
-    fn ctl(&self, words: &[&str]) -> Output {
-        Command::new(PROGRAM).arg("ctl").arg(self.socket()).args(words).output().unwrap()
-    }
-
-    /// A number of `/proc/PID/status`.
-    fn status_of(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    /// Waits for the end, which leaves no socket.
-    fn end(self) -> (Option<i32>, String) {
-        let socket = self.socket();
-        let Self { folder: _folder, child, stdin, stdout } = self;
-        drop(stdin);
-        let output = child.wait_with_output().unwrap();
-        // Not before: a guest that still prints would find no reader, which is a failure of the run.
-        drop(stdout);
-        assert!(!socket.exists());
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-}
-
-fn command(image: &Path, socket: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(["run", "--engine", "soft", "--memory", "64M", "--cpus", "2", "--timeout", "100"]);
-    command.arg("--kernel").arg(image).arg("--control").arg(socket).args(more);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-struct Client(BufReader<UnixStream>);
-
-impl Client {
-    fn send(&mut self, text: &str) {
-        self.0.get_mut().write_all(text.as_bytes()).unwrap();
-    }
-
-    fn read(&mut self) -> Value {
-        let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
-    }
-
-    /// The answer to a request, with its error if it is one.
-    fn ask(&mut self, method: &str, params: Value) -> Result<Value, String> {
-        let request = json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params });
-        self.send(&format!("{request}\n"));
-        loop {
-            let mut answer = self.read();
-            if answer["id"] == method {
-                return match answer["error"]["message"].as_str() {
-                    Some(message) => Err(message.to_owned()),
-                    None => Ok(answer["result"].take()),
-                };
-            }
-        }
-    }
-
-    fn ok(&mut self, method: &str) -> Value {
-        self.ask(method, json!({})).unwrap()
-    }
-
-    fn inspect(&mut self, path: &str) -> Value {
-        self.ask("inspect", json!({ "path": path })).unwrap()
-    }
-
-    fn register(&mut self, cpu: usize, name: &str) -> u64 {
-        let all = self.inspect(&format!("cpu{cpu}/regs"));
-        u64::from_str_radix(all[name].as_str().unwrap().strip_prefix("0x").unwrap(), 16).unwrap()
-    }
-}
+use controlled::{Client, EMPTY, GUEST, LEFT, LIMIT, Machine, OFF, PROGRAM, RESET, command, restore};
 
 #[test]
 fn paused_machine_stands_still_with_its_time_and_goes_on_where_it_stood() {
@@ -373,6 +206,34 @@ fn unknown_paths_are_refused_with_those_that_there_are() {
     assert_eq!(machine.end().0, Some(0));
 }
 
+/// The table from which the reference is written says what comes.
+#[test]
+fn every_method_answers_what_its_table_has() {
+    let machine = Machine::start(&[]);
+    let mut client = machine.connect();
+    let armed = client.ask("fault_arm", json!({ "rule": "msi,drop" })).unwrap();
+    for method in METHODS {
+        let params = match method.name {
+            // Its answer is the last one.
+            "quit" => continue,
+            // A descriptor comes with it.
+            "save" => continue,
+            "inspect" => json!({ "path": "clock" }),
+            "fault_arm" | "fault_trigger" => json!({ "rule": "msi,drop" }),
+            "fault_disarm" => json!({ "id": armed["id"] }),
+            "console_input" => json!({ "data": "" }),
+            _ => json!({}),
+        };
+        let answer = client.ask(method.name, params).unwrap();
+        let found: BTreeSet<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected: BTreeSet<_> = method.result.iter().map(|field| field.name).collect();
+        let is_described_elsewhere = ["counters", "inspect"].contains(&method.name);
+        assert!(is_described_elsewhere || found == expected, "{}: {answer}", method.name);
+    }
+    client.ok("quit");
+    assert_eq!(machine.end().0, Some(0));
+}
+
 #[test]
 fn counters_are_streamed_until_they_are_stopped() {
     let machine = Machine::start(&[]);
@@ -503,16 +364,6 @@ fn ctl_does_what_it_is_told_and_says_it_in_words_or_json() {
     assert!(String::from_utf8_lossy(&late.stderr).contains("cannot reach a machine"));
 }
 
-/// What is left of the machine: a process that goes on from a save, with a console.
-fn restore(file: &Path, more: &[&str]) -> (Child, ChildStdin, ChildStdout) {
-    let mut command = Command::new(PROGRAM);
-    command.arg("restore").arg(file).args(["--timeout", "100"]).args(more);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    (child, stdin, stdout)
-}
-
 #[test]
 fn saved_machine_goes_on_in_other_processes_from_either_form_and_can_be_reset_there() {
     let mut machine = Machine::start(&[]);
@@ -574,6 +425,46 @@ fn save_at_the_end_is_restored_and_a_guest_that_ends_by_itself_is_not_saved() {
     drop(stdout);
     assert!(String::from_utf8_lossy(&output.stderr).contains("not saved at the end"), "{output:?}");
     assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// At whatever moment, be it that a debugger has stopped it or not.
+#[test]
+fn machine_that_is_killed_while_it_is_saved_leaves_a_whole_file_or_none_under_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, gdb) = (folder.path().join("vm.save"), folder.path().join("gdb"));
+    let (path, at) = (file.display().to_string(), gdb.display().to_string());
+    for attempt in 0..12 {
+        let mut machine = Machine::start(&["--save", &path, "--gdb", &at]);
+        machine.expect(EMPTY);
+        let mut debugger = UnixStream::connect(&gdb).unwrap();
+        if attempt % 2 == 1 {
+            debugger.write_all(b"+$?#3f").unwrap();
+            let mut first = [0];
+            debugger.read_exact(&mut first).unwrap();
+        }
+        let by_client = attempt % 3 == 0;
+        let client = by_client.then(|| {
+            let mut ctl = Command::new(PROGRAM);
+            ctl.arg("ctl").arg(machine.socket()).args(["save", &path]).stderr(Stdio::null());
+            ctl.stdout(Stdio::null()).spawn().unwrap()
+        });
+        if !by_client {
+            let pid = nix::unistd::Pid::from_raw(machine.child.id() as i32);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+        }
+        thread::sleep(Duration::from_millis(attempt));
+        machine.child.kill().unwrap();
+        machine.child.wait().unwrap();
+        if let Some(mut client) = client {
+            client.wait().unwrap();
+        }
+        if file.exists() {
+            SaveFile::open(&file).unwrap_or_else(|e| panic!("attempt {attempt}: {}", e.message));
+        }
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let others: Vec<_> = names.filter(|name| *name != *"vm.save" && *name != *"gdb").collect();
+        assert!(others.is_empty(), "{others:?}");
+    }
 }
 
 #[test]

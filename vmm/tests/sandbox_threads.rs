@@ -120,6 +120,7 @@ fn fd(file: &impl AsRawFd) -> usize {
 /// What a copy has opened before the sandbox, as a machine does.
 struct Open {
     event: EventFd,
+    console_event: EventFd,
     result: File,
     log: File,
     map: File,
@@ -157,6 +158,7 @@ fn open() -> &'static Open {
         let event = EventFd::new(EFD_NONBLOCK).unwrap();
         Open {
             event,
+            console_event: EventFd::new(EFD_NONBLOCK).unwrap(),
             result: file(),
             log: file(),
             map: file(),
@@ -176,7 +178,7 @@ impl Open {
     fn descriptors(&self) -> Descriptors {
         Descriptors {
             traces: Vec::new(),
-            events: vec![self.event.as_raw_fd()],
+            events: vec![self.event.as_raw_fd(), self.console_event.as_raw_fd()],
             inputs: vec![0],
             results: vec![self.result.as_raw_fd()],
             logs: vec![self.log.as_raw_fd()],
@@ -185,6 +187,7 @@ impl Open {
             boot: vec![self.boot.as_raw_fd()],
             control: vec![self.control.as_raw_fd()],
             gdb: vec![self.gdb.as_raw_fd()],
+            console: vec![self.console_event.as_raw_fd()],
             wakes: vec![self.control_wake.0.as_raw_fd()],
             saves: vec![(self.save.as_raw_fd(), self.save.as_raw_fd())],
         }
@@ -201,6 +204,9 @@ const OWN_WORK: &[(&str, &str, &[Thread], Attempt)] = &[
     ("write to the console's log", "write", &[Thread::Console], || (&open().log).write_all(b"x").unwrap()),
     ("tell of generated code", "write", &[Thread::Vcpu], || (&open().map).write_all(b"x").unwrap()),
     ("be woken", "read", &[Thread::Main], || drop(open().event.read())),
+    ("learn of the guest's console", "read", &[Thread::Main, Thread::Control], || {
+        drop(open().console_event.read());
+    }),
     ("write to a result", "write", &[Thread::Main], || (&open().result).write_all(b"x").unwrap()),
     ("read a result back", "pread64", &[Thread::Main], || {
         open().result.read_exact_at(&mut [0; 512], 512).unwrap();

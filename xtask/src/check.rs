@@ -15,13 +15,13 @@ pub(crate) struct CheckOptions {
     /// Write the generated documents and format the code instead of complaining
     #[arg(long)]
     fix: bool,
-    /// Only this check: format, lints, documentation, licences, registers, instructions
+    /// Only this check: format, lints, documentation, licences, registers, instructions, control
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 }
 
 /// Packages whose programs use the emulator's crates.
-const TOOLS: &[&str] = &["register-tables", "instruction-table", "fuzz"];
+const TOOLS: &[&str] = &["register-tables", "instruction-table", "control-reference", "fuzz"];
 
 type Check = fn(&Project, bool) -> Result<()>;
 
@@ -32,6 +32,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("licences", licences_document),
     ("registers", register_documents),
     ("instructions", instruction_document),
+    ("control", control_document),
 ];
 
 pub(crate) fn check(project: &Project, options: &CheckOptions) -> Result<()> {
@@ -89,6 +90,11 @@ fn instruction_document(project: &Project, fix: bool) -> Result<()> {
     documents_of(project, "instruction-table", fix)
 }
 
+/// Checks that `docs/control-reference.md` says what the control socket's tables say.
+fn control_document(project: &Project, fix: bool) -> Result<()> {
+    documents_of(project, "control-reference", fix)
+}
+
 /// Writes or checks what this package generates. It depends on the emulator's crates, so it is a program of its own.
 fn documents_of(project: &Project, package: &str, write: bool) -> Result<()> {
     let what = if write { "write" } else { "check" };
@@ -110,6 +116,7 @@ pub(crate) fn tool(project: &Project, package: &str) -> Result<Command> {
 pub(crate) fn docs(project: &Project) -> Result<()> {
     register_documents(project, true)?;
     instruction_document(project, true)?;
+    control_document(project, true)?;
     licences_document(project, true)
 }
 
@@ -117,6 +124,7 @@ pub(crate) fn docs(project: &Project) -> Result<()> {
 pub(crate) fn generated_documents(project: &Project) -> Result<()> {
     register_documents(project, false)?;
     instruction_document(project, false)?;
+    control_document(project, false)?;
     licences_document(project, false)
 }
 

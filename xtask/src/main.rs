@@ -73,7 +73,7 @@ enum Task {
     Bench(bench::BenchOptions),
     /// Check what needs no guest: format, lints, documentation, licences of dependencies, generated documents
     Check(check::CheckOptions),
-    /// Write the generated documents: docs/registers, docs/instructions.md, docs/licences.md
+    /// Write the generated documents: docs/registers, docs/instructions.md, docs/control-reference.md, docs/licences.md
     Docs,
     /// The host's side of the accelerator's benchmark
     #[command(hide = true)]

@@ -256,7 +256,7 @@ mod tests {
     fn plan_that_changes_is_asked_where_it_mentions_a_point_now_and_what_is_new_is_told() {
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
         let plan = Arc::<LateFaults>::default();
-        let faults = Faults::changing(plan.clone(), clock, alarms);
+        let faults = Faults::changing(plan.clone(), clock, alarms, Arc::new(Threads));
         let ask = || faults.at(FaultPoint::Msi, |point| Occasion::new(point, StreamId(8), None));
         assert_eq!(ask(), None);
         assert!(faults.may_watch(FaultPoint::Msi) && !faults.watches(FaultPoint::Msi));

@@ -35,7 +35,7 @@ use crate::console::Console;
 use crate::engine::soft::SoftOptions;
 use crate::engine::{self, Engine, Ground};
 use crate::exit::Failed;
-use crate::faults::{FaultReport, Plan, Running};
+use crate::faults::{Event, FaultRefused, FaultReport, Listed, Rule, Rules, Running};
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::host::{ram as host_ram, random};
 use crate::sandbox::Sandbox;
@@ -64,10 +64,10 @@ pub struct BoardConfig {
     pub drives: Vec<Arc<dyn BlockBackend>>,
     /// The other end of the serial line.
     pub console: Arc<Console>,
-    /// Becomes readable when there is room for typed bytes again.
-    pub input_room: Arc<EventFd>,
+    /// Each becomes readable when there is room for typed bytes again: one for each thread that has some.
+    pub input_rooms: Vec<Arc<EventFd>>,
     /// What goes wrong on purpose.
-    pub faults: Option<Plan>,
+    pub faults: Rules,
     /// Where a timeline goes.
     pub trace: Option<TraceFile>,
     /// What threads are put into.
@@ -99,9 +99,11 @@ pub struct Board {
     engine: Box<dyn Engine>,
     engine_note: Option<String>,
     smmu: Arc<Smmu>,
-    uart: Arc<UartInput>,
+    uart: Arc<Pl011>,
     pci: PciDevices,
+    /// The fault rules, if there are any or may be later, and what models ask.
     faults: Option<Arc<Running>>,
+    fault_points: Faults,
     tracing: Option<Tracing>,
     guest_errors: GuestErrorBook,
     nodes: Vec<crate::boot::fdt::Node>,
@@ -153,8 +155,7 @@ impl Board {
         nodes.push(tree::timer());
 
         nodes.push(tree::clock24mhz());
-        let sink =
-            ConsoleSink { console: Arc::clone(&config.console), input_room: Arc::clone(&config.input_room) };
+        let sink = ConsoleSink { console: Arc::clone(&config.console), input_rooms: config.input_rooms };
         let uart = Pl011::new(Arc::new(sink), engine.spi(map::spi::UART));
         let to_uart = Arc::clone(&uart);
         config.console.on_room(Box::new(move || to_uart.output_room()));
@@ -170,9 +171,11 @@ impl Board {
         bus.attach(map::RTC, rtc.clone())?;
         nodes.push(tree::rtc());
 
-        let running = config.faults.map(|plan| Running::new(plan, Arc::clone(&dyn_clock)));
-        let faults = running.clone().map_or_else(Faults::default, |plan| {
-            Faults::new(plan, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms), Arc::clone(&scheduler))
+        let make_faults = if config.faults.change { Faults::changing } else { Faults::new };
+        let running =
+            (!config.faults.are_none()).then(|| Running::with(config.faults, Arc::clone(&dyn_clock)));
+        let faults = running.clone().map_or_else(Faults::default, |rules| {
+            make_faults(rules, Arc::clone(&dyn_clock), Arc::clone(&dyn_alarms), Arc::clone(&scheduler))
         });
         let smmu = Smmu::new(SmmuConfig {
             features: iommu::Features { output: output_size(engine.pa_bits()), ..Default::default() },
@@ -204,7 +207,7 @@ impl Board {
                 accels: &config.accels,
                 devices: &config.devices,
                 drives: config.drives,
-                faults,
+                faults: faults.clone(),
                 trace,
                 errors: &guest_errors,
             },
@@ -251,9 +254,10 @@ impl Board {
             engine: engine.complete(Arc::new(bus)),
             engine_note,
             smmu,
-            uart: Arc::new(UartInput { uart, room: config.input_room }),
+            uart,
             pci,
             faults: running,
+            fault_points: faults,
             tracing,
             guest_errors,
             nodes,
@@ -287,10 +291,10 @@ impl Board {
         self.engine_note.as_deref()
     }
 
-    /// The way to the UART's receiver.
+    /// The way to the UART's receiver, for the thread that waits for this one of the rooms.
     #[must_use]
-    pub fn console_input(&self) -> Box<dyn ConsoleInput> {
-        Box::new(Arc::clone(&self.uart))
+    pub fn console_input(&self, room: &Arc<EventFd>) -> Box<dyn ConsoleInput> {
+        Box::new(UartInput { uart: Arc::clone(&self.uart), room: Arc::clone(room) })
     }
 
     /// Makes all devices stand still, and guest time with them: when this returns, no work is under way but such as waits
@@ -335,10 +339,10 @@ impl Board {
         self.models.iter().map(|one| one.name.as_str())
     }
 
-    /// The fault plan and how far it has come.
+    /// The fault rules and how far they have come.
     #[must_use]
     pub fn save_faults(&self) -> Option<SavedFaults> {
-        self.faults.as_ref().map(|running| running.save())
+        self.faults.as_ref().and_then(|running| running.save())
     }
 
     /// Takes up a saved machine, but for its vCPUs and RAM, which is there already. The board is as at power-on and stands still; guest
@@ -360,7 +364,8 @@ impl Board {
             model.restore(state).map_err(|e| format!("cannot be restored: {name}: {e}"))?;
         }
         if let (Some(running), Some(faults)) = (&self.faults, &saved.faults) {
-            running.restore(&faults.seen).map_err(|e| format!("cannot be restored: faults: {e}"))?;
+            running.restore(faults).map_err(|e| format!("cannot be restored: faults: {e}"))?;
+            self.fault_rules_changed();
         }
         Ok(())
     }
@@ -420,10 +425,57 @@ impl Board {
         self.guest_errors.summary()
     }
 
-    /// What has come of the fault plan so far.
+    /// What has come of the fault rules so far.
     #[must_use]
     pub fn fault_report(&self) -> Option<FaultReport> {
-        self.faults.as_ref().map(|running| running.report())
+        self.faults.as_ref().and_then(|running| running.report())
+    }
+
+    /// The fault rules from this number on, and the number of the next one if there are more.
+    #[must_use]
+    pub fn fault_rules(&self, from: u32, most: usize) -> (Vec<Listed>, Option<u32>) {
+        self.faults.as_ref().map_or_else(Default::default, |running| running.list(from, most))
+    }
+
+    /// One more fault rule, asked after all others or before those that are not urgent, and its number. As
+    /// [`Self::disarm_fault`], from one thread, and only in a board whose rules may change: in another one, models have no point that
+    /// no rule has mentioned from the start.
+    ///
+    /// # Errors
+    /// [`FaultRefused`]
+    pub fn arm_fault(&self, rule: Rule, is_urgent: bool) -> Result<u32, FaultRefused> {
+        let running = self.faults.as_ref().ok_or(FaultRefused::Fixed)?;
+        let id = running.arm(rule, is_urgent)?;
+        self.fault_rules_changed();
+        Ok(id)
+    }
+
+    /// A fault rule that is to count and fire no more.
+    ///
+    /// # Errors
+    /// [`FaultRefused`]
+    pub fn disarm_fault(&self, id: u32) -> Result<(), FaultRefused> {
+        let running = self.faults.as_ref().ok_or(FaultRefused::Fixed)?;
+        running.disarm(id)?;
+        self.fault_rules_changed();
+        Ok(())
+    }
+
+    /// Something goes wrong by itself.
+    ///
+    /// # Errors
+    /// [`FaultRefused`]
+    pub fn go_wrong(&self, event: Event) -> Result<(), FaultRefused> {
+        let running = self.faults.as_ref().ok_or(FaultRefused::Fixed)?;
+        self.pci.go_wrong(event).map_err(FaultRefused::NoSuchEvent)?;
+        running.happened(event);
+        Ok(())
+    }
+
+    fn fault_rules_changed(&self) {
+        let added = self.fault_points.changed();
+        self.smmu.fault_points_added(&added);
+        self.pci.fault_points_added(&added);
     }
 
     /// The SMMU.
@@ -457,7 +509,7 @@ impl Board {
 /// The UART's way out.
 struct ConsoleSink {
     console: Arc<Console>,
-    input_room: Arc<EventFd>,
+    input_rooms: Vec<Arc<EventFd>>,
 }
 
 impl devices::uart::ConsoleOut for ConsoleSink {
@@ -467,7 +519,7 @@ impl devices::uart::ConsoleOut for ConsoleSink {
 
     fn input_room(&self) {
         // Only a counter at its maximum refuses, and then the event is pending anyway.
-        let _ = self.input_room.write(1);
+        self.input_rooms.iter().for_each(|room| drop(room.write(1)));
     }
 }
 
@@ -477,7 +529,7 @@ struct UartInput {
     room: Arc<EventFd>,
 }
 
-impl ConsoleInput for Arc<UartInput> {
+impl ConsoleInput for UartInput {
     fn receive(&self, bytes: &[u8]) -> usize {
         self.uart.receive(bytes)
     }

@@ -14,6 +14,7 @@ use devices::hisi::zip::{Totals, Translation, Zip, ZipWiring};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
+use hw::fault::FaultPoint;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, GuestErrorBook, LifeCycle, Ram, StreamId, Trace};
 
 use crate::accelerator::{self, Accelerator, Kind};
@@ -21,6 +22,7 @@ use crate::board::Model;
 use crate::board::numa::RootBus;
 use crate::cli::Device;
 use crate::exit::Failed;
+use crate::faults::{Event, device_name};
 use crate::sandbox::Thread;
 use crate::workers::WorkerPool;
 
@@ -181,6 +183,20 @@ impl PciDevices {
     pub(crate) fn accelerator_names(&self) -> Vec<(StreamId, String)> {
         let zips = self.described.iter().filter(|function| function.name == "accelerator");
         zips.enumerate().map(|(n, zip)| (requester_id(zip.bus, zip.devfn), format!("zip{n}"))).collect()
+    }
+
+    /// The fault rules mention these points from now on, and did not before.
+    pub(crate) fn fault_points_added(&self, points: &[FaultPoint]) {
+        self.zips.iter().for_each(|zip| zip.fault_points_added(points));
+    }
+
+    /// Something goes wrong by itself at an accelerator. If it cannot: why.
+    pub(crate) fn go_wrong(&self, Event { device, event }: Event) -> Result<(), String> {
+        let places = self.described.iter().filter(|function| function.name == "accelerator");
+        let mut zips = places.zip(&self.zips);
+        let found = zips.find(|(place, _)| requester_id(place.bus, place.devfn) == device);
+        let Some((_, zip)) = found else { return Err(format!("{} is no accelerator", device_name(device))) };
+        if zip.go_wrong(event) { Ok(()) } else { Err("this accelerator has no such message".to_owned()) }
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 
-use crate::cli::{CtlArgs, CtlMethod};
+use super::terminal;
+use crate::cli::{CtlArgs, CtlFault, CtlMethod};
 use crate::exit::{Failed, Status};
 use crate::save::{Begun, RamForm, Target};
 
@@ -17,9 +18,12 @@ use crate::save::{Begun, RamForm, Target};
 /// # Errors
 /// A line for the user.
 pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
-    let socket = UnixStream::connect(&args.socket)
-        .map_err(|e| Failed::new(format!("cannot reach a machine at {:?}: {e}", args.socket)))?;
-    let lost = |e: &dyn std::fmt::Display| Failed::new(format!("the connection is lost: {e}"));
+    match &args.method {
+        CtlMethod::Console(options) => return terminal::attach(args, options),
+        CtlMethod::Fault { command: CtlFault::List } => return list_faults(args),
+        _ => {}
+    }
+    let socket = connect(args)?;
     let request = request(&args.method)?;
     // The machine opens no files: this program does, and passes it one.
     let mut save = match &args.method {
@@ -43,11 +47,7 @@ pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
     let mut is_answered = false;
     for line in BufReader::new(&socket).lines() {
         let line = line.map_err(|e| lost(&e))?;
-        let mut message: Value = serde_json::from_str(&line)
-            .map_err(|e| Failed::new(format!("the machine's answer is not JSON: {e}")))?;
-        if let Some(why) = message.pointer("/error/message").and_then(Value::as_str) {
-            return Err(Failed::new(why).into());
-        }
+        let mut message = message_of(line.as_bytes())?;
         let is_answer = message.get("result").is_some();
         is_answered |= is_answer;
         let part = if is_answer { "result" } else { "params" };
@@ -74,6 +74,77 @@ pub fn ctl(args: &CtlArgs) -> anyhow::Result<Status> {
     if is_answered { Ok(Status::Success) } else { Err(lost(&"no answer has come").into()) }
 }
 
+pub(super) fn connect(args: &CtlArgs) -> Result<UnixStream, Failed> {
+    UnixStream::connect(&args.socket)
+        .map_err(|e| Failed::new(format!("cannot reach a machine at {:?}: {e}", args.socket)))
+}
+
+pub(super) fn lost(why: &dyn std::fmt::Display) -> Failed {
+    Failed::new(format!("the connection is lost: {why}"))
+}
+
+/// The message of a line, if it is not an error.
+pub(super) fn message_of(line: &[u8]) -> Result<Value, Failed> {
+    let message: Value = serde_json::from_slice(line)
+        .map_err(|e| Failed::new(format!("the machine's answer is not JSON: {e}")))?;
+    match message.pointer("/error/message").and_then(Value::as_str) {
+        Some(why) => Err(Failed::new(why)),
+        None => Ok(message),
+    }
+}
+
+/// The line of a request.
+pub(super) fn line_of(method: &str, params: &Value) -> String {
+    format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))
+}
+
+/// All fault rules, which come in parts.
+fn list_faults(args: &CtlArgs) -> anyhow::Result<Status> {
+    let socket = connect(args)?;
+    let mut answers = BufReader::new(&socket);
+    let mut rules = Vec::new();
+    let mut from = json!(1);
+    while !from.is_null() {
+        let request = line_of("fault_list", &json!({ "from": from }));
+        (&socket).write_all(request.as_bytes()).map_err(|e| lost(&e))?;
+        let mut line = Vec::new();
+        answers.read_until(b'\n', &mut line).map_err(|e| lost(&e))?;
+        if line.is_empty() {
+            return Err(lost(&"no answer has come").into());
+        }
+        let mut answer = message_of(&line)?;
+        if let Some(Value::Array(part)) = answer.pointer_mut("/result/rules").map(Value::take) {
+            rules.extend(part);
+        }
+        from = answer.pointer_mut("/result/next").map(Value::take).unwrap_or_default();
+    }
+    let text = if args.json {
+        format!("{}\n", json!({ "rules": rules }))
+    } else {
+        rules.iter().map(rule_line).collect()
+    };
+    print(&text)
+}
+
+/// A fault rule as a line.
+fn rule_line(rule: &Value) -> String {
+    let word = |name: &str| word(&rule[name]);
+    let line = rule["line"].as_u64().map_or_else(String::new, |line| format!("   (line {line})"));
+    let (id, state, fired, occasions) = (word("id"), word("state"), word("fired"), word("occasions"));
+    format!("{id:>4}  {state:<8}  fired on {fired} of {occasions}  {}{line}\n", word("rule"))
+}
+
+/// Prints text; nobody who would read it is fine.
+fn print(text: &str) -> anyhow::Result<Status> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failed::new(format!("cannot write to standard output: {error}")).into())
+        }
+        _ => Ok(Status::Success),
+    }
+}
+
 /// Makes the file for a save, which gets its name when the machine has written it.
 fn begin_save(text: &str) -> Result<Begun, Failed> {
     let (path, form) = parse_save(text)?;
@@ -85,7 +156,7 @@ fn parse_save(text: &str) -> Result<(PathBuf, RamForm), Failed> {
     Target::parse(text).map_err(|why| Failed::with_status(Status::Usage, format!("save {text}: {why}")))
 }
 
-fn request(method: &CtlMethod) -> Result<String, Failed> {
+pub(super) fn request(method: &CtlMethod) -> Result<String, Failed> {
     let (name, params) = match method {
         CtlMethod::Status => ("status", json!({})),
         CtlMethod::Pause => ("pause", json!({})),
@@ -105,8 +176,15 @@ fn request(method: &CtlMethod) -> Result<String, Failed> {
             let context = pasid.as_ref().map_or_else(String::new, |pasid| format!("cd/{pasid}/"));
             ("inspect", json!({ "path": format!("smmu/streams/{stream}/{context}walk/{address}") }))
         }
+        CtlMethod::Console(options) => ("console_attach", json!({ "backlog": options.backlog })),
+        CtlMethod::Fault { command } => match command {
+            CtlFault::List => ("fault_list", json!({})),
+            CtlFault::Arm { rule } => ("fault_arm", json!({ "rule": rule })),
+            CtlFault::Disarm { id } => ("fault_disarm", json!({ "id": id })),
+            CtlFault::Trigger { rule } => ("fault_trigger", json!({ "rule": rule })),
+        },
     };
-    Ok(format!("{}\n", json!({ "jsonrpc": "2.0", "id": 1, "method": name, "params": params })))
+    Ok(line_of(name, &params))
 }
 
 fn readable(method: &CtlMethod, body: &Value) -> String {
@@ -186,6 +264,7 @@ fn flatten(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ConsoleArgs;
 
     #[test]
     fn nested_answers_are_lines_with_paths_in_columns() {
@@ -220,6 +299,12 @@ mod tests {
             CtlMethod::Counters { every },
             CtlMethod::Save { file: "x,ram=plain".to_owned() },
             CtlMethod::Inspect { path: "smmu".to_owned() },
+            CtlMethod::Walk { stream: "8".to_owned(), pasid: Some("1".to_owned()), address: "0".to_owned() },
+            CtlMethod::Console(ConsoleArgs { backlog: 0, eof: false, until: None, timeout: None }),
+            CtlMethod::Fault { command: CtlFault::List },
+            CtlMethod::Fault { command: CtlFault::Arm { rule: "msi,drop".to_owned() } },
+            CtlMethod::Fault { command: CtlFault::Disarm { id: 1 } },
+            CtlMethod::Fault { command: CtlFault::Trigger { rule: "msi,drop".to_owned() } },
         ] {
             let line = request(&method).unwrap();
             assert!(crate::control::protocol::parse(line.trim_end().as_bytes()).call.is_ok(), "{line}");

@@ -1,17 +1,22 @@
 //! The control socket: a running machine is asked and told from outside. `docs/control.md` has the protocol.
 //!
-//! [`protocol`] reads requests and writes answers, [`lines`] cuts what comes into lines of a bounded length, `server` is the thread
-//! that serves connections, [`client`] the `ctl` subcommand. Here: the socket itself, which is there before the
+//! [`protocol`] reads requests and writes answers, [`methods`] is the table of what can be asked for, [`mod@reference`] its document, [`lines`]
+//! cuts what comes into lines of a bounded length, `server` is the thread that serves connections, `line` the guest's serial line
+//! for it, [`client`] the `ctl` subcommand and [`terminal`] its `console`. Here: the socket itself, which is there before the
 //! first thread and gone with the process.
 //!
 //! Whoever connects may do anything wrong: the server's memory is bounded, it waits for nobody, and the guest does not wait
 //! for it.
 
 pub mod client;
+pub(crate) mod line;
 pub mod lines;
+pub mod methods;
 mod passed;
 pub mod protocol;
+pub mod reference;
 pub(crate) mod server;
+pub mod terminal;
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};

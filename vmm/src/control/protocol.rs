@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0, one message a line: requests in, answers out. `docs/control.md` has the methods.
+//! JSON-RPC 2.0, one message a line: requests in, answers out. [`super::methods`] has what can be asked for.
 //!
 //! Deliberately absent: batches, which JSON-RPC allows a server to be without use for; several requests are several lines.
 
@@ -7,14 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::methods;
+use crate::faults::FaultRefused;
 use crate::machine::{Operation, Refused};
 use crate::save::RamForm;
 
 /// The version of methods and results. It changes when one of them changes its meaning or goes.
 pub const VERSION: u32 = 1;
-
-/// Counters are not sent more often, whatever is asked for.
-pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,33 +28,66 @@ pub enum Call {
     Machine(Operation),
     /// Counters again and again; `None` ends that.
     Stream(Option<Duration>),
+    /// What the guest prints, from so many bytes before now on.
+    Attach(u64),
+    /// No more of that.
+    Detach,
+    /// Bytes for the guest's serial line.
+    Input(Vec<u8>),
 }
 
 /// An error of JSON-RPC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Its code: see JSON-RPC 2.0, 5.1, and `docs/control.md` for ours.
-    pub code: i64,
+    /// Its code.
+    pub code: Code,
     /// One line for people.
     pub message: String,
 }
 
-/// Codes of JSON-RPC 2.0.
-mod code {
-    pub(super) const PARSE: i64 = -32700;
-    pub(super) const REQUEST: i64 = -32600;
-    pub(super) const METHOD: i64 = -32601;
-    pub(super) const PARAMS: i64 = -32602;
-    /// The machine refuses.
-    pub(super) const REFUSED: i64 = 1;
-    /// Nothing is at a path.
-    pub(super) const NO_SUCH_PATH: i64 = 2;
-    /// The server has no room.
-    pub(super) const BUSY: i64 = 3;
+macro_rules! codes {
+    ($($(#[doc = $about:literal])+ $name:ident = $number:literal,)*) => {
+        /// Codes of errors: those of JSON-RPC 2.0, 5.1, and ours.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i64)]
+        pub enum Code {
+            $($(#[doc = $about])+ $name = $number,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// When there is such an error.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($about,)+).trim(),)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A line is no JSON.
+    Parse = -32700,
+    /// It is no request; or it is too long, after which the connection ends.
+    Request = -32600,
+    /// There is no such method.
+    Method = -32601,
+    /// Parameters are wrong, or a fault rule is none.
+    Params = -32602,
+    /// The machine refuses: it has ended, it cannot be reset or saved, or there are too many fault rules.
+    Refused = 1,
+    /// Nothing is at a path, or too much; no fault rule has this number; an event's device or message is not there.
+    NotThere = 2,
+    /// There are 8 connections already; this one ends.
+    Busy = 3,
 }
 
 impl Error {
-    fn new(code: i64, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
@@ -63,29 +95,31 @@ impl Error {
     #[must_use]
     pub fn line_too_long() -> Self {
         let message = format!("a line has more than {} bytes; the connection ends", super::lines::LINE_BYTES);
-        Self::new(code::REQUEST, message)
+        Self::new(Code::Request, message)
     }
 
     /// A save without a file.
     #[must_use]
     pub fn no_descriptor() -> Self {
-        Self::new(code::PARAMS, "no descriptor of a file has come with the request (SCM_RIGHTS)")
+        Self::new(Code::Params, "no descriptor of a file has come with the request (SCM_RIGHTS)")
     }
 
     /// No further connection.
     #[must_use]
     pub fn too_many_connections(most: usize) -> Self {
-        Self::new(code::BUSY, format!("there are {most} connections already"))
+        Self::new(Code::Busy, format!("there are {most} connections already"))
     }
 }
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let code = match &refused {
-            Refused::NoSuchPath { .. } | Refused::Nothing { .. } | Refused::TooMuch { .. } => {
-                code::NO_SUCH_PATH
-            }
-            _ => code::REFUSED,
+            Refused::NoSuchPath { .. }
+            | Refused::Nothing { .. }
+            | Refused::TooMuch { .. }
+            | Refused::Fault(FaultRefused::NoSuchRule(_) | FaultRefused::NoSuchEvent(_)) => Code::NotThere,
+            Refused::NoRule(_) => Code::Params,
+            _ => Code::Refused,
         };
         Self::new(code, refused.to_string())
     }
@@ -115,91 +149,27 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoParams {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CountersParams {
-    every_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SaveParams {
-    #[serde(default)]
-    ram: SavedRam,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SavedRam {
-    #[default]
-    Compressed,
-    Plain,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InspectParams {
-    path: String,
-}
-
-fn params<T: for<'de> Deserialize<'de>>(given: Option<Value>) -> Result<T, Error> {
-    let given = given.unwrap_or_else(|| json!({}));
-    if !given.is_object() {
-        return Err(Error::new(code::PARAMS, "parameters are given by name, in an object"));
-    }
-    serde_json::from_value(given).map_err(|e| Error::new(code::PARAMS, e.to_string()))
-}
-
 /// Reads a request.
 #[must_use]
 pub fn parse(line: &[u8]) -> Request {
     let refused =
-        |code, message: String| Request { id: Some(Value::Null), call: Err(Error::new(code, message)) };
+        |code: Code, message: String| Request { id: Some(Value::Null), call: Err(Error::new(code, message)) };
     let value: Value = match serde_json::from_slice(line) {
         Ok(value) => value,
-        Err(error) => return refused(code::PARSE, format!("not JSON: {error}")),
+        Err(error) => return refused(Code::Parse, format!("not JSON: {error}")),
     };
     if value.is_array() {
-        return refused(code::REQUEST, "no batches: send one request a line".to_owned());
+        return refused(Code::Request, "no batches: send one request a line".to_owned());
     }
     let envelope: Envelope = match serde_json::from_value(value) {
         Ok(envelope) => envelope,
-        Err(error) => return refused(code::REQUEST, format!("no request: {error}")),
+        Err(error) => return refused(Code::Request, format!("no request: {error}")),
     };
     let id_is_valid = envelope.id.as_ref().is_none_or(|id| id.is_null() || id.is_string() || id.is_number());
     if envelope.jsonrpc != "2.0" || !id_is_valid {
-        return refused(code::REQUEST, "no request of JSON-RPC 2.0".to_owned());
+        return refused(Code::Request, "no request of JSON-RPC 2.0".to_owned());
     }
-    Request { id: envelope.id, call: call(&envelope.method, envelope.params) }
-}
-
-fn call(method: &str, given: Option<Value>) -> Result<Call, Error> {
-    let plain = |call| params::<NoParams>(given.clone()).map(|NoParams {}| call);
-    match method {
-        "status" => plain(Call::Status),
-        "quit" => plain(Call::Quit),
-        "pause" => plain(Call::Machine(Operation::Pause)),
-        "resume" => plain(Call::Machine(Operation::Resume)),
-        "reset" => plain(Call::Machine(Operation::Reset)),
-        "counters" => Ok(match params::<CountersParams>(given)?.every_ms {
-            None => Call::Machine(Operation::Counters),
-            Some(0) => Call::Stream(None),
-            Some(every) => Call::Stream(Some(Duration::from_millis(every).max(SHORTEST_INTERVAL))),
-        }),
-        "save" => Ok(Call::Save(match params::<SaveParams>(given)?.ram {
-            SavedRam::Compressed => RamForm::Compressed,
-            SavedRam::Plain => RamForm::Plain,
-        })),
-        "inspect" => params(given).map(|InspectParams { path }| Call::Machine(Operation::Inspect(path))),
-        other => {
-            let known = "status, pause, resume, reset, quit, save, counters, inspect";
-            Err(Error::new(code::METHOD, format!("no method {other:?}; there is {known}")))
-        }
-    }
+    Request { id: envelope.id, call: methods::call(&envelope.method, envelope.params) }
 }
 
 fn line(message: &Value) -> Vec<u8> {
@@ -214,7 +184,7 @@ pub fn answer(id: &Value, result: Result<Value, Error>) -> Vec<u8> {
     line(&match result {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
         Err(Error { code, message }) => {
-            json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } })
+            json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code as i64, "message": message } })
         }
     })
 }
@@ -228,13 +198,15 @@ pub fn notification(method: &str, params: Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::methods::{SHORTEST_INTERVAL, USUAL_BACKLOG};
+    use crate::machine::FaultOrder;
 
     fn ok(text: &str) -> (Option<Value>, Call) {
         let request = parse(text.as_bytes());
         (request.id, request.call.unwrap())
     }
 
-    fn error(text: &str) -> (Option<Value>, i64, String) {
+    fn error(text: &str) -> (Option<Value>, Code, String) {
         let request = parse(text.as_bytes());
         let error = request.call.unwrap_err();
         (request.id, error.code, error.message)
@@ -269,36 +241,68 @@ mod tests {
         };
         assert_eq!(save("{}"), Ok(Call::Save(RamForm::Compressed)));
         assert_eq!(save(r#"{"ram":"plain"}"#), Ok(Call::Save(RamForm::Plain)));
-        assert_eq!(save(r#"{"ram":"gzip"}"#).unwrap_err().code, code::PARAMS);
-        assert_eq!(save(r#"{"file":"x"}"#).unwrap_err().code, code::PARAMS);
+        assert_eq!(save(r#"{"ram":"gzip"}"#).unwrap_err().code, Code::Params);
+        assert_eq!(save(r#"{"file":"x"}"#).unwrap_err().code, Code::Params);
+    }
+
+    #[test]
+    fn console_is_attached_with_a_backlog_and_input_is_base64() {
+        let call = |method: &str, params: &str| {
+            parse(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#).as_bytes())
+                .call
+        };
+        assert_eq!(call("console_attach", "{}"), Ok(Call::Attach(USUAL_BACKLOG)));
+        assert_eq!(call("console_attach", r#"{"backlog":0}"#), Ok(Call::Attach(0)));
+        assert_eq!(call("console_detach", "{}"), Ok(Call::Detach));
+        assert_eq!(call("console_input", r#"{"data":"AP9h"}"#), Ok(Call::Input(vec![0, 0xff, b'a'])));
+        assert_eq!(call("console_input", r#"{"data":""}"#), Ok(Call::Input(Vec::new())));
+        for wrong in [r#"{"data":"AP9"}"#, r#"{"data":"a b="}"#, r#"{"data":[1]}"#, "{}"] {
+            assert_eq!(call("console_input", wrong).unwrap_err().code, Code::Params, "{wrong}");
+        }
+        assert_eq!(call("console_attach", r#"{"backlog":-1}"#).unwrap_err().code, Code::Params);
+    }
+
+    #[test]
+    fn fault_methods_take_rules_and_numbers() {
+        let call = |method: &str, params: &str| {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"fault_{method}","params":{params}}}"#);
+            parse(line.as_bytes()).call
+        };
+        let order = |order| Ok(Call::Machine(Operation::Fault(order)));
+        assert_eq!(call("list", "{}"), order(FaultOrder::List(1)));
+        assert_eq!(call("list", r#"{"from":7}"#), order(FaultOrder::List(7)));
+        assert_eq!(call("arm", r#"{"rule":"msi,drop"}"#), order(FaultOrder::Arm("msi,drop".to_owned())));
+        assert_eq!(call("trigger", r#"{"rule":"x"}"#), order(FaultOrder::Trigger("x".to_owned())));
+        assert_eq!(call("disarm", r#"{"id":3}"#), order(FaultOrder::Disarm(3)));
+        assert_eq!(call("disarm", r#"{"id":4294967296}"#).unwrap_err().code, Code::Params);
     }
 
     #[test]
     fn what_is_no_request_gets_the_code_of_its_fault() {
         let null = Some(Value::Null);
         for (text, expected) in [
-            ("", code::PARSE),
-            ("{", code::PARSE),
-            ("\"\u{0}\"", code::PARSE),
-            (&"[".repeat(10_000), code::PARSE),
-            ("1", code::REQUEST),
-            ("[]", code::REQUEST),
-            ("{}", code::REQUEST),
-            (r#"{"jsonrpc":"1.0","id":1,"method":"status"}"#, code::REQUEST),
-            (r#"{"jsonrpc":"2.0","id":{},"method":"status"}"#, code::REQUEST),
-            (r#"{"jsonrpc":"2.0","id":1,"method":2}"#, code::REQUEST),
+            ("", Code::Parse),
+            ("{", Code::Parse),
+            ("\"\u{0}\"", Code::Parse),
+            (&"[".repeat(10_000), Code::Parse),
+            ("1", Code::Request),
+            ("[]", Code::Request),
+            ("{}", Code::Request),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"status"}"#, Code::Request),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"status"}"#, Code::Request),
+            (r#"{"jsonrpc":"2.0","id":1,"method":2}"#, Code::Request),
         ] {
             let (id, code, _) = error(text);
             assert_eq!((id, code), (null.clone(), expected), "{text:.40}");
         }
-        assert_eq!(parse(b"\xff\xfe").call.unwrap_err().code, code::PARSE);
+        assert_eq!(parse(b"\xff\xfe").call.unwrap_err().code, Code::Parse);
         for (text, expected) in [
-            (r#"{"jsonrpc":"2.0","id":1,"method":"frobnicate"}"#, code::METHOD),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{"x":1}}"#, code::PARAMS),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":[]}"#, code::PARAMS),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"inspect"}"#, code::PARAMS),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"inspect","params":{"path":1}}"#, code::PARAMS),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"counters","params":{"every_ms":-1}}"#, code::PARAMS),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"frobnicate"}"#, Code::Method),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{"x":1}}"#, Code::Params),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"status","params":[]}"#, Code::Params),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"inspect"}"#, Code::Params),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"inspect","params":{"path":1}}"#, Code::Params),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"counters","params":{"every_ms":-1}}"#, Code::Params),
         ] {
             let (id, code, _) = error(text);
             assert_eq!((id, code), (Some(json!(1)), expected), "{text}");
@@ -316,7 +320,7 @@ mod tests {
         let text = String::from_utf8(answer(&json!(1), Err(refused.into()))).unwrap();
         assert_eq!(text.lines().count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["error"]["code"], code::NO_SUCH_PATH);
+        assert_eq!(value["error"]["code"], Code::NotThere as i64);
         assert_eq!(value["error"]["message"], "nothing is at \"x\\ny\"; there is smmu");
         assert!(answer(&Value::Null, Ok(json!({}))).ends_with(b"}\n"));
     }

@@ -2,11 +2,12 @@
 //!
 //! Bounds: connections, the length of a line, what may wait to be sent. A connection has one request at work; the next is
 //! read when that is answered, and nothing is read while its answers are not sent. So whoever sends too fast is held up by
-//! the socket, and whoever does not read loses its connection. Requests are done by the machine's thread; there are
-//! never more of them than a bound, however many connections come and go.
+//! the socket, and whoever does not read loses its connection, or of what the guest prints as much as it does not come for.
+//! Requests are done by the machine's thread; there are never more of them than a bound, however many connections come and go.
+//! What is typed at the guest is such a request too, which this thread itself does, whenever the UART has room.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +19,12 @@ use nix::sys::socket::{MsgFlags, recv};
 use serde_json::{Value, json};
 
 use super::Socket;
+use super::line::{Attached, Line, Typed};
 use super::lines::Lines;
 use super::passed::receive;
 use super::protocol::{self, Call, Error, Request};
 use crate::host::socket::{Name, send_some, wake};
-use crate::machine::{Answer, Handle, Operation, Reply, SaveTo};
+use crate::machine::{Answer, Handle, Operation, Phase, Refused, Reply, SaveTo};
 use crate::sandbox::{Sandbox, Thread};
 use crate::save::RamForm;
 use crate::supervise::Reason;
@@ -86,6 +88,10 @@ struct Connection {
     stream: Option<Stream>,
     /// Counters for a stream have been asked for and are not here yet.
     is_stream_asked: bool,
+    /// Sees what the guest prints.
+    attached: Option<Attached>,
+    /// The request at work: what is typed.
+    typed: Option<Typed>,
     /// Nothing more is read; it ends when its answers are sent.
     is_ending: bool,
     /// It ends now.
@@ -209,12 +215,13 @@ impl Server {
     ///
     /// # Errors
     /// If the host gives no thread.
-    pub(crate) fn start(socket: Socket, handle: Handle, sandbox: &Sandbox) -> io::Result<Self> {
+    pub(crate) fn start(socket: Socket, handle: Handle, line: Line, sandbox: &Sandbox) -> io::Result<Self> {
         let Socket { name, listener, wake: (waker, woken) } = socket;
         let (ends, wake) = (Arc::<AtomicBool>::default(), Arc::new(waker));
         let mut serving = Serving {
             listener,
             woken,
+            line,
             machine: Machine { handle, answers: Arc::default(), wake: Arc::clone(&wake), asked: 0 },
             ends: Arc::clone(&ends),
             connections: Vec::new(),
@@ -237,6 +244,7 @@ impl Server {
 struct Serving {
     listener: UnixListener,
     woken: UnixStream,
+    line: Line,
     machine: Machine,
     ends: Arc<AtomicBool>,
     connections: Vec<Connection>,
@@ -249,8 +257,10 @@ impl Serving {
         loop {
             let ends = self.ends.load(Ordering::SeqCst);
             self.give_answers();
+            self.give_typed();
             self.serve_requests();
             self.serve_streams();
+            self.show_output();
             self.connections.retain(|connection| !connection.is_over());
             if ends {
                 return;
@@ -267,6 +277,8 @@ impl Serving {
         let mut fds = vec![
             PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), accepts),
+            // SAFETY: the event lives as long as the line, which outlives this wait.
+            PollFd::new(unsafe { BorrowedFd::borrow_raw(self.line.event.as_raw_fd()) }, PollFlags::POLLIN),
         ];
         for connection in &self.connections {
             let mut events = PollFlags::empty();
@@ -283,7 +295,10 @@ impl Serving {
         if events[0].contains(PollFlags::POLLIN) {
             let _ = recv(self.woken.as_raw_fd(), &mut [0; PIECE], MsgFlags::MSG_DONTWAIT);
         }
-        for (connection, events) in self.connections.iter_mut().zip(&events[2..]) {
+        if events[2].contains(PollFlags::POLLIN) {
+            let _ = self.line.event.read();
+        }
+        for (connection, events) in self.connections.iter_mut().zip(&events[3..]) {
             if events.contains(PollFlags::POLLOUT) {
                 connection.flush();
             }
@@ -333,6 +348,8 @@ impl Serving {
                 is_busy: false,
                 stream: None,
                 is_stream_asked: false,
+                attached: None,
+                typed: None,
                 is_ending: false,
                 is_gone: false,
             };
@@ -371,6 +388,45 @@ impl Serving {
         }
     }
 
+    /// Hands what is typed to the UART, as far as it takes it.
+    fn give_typed(&mut self) {
+        for connection in self.connections.iter_mut().filter(|connection| !connection.is_gone) {
+            let Some(typed) = &mut connection.typed else { continue };
+            let result = if typed.offer(&self.line) {
+                Ok(json!({}))
+            } else if self.machine.handle.status().phase == Phase::Ended {
+                Err(Error::from(Refused::Ended))
+            } else {
+                continue;
+            };
+            let id = connection.typed.take().and_then(|typed| typed.id);
+            connection.is_busy = false;
+            connection.put_answer(id, result);
+        }
+    }
+
+    /// Sends what the guest has printed, as far as clients take it.
+    fn show_output(&mut self) {
+        // Before anything is looked at: what comes later is told.
+        let is_watched = self.connections.iter().any(|connection| connection.attached.is_some());
+        self.line.console.set_watched(is_watched);
+        if !is_watched {
+            return;
+        }
+        // No further, or a guest that prints for ever would keep this thread.
+        let end = self.line.console.printed();
+        for connection in &mut self.connections {
+            let Some(mut attached) = connection.attached else { continue };
+            while connection.output.len() < MUCH
+                && !connection.is_gone
+                && let Some(line) = attached.next_line(&self.line, end)
+            {
+                connection.put(&line);
+            }
+            connection.attached = Some(attached);
+        }
+    }
+
     fn serve_requests(&mut self) {
         for connection in &mut self.connections {
             while !self.machine.is_full()
@@ -394,6 +450,22 @@ impl Serving {
                         connection.stream =
                             every.map(|every| Stream { every, next: Instant::now(), skipped: 0 });
                         connection.put_answer(id, Ok(json!({})));
+                    }
+                    Ok(Call::Attach(backlog)) => {
+                        connection.attached = Some(Attached::from(&self.line, backlog));
+                        connection.put_answer(id, Ok(json!({})));
+                    }
+                    Ok(Call::Detach) => {
+                        connection.attached = None;
+                        connection.put_answer(id, Ok(json!({})));
+                    }
+                    Ok(Call::Input(bytes)) => {
+                        let mut typed = Typed::new(id, bytes);
+                        if typed.offer(&self.line) {
+                            connection.put_answer(typed.id, Ok(json!({})));
+                        } else {
+                            (connection.is_busy, connection.typed) = (true, Some(typed));
+                        }
                     }
                     Ok(Call::Save(form)) => match connection.passed.take() {
                         Some(file) => {

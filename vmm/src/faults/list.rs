@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use hw::fault::FaultPoint;
+use hw::fault::{EventKind, FaultPoint};
 use serde::Serialize;
 
 use super::parse::detail_keys;
@@ -15,8 +15,9 @@ use crate::exit::Status;
 struct PointEntry {
     point: &'static str,
     about: &'static str,
-    /// Keys that say where, besides `device` and `pasid`.
+    /// Keys that say where, besides `device` and `pasid`; of an event, besides `device`.
     details: Vec<&'static str>,
+    /// None of an event, which goes wrong by itself.
     actions: Vec<ActionEntry>,
 }
 
@@ -43,7 +44,13 @@ fn entries() -> Vec<PointEntry> {
             })
             .collect(),
     };
-    FaultPoint::ALL.iter().map(entry).collect()
+    let event = |event: &EventKind| PointEntry {
+        point: event.name(),
+        about: event.about(),
+        details: event.numbers().to_vec(),
+        actions: Vec::new(),
+    };
+    FaultPoint::ALL.iter().map(entry).chain(EventKind::ALL.iter().map(event)).collect()
 }
 
 /// `warpvmm faults list`.
@@ -67,6 +74,9 @@ fn as_text() -> String {
         if !entry.details.is_empty() {
             text += &format!("  where also: {}\n", entry.details.join(", "));
         }
+        if entry.actions.is_empty() {
+            text += "    by itself: `warpvmm ctl PATH fault trigger`\n";
+        }
         for action in entry.actions {
             let keys = match action.numbers {
                 [] => String::new(),
@@ -89,7 +99,8 @@ pub fn check(path: &Path) -> anyhow::Result<Status> {
     let mut text = String::new();
     for rule in &plan.rules {
         let name = rule.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-        text += &format!("line {}{name}: {} at {}\n", rule.line, action_text(&rule.action), rule.point);
+        let (line, action) = (rule.line.unwrap_or_default(), action_text(&rule.action));
+        text += &format!("line {line}{name}: {action} at {}\n", rule.point);
     }
     text += &format!("{}: {} rules, seed {}: fine\n", plan.file, plan.rules.len(), plan.seed);
     io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
@@ -106,6 +117,9 @@ mod tests {
         for point in FaultPoint::ALL {
             assert!(text.contains(&format!("{point}\n  {}", point.about())));
             assert!(point.actions().iter().all(|kind| text.contains(kind.name())));
+        }
+        for event in EventKind::ALL {
+            assert!(text.contains(&format!("{event}\n  {}", event.about())));
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Fault plans: what goes wrong, where and when. `docs/faults.md` is the user's side.
+//! Fault plans and rules: what goes wrong, where and when. `docs/faults.md` is the user's side.
 //!
-//! A plan is a TOML file ([`parse`](Plan::parse)); a machine that runs with it asks it at its fault points and keeps a record
-//! ([`Running`]), of which a report is made at the end. What fires depends on the plan, its seed and the count of occasions
-//! alone: never on wall time.
+//! A plan is a TOML file ([`parse`](Plan::parse)), a rule by itself is one line ([`mod@line`]). A machine asks them at its fault points and
+//! keeps a record ([`Running`]), of which a report is made at the end; with a control socket, rules come and go while it runs.
+//! What fires depends on the rules, the seed and the count of occasions alone: never on wall time.
 
+pub mod line;
 mod list;
 mod parse;
 mod report;
@@ -11,13 +12,13 @@ mod running;
 
 use std::path::Path;
 
-use hw::fault::{ActionKind, FaultAction, FaultPoint, Occasion};
+use hw::fault::{ActionKind, FaultAction, FaultEvent, FaultPoint, Occasion};
 use hw::{Pasid, StreamId};
 
 pub use list::{check, list};
 pub use parse::PlanError;
 pub use report::{FaultReport, finish};
-pub use running::Running;
+pub use running::{FaultRefused, Listed, Rules, Running, State};
 
 use crate::exit::Failed;
 
@@ -42,8 +43,8 @@ pub struct Plan {
 pub struct Rule {
     /// The user's name for it.
     pub name: Option<String>,
-    /// Line of the file where it begins.
-    pub line: usize,
+    /// Line of the plan's file where it begins; none of a rule by itself.
+    pub line: Option<usize>,
     /// Where.
     pub point: FaultPoint,
     /// Which occasions there it counts.
@@ -54,6 +55,24 @@ pub struct Rule {
     pub times: Option<u64>,
     /// What then happens.
     pub action: FaultAction,
+}
+
+/// Something that goes wrong by itself, at a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The device.
+    pub device: StreamId,
+    /// What.
+    pub event: FaultEvent,
+}
+
+/// What is to go wrong once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trigger {
+    /// This, on the next occasion that the rule describes.
+    Next(Rule),
+    /// This, at once.
+    Now(Event),
 }
 
 /// Which occasions count; `None` is any.
@@ -148,7 +167,7 @@ impl Plan {
 }
 
 /// A PCI function as people write it: bus, device, function.
-fn device_name(stream: StreamId) -> String {
+pub(crate) fn device_name(stream: StreamId) -> String {
     let id = stream.0;
     format!("{:02x}:{:02x}.{}", id >> 8 & 0xff, id >> 3 & 0x1f, id & 7)
 }

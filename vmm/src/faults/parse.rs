@@ -11,8 +11,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Filter, MOST_DELAY_NS, Plan, Rule, When, takes_numbers};
 
-/// Most rules of a plan.
-const MOST_RULES: usize = 1000;
+/// Most rules of a plan, and of a machine.
+pub(super) const MOST_RULES: usize = 1000;
 /// Longest name of a rule, in characters.
 const MOST_NAME: usize = 80;
 
@@ -81,7 +81,7 @@ impl Source<'_> {
     }
 }
 
-fn shortened(text: &str) -> Cow<'_, str> {
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MOST_NAME) {
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
         None => Cow::Borrowed(text),
@@ -94,7 +94,7 @@ fn number(value: &Value<'_>) -> Option<u64> {
 }
 
 /// Names in a sentence.
-fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
@@ -234,7 +234,7 @@ impl<'a> RuleReader<'a> {
         let positive = |this: &Self, key: &str, value: &Value<'_>| this.source.number(key, value, 1..MOST);
         Ok(Rule {
             name: self.optional("name", Self::name)?,
-            line: self.source.line(self.span.start),
+            line: Some(self.source.line(self.span.start)),
             point: self.point,
             filter: Filter {
                 device: self.optional("device", Self::device)?,
@@ -368,7 +368,7 @@ impl<'a> RuleReader<'a> {
 }
 
 /// `bus:device.function`, in hexadecimal.
-fn parse_device(text: &str) -> Option<StreamId> {
+pub(super) fn parse_device(text: &str) -> Option<StreamId> {
     let (bus, rest) = text.split_once(':')?;
     let (device, function) = rest.split_once('.')?;
     let part = |text: &str, digits: usize, most: u32| {
@@ -434,7 +434,7 @@ mod tests {
             plan.rules[0],
             Rule {
                 name: Some("second leaf".into()),
-                line: 3,
+                line: Some(3),
                 point: FaultPoint::SmmuWalk,
                 filter: Filter {
                     device: Some(StreamId(8)),
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!((flip.filter.least_len, flip.when), (64, When::Probability(0.5)));
         assert_eq!(flip.action, FaultAction::BitFlip { byte: 63, bit: 7 });
         assert_eq!(plan.rules[2].action, FaultAction::Delay { delay: 250_000 });
-        assert_eq!(plan.rules[2].line, 23);
+        assert_eq!(plan.rules[2].line, Some(23));
     }
 
     #[test]

@@ -5,29 +5,56 @@ use std::fmt;
 use hw::fault::Occasion;
 use serde::Serialize;
 
-use super::running::{Firing, Seen};
+use super::running::{Book, Entry, Firing, Happened, State};
 use super::{Plan, action_text, device_name};
 use crate::exit::{Failed, Status};
 
 /// Firings of one rule that are shown; the JSON has all that are remembered.
 const MOST_SHOWN: usize = 5;
 
-/// What became of a plan.
+/// What became of the fault rules.
 #[derive(Clone, Debug, Serialize)]
 pub struct FaultReport {
-    /// The plan's file.
-    pub plan: String,
+    /// The plan's file, if there is a plan.
+    pub plan: Option<String>,
     /// Its seed.
     pub seed: u64,
-    /// Its rules.
+    /// Its rules, and those that came later.
     pub rules: Vec<RuleReport>,
+    /// How many there were besides that are not told of, because they could not fire any more and there were too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
+    /// What was made to go wrong by itself; the first ones, if there are very many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventReport>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// An event that was triggered.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventReport {
+    /// Guest time.
+    pub seconds: f64,
+    /// The event in one line, as it is triggered.
+    pub event: String,
 }
 
 /// What became of a rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuleReport {
-    /// Its line in the file.
-    pub line: usize,
+    /// Its number.
+    pub id: u32,
+    /// Its line in the plan's file, if it is from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The rule in one line.
+    pub rule: String,
+    /// Whether it may still fire.
+    pub state: State,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -122,32 +149,82 @@ impl fmt::Display for FiringReport {
     }
 }
 
-impl FaultReport {
-    pub(super) fn new(plan: &Plan, seen: &[Seen]) -> Self {
-        let rules = plan.rules.iter().zip(seen).map(|(rule, seen)| RuleReport {
+impl RuleReport {
+    fn new(entry: &Entry) -> Self {
+        let rule = &entry.rule;
+        Self {
+            id: entry.id,
             line: rule.line,
+            rule: rule.to_string(),
+            state: entry.state(),
             name: rule.name.clone(),
             point: rule.point.name(),
             action: action_text(&rule.action),
-            occasions: seen.occasions,
-            fired: seen.fired,
-            firings: seen.firings.iter().map(FiringReport::new).collect(),
-        });
-        Self { plan: plan.file.clone(), seed: plan.seed, rules: rules.collect() }
+            occasions: entry.occasions,
+            fired: entry.fired,
+            firings: entry.firings.iter().map(FiringReport::new).collect(),
+        }
     }
 
-    /// Lines of rules that never fired.
+    /// What it is called in messages.
+    fn place(&self) -> String {
+        self.line.map_or_else(|| format!("rule {}", self.id), |line| format!("line {line}"))
+    }
+}
+
+impl EventReport {
+    fn new(happened: &Happened) -> Self {
+        Self { seconds: happened.at_ns as f64 / 1e9, event: happened.event.to_string() }
+    }
+}
+
+impl FaultReport {
+    pub(super) fn new(plan: Option<&Plan>, book: &Book) -> Self {
+        Self {
+            plan: plan.map(|plan| plan.file.clone()),
+            seed: plan.map_or(0, |plan| plan.seed),
+            rules: book.entries.iter().map(RuleReport::new).collect(),
+            forgotten: book.forgotten,
+            events: book.events.iter().map(EventReport::new).collect(),
+        }
+    }
+
+    /// The same with fewer firings in all, the first ones of each rule: for an answer of a bounded length.
     #[must_use]
-    pub fn silent_lines(&self) -> Vec<usize> {
-        self.rules.iter().filter(|rule| rule.fired == 0).map(|rule| rule.line).collect()
+    pub fn shortened(mut self, most: usize) -> Self {
+        let share = most / self.rules.len().max(1);
+        self.rules.iter_mut().for_each(|rule| rule.firings.truncate(share));
+        self.events.truncate(most);
+        self
+    }
+
+    /// A line about the rules that never fired and were not taken back.
+    fn silence(&self) -> Option<String> {
+        let silent = self.rules.iter().filter(|rule| rule.fired == 0 && rule.state != State::Disarmed);
+        let (planned, others): (Vec<_>, Vec<_>) = silent.partition(|rule| rule.line.is_some());
+        let list = |rules: Vec<String>| rules.join(", ");
+        let planned = (!planned.is_empty()).then(|| {
+            let lines = list(planned.iter().filter_map(|rule| Some(rule.line?.to_string())).collect());
+            let plan = self.plan.as_deref().unwrap_or_default();
+            format!("{plan}: nothing came of the rules on line {lines}: they never fired")
+        });
+        let others = (!others.is_empty()).then(|| {
+            let rules = list(others.iter().map(|rule| format!("{} ({})", rule.id, rule.rule)).collect());
+            format!("nothing came of rule {rules}: it never fired")
+        });
+        let parts: Vec<String> = planned.into_iter().chain(others).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 
 impl fmt::Display for FaultReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "faults by {} (seed {}):", self.plan, self.seed)?;
+        match &self.plan {
+            Some(plan) => writeln!(f, "faults by {plan} (seed {}):", self.seed)?,
+            None => writeln!(f, "faults:")?,
+        }
         for rule in &self.rules {
-            write!(f, "  line {}", rule.line)?;
+            write!(f, "  {}", rule.place())?;
             if let Some(name) = &rule.name {
                 write!(f, " ({name})")?;
             }
@@ -161,6 +238,15 @@ impl fmt::Display for FaultReport {
                 writeln!(f, "    and {} more", rule.fired - shown)?;
             }
         }
+        if self.forgotten > 0 {
+            writeln!(f, "  and {} rules that were over or disarmed", self.forgotten)?;
+        }
+        for EventReport { seconds, event } in self.events.iter().take(MOST_SHOWN) {
+            writeln!(f, "  at {seconds:.6} s: {event}")?;
+        }
+        if self.events.len() > MOST_SHOWN {
+            writeln!(f, "  and {} more events", self.events.len() - MOST_SHOWN)?;
+        }
         Ok(())
     }
 }
@@ -172,12 +258,7 @@ impl fmt::Display for FaultReport {
 pub fn finish(report: Option<&FaultReport>, strict: bool, status: Status) -> Result<Status, Failed> {
     let Some(report) = report else { return Ok(status) };
     eprint!("{report}");
-    let silent = report.silent_lines();
-    if silent.is_empty() {
-        return Ok(status);
-    }
-    let lines = silent.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let message = format!("{}: nothing came of the rules on line {lines}: they never fired", report.plan);
+    let Some(message) = report.silence() else { return Ok(status) };
     if strict && status == Status::Success {
         return Err(Failed::new(message));
     }

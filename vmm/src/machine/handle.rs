@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::faults::FaultRefused;
 use crate::machine::debug::DebugRequest;
 use crate::machine::saving::SaveTo;
 use crate::supervise::{Reason, StopSwitch};
@@ -72,6 +73,21 @@ pub enum Operation {
     Counters,
     /// What is at this path.
     Inspect(String),
+    /// Something about the fault rules.
+    Fault(FaultOrder),
+}
+
+/// What is asked of the fault rules. Rules are in one line, as [`crate::faults::line`] has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultOrder {
+    /// The rules from this number on.
+    List(u32),
+    /// One more rule.
+    Arm(String),
+    /// The rule of this number counts and fires no more.
+    Disarm(u32),
+    /// Something goes wrong once.
+    Trigger(String),
 }
 
 /// Why something is not done.
@@ -120,6 +136,12 @@ pub enum Refused {
         /// Its parts.
         there: Vec<String>,
     },
+    /// A line is no fault rule.
+    #[error("{0}")]
+    NoRule(String),
+    /// What is asked of the fault rules cannot be done.
+    #[error(transparent)]
+    Fault(#[from] FaultRefused),
     /// The engine gives no answer.
     #[error("the engine gives no answer: {0}")]
     Engine(String),

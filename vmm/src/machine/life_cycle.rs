@@ -19,7 +19,7 @@ use crate::machine::debug::Debugger;
 use crate::machine::gate::{Gate, Order};
 use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Request, StoppedBy};
 use crate::machine::saving::{SaveTo, Saving, Written};
-use crate::machine::{inspect, smmu_paths};
+use crate::machine::{faults, inspect, smmu_paths};
 use crate::supervise::Reason;
 
 /// What happens when the guest resets itself.
@@ -163,8 +163,9 @@ impl LifeCycle {
                 self.resume();
             }
             Operation::Reset => self.reset()?,
-            Operation::Counters => return Ok(inspect::counters(&self.board)),
+            Operation::Counters => return inspect::counters(&self.board),
             Operation::Inspect(path) => return self.inspect(path),
+            Operation::Fault(order) => return faults::perform(&self.board, order),
         }
         Ok(json!(self.handle.status()))
     }

@@ -5,6 +5,7 @@
 
 mod boot;
 pub(crate) mod debug;
+mod faults;
 pub(crate) mod gate;
 mod handle;
 mod inspect;
@@ -31,6 +32,7 @@ use crate::board::{Board, BoardConfig};
 use crate::cli::{Device, EngineChoice, MachineArgs, ProcessArgs, SandboxChoice};
 use crate::console::{Console, Outputs};
 use crate::control;
+use crate::control::line::Line;
 use crate::control::server::Server;
 use crate::crash::Running;
 use crate::engine::debug::DebugVcpu;
@@ -38,14 +40,16 @@ use crate::engine::soft::SoftOptions;
 use crate::engine::statistics::EngineReport;
 use crate::engine::{self, Exit, Vcpu};
 use crate::exit::Failed;
-use crate::faults::{FaultReport, Plan};
+use crate::faults::{FaultReport, Plan, Rules};
 use crate::gdb;
 use crate::host::disk::{Drive, FileDisk};
 use crate::host::perf_map::PerfMap;
 use crate::machine::boot::BootFiles;
 use crate::machine::gate::{Gate, Pass};
 use crate::machine::handle::Request;
-pub use crate::machine::handle::{Answer, Handle, Operation, Phase, Refused, Reply, Status, StoppedBy};
+pub use crate::machine::handle::{
+    Answer, FaultOrder, Handle, Operation, Phase, Refused, Reply, Status, StoppedBy,
+};
 use crate::machine::life_cycle::{LifeCycle, OnReset};
 pub use crate::machine::saving::SaveTo;
 use crate::machine::saving::Saving;
@@ -145,7 +149,10 @@ pub struct Machine {
     vcpus: Vec<Box<dyn Vcpu>>,
     life_cycle: LifeCycle,
     requests: mpsc::Receiver<Request>,
-    control: Option<control::Socket>,
+    /// There is room again for what is typed.
+    input_room: Arc<EventFd>,
+    /// The control socket, and by what its thread learns of the guest's console.
+    control: Option<(control::Socket, Arc<EventFd>)>,
     gdb: Option<gdb::Socket>,
     switch: Arc<StopSwitch>,
     sandbox: Sandbox,
@@ -186,7 +193,7 @@ impl Machine {
                 (Ok(boot), Some(loadable))
             }
             Some(restored) => {
-                if let Some(saved) = &restored.saved().faults {
+                if let Some(saved) = restored.saved().faults.as_ref().filter(|saved| !saved.text.is_empty()) {
                     let plan = Plan::parse(&saved.text, &saved.file);
                     faults =
                         Some(plan.map_err(|e| {
@@ -197,17 +204,25 @@ impl Machine {
             }
         };
 
+        // A restored machine may have rules that were armed later.
+        let has_more = setup.restored.as_ref().is_some_and(|restored| restored.saved().faults.is_some());
+        let faults = Rules::new(faults, setup.machine.fault.clone(), setup.control.is_some() || has_more)?;
         let args = &setup.machine;
         let (saved_accels, saved_devices) = (setup.accels.clone(), setup.devices.clone());
         let wants_saves = setup.saves.as_ref().is_some_and(|saves| saves.target.is_some());
         let perf_map = args.perf_map.then(|| PerfMap::create(args.symbols.as_deref())).transpose()?;
         let perf_map = perf_map.map(Arc::new);
         let switch = StopSwitch::new().context("cannot make an event descriptor")?;
-        let input_room = Arc::new(EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor")?);
+        let event = || EventFd::new(EFD_NONBLOCK).context("cannot make an event descriptor").map(Arc::new);
+        let input_room = event()?;
+        let attached = setup.control.is_some().then(event).transpose()?;
         let sandbox = match setup.machine.process.sandbox {
             SandboxChoice::On => {
                 let descriptors = Descriptors {
-                    events: vec![switch.as_raw_fd(), input_room.as_raw_fd()],
+                    events: [switch.as_raw_fd(), input_room.as_raw_fd()]
+                        .into_iter()
+                        .chain(attached.iter().map(|event| event.as_raw_fd()))
+                        .collect(),
                     inputs: setup.inputs,
                     results: setup.results,
                     logs: setup.outputs.log.iter().map(|(file, _)| file.as_raw_fd()).collect(),
@@ -217,6 +232,7 @@ impl Machine {
                     traces: setup.trace.iter().map(AsRawFd::as_raw_fd).collect(),
                     control: setup.control.iter().map(control::Socket::listener_fd).collect(),
                     gdb: setup.gdb.iter().map(gdb::Socket::listener_fd).collect(),
+                    console: attached.iter().map(|event| event.as_raw_fd()).collect(),
                     wakes: (setup.control.iter().map(control::Socket::wake_fd))
                         .chain(setup.gdb.iter().map(gdb::Socket::wake_fd))
                         .collect(),
@@ -255,7 +271,7 @@ impl Machine {
             devices: setup.devices,
             drives: setup.drives.into_iter().map(|drive| drive as Arc<dyn BlockBackend>).collect(),
             console: Arc::clone(&console),
-            input_room,
+            input_rooms: std::iter::once(Arc::clone(&input_room)).chain(attached.clone()).collect(),
             faults,
             trace: setup.trace,
             sandbox: sandbox.clone(),
@@ -347,7 +363,8 @@ impl Machine {
             vcpus,
             life_cycle,
             requests,
-            control: setup.control,
+            input_room,
+            control: setup.control.zip(attached),
             gdb: setup.gdb,
             switch,
             sandbox,
@@ -373,7 +390,7 @@ impl Machine {
     /// The way from standard input to the guest's UART.
     #[must_use]
     pub fn console_input(&self) -> Box<dyn ConsoleInput> {
-        self.life_cycle.board.console_input()
+        self.life_cycle.board.console_input(&self.input_room)
     }
 
     /// Runs to the end, whatever it is, and joins every thread. The calling thread is in the sandbox from then on.
@@ -385,6 +402,7 @@ impl Machine {
             vcpus,
             life_cycle,
             requests,
+            input_room: _,
             control,
             gdb,
             switch,
@@ -407,7 +425,11 @@ impl Machine {
         }
         let leads = sandbox.spawn(Thread::LifeCycle, "lifecycle", move || life_cycle.serve(&requests));
         threads.push(leads.context("cannot start the thread of the machine's life cycle")?);
-        let control = control.map(|socket| Server::start(socket, handle.clone(), &sandbox)).transpose();
+        let control = control.map(|(socket, event)| {
+            let line = Line::new(Arc::clone(&console), board.console_input(&event), event);
+            Server::start(socket, handle.clone(), line, &sandbox)
+        });
+        let control = control.transpose();
         let control = control.context("cannot start the control socket's thread")?;
         let gdb = gdb.map(|socket| gdb::server::Server::start(socket, handle.clone(), &sandbox)).transpose();
         let gdb = gdb.context("cannot start the debugger's thread")?;
@@ -429,6 +451,8 @@ impl Machine {
             // One that has panicked has ended the process instead.
             let _ = thread.join();
         }
+        // No vCPU prints any more: what is left goes to the outputs, and then to whoever is attached.
+        let console_error = console.close();
         if let Some(control) = control {
             control.end();
         }
@@ -438,7 +462,6 @@ impl Machine {
         board.stop_workers();
         let trace = board.finish_trace();
         let guest_errors = board.guest_errors().iter().map(ToString::to_string).collect();
-        let console_error = console.close();
         let panic = console.panic_seen();
         let reason = match reason {
             Reason::Guest(Exit::SystemReset) if panic.explains_reset(ended_at) => Reason::Panic,

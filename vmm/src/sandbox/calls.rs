@@ -97,6 +97,8 @@ pub struct Descriptors {
     pub control: Vec<RawFd>,
     /// The socket from which the debugger's thread accepts connections.
     pub gdb: Vec<RawFd>,
+    /// Of the events: by which the control socket's thread learns of the guest's console. It reads them.
+    pub console: Vec<RawFd>,
     /// By which the main thread and the one of the machine's life cycle wake these two.
     pub wakes: Vec<RawFd>,
     /// Numbers of descriptors that come later: files for saves, which the thread of the machine's life cycle makes or has been given.
@@ -431,8 +433,21 @@ pub(super) fn permits(
     descriptors: &Descriptors,
     engine: EngineCalls,
 ) -> Vec<Permit> {
-    let Descriptors { events, inputs, results, logs, maps, drives, boot, traces, control, gdb, wakes, saves } =
-        descriptors;
+    let Descriptors {
+        events,
+        inputs,
+        results,
+        logs,
+        maps,
+        drives,
+        boot,
+        traces,
+        control,
+        gdb,
+        console,
+        wakes,
+        saves,
+    } = descriptors;
     let mut permits = Permits::default();
     COMMON.into_iter().for_each(|table| permits.add(table));
     permits.add(engine.every);
@@ -475,6 +490,7 @@ pub(super) fn permits(
         }
         Thread::Control => {
             permits.add_on(ACCEPTING, control);
+            permits.add_on(READS, console);
             permits.add(SERVING);
             permits.add(PASSED);
             permits.add(SENDING);

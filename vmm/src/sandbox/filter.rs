@@ -98,6 +98,7 @@ mod tests {
             boot: vec![46, 47],
             control: vec![48],
             gdb: vec![50],
+            console: vec![13],
             wakes: vec![49, 51],
             saves: vec![(3, 9), (15, 19), (101, 400), (402, i32::MAX)],
         }

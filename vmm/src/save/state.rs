@@ -106,16 +106,41 @@ pub struct SavedDrive {
     pub is_raw: bool,
 }
 
-/// A fault plan, and how far it has come.
+/// A fault plan and further rules, and how far they have come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedFaults {
-    /// The name of its file, for messages.
+    /// The name of the plan's file, for messages.
     pub file: String,
-    /// What was in it.
+    /// What was in it. Empty without a plan.
     pub text: String,
-    /// Of each rule, the occasions that it has counted, and how often it has fired.
+    /// Of each of its rules, the occasions that it has counted, and how often it has fired.
     pub seen: Vec<(u64, u64)>,
+    /// Which of its rules have been disarmed, by their numbers: from 1, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disarmed: Vec<u32>,
+    /// The rules that are not its own, in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<SavedRule>,
+    /// The number of the next rule. One that is too small is as none.
+    #[serde(default)]
+    pub next: u32,
+}
+
+/// A rule that is not from a plan, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedRule {
+    /// Its number.
+    pub id: u32,
+    /// The rule in one line.
+    pub rule: String,
+    /// It has been taken back.
+    pub disarmed: bool,
+    /// It is asked before those that are not.
+    pub urgent: bool,
+    /// The occasions that it has counted, and how often it has fired.
+    pub seen: (u64, u64),
 }
 
 impl FileMark {

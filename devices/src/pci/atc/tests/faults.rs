@@ -30,7 +30,9 @@ fn forgotten_translation_is_asked_for_again() {
 #[test]
 fn lookup_that_the_plan_comes_to_mention_is_asked_about_although_the_translation_is_remembered() {
     let plan = Arc::<LateFaults>::default();
-    let m = Bench::with_faults(0, |clock, alarms| Faults::changing(plan.clone(), clock, alarms));
+    let m = Bench::with_faults(0, |clock, alarms| {
+        Faults::changing(plan.clone(), clock, alarms, Arc::new(Threads))
+    });
     m.map(1, 0x1000, RAM, true);
     for _ in 0..2 {
         m.read(&process(1), 0x1000, 1).unwrap();
