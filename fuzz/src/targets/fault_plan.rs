@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hw::fault::{Command, FaultPlan, FaultPoint, Occasion};
 use hw::{Iova, ManualClock, Pasid, StreamId};
-use vmm::faults::{Plan, Running};
+use vmm::faults::{Plan, Rule, Running};
 
 /// The file; and what a plan that is right decides, which must be one of the point's actions, and the same again.
 pub fn fault_plan(data: &[u8]) {
@@ -24,9 +24,14 @@ pub fn fault_plan(data: &[u8]) {
         let running = Running::new(plan, Arc::new(ManualClock::default()));
         let decisions: Vec<_> =
             FaultPoint::ALL.iter().flat_map(|point| decisions(&running, *point)).collect();
-        (decisions, running.report().to_string())
+        (decisions, running.report().map(|report| report.to_string()))
     };
-    assert_eq!(run(plan.clone()), run(plan));
+    assert_eq!(run(plan.clone()), run(plan.clone()));
+    for rule in plan.rules {
+        let rule = Rule { line: None, ..rule };
+        let line = rule.to_string();
+        assert_eq!(Rule::parse(&line), Ok(rule), "{line}");
+    }
 }
 
 fn decisions(running: &Running, point: FaultPoint) -> Vec<Option<hw::fault::FaultAction>> {
