@@ -3,19 +3,95 @@
 //! What an accelerator is (its kind) and how it comes to addresses (its translation) are independent of each other. An item of the
 //! list begins with a kind; `translation=...` after it belongs to it. `KIND:TRANSLATION` is short for both.
 
-use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+use std::{fmt, io};
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use devices::hisi::zip::ZipEngine;
+use devices::hisi::{self, Engine, Function, FunctionWiring};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What an accelerator is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// HiSilicon ZIP: deflate, zlib, gzip
-    Zip,
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// What users call it. The accelerators of a machine are `NAME0`, `NAME1` and so on.
+    pub name: &'static str,
+    /// A few words on it.
+    about: &'static str,
+    /// Whether `warpvmm compress` can use it.
+    compresses: bool,
+    /// Makes one.
+    make: fn(FunctionWiring) -> io::Result<Arc<dyn hisi::Accelerator>>,
 }
+
+/// All kinds that there are. The first is what a machine has by default.
+pub static KINDS: &[Kind] = &[Kind { compresses: true, ..Kind::of::<ZipEngine>() }];
+
+impl Kind {
+    const fn of<E: Engine>() -> Self {
+        Self {
+            name: E::NAME,
+            about: E::ABOUT,
+            compresses: false,
+            make: |wiring| Ok(Function::<E>::new(wiring)?),
+        }
+    }
+
+    /// An accelerator of this kind, its first workers hired.
+    ///
+    /// # Errors
+    /// If there are no threads for them.
+    pub(crate) fn make(&self, wiring: FunctionWiring) -> io::Result<Arc<dyn hisi::Accelerator>> {
+        (self.make)(wiring)
+    }
+
+    fn of_name(name: &str) -> Result<&'static Self, String> {
+        let names = || KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
+        let found = KINDS.iter().find(|kind| kind.name == name);
+        found.ok_or_else(|| format!("{name:?} is no kind of accelerator: there is {}", names()))
+    }
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Kind {}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A kind is saved as its name.
+mod by_name {
+    use super::{Deserialize, Deserializer, Error, Kind, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(kind: &Kind, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(kind.name)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<&'static Kind, D::Error> {
+        Kind::of_name(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// What `--accel` takes, for people.
+pub(crate) static HELP: LazyLock<String> = LazyLock::new(|| {
+    let kinds: Vec<_> = KINDS.iter().map(|kind| format!("{} ({})", kind.name, kind.about)).collect();
+    let text = "Accelerators, comma-separated: KIND, KIND,translation=T or KIND:T; none for none
+
+KIND: ";
+    let translations = "
+T: stall (the default: accesses to missing pages stall in the SMMU), ats (a translation cache of its own; accesses to
+missing pages stall), pri (a translation cache that requests missing pages; nothing stalls).";
+    format!("{text}{}.{translations}", kinds.join(", "))
+});
 
 /// How an accelerator comes to addresses, and to pages that are not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -35,7 +111,8 @@ pub enum Translation {
 #[serde(deny_unknown_fields)]
 pub struct Accelerator {
     /// What it is.
-    pub kind: Kind,
+    #[serde(with = "by_name")]
+    pub kind: &'static Kind,
     /// How it comes to addresses.
     pub translation: Translation,
 }
@@ -56,24 +133,24 @@ impl Accelerator {
 
 impl Default for Accelerator {
     fn default() -> Self {
-        Self { kind: Kind::Zip, translation: Translation::default() }
+        Self { kind: &KINDS[0], translation: Translation::default() }
     }
 }
 
-fn name_of(value: impl ValueEnum) -> String {
+fn name_of(value: Translation) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-fn one_of<T: ValueEnum>(what: &str, text: &str) -> Result<T, String> {
-    T::from_str(text, false).map_err(|_| {
-        let names: Vec<_> = T::value_variants().iter().cloned().map(name_of).collect();
-        format!("{text:?} is no {what}: there is {}", names.join(", "))
+fn translation(text: &str) -> Result<Translation, String> {
+    Translation::from_str(text, false).map_err(|_| {
+        let names: Vec<_> = Translation::value_variants().iter().copied().map(name_of).collect();
+        format!("{text:?} is no translation: there is {}", names.join(", "))
     })
 }
 
 impl fmt::Display for Accelerator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&name_of(self.kind))?;
+        f.write_str(self.kind.name)?;
         match self.translation {
             Translation::Stall => Ok(()),
             other => write!(f, ":{}", name_of(other)),
@@ -100,7 +177,7 @@ impl FromStr for Accelerators {
                 if key != "translation" {
                     return Err(format!("{key:?} is no property of an accelerator: there is translation"));
                 }
-                let translation = one_of("translation", value)?;
+                let translation = translation(value)?;
                 let last =
                     all.last_mut().ok_or_else(|| format!("{item:?} belongs after a kind: zip,{item}"))?;
                 if std::mem::replace(&mut is_given, true) {
@@ -108,13 +185,13 @@ impl FromStr for Accelerators {
                 }
                 last.translation = translation;
             } else {
-                let (kind, translation) = match item.split_once(':') {
+                let (kind, given) = match item.split_once(':') {
                     Some((kind, translation)) => (kind, Some(translation)),
                     None => (item, None),
                 };
-                is_given = translation.is_some();
-                let kind = one_of("kind of accelerator", kind)?;
-                let translation = translation.map(|name| one_of("translation", name)).transpose()?;
+                is_given = given.is_some();
+                let kind = Kind::of_name(kind)?;
+                let translation = given.map(translation).transpose()?;
                 all.push(Accelerator { kind, translation: translation.unwrap_or_default() });
             }
         }
@@ -122,16 +199,20 @@ impl FromStr for Accelerators {
     }
 }
 
-/// The one accelerator of a job that needs one.
+/// The one accelerator of a job that compresses.
 ///
 /// # Errors
-/// A line for the user, if it is none, or several.
+/// A line for the user, if it is none, or several, or one of another kind.
 pub fn parse_one(text: &str) -> Result<Accelerator, String> {
     match text.parse::<Accelerators>()?.0[..] {
-        [one] => Ok(one),
+        [one] => that_compresses(one),
         [] => Err("there has to be an accelerator to compress on".to_owned()),
         _ => Err("the job uses one accelerator".to_owned()),
     }
+}
+
+fn that_compresses(accel: Accelerator) -> Result<Accelerator, String> {
+    if accel.kind.compresses { Ok(accel) } else { Err(format!("{} does not compress", accel.kind.name)) }
 }
 
 #[cfg(test)]
@@ -167,5 +248,28 @@ mod tests {
         assert!(error("zip:ats,translation=ats").contains("given already"));
         assert!(error("zip,").contains("no kind of accelerator"));
         assert!(error("zip,none").contains("no kind of accelerator"));
+    }
+
+    #[test]
+    fn every_kind_of_the_table_is_parsed_listed_in_the_help_and_saved_by_its_name() {
+        for kind in KINDS {
+            assert_eq!(parse(&format!("{}:ats", kind.name)), Ok(vec![format!("{}:ats", kind.name)]));
+            assert!(HELP.contains(&format!("{} ({})", kind.name, kind.about)), "{}", *HELP);
+            let accel = Accelerator { kind, ..Accelerator::default() };
+            let saved = serde_json::json!({ "kind": kind.name, "translation": "stall" });
+            assert_eq!(serde_json::to_value(accel).unwrap(), saved);
+            assert_eq!(serde_json::from_value::<Accelerator>(saved).unwrap(), accel);
+        }
+        let unknown = serde_json::json!({ "kind": "zap", "translation": "stall" });
+        let error = serde_json::from_value::<Accelerator>(unknown).unwrap_err().to_string();
+        assert!(error.contains("no kind of accelerator"), "{error}");
+    }
+
+    #[test]
+    fn kind_that_does_not_compress_is_refused_by_a_job_that_compresses() {
+        static OTHER: Kind = Kind { name: "copy", ..Kind::of::<ZipEngine>() };
+        let accel = Accelerator { kind: &OTHER, ..Accelerator::default() };
+        assert_eq!(that_compresses(accel), Err("copy does not compress".to_owned()));
+        assert_eq!(that_compresses(Accelerator::default()), Ok(Accelerator::default()));
     }
 }

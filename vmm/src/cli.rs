@@ -293,11 +293,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE[,ro][,format=raw]")]
     pub drive: Vec<String>,
     /// Accelerators, comma-separated: KIND, KIND,translation=T or KIND:T; none for none
-    ///
-    /// KIND: zip (HiSilicon ZIP: deflate, zlib, gzip).
-    /// T: stall (the default: accesses to missing pages stall in the SMMU), ats (a translation cache of its own; accesses to
-    /// missing pages stall), pri (a translation cache that requests missing pages; nothing stalls).
-    #[arg(long, value_name = "LIST", default_value = "zip", verbatim_doc_comment)]
+    #[arg(long, value_name = "LIST", default_value = accelerator::KINDS[0].name, long_help = accelerator::HELP.as_str())]
     pub accel: Vec<Accelerators>,
     /// Further devices, comma-separated or repeated
     #[arg(long, value_name = "KIND", value_delimiter = ',')]

@@ -1,4 +1,4 @@
-//! What tests drive an accelerator with: RAM, address spaces whose pages can be missing, alarms moved by hand, and the
+//! What tests drive an accelerator of any kind with: RAM, address spaces whose pages can be missing, alarms moved by hand, and the
 //! accesses that the Linux driver makes.
 
 use std::collections::HashMap;
@@ -14,9 +14,10 @@ use hw::{
     RecordingMsiSink, Requester, Scheduler, StreamId, Waiter,
 };
 
-use super::qm::Limits;
 use super::qm::regs::QmReg;
-use super::zip::{Zip, ZipWiring};
+use super::qm::{Engine, Limits, WorkerMemory};
+use super::zip::ZipEngine;
+use super::{Accelerator, Function, FunctionWiring, Translation};
 use crate::pci::PciFunction;
 
 pub(super) const RAM_BASE: u64 = 0x4000_0000;
@@ -217,8 +218,11 @@ impl Threads {
     }
 }
 
-/// An accelerator in a machine of RAM.
-pub(super) struct Machine {
+/// An accelerator in a machine of RAM. That of most tests has the ZIP engine.
+pub(super) type Machine = MachineWith<ZipEngine>;
+
+/// An accelerator with this engine in a machine of RAM.
+pub(super) struct MachineWith<E: Engine> {
     pub(super) errors: hw::GuestErrors,
     pub(super) ram: Arc<Ram>,
     pub(super) msi: Arc<RecordingMsiSink>,
@@ -226,12 +230,12 @@ pub(super) struct Machine {
     pub(super) clock: Arc<ManualClock>,
     pub(super) alarms: Arc<ManualAlarms>,
     pub(super) threads: Option<Arc<Threads>>,
-    pub(super) zip: Arc<Zip>,
+    pub(super) zip: Arc<Function<E>>,
     next: AtomicU64,
-    bench: Mutex<super::qm::WorkerMemory<super::zip::ZipEngine>>,
+    bench: Mutex<WorkerMemory<E>>,
 }
 
-impl Drop for Machine {
+impl<E: Engine> Drop for MachineWith<E> {
     fn drop(&mut self) {
         self.zip.shut_down();
         if let Some(threads) = &self.threads {
@@ -257,11 +261,15 @@ pub(super) fn cq_bell(qn: u16, head: u16, arm: bool) -> u64 {
 }
 
 /// Writes to a queue's own doorbell page.
-pub(super) fn ring_page(zip: &Zip, qn: u16, bell: u64) {
+pub(super) fn ring_page<E: Engine>(zip: &Function<E>, qn: u16, bell: u64) {
     zip.bar_write(4, (u64::from(qn) << 16) + 0x1000, &bell.to_le_bytes()).unwrap();
 }
 
-impl Machine {
+impl<E: Engine> MachineWith<E> {
+    const SQE_BYTES: u64 = 1 << E::LOG2_SQE;
+    /// Of a submission queue, which its completion queue follows.
+    const SQ_BYTES: u64 = 1024 * Self::SQE_BYTES;
+
     /// Without threads: the test steps it.
     pub(super) fn new() -> Self {
         Self::with(None, Limits { workers: 0, mailbox_patience_ns: 0 }, None)
@@ -370,10 +378,10 @@ impl Machine {
         let faults = plan.map_or_else(Faults::default, |plan| {
             Faults::new(plan, clock.clone(), alarms.clone(), scheduler.clone())
         });
-        let zip = Zip::new(ZipWiring {
+        let zip = Function::new(FunctionWiring {
             stream: STREAM,
             dma: spaces.clone(),
-            translation: super::zip::Translation::Untranslated,
+            translation: Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
             scheduler,
@@ -548,12 +556,12 @@ impl Machine {
 
     /// Starts queue `qn` of a type, for a process if there is a PASID.
     pub(super) fn start_queue(&self, qn: u16, queue_type: u16, pasid: Option<u16>) -> Ring {
-        let memory = self.alloc(37 * PAGE);
+        let memory = self.alloc(Self::SQ_BYTES + 5 * PAGE);
         self.start_queue_at(memory, qn, queue_type, pasid)
     }
 
     pub(super) fn start_queue_at(&self, sq: u64, qn: u16, queue_type: u16, pasid: Option<u16>) -> Ring {
-        let cq = sq + 131_072;
+        let cq = sq + Self::SQ_BYTES;
         self.ram.write(Pa(cq), &[0; 16384]).unwrap();
         assert_eq!(self.mailbox(0x0, qn, self.sqc(sq, qn, queue_type, pasid)), 0);
         assert_eq!(self.mailbox(0x1, qn, self.cqc(cq, pasid)), 0);
@@ -563,7 +571,7 @@ impl Machine {
     pub(super) fn sqc(&self, sq: u64, qn: u16, queue_type: u16, pasid: Option<u16>) -> u64 {
         let mut sqc = [0; 32];
         sqc[4..12].copy_from_slice(&sq.to_le_bytes());
-        sqc[12..16].copy_from_slice(&0x73ff_u32.to_le_bytes());
+        sqc[12..16].copy_from_slice(&(u32::from(E::LOG2_SQE) << 12 | 0x3ff).to_le_bytes());
         sqc[20..22].copy_from_slice(&pasid.unwrap_or(0).to_le_bytes());
         sqc[22] = u8::from(pasid.is_some()) << 7;
         sqc[24..26].copy_from_slice(&qn.to_le_bytes());
@@ -582,9 +590,10 @@ impl Machine {
     }
 
     /// Puts an SQE into the ring, without the doorbell.
-    pub(super) fn put(&self, ring: &mut Ring, sqe: &[u32; 32]) -> u16 {
+    pub(super) fn put(&self, ring: &mut Ring, sqe: &[u32]) -> u16 {
         let bytes: Vec<u8> = sqe.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.ram.write(Pa(ring.sq + 128 * u64::from(ring.tail)), &bytes).unwrap();
+        assert_eq!(bytes.len() as u64, Self::SQE_BYTES);
+        self.ram.write(Pa(ring.sq + Self::SQE_BYTES * u64::from(ring.tail)), &bytes).unwrap();
         let index = ring.tail;
         ring.tail = (ring.tail + 1) % ring.depth;
         index
@@ -601,7 +610,7 @@ impl Machine {
 
     /// Writes to a queue's own doorbell page.
     pub(super) fn ring_page(&self, qn: u16, bell: u64) {
-        ring_page(&self.zip, qn, bell);
+        ring_page(&*self.zip, qn, bell);
     }
 
     /// All of RAM that the test has taken.
@@ -636,17 +645,43 @@ impl Machine {
         }
     }
 
-    pub(super) fn sqe(&self, ring: &Ring, index: u16) -> [u32; 32] {
-        let at = ring.sq + 128 * u64::from(index);
-        std::array::from_fn(|word| self.word(at + 4 * word as u64))
+    pub(super) fn sqe(&self, ring: &Ring, index: u16) -> Vec<u32> {
+        let at = ring.sq + Self::SQE_BYTES * u64::from(index);
+        (0..Self::SQE_BYTES).step_by(4).map(|byte| self.word(at + byte)).collect()
     }
 
     /// Submits and waits: the SQE as it came back.
-    pub(super) fn submit(&self, ring: &mut Ring, sqe: &[u32; 32]) -> [u32; 32] {
+    pub(super) fn submit(&self, ring: &mut Ring, sqe: &[u32]) -> Vec<u32> {
         let index = self.put(ring, sqe);
         self.ring_sq(ring);
         assert_eq!(self.wait(ring), index);
         self.ring_cq(ring, false);
         self.sqe(ring, index)
+    }
+}
+
+/// A chain of lists over these runs, `per_list` entries in each; the count of the chain says nothing, as software's.
+pub(super) fn chain<E: Engine>(machine: &MachineWith<E>, runs: &[(u64, usize)], per_list: usize) -> u64 {
+    let lists: Vec<u64> = runs.chunks(per_list).map(|_| machine.alloc(64 + 255 * 32)).collect();
+    for (index, chunk) in runs.chunks(per_list).enumerate() {
+        let mut list = vec![0_u8; 64 + 32 * chunk.len()];
+        list[..8].copy_from_slice(&lists.get(index + 1).copied().unwrap_or(0).to_le_bytes());
+        list[8..10].copy_from_slice(&10_u16.to_le_bytes());
+        list[10..12].copy_from_slice(&(chunk.len() as u16).to_le_bytes());
+        for (entry, (at, len)) in chunk.iter().enumerate() {
+            list[64 + 32 * entry..][..8].copy_from_slice(&at.to_le_bytes());
+            list[64 + 32 * entry + 16..][..4].copy_from_slice(&(*len as u32).to_le_bytes());
+        }
+        machine.ram.write(Pa(lists[index]), &list).unwrap();
+    }
+    lists[0]
+}
+
+/// Waits for what other threads bring about.
+pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed().as_secs() < 60, "it does not happen");
+        std::thread::yield_now();
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use devices::hisi::qm::regs::QmReg;
 use devices::hisi::qm::{Limits, WorkerMemory};
 use devices::hisi::zip::regs::ZipReg;
-use devices::hisi::zip::{Zip, ZipEngine, ZipWiring};
+use devices::hisi::zip::{Zip, ZipEngine};
+use devices::hisi::{Accelerator, FunctionWiring, Translation};
 use devices::pci::PciFunction;
 use hw::schedule::Stepped;
 use hw::{Clock, DirectPort, LifeCycle, ManualAlarms, ManualClock, Pa, Ram, RecordingMsiSink, StreamId};
@@ -51,10 +52,10 @@ impl Machine {
     fn on(ram: Arc<Ram>) -> Self {
         let msi = Arc::new(RecordingMsiSink::new(Pa(DOORBELL)));
         let (clock, alarms) = (Arc::new(ManualClock::default()), Arc::new(ManualAlarms::default()));
-        let zip = Zip::new(ZipWiring {
+        let zip = Zip::new(FunctionWiring {
             stream: StreamId(8),
             dma: Arc::new(DirectPort::new(ram.clone(), msi.clone())),
-            translation: devices::hisi::zip::Translation::Untranslated,
+            translation: Translation::Untranslated,
             clock: clock.clone(),
             alarms: alarms.clone(),
             scheduler: Arc::new(Stepped),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use devices::hisi::zip::Totals;
+use devices::hisi::Totals;
 use devices::pci::AtcTotals;
 use devices::rtc::Pl031;
 use devices::uart::Pl011;
@@ -370,16 +370,10 @@ impl Board {
         Ok(())
     }
 
-    /// How many accelerators there are.
+    /// What an accelerator and its translation cache have done, if there is one of this name.
     #[must_use]
-    pub fn accelerators(&self) -> usize {
-        self.pci.accelerators()
-    }
-
-    /// What one of them has done, if it exists.
-    #[must_use]
-    pub fn accelerator(&self, index: usize) -> Option<(Totals, AtcTotals)> {
-        self.pci.accelerator(index)
+    pub fn accelerator(&self, name: &str) -> Option<(Totals, AtcTotals)> {
+        self.pci.accelerator(name)
     }
 
     /// Guest time in nanoseconds.

@@ -4,20 +4,21 @@
 //! then further devices, then disks, in the order of the command line, which is the order in which a guest finds them. With
 //! several nodes, and so several root buses, the accelerators take turns with them; all else is on the first.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
-use devices::hisi::zip::{Totals, Translation, Zip, ZipWiring};
+use devices::hisi::{self, FunctionWiring, Totals, Translation};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
 use hw::fault::FaultPoint;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, GuestErrorBook, LifeCycle, Ram, StreamId, Trace};
 
-use crate::accelerator::{self, Accelerator, Kind};
+use crate::accelerator::{self, Accelerator};
 use crate::board::Model;
 use crate::board::numa::RootBus;
 use crate::cli::Device;
@@ -60,10 +61,19 @@ pub(crate) struct Described {
     pub(crate) can_stall: bool,
 }
 
+/// An accelerator in its slot.
+struct Plug {
+    /// What users know it by.
+    name: String,
+    /// Its requester ID.
+    stream: StreamId,
+    model: Arc<dyn hisi::Accelerator>,
+}
+
 /// The functions behind the host.
 pub(crate) struct PciDevices {
     host: Arc<PciHost>,
-    zips: Vec<Arc<Zip>>,
+    accelerators: Vec<Plug>,
     dma_tests: Vec<Arc<DmaTest>>,
     disks: Vec<Arc<VirtioPci>>,
     described: Vec<Described>,
@@ -109,36 +119,38 @@ impl PciDevices {
             slots[index] += 1;
             (root_buses[index].first_bus, slots[index] << 3)
         };
-        let (mut zips, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut accelerators, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
         let mut described = Vec::new();
+        // Accelerators so far, by the names of their kinds.
+        let mut numbers = HashMap::new();
         for accel in accels {
-            match accel.kind {
-                Kind::Zip => {
-                    let agent = || Arc::clone(agent);
-                    let (bus, devfn) = next_place(zips.len() % root_buses.len());
-                    let zip = Zip::new(ZipWiring {
-                        stream: requester_id(bus, devfn),
-                        dma: Arc::clone(port),
-                        translation: match accel.translation {
-                            accelerator::Translation::Stall => Translation::Untranslated,
-                            accelerator::Translation::Ats => Translation::Ats(agent()),
-                            accelerator::Translation::Pri => Translation::Pri(agent()),
-                        },
-                        clock: Arc::clone(clock),
-                        alarms: Arc::clone(alarms),
-                        scheduler: pool.clone(),
-                        limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
-                        faults: faults.clone(),
-                        trace: trace.clone(),
-                        errors: errors.for_model(format!("zip{}", zips.len())),
-                    })
-                    .context("cannot start an accelerator's threads")?;
-                    host.attach(bus, devfn, zip.clone()).context("the slot is free")?;
-                    let can_stall = accel.can_stall();
-                    described.push(Described { name: "accelerator", bus, devfn, can_stall });
-                    zips.push(zip);
-                }
-            }
+            let agent = || Arc::clone(agent);
+            let (bus, devfn) = next_place(accelerators.len() % root_buses.len());
+            let stream = requester_id(bus, devfn);
+            let number: &mut usize = numbers.entry(accel.kind.name).or_default();
+            let name = format!("{}{number}", accel.kind.name);
+            *number += 1;
+            let wiring = FunctionWiring {
+                stream,
+                dma: Arc::clone(port),
+                translation: match accel.translation {
+                    accelerator::Translation::Stall => Translation::Untranslated,
+                    accelerator::Translation::Ats => Translation::Ats(agent()),
+                    accelerator::Translation::Pri => Translation::Pri(agent()),
+                },
+                clock: Arc::clone(clock),
+                alarms: Arc::clone(alarms),
+                scheduler: pool.clone(),
+                limits: Limits { workers: WORKERS, mailbox_patience_ns: MAILBOX_PATIENCE_NS },
+                faults: faults.clone(),
+                trace: trace.clone(),
+                errors: errors.for_model(name.clone()),
+            };
+            let model = accel.kind.make(wiring).context("cannot start an accelerator's threads")?;
+            host.attach(bus, devfn, model.clone()).context("the slot is free")?;
+            let can_stall = accel.can_stall();
+            described.push(Described { name: "accelerator", bus, devfn, can_stall });
+            accelerators.push(Plug { name, stream, model });
         }
         for device in devices {
             match device {
@@ -166,7 +178,7 @@ impl PciDevices {
             disks.push(disk);
         }
         let has_ats = accels.iter().any(|accel| accel.has_ats()) || !dma_tests.is_empty();
-        Ok(Self { host, zips, dma_tests, disks, described, has_ats, pool })
+        Ok(Self { host, accelerators, dma_tests, disks, described, has_ats, pool })
     }
 
     /// The functions, in the order in which they are reset: what makes accesses by itself comes first, with its
@@ -175,28 +187,30 @@ impl PciDevices {
         fn named<M: LifeCycle + 'static>(kind: &str, models: &[Arc<M>]) -> impl Iterator<Item = Model> {
             models.iter().enumerate().map(move |(n, model)| Model::new(format!("{kind}{n}"), model.clone()))
         }
-        let zips = named("zip", &self.zips);
-        zips.chain(named("dma-test", &self.dma_tests)).chain(named("disk", &self.disks)).collect()
+        let accelerators = self.accelerators.iter().map(|plug| Model::new(&plug.name, plug.model.clone()));
+        accelerators.chain(named("dma-test", &self.dma_tests)).chain(named("disk", &self.disks)).collect()
     }
 
     /// Accelerators by the names that users know them by.
     pub(crate) fn accelerator_names(&self) -> Vec<(StreamId, String)> {
-        let zips = self.described.iter().filter(|function| function.name == "accelerator");
-        zips.enumerate().map(|(n, zip)| (requester_id(zip.bus, zip.devfn), format!("zip{n}"))).collect()
+        self.accelerators.iter().map(|plug| (plug.stream, plug.name.clone())).collect()
     }
 
     /// The fault rules mention these points from now on, and did not before.
     pub(crate) fn fault_points_added(&self, points: &[FaultPoint]) {
-        self.zips.iter().for_each(|zip| zip.fault_points_added(points));
+        self.accelerators.iter().for_each(|plug| plug.model.fault_points_added(points));
     }
 
     /// Something goes wrong by itself at an accelerator. If it cannot: why.
     pub(crate) fn go_wrong(&self, Event { device, event }: Event) -> Result<(), String> {
-        let places = self.described.iter().filter(|function| function.name == "accelerator");
-        let mut zips = places.zip(&self.zips);
-        let found = zips.find(|(place, _)| requester_id(place.bus, place.devfn) == device);
-        let Some((_, zip)) = found else { return Err(format!("{} is no accelerator", device_name(device))) };
-        if zip.go_wrong(event) { Ok(()) } else { Err("this accelerator has no such message".to_owned()) }
+        let Some(plug) = self.accelerators.iter().find(|plug| plug.stream == device) else {
+            return Err(format!("{} is no accelerator", device_name(device)));
+        };
+        if plug.model.go_wrong(event) {
+            Ok(())
+        } else {
+            Err("this accelerator has no such message".to_owned())
+        }
     }
 
     pub(crate) fn host(&self) -> &Arc<PciHost> {
@@ -213,22 +227,19 @@ impl PciDevices {
         self.has_ats
     }
 
-    pub(crate) fn accelerators(&self) -> usize {
-        self.zips.len()
-    }
-
-    pub(crate) fn accelerator(&self, index: usize) -> Option<(Totals, AtcTotals)> {
-        let zip = self.zips.get(index)?;
-        Some((zip.totals(), zip.atc_totals()))
+    /// What an accelerator and its translation cache have done, if there is one of this name.
+    pub(crate) fn accelerator(&self, name: &str) -> Option<(Totals, AtcTotals)> {
+        let plug = self.accelerators.iter().find(|plug| plug.name == name)?;
+        Some((plug.model.totals(), plug.model.atc_totals()))
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {
         let mut sum = AccelStats::default();
-        for zip in &self.zips {
-            let totals = zip.totals();
+        for plug in &self.accelerators {
+            let totals = plug.model.totals();
             sum.commands += totals.commands;
             sum.busy_ns += totals.busy_ns;
-            let atc = zip.atc_totals();
+            let atc = plug.model.atc_totals();
             sum.atc.hits += atc.hits;
             sum.atc.translation_requests += atc.translation_requests;
             sum.atc.invalidations += atc.invalidations;
@@ -256,8 +267,8 @@ impl PciDevices {
 
     /// Ends all device work and waits for its threads.
     pub(crate) fn stop_workers(&self) {
-        for zip in &self.zips {
-            zip.shut_down();
+        for plug in &self.accelerators {
+            plug.model.shut_down();
         }
         for dma_test in &self.dma_tests {
             dma_test.shut_down();

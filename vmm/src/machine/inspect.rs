@@ -3,6 +3,7 @@
 //! Addresses and register values are strings of hexadecimal digits: a number of JSON that has passed through JavaScript has
 //! 53 bits.
 
+use devices::hisi::Totals;
 use hw::saved::hex::value as hex;
 use serde_json::{Map, Value, json};
 
@@ -59,11 +60,10 @@ pub(super) fn of_board(board: &Board, name: &str) -> Option<Value> {
         }
         _ => {
             let state = bare(board.save_model(name)?);
-            let counters = match name.strip_prefix("zip").and_then(|index| index.parse().ok()) {
-                Some(index) => board.accelerator(index).map(|(totals, atc)| {
-                    let (commands, busy_ns) = (totals.commands, totals.busy_ns);
-                    json!({ "commands": commands, "busy_ns": busy_ns, "atc": AtcReport::from(&atc) })
-                }),
+            let counters = match board.accelerator(name) {
+                Some((Totals { commands, busy_ns, .. }, atc)) => {
+                    Some(json!({ "commands": commands, "busy_ns": busy_ns, "atc": AtcReport::from(&atc) }))
+                }
                 None => (name == "smmu").then(|| json!(Report::of(board).smmu)),
             };
             Some(counters.map_or(state.clone(), |counters| with(state, "counters", counters)))

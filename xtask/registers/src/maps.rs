@@ -8,8 +8,9 @@ use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::gic::{CpuInterfaceReg, DistributorReg, Gic, GicConfig, ItsReg, RedistributorReg};
 use devices::hisi::qm::Limits;
 use devices::hisi::qm::regs::QmReg;
+use devices::hisi::zip::Zip;
 use devices::hisi::zip::regs::ZipReg;
-use devices::hisi::zip::{Zip, ZipWiring};
+use devices::hisi::{FunctionWiring, Translation};
 use devices::pci::PciFunction;
 use devices::pci::caps::{
     acs::AcsReg, ari::AriReg, ats::AtsReg, bridge::BridgeReg, capability::CapabilityReg, express::ExpressReg,
@@ -158,10 +159,10 @@ pub(crate) fn documents() -> Vec<Document> {
         scheduler: Arc::new(Stepped),
     })
     .expect("nothing is started");
-    let zip = Zip::new(ZipWiring {
+    let zip = Zip::new(FunctionWiring {
         stream: StreamId(8),
         dma,
-        translation: devices::hisi::zip::Translation::Untranslated,
+        translation: Translation::Untranslated,
         clock: Arc::new(ManualClock::default()),
         alarms: Arc::new(Never),
         scheduler: Arc::new(Stepped),

@@ -1,20 +1,53 @@
 //! The seam between the queue manager and an accelerator engine.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::task::{LastWrites, Progress};
+use crate::hisi::registers::{EngineMap, EngineRegisters};
 use hw::{DmaFault, DmaPort, Iova, Requester, Scheduler};
 
-/// What is behind the queue manager. Nothing in the queue manager knows what the engine does.
-pub trait Engine: Send + Sync + 'static {
+/// What is behind the queue manager, and all that one kind of accelerator does not share with the others. Nothing in the queue
+/// manager and its function knows what an engine does.
+pub trait Engine: Send + Sync + Sized + 'static {
+    /// The map of the engine's own registers.
+    type Register: EngineMap;
     /// Working memory that a worker keeps from task to task.
     type Scratch: Send + 'static;
 
+    /// What users know accelerators of this kind by: the first is `NAME0`.
+    const NAME: &'static str;
+    /// A few words for users on what it is.
+    const ABOUT: &'static str;
+    /// The PCI device ID of the physical function.
+    const DEVICE_ID: u16;
     /// Log2 of the bytes of this engine's SQE.
     const LOG2_SQE: u8;
+    /// What follows from the queue manager's errors.
+    const QM_ERRORS: ErrorClasses;
+    /// What follows from the engine's own errors.
+    const ERRORS: ErrorClasses;
 
-    /// The engine's capability word at `offset` in BAR2 (0x3120 to 0x317c); 0 where it has none.
-    fn capability(&self, offset: u64) -> u32;
+    /// The engine's capability word at `offset` in BAR2 (0x313c to 0x317c); 0 where it has none.
+    fn capability(offset: u64) -> u32;
+
+    /// The engine after power-on.
+    fn new() -> Self;
+
+    /// Its own registers.
+    fn registers(&self) -> &EngineRegisters<Self::Register>;
+
+    /// The counter that one of a row of registers shows; none if it is stored as it is written. A row has counters or has
+    /// none.
+    fn counter(&self, reg: Self::Register, index: u64) -> Option<&AtomicU64> {
+        _ = (reg, index);
+        None
+    }
+
+    /// Counts a task that has ended after `ns` nanoseconds of guest time, with its results in `sqe`, in the engine's own counters.
+    fn count(&self, sqe: &[u8], queue: QueueInfo, done: Done, ns: u64) {
+        _ = (sqe, queue, done, ns);
+    }
 
     /// Working memory for one more worker.
     fn scratch(&self) -> Self::Scratch;
@@ -43,7 +76,6 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         sqe: &mut [u8],
         writes: &[(Iova, Vec<u8>)],
-        queue: QueueInfo,
         dma: &EngineDma<'_>,
     ) -> Result<Done, Cancelled>;
 
@@ -51,9 +83,22 @@ pub trait Engine: Send + Sync + 'static {
     fn set_status(&self, sqe: &mut [u8], status: u8);
 }
 
-/// How much a task has moved, whether it ended well or not.
+/// Errors by what follows from them, as bits of the register that latches them. Software reads it from the capability words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorClasses {
+    /// Corrected.
+    pub corrected: u32,
+    /// Not corrected, and not fatal.
+    pub not_fatal: u32,
+    /// Such that software resets the device.
+    pub reset: u32,
+}
+
+/// How a task has ended, and how much it has moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
+    /// Whether it has done what it was asked for.
+    pub is_ok: bool,
     /// Bytes of input.
     pub consumed: u64,
     /// Bytes of output.

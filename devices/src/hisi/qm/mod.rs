@@ -34,6 +34,7 @@ mod scheduler;
 mod task;
 #[cfg(test)]
 mod tests;
+mod totals;
 pub mod vft;
 mod worker;
 
@@ -42,13 +43,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use hw::mmio::{read_words, write_words};
 use hw::{Activity, AlarmTarget, BusError, WaitQueue};
 
-pub use engine::{Cancelled, Done, Engine, EngineDma, Limits, Messages, QueueInfo, Wiring};
+pub use engine::{Cancelled, Done, Engine, EngineDma, ErrorClasses, Limits, Messages, QueueInfo, Wiring};
 pub use task::{Stage, TaskState};
+pub use totals::Totals;
 pub use worker::WorkerMemory;
 
 use device::error;
 use front::{Front, Tells, Wake};
 pub(in crate::hisi) use saved::QmState;
+use totals::Counts;
 
 /// Log2 of the bytes of a queue's doorbell page in BAR4.
 const DOORBELL_PAGE_SHIFT: u32 = 16;
@@ -77,6 +80,7 @@ pub struct Qm<E: Engine> {
     done: WaitQueue,
     /// Whoever waits for the end of work waits here.
     activity: Arc<Activity>,
+    totals: Counts,
     /// The alarm service's slot for [`Self::time_is_up`].
     timer: usize,
     this: Weak<Self>,
@@ -110,6 +114,7 @@ impl<E: Engine> Qm<E> {
                 requests: wiring.scheduler.wait_queue(),
                 done: wiring.scheduler.wait_queue(),
                 wiring,
+                totals: Counts::default(),
                 timer,
                 this: Weak::clone(this),
             }
@@ -193,7 +198,7 @@ impl<E: Engine> Qm<E> {
         }
         read_words(offset, data, |at| {
             if offset::CAPABILITIES.contains(&at) {
-                return Ok(registers::capability(at).unwrap_or_else(|| self.engine.capability(at)));
+                return Ok(registers::capability::<E>(at));
             }
             Ok(front.read_word(at))
         })
@@ -250,6 +255,12 @@ impl<E: Engine> Qm<E> {
             front.function.events.post_masked();
             front.wake.control = true;
         });
+    }
+
+    /// What the engine has done since the machine was made.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals.totals()
     }
 
     /// Where the tasks are that workers have, by queue.

@@ -7,6 +7,7 @@ use hw::regmap::{Located, RegisterMap};
 use super::context::Doorbell;
 use super::counters;
 use super::device::{DEVICE_QUEUES, FUNCTION_QUEUES};
+use super::engine::Engine;
 use super::events::Ring;
 use super::front::Front;
 use super::regs::{QmReg, is_of_function};
@@ -15,7 +16,7 @@ use super::regs::{QmReg, is_of_function};
 const DOORBELL_IN_PAGE: u64 = 0x1000;
 const DOORBELL_IN_PAGE_HIGH: u64 = 0x1004;
 
-/// Capability words of the queue manager itself; those of the engine follow at 0x3120.
+/// Capability words that all engines have in the same way; those of the engine follow.
 mod capability {
     /// Version 1 of the capability registers, STOP_QP and FLUSH_QM. What is not built is not offered: the shaper,
     /// messages between functions, runtime power management, prefetching.
@@ -33,9 +34,9 @@ mod capability {
     pub(super) const VECTORS: u32 = 0x0004_0003;
 }
 
-/// The queue manager's capability word at this offset; `None` if it is the engine's.
-pub(super) const fn capability(offset: u64) -> Option<u32> {
-    Some(match offset {
+/// The capability word at this offset.
+pub(super) fn capability<E: Engine>(offset: u64) -> u32 {
+    match offset {
         0x3100 => capability::BASE,
         0x3104 => capability::EVENT_DEPTHS,
         0x3108 => capability::QUEUE_DEPTHS,
@@ -44,8 +45,14 @@ pub(super) const fn capability(offset: u64) -> Option<u32> {
         0x3114 => capability::ABNORMAL_IRQ,
         0x3118 => capability::COMMUNICATION_IRQ,
         0x311c => capability::VECTORS,
-        _ => return None,
-    })
+        0x3124 => E::QM_ERRORS.not_fatal,
+        0x3128 => E::QM_ERRORS.reset,
+        0x312c => E::QM_ERRORS.corrected,
+        0x3130 => E::ERRORS.not_fatal,
+        0x3134 => E::ERRORS.reset,
+        0x3138 => E::ERRORS.corrected,
+        _ => E::capability(offset),
+    }
 }
 
 impl Front {

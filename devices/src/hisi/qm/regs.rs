@@ -224,6 +224,8 @@ hw::register_map! {
         AM_CTRL_GLOBAL       @ 0x30_0000: 4 Special(1) = 0, "master" {
             SHUTDOWN[0] "no new DMA";
         };
+        /// Most accesses of a port that are under way. The driver of SEC writes it.
+        AM_CFG_SINGLE_PORT_MAX_TRANS @ 0x30_0014: 4 Rw(0xffff_ffff) = 0, "master";
         /// Ports that may write.
         AM_CFG_PORT_WR_EN    @ 0x30_001c: 4 Rw(0xffff_ffff) = 0, "master";
         /// Ports that are at work: none.

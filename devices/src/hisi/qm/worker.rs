@@ -158,7 +158,11 @@ impl<E: Engine> Qm<E> {
             }
             if asked.is_none_or(|stage| matches!(stage, Stage::Fetch | Stage::Execute)) {
                 let dma = EngineDma::of_task(port, data, &task.stage);
-                let Done { consumed, produced } = match parked.and_then(|parked| parked.last.as_deref()) {
+                let start = || {
+                    trace.begin(track, || Slice::Execute);
+                    self.wiring.clock.now_ns()
+                };
+                let (start_ns, done) = match parked.and_then(|parked| parked.last.as_deref()) {
                     None => {
                         trace.begin(track, || Slice::Fetch { at: task.at });
                         if asked.is_none() {
@@ -168,16 +172,19 @@ impl<E: Engine> Qm<E> {
                         fence(Ordering::Acquire);
                         port.read(&ring, task.at, &mut memory.sqe).map_err(or(Outcome::SqeUnreadable))?;
                         task.stage.set(Stage::Execute);
-                        trace.begin(track, || Slice::Execute);
-                        self.engine.run(&mut memory.scratch, &mut memory.sqe, task.info, &dma)
+                        let WorkerMemory { scratch, sqe } = memory;
+                        (start(), self.engine.run(scratch, sqe, task.info, &dma))
                     }
                     Some(last) => {
-                        trace.begin(track, || Slice::Execute);
                         memory.sqe.clone_from(&last.sqe);
-                        self.engine.finish(&mut memory.sqe, &last.writes, task.info, &dma)
+                        (start(), self.engine.finish(&mut memory.sqe, &last.writes, &dma))
                     }
-                }
-                .map_err(|_| Outcome::Cancelled)?;
+                };
+                let done = done.map_err(|_| Outcome::Cancelled)?;
+                let ns = self.wiring.clock.now_ns().saturating_sub(start_ns);
+                self.totals.count(done, ns);
+                self.engine.count(&memory.sqe, task.info, done, ns);
+                let Done { consumed, produced, .. } = done;
                 trace.end(track, SliceKind::Execute, Ending::Bytes { consumed, produced });
                 trace.begin(track, || Slice::WriteBack { at: task.at });
                 task.stage.put_sqe(&memory.sqe);

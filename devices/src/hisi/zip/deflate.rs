@@ -7,12 +7,12 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status as Step};
 use hw::Iova;
 
-use super::buffers::{AccessError, ListMemory, Walk};
 use super::checksum::Digest;
+use super::cores::Direction;
 use super::inflate::Inflate;
-use super::sqe::{Mode, Place, Report, Request, Status, StreamWords};
-use super::stats::Direction;
+use super::sqe::{Mode, Report, Request, Status, StreamWords};
 use crate::hisi::qm::{Cancelled, EngineDma};
+use crate::hisi::sgl::{AccessError, ListMemory, Place, Walk};
 
 /// Bytes moved at a time.
 const CHUNK_BYTES: usize = 128 << 10;

@@ -1,9 +1,11 @@
 //! Registers of the ZIP engine, offsets in BAR2, PF only. As the Linux driver (`hisi_zip`, 6.12) uses them.
 
+use crate::hisi::registers::{EngineMap, ErrorRegisters, MaskSays};
+
 hw::register_map! {
     /// ZIP engine registers.
     pub enum ZipReg {
-        SOFT_CTRL_CNT_CLR_CE @ 0x30_1000: 4 Rw(0xffff_ffff) = 0, "control" {
+        SOFT_CTRL_CNT_CLR_CE @ 0x30_1000: 4 Rw(0xffff_ffff) = 0, "control", Modelled {
             OTHER[31:3] "kept";
             READ_ONLY[2] "so do those that are read-only";
             KEPT[1] "kept";
@@ -20,7 +22,7 @@ hw::register_map! {
         /// Cache attributes of writes, by port.
         PORT_AWCA_CHE[2; 4]  @ 0x30_1060: 4 Rw(0xffff_ffff) = 0, "bus attributes";
         /// A bit for each error of the cores that has happened.
-        CORE_INT_SOURCE      @ 0x30_10a0: 4 W1c(0x1fff) = 0, "errors";
+        CORE_INT_SOURCE      @ 0x30_10a0: 4 W1c(0x1fff) = 0, "errors", Modelled;
         /// Errors that do not interrupt.
         CORE_INT_MASK        @ 0x30_10a4: 4 Special(0x1fff) = 0x1fff, "errors";
         /// Ones make errors happen.
@@ -77,6 +79,17 @@ hw::register_map! {
         /// Bytes that the core has written.
         PRODUCED_BYTE[5; 0x1000] @ 0x30_2040: 8 Special(0) = 0, "cores";
     }
+}
+
+impl EngineMap for ZipReg {
+    const ERRORS: ErrorRegisters<Self> = ErrorRegisters {
+        source: Self::CORE_INT_SOURCE,
+        status: Self::CORE_INT_STATUS,
+        mask: Self::CORE_INT_MASK,
+        mask_says: MaskSays::Masked,
+        set: Some(Self::CORE_INT_SET),
+    };
+    const COUNTERS_CLEAR: Self = Self::SOFT_CTRL_CNT_CLR_CE;
 }
 
 /// Cores that compress; the others decompress.

@@ -8,7 +8,10 @@ use bitfield_struct::bitfield;
 use hw::Iova;
 
 use super::checksum::Format;
-use super::stats::Direction;
+use super::cores::Direction;
+use crate::hisi::qm::Done;
+use crate::hisi::sgl::Place;
+use crate::hisi::words::{address, dword, put};
 
 /// Status codes, dword 3 bits 7:0. Where software tests for no particular code the values are this model's own; the
 /// two for addresses are those of the corresponding engine errors.
@@ -73,19 +76,6 @@ pub(super) struct Kind {
     pub(super) window: u8,
     #[bits(16)]
     _reserved: u16,
-}
-
-/// Where data are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Data, or the first scatter list.
-    pub(super) at: Iova,
-    /// Most bytes.
-    pub(super) len: u32,
-    /// Bytes of the scatter list to skip first.
-    pub(super) skip: u32,
-    /// Whether `at` is a scatter list.
-    pub(super) is_sgl: bool,
 }
 
 /// The four words of state that travel in the SQE, besides the context in memory.
@@ -169,23 +159,6 @@ pub(super) fn set_status(sqe: &mut [u8], status: u8) {
     put(sqe, 3, dword(sqe, 3) & !0xff | u32::from(status));
 }
 
-fn dword(sqe: &[u8], index: usize) -> u32 {
-    match sqe.get(index * 4..index * 4 + 4) {
-        Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-        _ => 0,
-    }
-}
-
-fn address(sqe: &[u8], index: usize) -> Iova {
-    Iova(u64::from(dword(sqe, index)) | u64::from(dword(sqe, index + 1)) << 32)
-}
-
-fn put(sqe: &mut [u8], index: usize, value: u32) {
-    if let Some(bytes) = sqe.get_mut(index * 4..index * 4 + 4) {
-        bytes.copy_from_slice(&value.to_le_bytes());
-    }
-}
-
 impl Request {
     /// The request in this SQE of a queue of `queue_type`.
     ///
@@ -246,12 +219,12 @@ impl Request {
     }
 }
 
-/// The results in an SQE: whether the request did what it asked for, bytes consumed and bytes produced.
-pub(super) fn results(sqe: &[u8]) -> (bool, u32, u32) {
+/// The results in an SQE.
+pub(super) fn results(sqe: &[u8]) -> Done {
     let is_ok = [Status::Success, Status::NegativeCompression, Status::StreamEnd]
         .iter()
         .any(|status| *status as u32 == dword(sqe, 3) & 0xff);
-    (is_ok, dword(sqe, 0), dword(sqe, 1))
+    Done { is_ok, consumed: dword(sqe, 0).into(), produced: dword(sqe, 1).into() }
 }
 
 impl Report {

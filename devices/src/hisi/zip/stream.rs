@@ -8,12 +8,12 @@
 
 use hw::Iova;
 
-use super::buffers::Walk;
 use super::checksum::{Digest, Format};
 use super::deflate::{HISTORY_OFFSET, LastWrites, Output, Scratch, Stop, failed, in_context, read_context};
 use super::inflate::{Inflate, Pause, STATE_BYTES};
 use super::sqe::{Report, Request, Status, StreamWords};
 use crate::hisi::qm::EngineDma;
+use crate::hisi::sgl::Walk;
 
 /// Context word 0: output has no room in the middle of a block.
 const CTX_OUTPUT_FULL: u32 = 2;

@@ -10,7 +10,8 @@ use std::io::Read;
 use proptest::prelude::*;
 
 use super::regs::ZipReg;
-use crate::hisi::bench::{Machine, Page, Ring};
+use crate::hisi::Accelerator;
+use crate::hisi::bench::{Machine, Page, Ring, chain, wait_until};
 use crate::hisi::qm::regs::QmReg;
 
 /// Fields of an SQE that tests set.
@@ -46,7 +47,7 @@ impl Sqe {
     }
 }
 
-fn status(sqe: &[u32; 32]) -> u32 {
+fn status(sqe: &[u32]) -> u32 {
     sqe[3] & 0xff
 }
 
@@ -130,23 +131,6 @@ fn stateless_request_of_each_format_round_trips_and_counts_without_headers() {
 }
 
 // ---- scatter lists
-
-/// A chain of lists over these runs, `per_list` entries in each; the count of the chain says nothing, as software's.
-fn chain(machine: &Machine, runs: &[(u64, usize)], per_list: usize) -> u64 {
-    let lists: Vec<u64> = runs.chunks(per_list).map(|_| machine.alloc(64 + 255 * 32)).collect();
-    for (index, chunk) in runs.chunks(per_list).enumerate() {
-        let mut list = vec![0_u8; 64 + 32 * chunk.len()];
-        list[..8].copy_from_slice(&lists.get(index + 1).copied().unwrap_or(0).to_le_bytes());
-        list[8..10].copy_from_slice(&10_u16.to_le_bytes());
-        list[10..12].copy_from_slice(&(chunk.len() as u16).to_le_bytes());
-        for (entry, (at, len)) in chunk.iter().enumerate() {
-            list[64 + 32 * entry..][..8].copy_from_slice(&at.to_le_bytes());
-            list[64 + 32 * entry + 16..][..4].copy_from_slice(&(*len as u32).to_le_bytes());
-        }
-        machine.ram.write(hw::Pa(lists[index]), &list).unwrap();
-    }
-    lists[0]
-}
 
 /// The kernel's self-test: one-entry lists, a destination of 512 bytes, flags all zero, a window code of 0.
 #[test]
@@ -468,14 +452,6 @@ fn page_that_the_guest_refuses_ends_the_task_with_an_error() {
     machine.spaces.map(Some(7), 0x10000, Page::Refused);
     let index = machine.wait(&mut ring);
     assert_eq!(status(&machine.sqe(&ring, index)), 0x04);
-}
-
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed().as_secs() < 60, "it does not happen");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use hw::fault::{FaultAction, FaultPoint, ScriptedFaults};
 use hw::regmap::RegisterMap;
 
 use super::*;
+use crate::hisi::Accelerator;
 use crate::hisi::qm::{Stage, TaskState};
 
 /// The words of all registers of both maps, and the configuration space.

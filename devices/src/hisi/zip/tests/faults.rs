@@ -7,6 +7,7 @@ use hw::fault::{Command, FaultAction, FaultEvent, FaultPoint, Occasion, Scripted
 use hw::{Iova, StreamId};
 
 use super::{DEFLATE, Sqe, decode, status, text};
+use crate::hisi::Accelerator;
 use crate::hisi::bench::{Machine, Ring};
 use crate::hisi::qm::regs::QmReg;
 

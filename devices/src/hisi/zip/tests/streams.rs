@@ -28,7 +28,7 @@ impl Session {
         src: (u64, usize),
         dst: (u64, usize),
         is_last: bool,
-    ) -> [u32; 32] {
+    ) -> Vec<u32> {
         let sqe = machine.submit(ring, &self.sqe(src, dst, is_last));
         self.is_new = false;
         self.words = [15, 28, 29, 30, 31].map(|index| sqe[index]);
@@ -158,7 +158,7 @@ fn request_without_input_in_the_middle_of_a_stream_is_a_success_without_progress
 }
 
 /// Feeds a compressed stream in pieces of `piece` bytes into rooms of `room`, as software's loop does.
-fn decompress_in_pieces(kind: u32, packed: &[u8], piece: usize, room: usize) -> (Vec<u8>, [u32; 32]) {
+fn decompress_in_pieces(kind: u32, packed: &[u8], piece: usize, room: usize) -> (Vec<u8>, Vec<u32>) {
     let machine = Machine::new();
     machine.start(64);
     let mut rings = [machine.start_queue(0, 1, None), machine.start_queue(1, 1, None)];

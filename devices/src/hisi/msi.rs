@@ -7,7 +7,7 @@ use hw::timer::Later;
 use hw::{DmaPort, Faults, Requester, RestoreError, TimerTarget};
 use serde::{Deserialize, Serialize};
 
-use crate::hisi::qm::Messages;
+use super::qm::Messages;
 use crate::pci::ConfigSpace;
 
 /// Messages of the function.

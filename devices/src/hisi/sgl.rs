@@ -1,5 +1,5 @@
-//! A request's data in guest memory: one flat run, or a chain of scatter lists. Read or written in order, a piece at
-//! a time, so that no memory of ours depends on a guest's length.
+//! A request's data in guest memory: one flat run, or a chain of the scatter lists that all engines understand. Read or
+//! written in order, a piece at a time, so that no memory of ours depends on a guest's length.
 //!
 //! A scatter list has a header of 64 bytes (next list, entries in the chain, entries in this list) and entries of 32
 //! (address, software's own, length). The second count of the header is the number of valid entries; the first is
@@ -7,8 +7,7 @@
 
 use hw::{DmaFault, Iova};
 
-use super::sqe::Place;
-use crate::hisi::qm::EngineDma;
+use super::qm::EngineDma;
 
 /// Most lists in a chain, as software builds it. Longer ones, loops among them, are refused.
 const MAX_LISTS: u32 = 256;
@@ -16,6 +15,19 @@ const MAX_LISTS: u32 = 256;
 const MAX_ENTRIES: u16 = 255;
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 32;
+
+/// Where data are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Data, or the first scatter list.
+    pub(super) at: Iova,
+    /// Most bytes.
+    pub(super) len: u32,
+    /// Bytes of the scatter list to skip first.
+    pub(super) skip: u32,
+    /// Whether `at` is a scatter list.
+    pub(super) is_sgl: bool,
+}
 
 /// Why data could not be had or put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,22 +1,5 @@
-//! The HiSilicon ZIP accelerator: a PCIe function that compresses and decompresses (deflate, zlib, gzip).
-//!
-//! There is no public manual: identity, registers and the request format are those that Linux 6.12 (`hisi_zip`) and the
-//! user library UADK rely on, for the physical function of a Kunpeng 930-class device. The engine is [`flate2`]; what
-//! it cannot do, stop inside a stream and give its state to the guest, is `inflate`. Deliberately absent: virtual
-//! functions, LZ77 and LZ4, storage-integrity fields and ciphers, error injection, reset by ACPI.
-
-mod buffers;
-mod checksum;
-mod deflate;
-mod engine;
-mod inflate;
-mod msi;
-pub mod regs;
-mod sqe;
-mod stats;
-mod stream;
-#[cfg(test)]
-mod tests;
+//! The PCIe function in front of a queue manager and its engine, the same for every kind of accelerator: configuration space,
+//! windows onto registers and doorbells, messages, translation cache, reset and saved state.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -31,25 +14,40 @@ use hw::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use checksum::Format;
-pub use engine::ZipEngine;
-pub use stats::{Direction, Totals};
-
-use self::msi::{Msi, SavedMessages, VECTORS};
-use super::qm::{DOORBELL_BAR_BYTES, Limits, Qm, QmState, Wiring};
+use super::msi::{Msi, SavedMessages, VECTORS};
+use super::qm::{DOORBELL_BAR_BYTES, Engine, Limits, Qm, QmState, Totals, Wiring};
+use super::registers;
 use crate::pci::caps::PortType;
 use crate::pci::{
     Atc, AtcState, AtcTotals, AtcWiring, Bar, BusMasterPort, ConfigSpace, ConfigState, Effects, Identity,
     PciFunction, PendingWaker,
 };
 
+/// An accelerator of any kind, as a machine holds it.
+pub trait Accelerator: PciFunction + LifeCycle {
+    /// What it has done since it was made.
+    fn totals(&self) -> Totals;
+
+    /// What the translation cache has done so far; nothing, if there is none.
+    fn atc_totals(&self) -> AtcTotals;
+
+    /// Something goes wrong by itself. Says whether it can: there is no such message.
+    fn go_wrong(&self, event: FaultEvent) -> bool;
+
+    /// The fault plan mentions these points from now on, and did not before ([`Faults::changed`]).
+    fn fault_points_added(&self, points: &[FaultPoint]);
+
+    /// Ends all workers; see [`Qm::shut_down`].
+    fn shut_down(&self);
+}
+
 /// The engine's registers in BAR2; the rest is the queue manager's.
-const ENGINE_REGISTERS: std::ops::Range<u64> = 0x30_1000..0x30_a000;
+const ENGINE_REGISTERS: std::ops::Range<u64> = 0x30_1000..BAR2_BYTES;
 const BAR2_BYTES: u64 = 4 << 20;
 
 /// What the machine gives the accelerator.
 #[derive(Clone)]
-pub struct ZipWiring {
+pub struct FunctionWiring {
     /// Its requester ID.
     pub stream: StreamId,
     /// Its way to memory and to message doorbells.
@@ -86,18 +84,18 @@ pub enum Translation {
 /// Page requests without answer: one for each queue that the board gives a thread.
 const PAGE_REQUESTS: u32 = 256;
 
-/// The accelerator's function.
-pub struct Zip {
+/// The function of an accelerator with this engine.
+pub struct Function<E: Engine> {
     config: Arc<ConfigSpace>,
     atc: Option<Arc<Atc>>,
-    qm: Arc<Qm<ZipEngine>>,
+    qm: Arc<Qm<E>>,
     messages: Arc<Msi>,
 }
 
 /// Tells the queue manager that masked messages may go.
-struct Unmasked(Weak<Qm<ZipEngine>>);
+struct Unmasked<E: Engine>(Weak<Qm<E>>);
 
-impl PendingWaker for Unmasked {
+impl<E: Engine> PendingWaker for Unmasked<E> {
     fn messages_ready(&self) {
         if let Some(qm) = self.0.upgrade() {
             qm.messages_unmasked();
@@ -105,17 +103,27 @@ impl PendingWaker for Unmasked {
     }
 }
 
-impl Zip {
+impl<E: Engine> Function<E> {
     /// The accelerator after power-on, its first workers started.
     ///
     /// # Errors
     /// If there are no threads for them.
-    pub fn new(wiring: ZipWiring) -> io::Result<Arc<Self>> {
-        let ZipWiring { stream, dma, translation, clock, alarms, scheduler, limits, faults, trace, errors } =
-            wiring;
+    pub fn new(wiring: FunctionWiring) -> io::Result<Arc<Self>> {
+        let FunctionWiring {
+            stream,
+            dma,
+            translation,
+            clock,
+            alarms,
+            scheduler,
+            limits,
+            faults,
+            trace,
+            errors,
+        } = wiring;
         let identity = Identity {
             vendor: 0x19e5,
-            device: 0xa250,
+            device: E::DEVICE_ID,
             revision: 0x30,
             class: 0x12_0000,
             subsystem_vendor: 0x19e5,
@@ -153,7 +161,6 @@ impl Zip {
         });
         let dma = FaultyPort::before(atc.clone().map_or(dma, |atc| atc), &faults);
         let port: Arc<dyn DmaPort> = Arc::new(BusMasterPort::new(&config, dma));
-        let engine = ZipEngine::new(Arc::clone(&clock));
         let wiring = Wiring {
             stream,
             dma: port,
@@ -166,7 +173,7 @@ impl Zip {
             trace,
             errors,
         };
-        let qm = Qm::new(engine, wiring);
+        let qm = Qm::new(E::new(), wiring);
         config.set_pending_waker(Arc::new(Unmasked(Arc::downgrade(&qm))));
         qm.start_first()?;
         Ok(Arc::new(Self { config, atc, qm, messages }))
@@ -174,18 +181,17 @@ impl Zip {
 
     /// The queue manager, for owners that give it no threads and step it.
     #[must_use]
-    pub const fn qm(&self) -> &Arc<Qm<ZipEngine>> {
+    pub const fn qm(&self) -> &Arc<Qm<E>> {
         &self.qm
     }
+}
 
-    /// What the accelerator has done so far.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.qm.engine().totals()
+impl<E: Engine> Accelerator for Function<E> {
+    fn totals(&self) -> Totals {
+        self.qm.totals()
     }
 
-    /// Something goes wrong by itself. Says whether it can: there is no such message.
-    pub fn go_wrong(&self, event: FaultEvent) -> bool {
+    fn go_wrong(&self, event: FaultEvent) -> bool {
         match event {
             FaultEvent::SpuriousMessage { vector } if vector >= VECTORS => return false,
             FaultEvent::SpuriousMessage { vector } => self.messages.send_later(vector),
@@ -195,26 +201,22 @@ impl Zip {
         true
     }
 
-    /// The fault plan mentions these points from now on, and did not before ([`Faults::changed`]).
-    pub fn fault_points_added(&self, points: &[FaultPoint]) {
+    fn fault_points_added(&self, points: &[FaultPoint]) {
         if let Some(atc) = &self.atc {
             atc.fault_points_added(points);
         }
     }
 
-    /// What the translation cache has done so far; nothing, if there is none.
-    #[must_use]
-    pub fn atc_totals(&self) -> AtcTotals {
+    fn atc_totals(&self) -> AtcTotals {
         self.atc.as_ref().map_or_else(AtcTotals::default, |atc| atc.totals())
     }
 
-    /// Ends all workers; see [`Qm::shut_down`].
-    pub fn shut_down(&self) {
+    fn shut_down(&self) {
         self.qm.shut_down();
     }
 }
 
-impl PciFunction for Zip {
+impl<E: Engine> PciFunction for Function<E> {
     fn config(&self) -> &ConfigSpace {
         &self.config
     }
@@ -230,7 +232,7 @@ impl PciFunction for Zip {
     fn bar_read(&self, bar: u8, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
         match bar {
             2 if ENGINE_REGISTERS.contains(&offset) => {
-                read_words(offset, data, |at| Ok(self.qm.engine().read_word(at)))
+                read_words(offset, data, |at| Ok(registers::read_word(self.qm.engine(), at)))
             }
             2 => self.qm.read(offset, data),
             4 => {
@@ -244,7 +246,7 @@ impl PciFunction for Zip {
     fn bar_write(&self, bar: u8, offset: u64, data: &[u8]) -> Result<(), BusError> {
         match bar {
             2 if ENGINE_REGISTERS.contains(&offset) => write_words(offset, data, |at, word| {
-                if self.qm.engine().write_word(at, word) {
+                if registers::write_word(self.qm.engine(), at, word) {
                     self.qm.engine_error();
                 }
                 Ok(())
@@ -259,7 +261,7 @@ impl PciFunction for Zip {
         // First what makes accesses, messages and translations; it has ended when this returns.
         self.qm.reset();
         self.messages.reset();
-        self.qm.engine().reset();
+        registers::reset(self.qm.engine());
         if let Some(atc) = &self.atc {
             atc.reset();
         }
@@ -269,7 +271,7 @@ impl PciFunction for Zip {
 /// The state of the accelerator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ZipState {
+struct FunctionState {
     config: ConfigState,
     /// Of the engine; those that do not have their value of power-on.
     registers: Registers,
@@ -278,20 +280,20 @@ struct ZipState {
     atc: Option<AtcState>,
 }
 
-impl SavedState for ZipState {
+impl SavedState for FunctionState {
     const VERSION: u32 = 1;
 }
 
-impl LifeCycle for Zip {
+impl<E: Engine> LifeCycle for Function<E> {
     fn reset(&self) {
         self.config.reset();
         self.function_reset();
     }
 
     fn save(&self) -> Value {
-        let state = ZipState {
+        let state = FunctionState {
             config: self.config.save(),
-            registers: self.qm.engine().save(),
+            registers: registers::save(self.qm.engine()),
             qm: self.qm.saved(),
             messages: self.messages.save(),
             atc: self.atc.as_ref().map(|atc| atc.saved()),
@@ -300,9 +302,9 @@ impl LifeCycle for Zip {
     }
 
     fn restore(&self, state: Value) -> Result<(), RestoreError> {
-        let ZipState { config, registers, qm, messages, atc } = ZipState::from_value(state)?;
+        let FunctionState { config, registers: saved, qm, messages, atc } = FunctionState::from_value(state)?;
         self.config.restore(config).map_err(|error| error.within("config"))?;
-        self.qm.engine().restore(registers).map_err(|error| error.within("registers"))?;
+        registers::restore(self.qm.engine(), saved).map_err(|error| error.within("registers"))?;
         match (&self.atc, atc) {
             (Some(atc), Some(state)) => atc.take_up(state).map_err(|error| error.within("atc"))?,
             (None, None) => {}
