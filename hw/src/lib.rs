@@ -4,8 +4,8 @@
 //! watch for writes to translated code ([`watch`]), DMA ([`dma`]), address translation services ([`ats`]), fault points
 //! ([`fault`]), wires and messages ([`irq`]), the MMIO seam ([`mmio`]), system registers that live outside the CPU ([`sysreg`]), time
 //! ([`clock`], [`timer`]), scheduling ([`schedule`]), random numbers ([`entropy`]), the life cycle of models ([`life_cycle`],
-//! [`activity`]), the form of their saved state ([`saved`]), what they tell of their work ([`trace`], [`series`]) and of guests'
-//! mistakes ([`guest_error`]), and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, the wall
+//! [`activity`]), the form of their saved state ([`saved`]), what they tell of their work ([`trace`], [`series`], [`latency`]) and of
+//! guests' mistakes ([`guest_error`]), and the register declarations ([`regmap`]). Deliberately absent: KVM, files, sockets, the wall
 //! clock, and threads except behind the scheduling seam, so that every model built on it
 //! runs in a unit test and under a deterministic clock.
 
@@ -21,6 +21,7 @@ pub mod entropy;
 pub mod fault;
 pub mod guest_error;
 pub mod irq;
+pub mod latency;
 pub mod life_cycle;
 pub mod mmio;
 pub mod ram;
@@ -41,6 +42,7 @@ pub use entropy::{Entropy, SeededEntropy};
 pub use fault::{Faults, FaultyPort};
 pub use guest_error::{GuestErrorBook, GuestErrors};
 pub use irq::{IrqLine, MsiSink, NotADoorbell, RecordingLine, RecordingMsiSink, UnconnectedLine};
+pub use latency::Latencies;
 pub use life_cycle::LifeCycle;
 pub use mmio::{BusError, MmioDevice};
 pub use ram::{NotRam, Ram, RamSpan};

@@ -320,6 +320,9 @@ pub struct SessionArgs {
     /// Write what accelerators, SMMU and fault plan counted as JSON to this file, at the end
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
+    /// Write a page with figures, latencies, page faults and what went wrong to this file, at the end. See docs/reports.md
+    #[arg(long, value_name = "FILE")]
+    pub report_html: Option<PathBuf>,
     /// End with status 3 when the guest resets itself, instead of booting it again
     #[arg(long)]
     pub no_reboot: bool,
@@ -556,6 +559,10 @@ pub struct CompressArgs {
     /// Also write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     pub report_json: Option<PathBuf>,
+    /// Write a page with figures, latencies, page faults and what went wrong to this file, whatever comes of the job. See
+    /// docs/reports.md
+    #[arg(long, value_name = "FILE")]
+    pub report_html: Option<PathBuf>,
     /// No progress, no report
     #[arg(long, short = 'q')]
     pub quiet: bool,

@@ -51,6 +51,12 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// The status to exit with after an error.
+#[must_use]
+pub fn status(error: &anyhow::Error) -> Status {
+    error.downcast_ref::<Failed>().map_or(Status::Failure, |failed| failed.status)
+}
+
 /// An error and its causes as one line. A message that already ends with its cause, as those of some libraries do, is not
 /// followed by it once more.
 #[must_use]

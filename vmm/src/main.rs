@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vmm::cli::{Cli, Command, FaultsCommand};
-use vmm::exit::{self, Failed, Status};
+use vmm::exit::{self, Status};
 
 fn main() -> ExitCode {
     vmm::crash::take_panics();
@@ -38,7 +38,7 @@ fn run() -> Status {
         Ok(status) => status,
         Err(error) => {
             eprintln!("warpvmm: {}", exit::line(&error));
-            error.downcast_ref::<Failed>().map_or(Status::Failure, |failed| failed.status)
+            exit::status(&error)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::accelerator::Accelerator;
@@ -19,6 +19,7 @@ use crate::host::signals::Signals;
 use crate::host::terminal::Terminal;
 use crate::machine::{Ended, Machine, Saves, Setup, open_console_log};
 use crate::report::ReportFile;
+use crate::report::page::{self, PageFile};
 use crate::save::{SaveFile, Target};
 use crate::supervise::{Inputs, Reason};
 use crate::trace::TraceFile;
@@ -82,6 +83,8 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     let signals = signals.context("cannot block signals")?;
     let mut terminal = Terminal::at_stdin().context("cannot watch the terminal")?;
     let report = session.report_json.as_deref().map(ReportFile::create).transpose()?;
+    let page = session.report_html.as_deref().map(|path| PageFile::prepare(path, None)).transpose()?;
+    let command = if args.restored.is_some() { "restore" } else { "run" };
     let watched = terminal.iter().flat_map(Terminal::events);
     let hints = Hints::new(&args.accels);
     let has_target = target.is_some();
@@ -106,8 +109,10 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
             watch: Some(Box::new(hints.clone())),
         },
         inputs: [io::stdin().as_raw_fd(), signals.as_raw_fd()].into_iter().chain(watched).collect(),
-        results: report.iter().map(AsRawFd::as_raw_fd).collect(),
-        result_folders: Vec::new(),
+        results: (report.iter().map(AsRawFd::as_raw_fd))
+            .chain(page.iter().flat_map(PageFile::files).map(AsRawFd::as_raw_fd))
+            .collect(),
+        result_folders: page.iter().filter_map(PageFile::folder).map(Path::to_path_buf).collect(),
     };
     let machine = Machine::build(setup)?;
     for note in machine.notes() {
@@ -124,16 +129,33 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         terminal: terminal.as_mut(),
         tick: None,
     };
-    let ended = machine.run(inputs)?;
+    let ended = machine.run(inputs);
     drop(terminal);
-    for line in ended.trace.iter().chain(&ended.guest_errors) {
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => return page::tell(page, &signals, command, None, Err(error), Vec::new()),
+    };
+    let outcome = conclude(&ended, session, &args.machine, report, has_target, &hints);
+    page::tell(page, &signals, command, Some(&ended), outcome, Vec::new())
+}
+
+/// Tells the user what has come of a run.
+fn conclude(
+    ended: &Ended,
+    session: &SessionArgs,
+    machine: &MachineArgs,
+    report: Option<ReportFile>,
+    has_target: bool,
+    hints: &Hints,
+) -> anyhow::Result<Status> {
+    for line in ended.remarks() {
         eprintln!("warpvmm: {line}");
     }
     if let Some(engine) = &ended.engine {
         eprintln!("{engine}");
     }
     if let Some(report) = report {
-        report.write(&ended)?;
+        report.write(ended)?;
     }
     if let Some(message) = &ended.console_error {
         return Err(Failed::new(message.clone()).into());
@@ -141,7 +163,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     match &ended.reason {
         Reason::Broken(message) | Reason::Crashed(message) => return Err(Failed::new(message.clone()).into()),
         Reason::Timeout => {
-            let limit = args.machine.process.timeout.unwrap_or_default();
+            let limit = machine.process.timeout.unwrap_or_default();
             let note =
                 if ended.stands_still { "; by its console, the guest's kernel had panicked" } else { "" };
             eprintln!("\nwarpvmm: time limit of {limit:?} passed{note}");
@@ -150,7 +172,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
         Reason::Control => eprintln!("\nwarpvmm: ended by the control socket"),
         Reason::Debugger => eprintln!("\nwarpvmm: ended by the debugger"),
         Reason::Guest(Exit::SystemReset) | Reason::Panic => {
-            eprintln!("\nwarpvmm: {}", panic_report(&ended));
+            eprintln!("\nwarpvmm: {}", panic_report(ended));
             if let Some(why) = ended.no_reboot.as_ref().filter(|_| !session.no_reboot) {
                 eprintln!("warpvmm: it does not boot again, for this machine cannot be reset: {why}");
             }
@@ -173,7 +195,7 @@ pub(crate) fn launch(args: Launch<'_>) -> anyhow::Result<Status> {
     for hint in hints.lines() {
         eprintln!("warpvmm: {hint}");
     }
-    let finished = finish(ended.faults.as_ref(), args.machine.strict, status_of(&ended.reason));
+    let finished = finish(ended.faults.as_ref(), machine.strict, status_of(&ended.reason));
     io::stderr().flush().context("cannot write to standard error")?;
     save?;
     Ok(finished?)

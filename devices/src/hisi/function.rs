@@ -8,7 +8,7 @@ use hw::ats::AtsPort;
 use hw::fault::{FaultEvent, FaultPoint};
 use hw::mmio::{read_words, write_words};
 use hw::{
-    BusError, Clock, DmaPort, Faults, FaultyPort, GuestErrors, LifeCycle, Registers, RestoreError,
+    BusError, Clock, DmaPort, Faults, FaultyPort, GuestErrors, Latencies, LifeCycle, Registers, RestoreError,
     SavedState, Scheduler, StreamId, Trace,
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ use crate::pci::{
 pub trait Accelerator: PciFunction + LifeCycle {
     /// What it has done since it was made.
     fn totals(&self) -> Totals;
+
+    /// How long its commands have taken.
+    fn latencies(&self) -> &Latencies;
 
     /// What the translation cache has done so far; nothing, if there is none.
     fn atc_totals(&self) -> AtcTotals;
@@ -205,6 +208,10 @@ impl<E: Engine> Accelerator for Function<E> {
         if let Some(atc) = &self.atc {
             atc.fault_points_added(points);
         }
+    }
+
+    fn latencies(&self) -> &Latencies {
+        self.qm.latencies()
     }
 
     fn atc_totals(&self) -> AtcTotals {

@@ -13,8 +13,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use devices::hisi::Totals;
-use devices::pci::AtcTotals;
 use devices::rtc::Pl031;
 use devices::uart::Pl011;
 use devices::virtio::BlockBackend;
@@ -38,6 +36,7 @@ use crate::exit::Failed;
 use crate::faults::{Event, FaultRefused, FaultReport, Listed, Rule, Rules, Running};
 use crate::host::clock::{AlarmThread, HostClock};
 use crate::host::{ram as host_ram, random};
+use crate::report::AcceleratorReport;
 use crate::sandbox::Sandbox;
 use crate::save::Stretch;
 use crate::save::state::{Saved, SavedFaults};
@@ -372,8 +371,13 @@ impl Board {
 
     /// What an accelerator and its translation cache have done, if there is one of this name.
     #[must_use]
-    pub fn accelerator(&self, name: &str) -> Option<(Totals, AtcTotals)> {
-        self.pci.accelerator(name)
+    pub(crate) fn accelerator_report(&self, name: &str) -> Option<AcceleratorReport> {
+        self.pci.accelerator_report(name)
+    }
+
+    /// What all of them have done.
+    pub(crate) fn accelerator_reports(&self) -> Vec<AcceleratorReport> {
+        self.pci.accelerator_reports()
     }
 
     /// Guest time in nanoseconds.

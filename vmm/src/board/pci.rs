@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use devices::dma_test::{DmaTest, DmaTestWiring};
 use devices::hisi::qm::Limits;
-use devices::hisi::{self, FunctionWiring, Totals, Translation};
+use devices::hisi::{self, FunctionWiring, Translation};
 use devices::pci::{AtcTotals, PciHost, requester_id};
 use devices::virtio::{Block, BlockBackend, VirtioPci};
 use hw::ats::AtsPort;
@@ -24,6 +24,7 @@ use crate::board::numa::RootBus;
 use crate::cli::Device;
 use crate::exit::Failed;
 use crate::faults::{Event, device_name};
+use crate::report::AcceleratorReport;
 use crate::sandbox::Thread;
 use crate::workers::WorkerPool;
 
@@ -45,6 +46,13 @@ pub(crate) struct Plugged<'a> {
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     pub(crate) errors: &'a GuestErrorBook,
+}
+
+impl Plug {
+    fn report(&self) -> AcceleratorReport {
+        let Self { name, model, .. } = self;
+        AcceleratorReport::new(name.clone(), &model.totals(), &model.atc_totals(), model.latencies())
+    }
 }
 
 /// A function that the device tree has something to say about.
@@ -228,9 +236,13 @@ impl PciDevices {
     }
 
     /// What an accelerator and its translation cache have done, if there is one of this name.
-    pub(crate) fn accelerator(&self, name: &str) -> Option<(Totals, AtcTotals)> {
-        let plug = self.accelerators.iter().find(|plug| plug.name == name)?;
-        Some((plug.model.totals(), plug.model.atc_totals()))
+    pub(crate) fn accelerator_report(&self, name: &str) -> Option<AcceleratorReport> {
+        self.accelerators.iter().find(|plug| plug.name == name).map(Plug::report)
+    }
+
+    /// The same of all of them.
+    pub(crate) fn accelerator_reports(&self) -> Vec<AcceleratorReport> {
+        self.accelerators.iter().map(Plug::report).collect()
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {

@@ -7,8 +7,8 @@
 mod container;
 mod disks;
 mod guest_files;
-mod input;
-mod output;
+pub(crate) mod input;
+pub(crate) mod output;
 pub mod record;
 mod report;
 mod verify;
@@ -21,7 +21,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cli::{CompressArgs, Format};
 use crate::compress::disks::{InputDisk, OutputDisk, output_bound};
@@ -37,6 +37,7 @@ use crate::faults::finish;
 use crate::host::disk::Drive;
 use crate::host::signals::Signals;
 use crate::machine::{Ended, Machine, Setup, open_console_log};
+use crate::report::page::{self, PageFile, Row};
 use crate::run::{panic_report, status_of};
 use crate::size::human_bytes;
 use crate::supervise::{Inputs, Reason};
@@ -55,6 +56,15 @@ struct Job<'a> {
     signals: &'a Signals,
 }
 
+/// Where results are found and go to.
+struct Results {
+    /// Of the disk that is the output.
+    first_error: Arc<Mutex<Option<io::Error>>>,
+    record_offset: u64,
+    report_file: Option<ReportFile>,
+    output: Destination,
+}
+
 /// Runs the subcommand.
 ///
 /// # Errors
@@ -67,7 +77,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     let opened = Opened::new(&args.input)?;
     refuse_terminals(args, &opened, &output_name)?;
     let identity = opened.identity()?;
-    let output = Destination::prepare(&output_name, identity, args.force)?;
+    let output = Destination::prepare(&output_name, Some(identity), args.force)?;
     let report_file = match &args.report_json {
         Some(path) => {
             let file = ReportFile::prepare(path, identity);
@@ -75,9 +85,18 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         }
         None => None,
     };
+    let page = match &args.report_html {
+        Some(path) if [Some(&*output_name), args.report_json.as_deref()].contains(&Some(path.as_path())) => {
+            let message = format!("{path:?} cannot be the page and something else");
+            return Err(Failed::with_status(Status::Usage, message).into());
+        }
+        Some(path) => Some(PageFile::prepare(path, Some(identity))?),
+        None => None,
+    };
     let report_folder = report_file.as_ref().and_then(ReportFile::folder);
-    let result_folders =
-        [output.folder(), report_folder].into_iter().flatten().map(Path::to_path_buf).collect();
+    let page_folder = page.as_ref().and_then(PageFile::folder);
+    let result_folders = [output.folder(), report_folder, page_folder];
+    let result_folders = result_folders.into_iter().flatten().map(Path::to_path_buf).collect();
 
     let progress = Progress::new(args);
     // A copy goes where there must be room for the output anyway.
@@ -91,7 +110,7 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
     // The input is read once more, to be compared with.
     let results =
         [input.file()].into_iter().chain(output.files()).chain(report_file.as_ref().map(ReportFile::file));
-    let results = results.map(AsRawFd::as_raw_fd).collect();
+    let results = results.chain(page.iter().flat_map(PageFile::files)).map(AsRawFd::as_raw_fd).collect();
 
     let first_error = Arc::new(Mutex::new(None));
     let in_file = input.file().try_clone().context("cannot reopen the input")?;
@@ -133,53 +152,17 @@ pub fn compress(args: &CompressArgs) -> anyhow::Result<Status> {
         console: None,
         terminal: None,
         tick: progress.tick(),
-    })?;
+    });
     progress.finish();
-    for line in ended.trace.iter().chain(&ended.guest_errors) {
-        eprintln!("warpvmm: {line}");
-    }
-    if let Some(engine) = &ended.engine {
-        eprintln!("{engine}");
-    }
     let wall = start.elapsed();
-    // Before anything that may have come of it.
-    let faults = finish(ended.faults.as_ref(), args.machine.strict, Status::Success);
-
-    let disk_error = first_error.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(error) = disk_error {
-        return Err(Failed::new(format!("cannot write {}: {error}", job.output_in_words())).into());
-    }
-    if ended.reason != Reason::Guest(crate::engine::Exit::SystemOff) {
-        return unfinished(args, &ended);
-    }
-    let record = read_record(output.file(), record_offset, &ended)?;
-
-    let verifying = Instant::now();
-    let judged = job
-        .check_record(&record, record_offset, &ended)
-        .and_then(|()| job.verify(output.file(), record.output_bytes));
-    job.account_for_changes(judged)?;
-    let status = faults?;
-    let report = Report::new(args, &output_name, &record, &ended, input.len(), wall, verifying.elapsed());
-    let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
-    if let Some(file) = report_file {
-        file.finish(&format!("{json}\n")).context("cannot write the report")?;
-    }
-    output.finish(record.output_bytes, &signals)?;
-    let text = match (args.json, args.quiet) {
-        (true, _) => format!("{json}\n"),
-        (false, false) => report.to_string(),
-        (false, true) => return Ok(status),
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => return page::tell(page, &signals, "compress", None, Err(error), Vec::new()),
     };
-    if output_name == Path::new(STANDARD) {
-        eprint!("{text}");
-    } else {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context("cannot write to standard output")?;
-    }
-    Ok(status)
+    let mut figures = Vec::new();
+    let results = Results { first_error, record_offset, report_file, output };
+    let outcome = job.conclude(&ended, wall, results, &mut figures);
+    page::tell(page, &signals, "compress", Some(&ended), outcome, figures)
 }
 
 /// Where the output goes: where the user said, or from standard input to standard output.
@@ -256,6 +239,63 @@ fn read_record(file: &File, offset: u64, ended: &Ended) -> anyhow::Result<Record
 }
 
 impl Job<'_> {
+    /// What comes of the job once the machine has ended. `figures` gets those of a job that went well.
+    fn conclude(
+        &self,
+        ended: &Ended,
+        wall: Duration,
+        results: Results,
+        figures: &mut Vec<Row>,
+    ) -> anyhow::Result<Status> {
+        let Self { args, input, signals, output: output_name } = self;
+        let Results { first_error, record_offset, report_file, output } = results;
+        for line in ended.remarks() {
+            eprintln!("warpvmm: {line}");
+        }
+        if let Some(engine) = &ended.engine {
+            eprintln!("{engine}");
+        }
+        // Before anything that may have come of it.
+        let faults = finish(ended.faults.as_ref(), args.machine.strict, Status::Success);
+
+        let disk_error = first_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(error) = disk_error {
+            return Err(Failed::new(format!("cannot write {}: {error}", self.output_in_words())).into());
+        }
+        if ended.reason != Reason::Guest(crate::engine::Exit::SystemOff) {
+            return unfinished(args, ended);
+        }
+        let record = read_record(output.file(), record_offset, ended)?;
+
+        let verifying = Instant::now();
+        let judged = self
+            .check_record(&record, record_offset, ended)
+            .and_then(|()| self.verify(output.file(), record.output_bytes));
+        self.account_for_changes(judged)?;
+        let status = faults?;
+        let report = Report::new(args, output_name, &record, ended, input.len(), wall, verifying.elapsed());
+        *figures = report.rows();
+        let json = serde_json::to_string_pretty(&report).context("cannot write the report")?;
+        if let Some(file) = report_file {
+            file.finish(&format!("{json}\n")).context("cannot write the report")?;
+        }
+        output.finish(record.output_bytes, signals)?;
+        let text = match (args.json, args.quiet) {
+            (true, _) => format!("{json}\n"),
+            (false, false) => report.to_string(),
+            (false, true) => return Ok(status),
+        };
+        if *output_name == Path::new(STANDARD) {
+            eprint!("{text}");
+        } else {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())
+                .and_then(|()| out.flush())
+                .context("cannot write to standard output")?;
+        }
+        Ok(status)
+    }
+
     fn output_in_words(&self) -> String {
         if self.output == Path::new(STANDARD) {
             "what waits for standard output".into()

@@ -83,10 +83,10 @@ impl Output {
     ///
     /// # Errors
     /// [`OutputError`]
-    pub(crate) fn prepare(path: &Path, input: Identity, force: bool) -> Result<Self, OutputError> {
+    pub(crate) fn prepare(path: &Path, input: Option<Identity>, force: bool) -> Result<Self, OutputError> {
         let mut place = path.to_path_buf();
         if let Ok(metadata) = path.metadata() {
-            if Identity::of(&metadata) == input {
+            if input == Some(Identity::of(&metadata)) {
                 return Err(OutputError::SameFile(path.into()));
             }
             if !metadata.is_file() {
@@ -194,7 +194,7 @@ impl Destination {
     ///
     /// # Errors
     /// [`OutputError`]
-    pub(crate) fn prepare(path: &Path, input: Identity, force: bool) -> Result<Self, OutputError> {
+    pub(crate) fn prepare(path: &Path, input: Option<Identity>, force: bool) -> Result<Self, OutputError> {
         if path == Path::new(STANDARD) {
             let failed = |source| OutputError::Stream { name: "standard output".into(), source };
             let to = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
@@ -283,7 +283,7 @@ impl ReportFile {
                 Ok(Self::Existing { file, is_regular })
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::New(Output::prepare(path, input, true)?))
+                Ok(Self::New(Output::prepare(path, Some(input), true)?))
             }
             Err(e) => Err(e.into()),
         }
@@ -341,15 +341,15 @@ mod tests {
     fn abandoned_output_leaves_nothing_and_finished_one_has_its_exact_length() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        drop(Output::prepare(&path, nothing(), false).unwrap());
+        drop(Output::prepare(&path, None, false).unwrap());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
-        let output = Output::prepare(&path, nothing(), false).unwrap();
+        let output = Output::prepare(&path, None, false).unwrap();
         output.file().write_all(b"abcdef").unwrap();
         output.finish(3).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"abc");
-        assert!(matches!(Output::prepare(&path, nothing(), false), Err(OutputError::Exists(_))));
-        Output::prepare(&path, nothing(), true).unwrap().finish(0).unwrap();
+        assert!(matches!(Output::prepare(&path, None, false), Err(OutputError::Exists(_))));
+        Output::prepare(&path, None, true).unwrap().finish(0).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -378,12 +378,12 @@ mod tests {
         let other_name = dir.path().join("link");
         std::fs::hard_link(&input, &other_name).unwrap();
         for name in [&input, &other_name] {
-            assert!(matches!(Output::prepare(name, identity, true), Err(OutputError::SameFile(_))));
+            assert!(matches!(Output::prepare(name, Some(identity), true), Err(OutputError::SameFile(_))));
             assert!(ReportFile::prepare(name, identity).unwrap_err().to_string().contains("same file"));
         }
-        assert!(matches!(Output::prepare(dir.path(), identity, true), Err(OutputError::NotAFile(_))));
+        assert!(matches!(Output::prepare(dir.path(), Some(identity), true), Err(OutputError::NotAFile(_))));
         let missing = dir.path().join("no/such/out");
-        let error = Output::prepare(&missing, identity, false).unwrap_err();
+        let error = Output::prepare(&missing, Some(identity), false).unwrap_err();
         assert!(matches!(error, OutputError::Folder { .. }));
         let line = crate::exit::line(&error.into());
         assert!(
@@ -398,7 +398,7 @@ mod tests {
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
         std::fs::write(&file, b"old").unwrap();
         std::os::unix::fs::symlink("file", &link).unwrap();
-        let output = Output::prepare(&link, nothing(), true).unwrap();
+        let output = Output::prepare(&link, None, true).unwrap();
         output.file().write_all(b"new").unwrap();
         output.finish(3).unwrap();
         assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("file"));
@@ -411,10 +411,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(Destination::prepare(&path, nothing(), false), Err(OutputError::Open { .. })));
+        assert!(matches!(Destination::prepare(&path, None, false), Err(OutputError::Open { .. })));
 
         let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-        let destination = Destination::prepare(&path, nothing(), false).unwrap();
+        let destination = Destination::prepare(&path, None, false).unwrap();
         assert_eq!(destination.folder(), None);
         destination.file().write_all_at(b"0123456789", 0).unwrap();
         let signals = Signals::block().unwrap();

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::engine::statistics::EngineReport;
-
 use crate::cli::{CompressArgs, Format};
 use crate::compress::record::Record;
+use crate::engine::statistics::EngineReport;
 use crate::faults::FaultReport;
 use crate::machine::Ended;
+use crate::report::page::Row;
+use crate::report::{AcceleratorReport, ErrorsReport, SeriesReport, errors_report};
 use crate::size::human_bytes;
 
 /// The report, as `--json` prints it. Sizes in bytes, times in seconds.
@@ -64,6 +65,12 @@ pub(crate) struct Report {
     /// What the engine counted; absent without `--stats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineReport>,
+    /// Each accelerator, with how long commands took by the size of their input.
+    pub accelerators: Vec<AcceleratorReport>,
+    /// Stalls and groups of page requests by guest time.
+    pub page_faults_over_time: Option<SeriesReport>,
+    /// What the guest did wrong, by model and kind.
+    pub guest_errors: ErrorsReport,
     /// What came of the fault plan; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultReport>,
@@ -115,11 +122,41 @@ impl Report {
             page_requests: stats.atc.page_requests,
             page_responses: stats.atc.page_responses,
             engine: ended.engine.clone(),
+            accelerators: ended.accelerators.clone(),
+            page_faults_over_time: ended.smmu.page_faults_over_time.as_ref().map(SeriesReport::from),
+            guest_errors: errors_report(&ended.guest_errors),
             faults: ended.faults.clone(),
             verified: true,
             verify_seconds: verify.as_secs_f64(),
             machine_seconds: machine.as_secs_f64(),
         }
+    }
+}
+
+impl Report {
+    /// The job's figures, for a page.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let bytes = |n: u64| format!("{} ({n} bytes)", human_bytes(n));
+        let none = || "none".to_owned();
+        vec![
+            ("Operation", format!("{} ({:?})", self.operation, self.format)),
+            ("Input", self.input.display().to_string()),
+            ("Output", self.output.display().to_string()),
+            ("Guest kernel", self.guest_kernel.clone()),
+            ("Device", self.device.clone()),
+            ("Bytes in", bytes(self.bytes_in)),
+            ("Bytes out", bytes(self.bytes_out)),
+            ("Ratio", self.ratio.map_or_else(none, |ratio| format!("{ratio:.3}"))),
+            ("Commands", format!("{} on {} queue(s)", self.commands, self.queues)),
+            ("On the device", format!("{:.3} s", self.device_seconds)),
+            ("Busy, seen by the process", format!("{:.3} s", self.busy_seconds)),
+            (
+                "Rate, seen by the process",
+                self.bytes_per_second.map_or_else(none, |rate| format!("{}/s", human_bytes(rate as u64))),
+            ),
+            ("Verified with the host's inflate", format!("yes, in {:.2} s", self.verify_seconds)),
+            ("From power-on to power-off", format!("{:.2} s", self.machine_seconds)),
+        ]
     }
 }
 

@@ -17,7 +17,7 @@ use hw::{Pasid, StreamId};
 
 pub use list::{check, list};
 pub use parse::PlanError;
-pub use report::{FaultReport, finish};
+pub use report::{EventReport, FaultReport, RuleReport, finish};
 pub use running::{FaultRefused, Listed, Rules, Running, State};
 
 use crate::exit::Failed;

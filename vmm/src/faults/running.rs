@@ -84,6 +84,18 @@ pub enum State {
     Disarmed,
 }
 
+impl State {
+    /// As lists and reports have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Armed => "armed",
+            Self::Over => "over",
+            Self::Disarmed => "disarmed",
+        }
+    }
+}
+
 /// A rule that fired.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Firing {

@@ -3,14 +3,13 @@
 //! Addresses and register values are strings of hexadecimal digits: a number of JSON that has passed through JavaScript has
 //! 53 bits.
 
-use devices::hisi::Totals;
 use hw::saved::hex::value as hex;
 use serde_json::{Map, Value, json};
 
 use crate::board::Board;
 use crate::engine::Registers;
 use crate::machine::{Answer, Refused};
-use crate::report::{AtcReport, Report};
+use crate::report::Report;
 
 /// The general registers, and system registers by name.
 pub(super) fn registers(general: &Registers, system: &[(&'static str, u64)]) -> Value {
@@ -25,11 +24,11 @@ pub(super) fn registers(general: &Registers, system: &[(&'static str, u64)]) -> 
     Value::Object(all)
 }
 
-/// The numbers of a run so far: what `--report-json` writes at the end, with fewer firings of fault rules if there are very many.
+/// The numbers of a run so far: most of what `--report-json` writes at the end, with fewer firings of fault rules if there are very many.
 pub(super) fn counters(board: &Board) -> Answer {
     let mut value = Value::Null;
     for most_firings in [MOST_FIRINGS, 0] {
-        value = json!(Report::of(board).with_firings(most_firings));
+        value = json!(Report::so_far(board).with_firings(most_firings));
         if value.to_string().len() <= MOST_BYTES {
             return Ok(value);
         }
@@ -60,11 +59,9 @@ pub(super) fn of_board(board: &Board, name: &str) -> Option<Value> {
         }
         _ => {
             let state = bare(board.save_model(name)?);
-            let counters = match board.accelerator(name) {
-                Some((Totals { commands, busy_ns, .. }, atc)) => {
-                    Some(json!({ "commands": commands, "busy_ns": busy_ns, "atc": AtcReport::from(&atc) }))
-                }
-                None => (name == "smmu").then(|| json!(Report::of(board).smmu)),
+            let counters = match board.accelerator_report(name) {
+                Some(report) => Some(json!(report)),
+                None => (name == "smmu").then(|| json!(Report::so_far(board).smmu)),
             };
             Some(counters.map_or(state.clone(), |counters| with(state, "counters", counters)))
         }

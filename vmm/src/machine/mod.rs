@@ -17,12 +17,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::ValueEnum;
 use cpu::{CodeMap, Observation};
 use devices::virtio::BlockBackend;
 use hw::Trace;
+use hw::guest_error::ModelErrors;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::accelerator::Accelerator;
@@ -53,6 +55,7 @@ pub use crate::machine::handle::{
 use crate::machine::life_cycle::{LifeCycle, OnReset};
 pub use crate::machine::saving::SaveTo;
 use crate::machine::saving::Saving;
+use crate::report::AcceleratorReport;
 use crate::sandbox::calls::{Descriptors, unused_descriptors};
 use crate::sandbox::{Folders, Sandbox, Thread};
 use crate::save::state::Options;
@@ -109,8 +112,48 @@ pub struct Saves {
     pub target: Option<Target>,
 }
 
+/// What a machine is, for people.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) engine: &'static str,
+    pub(crate) cpus: u32,
+    pub(crate) memory_bytes: u64,
+    pub(crate) numa: Option<u32>,
+    pub(crate) accels: Vec<String>,
+    pub(crate) devices: Vec<String>,
+    pub(crate) drives: usize,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) append: String,
+    /// The save that it has gone on from; kernel, initramfs and command line are then that save's.
+    pub(crate) restored: Option<PathBuf>,
+}
+
+impl Facts {
+    /// But for the engine, which is chosen later.
+    fn of(setup: &Setup) -> Self {
+        let MachineArgs { cpus, memory, numa, .. } = setup.machine;
+        let name = |device: &Device| device.to_possible_value().map(|value| value.get_name().to_owned());
+        Self {
+            engine: "none",
+            cpus,
+            memory_bytes: memory,
+            numa,
+            accels: setup.accels.iter().map(ToString::to_string).collect(),
+            devices: setup.devices.iter().filter_map(name).collect(),
+            drives: setup.drives.len(),
+            kernel: setup.kernel.clone(),
+            initrd: setup.initrd.clone(),
+            append: setup.append.clone(),
+            restored: setup.restored.as_ref().map(|file| file.path().to_owned()),
+        }
+    }
+}
+
 /// How a run ended.
 pub struct Ended {
+    /// What ran.
+    pub(crate) facts: Facts,
     /// Why.
     pub reason: Reason,
     /// What came of the save at the end, if there was to be one: the name of its file.
@@ -127,8 +170,14 @@ pub struct Ended {
     pub engine: Option<EngineReport>,
     /// What became of the timeline, if there is one.
     pub trace: Option<String>,
-    /// What the guest did wrong, a line for each model that has met anything.
-    pub guest_errors: Vec<String>,
+    /// What the guest did wrong.
+    pub guest_errors: Vec<ModelErrors>,
+    /// What each accelerator has done.
+    pub(crate) accelerators: Vec<AcceleratorReport>,
+    /// Guest time at the end, in nanoseconds.
+    pub guest_ns: u64,
+    /// How long guest code could run: the host's time from its start to its end.
+    pub took: Duration,
     /// What came of the fault plan, if there is one.
     pub faults: Option<FaultReport>,
     /// The first error of the terminal or the console log.
@@ -137,6 +186,13 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// What the user is told of the run beside its results: the timeline's end, and what the guest did wrong.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let trace = self.trace.iter().cloned();
+        trace.chain(self.guest_errors.iter().map(ToString::to_string)).collect()
+    }
+
     /// The last lines of the guest's console.
     #[must_use]
     pub fn last_lines(&self, lines: usize) -> String {
@@ -161,6 +217,7 @@ pub struct Machine {
     stats: bool,
     /// Where the save at the end goes.
     target: Option<PathBuf>,
+    facts: Facts,
     /// Kept open: the sandbox's filters know its number as one that was taken.
     _restored: Option<SaveFile>,
 }
@@ -183,6 +240,7 @@ impl Machine {
     /// # Errors
     /// A line for the user.
     pub fn build(setup: Setup) -> anyhow::Result<Self> {
+        let mut facts = Facts::of(&setup);
         let MachineArgs { cpus, memory, numa, .. } = setup.machine;
         let topology = Topology::new(cpus, memory, numa)?;
         let mut faults = setup.machine.faults.as_deref().map(Plan::read).transpose()?;
@@ -276,6 +334,7 @@ impl Machine {
             trace: setup.trace,
             sandbox: sandbox.clone(),
         })?;
+        facts.engine = board.engine().name();
         let mut vcpus: Vec<_> = (0..cpus as usize).map(|i| board.engine().vcpu(i)).collect();
         if setup.gdb.is_some() && !board.engine().can_debug() {
             let why = format!("--gdb does not work with the engine {}", board.engine().name());
@@ -371,6 +430,7 @@ impl Machine {
             notes,
             stats: setup.machine.process.stats,
             target,
+            facts,
             _restored: setup.restored,
         })
     }
@@ -410,6 +470,7 @@ impl Machine {
             notes: _,
             stats: wants_stats,
             target,
+            facts,
             _restored,
         } = self;
         let running = Running::begin();
@@ -435,6 +496,7 @@ impl Machine {
         let gdb = gdb.context("cannot start the debugger's thread")?;
         sandbox.enter(Thread::Main)?;
         // Every thread is in the sandbox: guest code may run.
+        let began_at = Instant::now();
         handle.send(Request::Start);
         let on_save = || handle.save(SaveTo::Target, Reply::new(tell_of_save));
         let reason = supervise(&switch, inputs, &on_save).context("cannot wait for events")?;
@@ -461,7 +523,6 @@ impl Machine {
         }
         board.stop_workers();
         let trace = board.finish_trace();
-        let guest_errors = board.guest_errors().iter().map(ToString::to_string).collect();
         let panic = console.panic_seen();
         let reason = match reason {
             Reason::Guest(Exit::SystemReset) if panic.explains_reset(ended_at) => Reason::Panic,
@@ -473,6 +534,7 @@ impl Machine {
         let (smmu, faults) = (board.smmu_stats(), board.fault_report());
         let stands_still = panic.stands_still;
         Ok(Ended {
+            facts,
             reason,
             saved,
             stands_still,
@@ -484,7 +546,10 @@ impl Machine {
             console_error,
             console,
             trace,
-            guest_errors,
+            guest_errors: board.guest_errors(),
+            accelerators: board.accelerator_reports(),
+            guest_ns: board.now_ns(),
+            took: ended_at.duration_since(began_at),
         })
     }
 }

@@ -82,6 +82,12 @@ impl SaveFile {
         Failed::new(format!("save file {:?} {why}", self.name))
     }
 
+    /// Its name.
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        &self.name
+    }
+
     /// Puts its RAM into a machine's, which is zero: by a mapping of the file if it has the plain form.
     ///
     /// # Errors

@@ -4,13 +4,15 @@
 //! The parts: the *device* and the *function* hold what software sees, the *scheduler* and the *control* requests hold what
 //! workers are to do and have, the *gate* says whether they may begin anything.
 
+use std::fmt;
 use std::sync::Arc;
 
-use hw::{Activity, GuestErrors, RestoreError, StreamId, Trace, Track, Waiter};
+use hw::{Activity, Clock, GuestErrors, Latencies, RestoreError, StreamId, Trace, Track, Waiter};
 
 use super::context::{AsyncEvent, ContextImage, Doorbell};
 use super::control::{Control, Request};
 use super::device::{Device, Raised, error};
+use super::engine::Done;
 use super::events::{Action, Ring};
 use super::function::{Function, Rung, Schedule, Stop};
 use super::mailbox::{Command, STATUS_REFUSED, Transfer};
@@ -68,11 +70,33 @@ pub(super) struct Front {
 }
 
 /// To whom the state tells what happens to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Tells {
     pub(super) stream: StreamId,
+    pub(super) clock: Arc<dyn Clock>,
+    /// From doorbells to completions.
+    pub(super) latencies: Arc<Latencies>,
     pub(super) trace: Trace,
     pub(super) errors: GuestErrors,
+}
+
+impl Tells {
+    /// The completion of a task is in memory.
+    fn completed(&self, task: &Task, done: Done) {
+        match task.rung_ns {
+            Some(rung_ns) => {
+                self.latencies.count(done.consumed, self.clock.now_ns().saturating_sub(rung_ns));
+            }
+            None => self.latencies.count_unmeasured(),
+        }
+    }
+}
+
+impl fmt::Debug for Tells {
+    /// Nothing of it is the device's state.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tells({:?})", self.stream)
+    }
 }
 
 impl Front {
@@ -173,7 +197,7 @@ impl Front {
     pub(super) fn ring_queue(&mut self, bell: Doorbell) {
         self.device.counters.doorbell(bell.into());
         let rung = match bell.command() {
-            doorbell::SQ => self.function.ring_sq(bell),
+            doorbell::SQ => self.function.ring_sq(bell, self.tells.clock.now_ns()),
             doorbell::CQ => self.function.ring_cq(bell),
             _ => Rung::Ignored,
         };
@@ -285,10 +309,11 @@ impl Front {
         queue.place = Place::Idle;
         if queue.owns(task) {
             queue.ended(task);
-            queue.is_halted |= outcome != Outcome::Completed;
+            queue.is_halted |= !matches!(outcome, Outcome::Completed(_));
             match outcome {
-                Outcome::Completed => {
+                Outcome::Completed(done) => {
                     let is_event_due = queue.complete();
+                    self.tells.completed(task, done);
                     self.device.counters.finished();
                     if is_event_due {
                         self.function.post_event(qn);

@@ -168,7 +168,7 @@ impl Function {
 
     // ---- doorbells
 
-    pub(super) fn ring_sq(&mut self, bell: Doorbell) -> Rung {
+    pub(super) fn ring_sq(&mut self, bell: Doorbell, now_ns: u64) -> Rung {
         let is_stopping = match self.stop {
             Some(Stop::Queue(qn)) => qn == bell.qn(),
             Some(Stop::Function) => true,
@@ -178,7 +178,8 @@ impl Function {
         if is_stopping || bell.priority() != 0 {
             return Rung::Ignored;
         }
-        self.queue(bell.qn()).and_then(|queue| queue.submit(bell)).map_or(Rung::Ignored, Rung::Submitted)
+        let submitted = self.queue(bell.qn()).and_then(|queue| queue.submit(bell, now_ns));
+        submitted.map_or(Rung::Ignored, Rung::Submitted)
     }
 
     pub(super) fn ring_cq(&mut self, bell: Doorbell) -> Rung {

@@ -31,6 +31,7 @@ mod registers;
 pub mod regs;
 mod saved;
 mod scheduler;
+mod submissions;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ mod worker;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hw::mmio::{read_words, write_words};
-use hw::{Activity, AlarmTarget, BusError, WaitQueue};
+use hw::{Activity, AlarmTarget, BusError, Latencies, WaitQueue};
 
 pub use engine::{Cancelled, Done, Engine, EngineDma, ErrorClasses, Limits, Messages, QueueInfo, Wiring};
 pub use task::{Stage, TaskState};
@@ -81,6 +82,7 @@ pub struct Qm<E: Engine> {
     /// Whoever waits for the end of work waits here.
     activity: Arc<Activity>,
     totals: Counts,
+    latencies: Arc<Latencies>,
     /// The alarm service's slot for [`Self::time_is_up`].
     timer: usize,
     this: Weak<Self>,
@@ -104,11 +106,18 @@ impl<E: Engine> Qm<E> {
         Arc::new_cyclic(|this| {
             let timer = wiring.alarms.register(Arc::new(Timer(Weak::clone(this))));
             let activity = Arc::new(Activity::new(&*wiring.scheduler));
-            let tells =
-                Tells { stream: wiring.stream, trace: wiring.trace.clone(), errors: wiring.errors.clone() };
+            let latencies = Arc::default();
+            let tells = Tells {
+                stream: wiring.stream,
+                clock: Arc::clone(&wiring.clock),
+                latencies: Arc::clone(&latencies),
+                trace: wiring.trace.clone(),
+                errors: wiring.errors.clone(),
+            };
             Self {
                 front: Mutex::new(Front::new(E::LOG2_SQE, wiring.limits.workers, &activity, tells)),
                 activity,
+                latencies,
                 engine,
                 tasks: wiring.scheduler.wait_queue(),
                 requests: wiring.scheduler.wait_queue(),
@@ -261,6 +270,12 @@ impl<E: Engine> Qm<E> {
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals.totals()
+    }
+
+    /// How long commands have taken, from the doorbell until their completion is in memory.
+    #[must_use]
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// Where the tasks are that workers have, by queue.

@@ -14,6 +14,7 @@ use super::context::{Cqc, CqeTail, Sqc, entry, next};
 use super::engine::QueueInfo;
 use super::events::SavedContext;
 use super::saved::{SavedQueue, SavedTask};
+use super::submissions::Submissions;
 use super::task::{Completion, Parked, Progress, Task, TaskState};
 
 /// Where a queue is with regard to the workers.
@@ -42,6 +43,7 @@ pub(super) struct Queue {
     waiter: Arc<Waiter>,
     stage: Arc<Progress>,
     log2_sqe: u8,
+    submissions: Submissions,
     /// A task that was under way when the state was saved, and that no worker has taken yet.
     parked: Option<Parked>,
     /// Low half of a doorbell that arrives at the queue's own page in two writes.
@@ -65,6 +67,7 @@ impl Queue {
             waiter: Waiter::watched(activity),
             stage: Arc::new(Progress::new(log2_sqe)),
             log2_sqe,
+            submissions: Submissions::default(),
             parked: None,
             bell_low: 0,
             sqes: 0,
@@ -90,6 +93,7 @@ impl Queue {
             waiter: _,
             stage,
             log2_sqe,
+            submissions: _,
             parked: _,
             bell_low,
             sqes,
@@ -149,6 +153,7 @@ impl Queue {
     pub(super) fn new_life(&mut self) {
         self.life += 1;
         Waiter::replace(&mut self.waiter);
+        self.submissions.forget();
         self.parked = None;
         self.is_halted = false;
         self.overflow_told = false;
@@ -165,13 +170,14 @@ impl Queue {
     }
 
     /// A doorbell of the submission queue: what a timeline says of it, if it counts.
-    pub(super) fn submit(&mut self, bell: Doorbell) -> Option<Mark> {
+    pub(super) fn submit(&mut self, bell: Doorbell, now_ns: u64) -> Option<Mark> {
         let sqc = self.sqc.as_mut().filter(|_| self.sq_live && self.cq_live)?;
         if bell.random() != sqc.random || bell.index() >= sqc.depth {
             return None;
         }
         sqc.wrap ^= bell.index() < sqc.tail;
         let first = std::mem::replace(&mut sqc.tail, bell.index());
+        self.submissions.rung(sqc.head, first, sqc.tail, sqc.depth, now_ns);
         Some(Mark::Doorbell { first, tail: sqc.tail, depth: sqc.depth })
     }
 
@@ -179,6 +185,8 @@ impl Queue {
     pub(super) fn take(&mut self, qn: u16) -> Option<Task> {
         let sqc = self.sqc.as_ref().filter(|_| self.is_ready())?;
         let parked = self.parked.take().map(Box::new);
+        // One that goes on after a restore began in another process.
+        let rung_ns = if parked.is_some() { None } else { self.submissions.taken(sqc.head, sqc.depth) };
         let task = Task {
             info: QueueInfo { qn, queue_type: sqc.queue_type },
             life: self.life,
@@ -187,6 +195,7 @@ impl Queue {
             pasid: sqc.pasid,
             waiter: Arc::clone(&self.waiter),
             stage: Arc::clone(&self.stage),
+            rung_ns,
             parked,
         };
         self.stage.begin(task.parked.as_deref());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hw::{Iova, Pasid, Waiter};
 
-use super::engine::QueueInfo;
+use super::engine::{Done, QueueInfo};
 
 /// How far a worker has come with its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +155,8 @@ pub(super) struct Task {
     pub(super) pasid: Option<Pasid>,
     pub(super) waiter: Arc<Waiter>,
     pub(super) stage: Arc<Progress>,
+    /// When its doorbell rang, if that is known.
+    pub(super) rung_ns: Option<u64>,
     /// It was under way when the state was saved.
     pub(super) parked: Option<Box<Parked>>,
 }
@@ -169,7 +171,8 @@ impl Task {
 /// How a task ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Completed,
+    /// With what its engine has moved in this process.
+    Completed(Done),
     /// Its queue was stopped.
     Cancelled,
     SqeUnreadable,
@@ -181,7 +184,7 @@ impl Outcome {
     /// In a timeline.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Completed => "completed",
+            Self::Completed(_) => "completed",
             Self::Cancelled => "cancelled",
             Self::SqeUnreadable => "SQE unreadable",
             Self::SqeUnwritable => "SQE unwritable",

@@ -152,7 +152,8 @@ impl<E: Engine> Qm<E> {
         let parked = task.parked.as_deref();
         let asked = parked.map(|parked| parked.stage);
         let (trace, track) = (&self.wiring.trace, self.track(task));
-        let run = || -> Result<(), Outcome> {
+        let run = || -> Result<Done, Outcome> {
+            let mut done = Done::default();
             if let Some(due_in_ns) = parked.and_then(|parked| parked.due_in_ns) {
                 self.wait_or_hang(due_in_ns, task)?;
             }
@@ -162,7 +163,7 @@ impl<E: Engine> Qm<E> {
                     trace.begin(track, || Slice::Execute);
                     self.wiring.clock.now_ns()
                 };
-                let (start_ns, done) = match parked.and_then(|parked| parked.last.as_deref()) {
+                let (start_ns, result) = match parked.and_then(|parked| parked.last.as_deref()) {
                     None => {
                         trace.begin(track, || Slice::Fetch { at: task.at });
                         if asked.is_none() {
@@ -180,7 +181,7 @@ impl<E: Engine> Qm<E> {
                         (start(), self.engine.finish(&mut memory.sqe, &last.writes, &dma))
                     }
                 };
-                let done = done.map_err(|_| Outcome::Cancelled)?;
+                done = result.map_err(|_| Outcome::Cancelled)?;
                 let ns = self.wiring.clock.now_ns().saturating_sub(start_ns);
                 self.totals.count(done, ns);
                 self.engine.count(&memory.sqe, task.info, done, ns);
@@ -201,15 +202,17 @@ impl<E: Engine> Qm<E> {
             let completion = self.with(|front| front.completion(task)).ok_or(Outcome::Cancelled)?;
             trace.begin(track, || Slice::Complete { at: completion.at });
             if asked != Some(Stage::Complete) && self.fault_of_cqe(task, completion.at)?.is_break() {
-                return Ok(());
+                return Ok(done);
             }
             // The phase makes the entry valid, so it comes last and with the fields that software reads.
             port.write(&ring, completion.at, &[0; 8]).map_err(or(Outcome::CqeUnwritable))?;
             fence(Ordering::Release);
             let tail_at = Iova(completion.at.0.wrapping_add(8));
-            port.write(&ring, tail_at, &completion.tail.to_le_bytes()).map_err(or(Outcome::CqeUnwritable))
+            let tail = completion.tail.to_le_bytes();
+            port.write(&ring, tail_at, &tail).map_err(or(Outcome::CqeUnwritable))?;
+            Ok(done)
         };
-        run().err().unwrap_or(Outcome::Completed)
+        run().map_or_else(|outcome| outcome, Outcome::Completed)
     }
 
     /// One request, or the events that are due.

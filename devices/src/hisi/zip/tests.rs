@@ -1,6 +1,7 @@
 //! The accelerator as the Linux driver and user libraries use it, and as a hostile guest might.
 
 mod faults;
+mod latency;
 mod saved;
 mod stop;
 mod streams;

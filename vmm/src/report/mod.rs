@@ -1,4 +1,8 @@
-//! What accelerators, SMMU and fault plan counted in a run, as JSON for scripts and tests (`warpvmm run --report-json FILE`).
+//! What accelerators, SMMU and fault plan counted in a run, and what the guest did wrong: as JSON for scripts and tests
+//! (`--report-json FILE`), and as a page for people (`--report-html FILE`, [`page`]). `docs/reports.md` has both.
+
+mod accelerators;
+pub(crate) mod page;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,9 +11,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use devices::pci::AtcTotals;
+use hw::guest_error::ModelErrors;
+use hw::series::Counts;
 use iommu::Snapshot;
 use serde::Serialize;
 
+pub(crate) use self::accelerators::{AcceleratorReport, LatencyReport};
 use crate::board::Board;
 use crate::board::stats::Stats;
 use crate::engine::statistics::EngineReport;
@@ -21,52 +28,79 @@ use crate::machine::Ended;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     accelerator: Accelerator,
+    accelerators: Vec<AcceleratorReport>,
     pub(crate) smmu: SmmuReport,
     atc: AtcReport,
     /// Absent without `--stats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<EngineReport>,
+    guest_errors: ErrorsReport,
     /// Absent without a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<FaultReport>,
 }
 
+/// All of them together.
 #[derive(Debug, Serialize)]
 struct Accelerator {
     commands: u64,
     busy_ns: u64,
 }
 
+/// By model, and for each by kind, how often the guest did something wrong; see [`hw::guest_error`].
+pub(crate) type ErrorsReport = BTreeMap<String, BTreeMap<&'static str, u64>>;
+
+/// What the models have counted.
+pub(crate) fn errors_report(errors: &[ModelErrors]) -> ErrorsReport {
+    errors.iter().map(|errors| (errors.model.clone(), errors.kinds.iter().copied().collect())).collect()
+}
+
 /// See [`Snapshot`].
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct SmmuReport {
-    tlb_hits: u64,
-    walks: u64,
-    config_fetches: u64,
-    stalls: u64,
-    retries: u64,
-    unanswered_stalls: u64,
-    aborts: u64,
-    events: BTreeMap<&'static str, u64>,
-    events_lost: u64,
-    commands: BTreeMap<&'static str, u64>,
-    illegal_commands: u64,
-    translation_requests: u64,
-    page_requests: u64,
-    page_requests_lost: u64,
+    pub(crate) tlb_hits: u64,
+    pub(crate) walks: u64,
+    pub(crate) config_fetches: u64,
+    pub(crate) stalls: u64,
+    pub(crate) retries: u64,
+    pub(crate) unanswered_stalls: u64,
+    pub(crate) aborts: u64,
+    pub(crate) events: BTreeMap<&'static str, u64>,
+    pub(crate) events_lost: u64,
+    pub(crate) commands: BTreeMap<&'static str, u64>,
+    pub(crate) illegal_commands: u64,
+    pub(crate) translation_requests: u64,
+    pub(crate) page_requests: u64,
+    pub(crate) page_requests_lost: u64,
+    /// Absent from the counters of a machine that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) page_faults_over_time: Option<SeriesReport>,
+}
+
+/// Stalls and groups of page requests, by guest time; see [`Counts`].
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SeriesReport {
+    pub(crate) bucket_ns: u64,
+    pub(crate) counts: Vec<u64>,
+}
+
+impl From<&Counts> for SeriesReport {
+    fn from(series: &Counts) -> Self {
+        Self { bucket_ns: series.bucket_ns, counts: series.counts.clone() }
+    }
 }
 
 /// See [`AtcTotals`].
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct AtcReport {
-    hits: u64,
-    translation_requests: u64,
-    invalidations: u64,
-    page_requests: u64,
-    credit_waits: u64,
-    page_responses: u64,
-    unexpected_responses: u64,
-    unanswered_groups: u64,
+    pub(crate) hits: u64,
+    pub(crate) translation_requests: u64,
+    pub(crate) invalidations: u64,
+    pub(crate) page_requests: u64,
+    pub(crate) credit_waits: u64,
+    pub(crate) page_responses: u64,
+    pub(crate) unexpected_responses: u64,
+    pub(crate) unanswered_groups: u64,
 }
 
 impl From<&Snapshot> for SmmuReport {
@@ -86,6 +120,7 @@ impl From<&Snapshot> for SmmuReport {
             translation_requests: smmu.translation_requests,
             page_requests: smmu.page_requests,
             page_requests_lost: smmu.page_requests_lost,
+            page_faults_over_time: smmu.page_faults_over_time.as_ref().map(SeriesReport::from),
         }
     }
 }
@@ -108,18 +143,33 @@ impl From<&AtcTotals> for AtcReport {
 impl Report {
     fn new(
         stats: &Stats,
+        accelerators: Vec<AcceleratorReport>,
         smmu: &Snapshot,
         engine: Option<EngineReport>,
+        guest_errors: &[ModelErrors],
         faults: Option<FaultReport>,
     ) -> Self {
         let accelerator = Accelerator { commands: stats.accel_commands, busy_ns: stats.accel_busy_ns };
-        Self { accelerator, smmu: smmu.into(), atc: (&stats.atc).into(), engine, faults }
+        Self {
+            accelerator,
+            accelerators,
+            smmu: smmu.into(),
+            atc: (&stats.atc).into(),
+            engine,
+            guest_errors: errors_report(guest_errors),
+            faults,
+        }
     }
 
-    /// The numbers so far. What the engine counts is as old as each vCPU's last stop.
-    pub(crate) fn of(board: &Board) -> Self {
-        let smmu = board.smmu_stats();
-        Self::new(&board.stats(), &smmu, board.engine().statistics(), board.fault_report())
+    /// The numbers so far. What the engine counts is as old as each vCPU's last stop. Without what is long, because some
+    /// clients ask often: histograms, and counts over time.
+    pub(crate) fn so_far(board: &Board) -> Self {
+        let mut smmu = board.smmu_stats();
+        smmu.page_faults_over_time = None;
+        let mut accelerators = board.accelerator_reports();
+        accelerators.iter_mut().for_each(|accelerator| accelerator.latency.clear());
+        let engine = board.engine().statistics();
+        Self::new(&board.stats(), accelerators, &smmu, engine, &board.guest_errors(), board.fault_report())
     }
 }
 
@@ -154,7 +204,14 @@ impl ReportFile {
     /// # Errors
     /// A line for the user.
     pub(crate) fn write(mut self, ended: &Ended) -> Result<(), Failed> {
-        let report = Report::new(&ended.stats, &ended.smmu, ended.engine.clone(), ended.faults.clone());
+        let report = Report::new(
+            &ended.stats,
+            ended.accelerators.clone(),
+            &ended.smmu,
+            ended.engine.clone(),
+            &ended.guest_errors,
+            ended.faults.clone(),
+        );
         let mut text = serde_json::to_string_pretty(&report).expect("only strings are keys");
         text.push('\n');
         let path = &self.path;
