@@ -20,6 +20,8 @@ pub struct Observation {
     pub code_map: Option<Arc<dyn CodeMap>>,
     /// Hears of sleep and of exceptions.
     pub trace: hw::Trace,
+    /// Where mistakes of software at EL1 are counted.
+    pub errors: hw::GuestErrors,
 }
 
 /// Somebody who keeps a map of translations. Called on vCPU threads, between blocks, with no lock held.

@@ -104,9 +104,10 @@ impl Smmu {
                 }
             }
             Err(Cerror(reason)) => {
+                let what = fetched.map_or("command", |(d0, _)| name_of(d0));
                 self.errors.report(
                     "commands that stop the command queue",
-                    format_args!("command at {at:#x} ends with CERROR {reason:#x}"),
+                    format_args!("{what} at {at:#x} ends with {}", Cerror(reason).name()),
                 );
                 let err = u32::from(reason) << queue_index::ERR_SHIFT;
                 state.set_word(SmmuReg::SMMU_CMDQ_CONS, cons & ring.index_mask() | err);
@@ -256,7 +257,11 @@ fn of_timeline(d0: u64, d1: u64) -> Slice {
         Opcode::PRI_RESP => Some(Answers::PageRequests { stream, group: PriRespD1::from(d1).prg_index() }),
         _ => None,
     };
-    Slice::SmmuCommand { name: opcode.name().unwrap_or("unknown command"), dwords: [d0, d1], answers }
+    Slice::SmmuCommand { name: name_of(d0), dwords: [d0, d1], answers }
+}
+
+fn name_of(d0: u64) -> &'static str {
+    Opcode(StreamD0::from(d0).opcode()).name().unwrap_or("unknown command")
 }
 
 /// Calls the SMMU when a CMD_SYNC has waited long enough for endpoints.

@@ -30,6 +30,13 @@ impl Smmu {
 
     /// Records an event of a transaction that has been aborted. If that can't be, it is lost (7.4).
     pub(crate) fn record(&self, state: &mut State, event: &Event, command: Option<Command>) {
+        let (sid, name) = (event.d0.sid(), event.d0.event().name());
+        let kind = if event.d0.event().is_of_configuration() {
+            "accesses that the configuration of their stream aborts"
+        } else {
+            "accesses that a fault of their translation aborts"
+        };
+        self.errors.report(kind, format_args!("an access of StreamID {sid:#x} ends with {name}"));
         let result = match self.faults.at_event(event) {
             None => self.try_record(state, event, command),
             Some(FaultAction::Overflow) => Err(NotRecorded::Full),

@@ -20,6 +20,11 @@ impl Smmu {
         if state.active_errors() & error != 0 {
             return;
         }
+        // The command that has stopped the queue has been told already.
+        if error != gerror::CMDQ_ERR {
+            let what = format_args!("SMMU_GERROR.{} becomes active", gerror::name(error));
+            self.errors.report("queues and messages at addresses that abort", what);
+        }
         let gerror = state.word(SmmuReg::SMMU_GERROR);
         state.set_word(SmmuReg::SMMU_GERROR, gerror ^ error);
         // The error is that this interrupt's message was aborted: it does not cause another one.

@@ -2,7 +2,7 @@
 //!
 //! Updates of CR0, IRQ_CTRL and GBPA are complete when the write returns, so their acknowledgements are there at once.
 
-use hw::regmap::{self, Frame, Located, RegisterMap};
+use hw::regmap::{self, Access, Frame, Located, RegisterMap};
 use hw::{BusError, MmioDevice};
 
 use crate::features::Features;
@@ -52,6 +52,15 @@ impl Smmu {
             _ => {
                 let mut state = self.state();
                 let holds = |condition| state.holds(&self.features, condition);
+                let name = reg.info().name;
+                if reg.info().access == Access::Ro {
+                    let what = format_args!("write to {name}, which is read-only");
+                    return self.errors.report("writes to read-only registers", what);
+                }
+                if reg.is_fixed(holds) {
+                    let what = format_args!("write to {name}, which is in use");
+                    return self.errors.report("writes to registers that are in use", what);
+                }
                 let value = reg.written(state.get(reg), value, mask, holds);
                 state.set(reg, value);
                 match reg {
@@ -166,14 +175,22 @@ impl Frame for &Smmu {
 /// is a series of accesses in ascending order. What is not there reads as zero and ignores writes.
 impl MmioDevice for Smmu {
     fn mmio_read(&self, offset: u64, data: &mut [u8]) -> Result<(), BusError> {
-        check(offset, data.len())?;
-        regmap::read(&self, offset, data)
+        self.told(check(offset, data.len()).and_then(|()| regmap::read(&self, offset, data)))
     }
 
     fn mmio_write(&self, offset: u64, data: &[u8]) -> Result<(), BusError> {
-        check(offset, data.len())?;
         let mut frame = self;
-        regmap::write(&mut frame, offset, data)
+        self.told(check(offset, data.len()).and_then(|()| regmap::write(&mut frame, offset, data)))
+    }
+}
+
+impl Smmu {
+    /// The result of an access to registers, with an access that they do not take counted.
+    fn told(&self, result: Result<(), BusError>) -> Result<(), BusError> {
+        result.inspect_err(|error| {
+            let kind = "accesses of a size or alignment that registers do not take";
+            self.errors.report(kind, format_args!("{error}"));
+        })
     }
 }
 

@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex};
 
 use hw::schedule::Threads;
-use hw::{Alarms, BusError, Clock, ManualAlarms, ManualClock, MmioDevice, Pa, Ram, Scheduler};
+use hw::{
+    Alarms, BusError, Clock, GuestErrorBook, ManualAlarms, ManualClock, MmioDevice, Pa, Ram, Scheduler,
+};
 use vmm::board::map;
 use vmm::bus::Bus;
 use vmm::cli::EngineChoice;
@@ -43,12 +45,14 @@ fn machine(program: &[u32]) -> (Box<dyn Engine>, Box<dyn Vcpu>, Arc<Device>) {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let alarms: Arc<dyn Alarms> = Arc::new(ManualAlarms::default());
     let scheduler: Arc<dyn Scheduler> = Arc::new(Threads);
+    let errors = GuestErrorBook::default();
     let ground = Ground {
         cpus: 1,
         ram: &ram,
         clock: &clock,
         alarms: &alarms,
         scheduler: &scheduler,
+        errors: &errors,
         soft: &SoftOptions::default(),
     };
     let (foundation, _) = open(choice, &ground).unwrap();

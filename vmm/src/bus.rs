@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hw::{BusError, MmioDevice, Pa};
+use hw::{BusError, GuestErrors, MmioDevice, Pa};
 use vm_device::bus::{self, MmioAddress, MmioBus, MmioRange};
 
 use crate::board::map::Window;
@@ -14,9 +14,16 @@ use crate::board::map::Window;
 #[derive(Default)]
 pub struct Bus {
     devices: MmioBus<Arc<dyn MmioDevice>>,
+    errors: GuestErrors,
 }
 
 impl Bus {
+    /// A bus without devices, and where accesses are counted that nobody answers.
+    #[must_use]
+    pub fn new(errors: GuestErrors) -> Self {
+        Self { errors, ..Self::default() }
+    }
+
     /// Puts a device into a window.
     ///
     /// # Errors
@@ -27,8 +34,11 @@ impl Bus {
     }
 
     fn find(&self, pa: Pa, len: usize) -> Result<(u64, &dyn MmioDevice), BusError> {
-        let (range, device) =
-            self.devices.check_access(MmioAddress(pa.0), len).map_err(|_| BusError::NoRegister(pa.0))?;
+        let (range, device) = self.devices.check_access(MmioAddress(pa.0), len).map_err(|_| {
+            let what = format_args!("access of {len} bytes at {pa}: no device is there");
+            self.errors.report("accesses to addresses where no device is", what);
+            BusError::NoRegister(pa.0)
+        })?;
         Ok((pa.0 - range.base().0, &**device))
     }
 }
@@ -68,7 +78,8 @@ mod tests {
 
     #[test]
     fn access_in_a_hole_or_across_a_windows_end_is_no_register() {
-        let mut bus = Bus::default();
+        let errors = GuestErrors::default();
+        let mut bus = Bus::new(errors.clone());
         bus.attach(map::UART, Arc::new(Echo)).unwrap();
         assert!(bus.attach(map::UART, Arc::new(Echo)).is_err());
         let mut data = [0; 4];
@@ -77,5 +88,6 @@ mod tests {
         assert!(bus.read(Pa(map::UART.end() - 2), &mut data).is_err());
         assert!(bus.write(Pa(0), &data).is_err());
         assert!(bus.read(Pa(u64::MAX - 1), &mut data).is_err());
+        assert_eq!(errors.counted(), [("accesses to addresses where no device is", 3)]);
     }
 }

@@ -29,8 +29,16 @@ fn run(tier: TierChoice) -> Result<(Option<String>, u64), String> {
     let alarms: Arc<dyn Alarms> = Arc::new(ManualAlarms::default());
     let scheduler: Arc<dyn Scheduler> = Arc::new(Threads);
     let soft = SoftOptions { tier, ..Default::default() };
-    let ground =
-        Ground { cpus: 1, ram: &ram, clock: &clock, alarms: &alarms, scheduler: &scheduler, soft: &soft };
+    let errors = hw::GuestErrorBook::default();
+    let ground = Ground {
+        cpus: 1,
+        ram: &ram,
+        clock: &clock,
+        alarms: &alarms,
+        scheduler: &scheduler,
+        errors: &errors,
+        soft: &soft,
+    };
     let (foundation, _) = open(EngineChoice::Soft, &ground).unwrap();
     let engine = foundation.complete(Arc::new(Bus::default()));
     let mut vcpu = engine.vcpu(0);

@@ -102,6 +102,12 @@ impl Cpu {
             }
             _ => result::NOT_SUPPORTED,
         };
+        // What is asked for and not there is no mistake: software finds out in this way what there is.
+        if matches!(answer, result::INVALID_PARAMETERS | result::INVALID_ADDRESS) {
+            let what =
+                format_args!("vCPU {}: PSCI call {id:#x} ({x1:#x}, {x2:#x}) gives {answer}", self.index);
+            self.cluster.observation.errors.report("PSCI calls with parameters that are refused", what);
+        }
         self.state.x[0] = answer as u64;
         Ok(())
     }

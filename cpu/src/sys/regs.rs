@@ -537,7 +537,9 @@ impl Cpu {
 
     #[cold]
     fn unknown(&self, reg: SysReg, what: &str) -> Exception {
-        log::debug!("vCPU {}: {what} of {reg:?} at {:#x} is undefined", self.index, self.state.pc);
+        let (index, pc) = (self.index, self.state.pc);
+        let what = format_args!("vCPU {index}: {what} of {reg:?} at {pc:#x} is undefined");
+        self.cluster.observation.errors.report("accesses to system registers that do not exist", what);
         Exception::undefined()
     }
 

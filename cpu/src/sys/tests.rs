@@ -54,6 +54,12 @@ fn registers_of_features_that_are_not_advertised_are_undefined() {
         assert_eq!(cpu.read_sysreg(reg, 0), UNDEFINED, "{name}");
         assert_eq!(cpu.write_sysreg(reg, 0, 0), Err(Exception::undefined()), "{name}");
     }
+    let errors = || bench.cluster.observation.errors.counted();
+    let counted = [("accesses to system registers that do not exist", 2 * absent.len() as u64)];
+    assert_eq!(errors(), counted);
+    to_el0(&mut cpu);
+    assert_eq!(cpu.read_sysreg(absent[0].1, 0), UNDEFINED);
+    assert_eq!(errors(), counted, "a process learns of it by a signal");
 }
 
 #[test]
@@ -405,6 +411,8 @@ fn psci_answers_versions_features_and_unknown_functions() {
     for (arguments, answer) in cases {
         assert_eq!(hvc(&mut cpu, arguments), answer, "{arguments:x?}");
     }
+    let counted = bench.cluster.observation.errors.counted();
+    assert_eq!(counted, [("PSCI calls with parameters that are refused", 2)], "to ask what there is is none");
     assert_eq!(cpu.hypervisor_call(1), Err(Exception::undefined()));
     to_el0(&mut cpu);
     assert_eq!(cpu.hypervisor_call(0), Err(Exception::undefined()));

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hw::regmap;
 use hw::saved::RestoreError;
-use hw::{BusError, DeviceId, IrqLine, LifeCycle, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
+use hw::{BusError, DeviceId, GuestErrors, IrqLine, LifeCycle, MmioDevice, MsiSink, NotADoorbell, Pa, Ram};
 use serde_json::Value;
 
 pub use self::delivery::Counters;
@@ -72,6 +72,8 @@ pub struct GicConfig {
     pub ram: Arc<Ram>,
     /// Physical address of the ITS's window.
     pub its_base: Pa,
+    /// Where mistakes of software are counted.
+    pub errors: GuestErrors,
 }
 
 /// The interrupt controller: distributor, redistributors, CPU interfaces and ITS.
@@ -97,7 +99,7 @@ impl Gic {
     /// many SPIs.
     #[must_use]
     pub fn new(config: GicConfig) -> Arc<Self> {
-        let GicConfig { affinities, spis, cpu_irq, cpu_fiq, cpu_wake, ram, its_base } = config;
+        let GicConfig { affinities, spis, cpu_irq, cpu_fiq, cpu_wake, ram, its_base, errors } = config;
         let cpus = affinities.len();
         assert!(cpus > 0, "a GIC serves at least one PE");
         let wires = [&cpu_irq, &cpu_fiq, &cpu_wake];
@@ -108,7 +110,7 @@ impl Gic {
         let spis = spis.next_multiple_of(32).min(MAX_SPIS);
         let wiring = Wiring { irq: cpu_irq, fiq: cpu_fiq, wake: cpu_wake, ram: Arc::clone(&ram) };
         Arc::new(Self {
-            its: Mutex::new(Its::new(ram, cpus)),
+            its: Mutex::new(Its::new(ram, cpus, errors)),
             core: Mutex::new(Core::new(wiring, affinities, spis)),
             its_base,
             cpus,

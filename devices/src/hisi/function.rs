@@ -133,6 +133,7 @@ impl<E: Engine> Function<E> {
             subsystem: 0,
         };
         let config = ConfigSpace::builder(identity)
+            .errors(errors.clone())
             .bar(2, Bar::memory64(BAR2_BYTES))
             .bar(4, Bar::memory64(DOORBELL_BAR_BYTES))
             .express(PortType::RcIntegratedEndpoint)

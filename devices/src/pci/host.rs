@@ -313,6 +313,9 @@ impl MmioDevice for Ecam {
     }
 }
 
+/// What functions' mistakes of this kind are called.
+const REFUSED: &str = "accesses to BARs that are refused";
+
 /// A window of the host bridge into memory or I/O space.
 pub struct Window {
     host: Arc<PciHost>,
@@ -339,7 +342,8 @@ impl MmioDevice for Window {
             function.bar_read(bar, at, data)
         };
         if let Err(error) = answer {
-            log::debug!("read of BAR {bar} refused: {error}");
+            let what = format_args!("read of BAR {bar}: {error}");
+            config.errors().report(REFUSED, what);
             data.fill(0xff);
         }
         Ok(())
@@ -354,7 +358,7 @@ impl MmioDevice for Window {
             function.bar_write(bar, at, data)
         };
         if let Err(error) = answer {
-            log::debug!("write to BAR {bar} refused: {error}");
+            config.errors().report(REFUSED, format_args!("write to BAR {bar}: {error}"));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use hw::mmio::{put_value, value_of};
 use hw::saved::{RestoreError, hex, index_of};
-use hw::{BusError, DmaPort, DmaTag, Iova, Requester};
+use hw::{BusError, DmaFault, DmaPort, DmaTag, Iova, Requester};
 use serde::{Deserialize, Serialize};
 
 use super::bar::Bar;
@@ -224,7 +224,16 @@ impl ConfigSpace {
             }
         };
         if let Some(message) = message {
-            send(message, dma, who);
+            self.send(message, dma, who);
+        }
+    }
+
+    fn send(&self, message: Message, dma: &dyn DmaPort, who: &Requester) {
+        let untagged = Requester { tag: DmaTag::untagged(who.tag.stream), ..who.clone() };
+        let Message { address, data } = message;
+        if let Err(DmaFault::Aborted(_)) = dma.write(&untagged, address, &data.to_le_bytes()) {
+            let what = format_args!("message {data:#x} to {address} is aborted");
+            self.errors().report("messages (MSI) that are lost", what);
         }
     }
 
@@ -245,7 +254,7 @@ impl ConfigSpace {
                 due
             };
             let Some((vector, message)) = due else { return };
-            send(message, dma, who);
+            self.send(message, dma, who);
             let leaving = &mut self.lock().leaving;
             if let Some(place) = leaving.iter().position(|other| *other == vector) {
                 leaving.swap_remove(place);
@@ -339,12 +348,5 @@ fn check_words(offset: u64, len: usize) -> Result<(), BusError> {
         Ok(())
     } else {
         Err(BusError::BadAccess { offset, len })
-    }
-}
-
-fn send(message: Message, dma: &dyn DmaPort, who: &Requester) {
-    let untagged = Requester { tag: DmaTag::untagged(who.tag.stream), ..who.clone() };
-    if let Err(fault) = dma.write(&untagged, message.address, &message.data.to_le_bytes()) {
-        log::debug!("message from {:?} lost: {fault:?}", who.tag.stream);
     }
 }

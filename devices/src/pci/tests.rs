@@ -271,6 +271,7 @@ fn window_translates_by_its_base_and_refused_accesses_read_all_ones() {
     assert_eq!(read(&*window, 0x2ffc, 8), u64::MAX, "half past the BAR");
     write(&*window, 0x2ff0, 4, 1);
     assert_eq!(probe.seen(), []);
+    assert_eq!(probe.config.errors().counted(), [("accesses to BARs that are refused", 1)]);
 }
 
 #[test]
@@ -367,6 +368,19 @@ fn message_goes_out_without_pasid_as_base_data_plus_vector() {
     bench.config_write(8, header::COMMAND, 2, 0x2);
     probe.config.raise(0, &bench.port, &who());
     assert_eq!(bench.messages(), [], "no bus master");
+}
+
+#[test]
+fn message_to_an_address_where_nothing_is_is_counted() {
+    let bench = Bench::new();
+    let probe = Probe::new(full());
+    bench.host.attach(0, 8, probe.clone()).unwrap();
+    bench.enable_msi(8);
+    probe.config.raise(0, &bench.port, &who());
+    assert_eq!(probe.config.errors().counted(), []);
+    bench.config_write(8, MSI + 4, 4, 0x1000);
+    probe.config.raise(0, &bench.port, &who());
+    assert_eq!(probe.config.errors().counted(), [("messages (MSI) that are lost", 1)]);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hw::mmio::{put_value, value_of};
 use hw::regmap::RegisterMap;
 use hw::saved::{RestoreError, SavedState};
-use hw::{Activity, BusError, DmaPort, DmaTag, LifeCycle, Ram, Requester, Scheduler, StreamId, Waiter};
+use hw::{
+    Activity, BusError, DmaPort, DmaTag, GuestErrors, LifeCycle, Ram, Requester, Scheduler, StreamId, Waiter,
+};
 use serde_json::Value;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
@@ -123,7 +125,8 @@ pub struct VirtioPci {
 }
 
 impl VirtioPci {
-    /// `device` at the place on the bus that `stream` names, with its way to memory. Its worker is a task of `scheduler`.
+    /// `device` at the place on the bus that `stream` names, with its way to memory, and where mistakes of its driver are counted.
+    /// Its worker is a task of `scheduler`.
     ///
     /// # Panics
     /// If the device has no queue, too many, or one whose size is no power of two.
@@ -134,12 +137,13 @@ impl VirtioPci {
         port: Arc<dyn DmaPort>,
         scheduler: &dyn Scheduler,
         stream: StreamId,
+        errors: GuestErrors,
     ) -> Arc<Self> {
         let sizes = device.queue_sizes();
         assert!(!sizes.is_empty() && sizes.len() <= MAX_QUEUES, "a device has 1 to {MAX_QUEUES} queues");
         assert!(sizes.iter().all(|size| size.is_power_of_two() && *size <= 32768), "no such queue size");
         let vectors = sizes.len() as u16 + 1;
-        let (config, pci_cfg) = configuration(&*device, vectors);
+        let (config, pci_cfg) = configuration(&*device, vectors, errors);
         let work = Arc::new(Work::new(scheduler));
         config.set_pending_waker(work.clone());
         let offered = device.features()
@@ -328,7 +332,8 @@ impl VirtioPci {
             front.status |= status::NEEDS_RESET;
             front.config_vector
         };
-        log::debug!("virtio device {:?} needs a reset", self.who.tag.stream);
+        let what = format_args!("a ring or a request cannot be used: the device needs a reset");
+        self.config.errors().report("rings that stop the device", what);
         self.interrupt(ISR_CONFIG, vector);
     }
 
@@ -376,7 +381,7 @@ impl VirtioPci {
 }
 
 /// Builds the configuration space of a device; also returns where the capability for accesses through it is.
-fn configuration(device: &dyn VirtioDevice, vectors: u16) -> (ConfigSpace, u16) {
+fn configuration(device: &dyn VirtioDevice, vectors: u16, errors: GuestErrors) -> (ConfigSpace, u16) {
     let identity = Identity {
         vendor: 0x1af4,
         device: 0x1040 + device.device_id(),
@@ -387,6 +392,7 @@ fn configuration(device: &dyn VirtioDevice, vectors: u16) -> (ConfigSpace, u16) 
     };
     let notify_bytes = NOTIFY_MULTIPLIER * (u32::from(vectors) - 1);
     let mut builder = ConfigSpace::builder(identity)
+        .errors(errors)
         .bar(BAR, Bar::memory64(BAR_BYTES))
         .express(PortType::RcIntegratedEndpoint)
         .power_management()
@@ -462,7 +468,8 @@ impl PciFunction for VirtioPci {
         {
             let bytes = self.config.register(self.pci_cfg, PciCfgReg::DATA).to_le_bytes();
             if let Err(error) = self.bar_write(BAR, at, &bytes[..len]) {
-                log::debug!("write through configuration space refused: {error}");
+                let what = format_args!("write of the BAR by pci_cfg_data: {error}");
+                self.config.errors().report("accesses through configuration space that are refused", what);
             }
         }
         effects

@@ -19,7 +19,7 @@ use hw::{
 };
 
 use super::*;
-use crate::pci::{PciHost, requester_id};
+use crate::pci::{PciFunction, PciHost, requester_id};
 
 const RAM: u64 = 0x4000_0000;
 const RAM_BYTES: u64 = 0x10_0000;
@@ -222,8 +222,9 @@ impl Bench {
         });
         let disk = Arc::new(disk);
         let block = Block::new(disk.clone(), "serial-7");
-        let device =
-            VirtioPci::new(Box::new(block), ram.clone(), port.clone(), &Threads, requester_id(0, DEVFN));
+        let errors = hw::GuestErrors::default();
+        let stream = requester_id(0, DEVFN);
+        let device = VirtioPci::new(Box::new(block), ram.clone(), port.clone(), &Threads, stream, errors);
         let host = PciHost::new();
         host.attach(0, DEVFN, device.clone()).unwrap();
         let bench = Self {
@@ -244,6 +245,11 @@ impl Bench {
 
     fn new() -> Self {
         Self::with(Disk::new(64))
+    }
+
+    /// What is counted of the driver's mistakes.
+    fn errors(&self) -> Vec<(&'static str, u64)> {
+        self.device.config().errors().counted()
     }
 
     /// A device that is ready, with rings of 8 entries, without the given features.

@@ -55,6 +55,7 @@ impl Machine {
             cpu_wake: wires(),
             ram: ram.clone(),
             its_base: Pa(ITS),
+            errors: hw::GuestErrors::default(),
         });
         let (distributor, redistributors, its) = (gic.distributor(), gic.redistributors(), gic.its());
         Self { gic, ram, distributor, redistributors, its, commands: 0 }

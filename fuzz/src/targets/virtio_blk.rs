@@ -87,6 +87,7 @@ impl Machine {
             port,
             &Threads,
             requester_id(0, 8),
+            hw::GuestErrors::default(),
         );
         let _ = device.config_write(4, &[6, 0]);
         Self { device, ram, msi, available: 0 }

@@ -53,6 +53,12 @@ impl EventType {
         Self::ALL.iter().find(|(event, _)| *event == self).map_or("unknown event", |(_, name)| name)
     }
 
+    /// Whether the stream's configuration is what is wrong, and not the address: tables and descriptors, and requests
+    /// that they do not permit.
+    pub(crate) const fn is_of_configuration(self) -> bool {
+        self.0 < Self::F_TRANSLATION.0
+    }
+
     /// The event of a walk that ended with a fault.
     pub(crate) const fn of_walk(fault: WalkFaultKind) -> Self {
         match fault {

@@ -433,6 +433,19 @@ pub mod gerror {
     pub const MSI_EVENTQ_ABT_ERR: u32 = 1 << 5;
     pub const MSI_PRIQ_ABT_ERR: u32 = 1 << 6;
     pub const MSI_GERROR_ABT_ERR: u32 = 1 << 7;
+
+    pub(crate) const fn name(error: u32) -> &'static str {
+        match error {
+            CMDQ_ERR => "CMDQ_ERR",
+            EVENTQ_ABT_ERR => "EVENTQ_ABT_ERR",
+            PRIQ_ABT_ERR => "PRIQ_ABT_ERR",
+            MSI_CMDQ_ABT_ERR => "MSI_CMDQ_ABT_ERR",
+            MSI_EVENTQ_ABT_ERR => "MSI_EVENTQ_ABT_ERR",
+            MSI_PRIQ_ABT_ERR => "MSI_PRIQ_ABT_ERR",
+            MSI_GERROR_ABT_ERR => "MSI_GERROR_ABT_ERR",
+            _ => "several",
+        }
+    }
 }
 
 /// SMMU_CMDQ_CONS.ERR (7.1).
@@ -447,6 +460,15 @@ impl Cerror {
     pub const ABT: Self = Self(2);
     /// An endpoint did not complete a CMD_ATC_INV before this CMD_SYNC.
     pub const ATC_INV_SYNC: Self = Self(3);
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ILL => "CERROR_ILL",
+            Self::ABT => "CERROR_ABT",
+            Self::ATC_INV_SYNC => "CERROR_ATC_INV_SYNC",
+            _ => "CERROR_NONE",
+        }
+    }
 }
 
 /// SMMU_STRTAB_BASE_CFG.

@@ -10,6 +10,7 @@ mod commands;
 mod contexts;
 mod events;
 mod faults;
+mod guest_errors;
 mod hostile;
 mod inspect;
 mod invariants;
@@ -122,6 +123,7 @@ pub(crate) const USER_RW: u64 = AF | NG | EL0 | PXN | UXN;
 pub(crate) type Record = [u64; 4];
 
 pub(crate) struct Bench {
+    pub(crate) errors: hw::GuestErrors,
     pub(crate) smmu: Arc<Smmu>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) msi: Arc<RecordingMsiSink>,
@@ -174,6 +176,7 @@ impl Bench {
         let faults = plan.map_or_else(Faults::default, |plan| {
             Faults::changing(plan, clock.clone(), alarms.clone(), Arc::new(Threads))
         });
+        let errors = hw::GuestErrors::default();
         let smmu = Smmu::new(SmmuConfig {
             features,
             ram: ram.clone(),
@@ -190,10 +193,11 @@ impl Bench {
             scheduler: Arc::new(Threads),
             faults,
             trace,
-            errors: hw::GuestErrors::default(),
+            errors: errors.clone(),
         });
         let next_table = AtomicU64::new(TABLES);
         Self {
+            errors,
             smmu,
             ram,
             msi,

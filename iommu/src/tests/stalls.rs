@@ -96,6 +96,7 @@ fn stall_is_recorded_even_with_r_clear() {
     with_stalled_read(&m, |access, event| {
         m.resume(SID, stag(event), false);
         assert_eq!(access.join().unwrap(), aborted(0x1000));
+        assert_eq!(m.errors.counted(), [], "a page that is not there is no mistake");
     });
 }
 

@@ -129,14 +129,14 @@ impl Board {
         let clock = HostClock::new();
         let alarms = AlarmThread::start(Arc::clone(&clock), &config.sandbox)
             .context("cannot start the alarms' thread")?;
-        let mut bus = Bus::default();
+        let guest_errors = GuestErrorBook::default();
+        let mut bus = Bus::new(guest_errors.for_model("bus"));
         let mut nodes = Vec::new();
 
         let dyn_clock: Arc<dyn Clock> = clock.clone();
         let dyn_alarms: Arc<dyn Alarms> = alarms.clone();
         let tracing = config.trace.map(|file| Tracing::new(file, Arc::clone(&dyn_clock)));
         let trace = tracing.as_ref().map(Tracing::handle).unwrap_or_default();
-        let guest_errors = GuestErrorBook::default();
         config.soft.observation.trace = trace.clone();
         let pool = WorkerPool::start(&config.sandbox).context("cannot start the spawner's thread")?;
         let scheduler: Arc<dyn Scheduler> = pool.clone();
@@ -146,6 +146,7 @@ impl Board {
             clock: &dyn_clock,
             alarms: &dyn_alarms,
             scheduler: &scheduler,
+            errors: &guest_errors,
             soft: &config.soft,
         };
         let (engine, engine_note) = engine::open(config.engine, &ground)?;

@@ -180,8 +180,8 @@ impl PciDevices {
         for (index, drive) in drives.into_iter().enumerate() {
             let (bus, devfn) = next_place(0);
             let disk = Box::new(Block::new(drive, &format!("drive{index}")));
-            let disk =
-                VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), &*pool, requester_id(bus, devfn));
+            let (stream, errors) = (requester_id(bus, devfn), errors.for_model(format!("disk{index}")));
+            let disk = VirtioPci::new(disk, Arc::clone(ram), Arc::clone(port), &*pool, stream, errors);
             host.attach(bus, devfn, disk.clone()).context("the slot is free")?;
             disks.push(disk);
         }

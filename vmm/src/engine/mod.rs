@@ -14,7 +14,7 @@ pub mod statistics;
 use std::sync::Arc;
 
 use hw::saved::RestoreError;
-use hw::{Alarms, Clock, IrqLine, MsiSink, Pa, Ram, Scheduler};
+use hw::{Alarms, Clock, GuestErrorBook, IrqLine, MsiSink, Pa, Ram, Scheduler};
 use serde_json::Value;
 
 use crate::bus::Bus;
@@ -218,6 +218,8 @@ pub struct Ground<'a> {
     pub alarms: &'a Arc<dyn Alarms>,
     /// What runs vCPUs and devices' workers.
     pub scheduler: &'a Arc<dyn Scheduler>,
+    /// Where mistakes of software are counted.
+    pub errors: &'a GuestErrorBook,
     /// What is asked of the built-in engine.
     pub soft: &'a SoftOptions,
 }

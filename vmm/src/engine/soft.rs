@@ -46,7 +46,7 @@ impl SoftFoundation {
     /// A GIC, and the wires from it to vCPUs that are still to be made.
     #[must_use]
     pub fn new(ground: &Ground<'_>) -> Self {
-        let &Ground { cpus, ram, clock, alarms, scheduler, soft } = ground;
+        let &Ground { cpus, ram, clock, alarms, scheduler, errors, soft } = ground;
         // The GIC drives the vCPUs' interrupt inputs, which therefore exist before both.
         let signals = VcpuSignals::new(cpus, &**scheduler);
         let gic = Gic::new(GicConfig {
@@ -57,16 +57,12 @@ impl SoftFoundation {
             cpu_wake: (0..cpus).map(|i| signals.wake_line(i)).collect(),
             ram: Arc::clone(ram),
             its_base: map::ITS.pa(),
+            errors: errors.for_model("gic"),
         });
-        Self {
-            signals,
-            gic,
-            ram: Arc::clone(ram),
-            clock: Arc::clone(clock),
-            alarms: Arc::clone(alarms),
-            scheduler: Arc::clone(scheduler),
-            options: soft.clone(),
-        }
+        let (ram, clock, alarms) = (Arc::clone(ram), Arc::clone(clock), Arc::clone(alarms));
+        let mut options = soft.clone();
+        options.observation.errors = errors.for_model("cpu");
+        Self { signals, gic, ram, clock, alarms, scheduler: Arc::clone(scheduler), options }
     }
 }
 

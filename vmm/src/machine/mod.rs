@@ -23,8 +23,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use cpu::{CodeMap, Observation};
 use devices::virtio::BlockBackend;
-use hw::Trace;
 use hw::guest_error::ModelErrors;
+use hw::{GuestErrors, Trace};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::accelerator::Accelerator;
@@ -321,6 +321,7 @@ impl Machine {
                 tier: setup.machine.tier,
                 observation: Observation {
                     trace: Trace::default(),
+                    errors: GuestErrors::default(),
                     timed: setup.machine.process.stats,
                     code_map: perf_map.map(|map| map as Arc<dyn CodeMap>),
                 },

@@ -150,6 +150,7 @@ pub(crate) fn documents() -> Vec<Document> {
         cpu_wake: vec![line()],
         ram: ram.clone(),
         its_base: Pa(0x0808_0000),
+        errors: hw::GuestErrors::default(),
     });
     let dma = Arc::new(DirectPort::new(ram, msi));
     let dma_test = DmaTest::new(DmaTestWiring {

@@ -7,11 +7,12 @@
 mod command;
 mod tables;
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use hw::regmap::{Frame, RegisterMap};
 use hw::saved::{RestoreError, hex};
-use hw::{DeviceId, Pa, Ram};
+use hw::{DeviceId, GuestErrors, Pa, Ram};
 use serde::{Deserialize, Serialize};
 
 use self::command::{COMMAND_BYTES, Command};
@@ -36,6 +37,7 @@ pub(super) struct Its {
     cwriter: u64,
     creadr: u64,
     tables: Tables,
+    errors: GuestErrors,
 }
 
 /// Its registers as they are saved. Everything else is in guest memory.
@@ -57,7 +59,7 @@ pub(super) struct ItsState {
 }
 
 impl Its {
-    pub(super) fn new(ram: Arc<Ram>, cpus: usize) -> Self {
+    pub(super) fn new(ram: Arc<Ram>, cpus: usize, errors: GuestErrors) -> Self {
         Self {
             tables: Tables::new(Arc::clone(&ram)),
             ram,
@@ -66,11 +68,12 @@ impl Its {
             cbaser: Cbaser::new(),
             cwriter: 0,
             creadr: 0,
+            errors,
         }
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Self::new(Arc::clone(&self.ram), self.cpus);
+        *self = Self::new(Arc::clone(&self.ram), self.cpus, self.errors.clone());
     }
 
     /// Carries out the commands between GITS_CREADR and GITS_CWRITER: at most a queue full, 32768.
@@ -82,9 +85,17 @@ impl Its {
         let mut batch = Batch { cpus: self.cpus, tables: &self.tables, core, all_invalid: false };
         while self.creadr != self.cwriter {
             let mut words = [0; COMMAND_BYTES];
+            let at = (self.cbaser.page() << 12) + self.creadr;
             // Outside RAM there are no commands, only places in the queue.
-            if self.ram.read(Pa((self.cbaser.page() << 12) + self.creadr), &mut words).is_ok() {
-                batch.execute(Command::decode(&words));
+            if self.ram.read(Pa(at), &mut words).is_ok() {
+                let command = Command::decode(&words);
+                if batch.execute(command).is_none() {
+                    self.errors
+                        .report("ITS commands that are skipped", format_args!("{}", Skipped { command, at }));
+                }
+            } else {
+                let what = format_args!("no memory at {at:#x}, in the ITS's command queue");
+                self.errors.report("ITS commands outside memory", what);
             }
             self.creadr = (self.creadr + COMMAND_BYTES as u64) % bytes;
         }
@@ -97,7 +108,12 @@ impl Its {
         let mut core = lock(core);
         match found {
             Some((lpi, cpu)) if cpu < self.cpus => core.set_lpi(cpu, lpi),
-            _ => core.counters.messages_dropped += 1,
+            _ => {
+                core.counters.messages_dropped += 1;
+                drop(core);
+                let what = format_args!("message {event:#x} of {device:?} is mapped to no LPI");
+                self.errors.report("messages that are mapped to no LPI", what);
+            }
         }
     }
 
@@ -176,7 +192,8 @@ impl Frame for Its {
     fn write(&mut self, reg: Reg, index: usize, value: u64, mask: u64) {
         // The tables and the queue stay where they are as long as they are in use.
         if reg.is_fixed(|condition| self.holds(condition)) {
-            return;
+            let what = format_args!("write to {}, while the ITS is on", reg.info().name);
+            return self.errors.report("writes to registers that are in use", what);
         }
         let value = self.merged(reg, index, value, mask);
         let written = reg.info().written(reg.info().reset, value);
@@ -195,6 +212,21 @@ impl Frame for Its {
 
     fn narrowest(reg: Reg) -> usize {
         if reg == Reg::GITS_TRANSLATER { 2 } else { 4 }
+    }
+}
+
+/// A command that is skipped, for people.
+struct Skipped {
+    command: Option<Command>,
+    at: u64,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.command {
+            Some(command) => write!(f, "{command:?} at {:#x} is skipped", self.at),
+            None => write!(f, "a command at {:#x} that does not exist is skipped", self.at),
+        }
     }
 }
 

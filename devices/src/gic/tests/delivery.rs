@@ -135,6 +135,7 @@ fn sgi_range_selector_names_aff0_values_above_15() {
         cpu_wake: vec![Arc::new(hw::UnconnectedLine), Arc::new(hw::UnconnectedLine)],
         ram,
         its_base: Pa(ITS_BASE),
+        errors: hw::GuestErrors::default(),
     });
     write(&*gic.distributor(), GICD_CTLR, 4, 3);
     let redist = gic.redistributors();

@@ -272,9 +272,11 @@ fn senseless_commands_are_skipped_and_the_queue_goes_on() {
         bench.event_command(opcode, u32::MAX, 0xffff_ffff, 0xffff);
     }
     bench.event_command(INVALL, 0, 0, 99);
+    assert_eq!(bench.errors.counted(), [("ITS commands that are skipped", 11 + 3 * 5 + 1)]);
     for event in [2, 3] {
         bench.message(0x10, event);
     }
+    assert_eq!(bench.errors.counted()[1], ("messages that are mapped to no LPI", 2));
     assert!(!bench.irq[0].level());
     bench.message(0x10, 1);
     assert_eq!(bench.sys(0, IAR1), 8200, "what was mapped still works");
@@ -296,6 +298,10 @@ fn tables_and_queue_outside_ram_are_survived() {
     write(&*bench.its, GITS_CTLR, 4, 1);
     bench.i_write(GITS_CWRITER, 0xf_ffe0);
     assert_eq!(bench.i_read(GITS_CREADR), 0xf_ffe0, "nothing could be read, and nothing stalls");
+    let (kind, count) = bench.errors.counted().pop().unwrap();
+    assert_eq!((kind, count), ("ITS commands outside memory", 0xf_ffe0 / 32));
+    bench.i_write(GITS_CBASER, 1 << 63);
+    assert_eq!(bench.errors.counted().pop().unwrap(), ("writes to registers that are in use", 1));
 }
 
 #[test]

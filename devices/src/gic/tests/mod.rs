@@ -91,6 +91,7 @@ pub(super) const SPURIOUS: u64 = 1023;
 
 /// A GIC with 256 SPIs, RAM, and wires that remember.
 pub(super) struct Bench {
+    pub(super) errors: hw::GuestErrors,
     pub(super) gic: Arc<Gic>,
     pub(super) ram: Arc<Ram>,
     pub(super) irq: Vec<Arc<RecordingLine>>,
@@ -122,6 +123,7 @@ impl Bench {
         let wires = |lines: &Vec<Arc<RecordingLine>>| {
             lines.iter().map(|line| Arc::clone(line) as Arc<dyn IrqLine>).collect::<Vec<_>>()
         };
+        let errors = hw::GuestErrors::default();
         let gic = Gic::new(GicConfig {
             affinities: (0..cpus).map(virt_affinity).collect(),
             spis: 256,
@@ -130,9 +132,10 @@ impl Bench {
             cpu_wake: wires(&wake),
             ram: Arc::clone(&ram),
             its_base: Pa(ITS_BASE),
+            errors: errors.clone(),
         });
         let (dist, redist, its) = (gic.distributor(), gic.redistributors(), gic.its());
-        Self { gic, ram, irq, fiq, wake, dist, redist, its }
+        Self { errors, gic, ram, irq, fiq, wake, dist, redist, its }
     }
 
     /// As Linux's drivers leave it: groups, priorities, CPU interfaces, LPIs and the ITS, with a collection for each

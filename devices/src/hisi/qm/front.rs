@@ -92,6 +92,16 @@ impl Tells {
     }
 }
 
+impl Tells {
+    /// A task could not be brought to its end, because of an entry of its rings.
+    fn ring_fault(&self, qn: u16, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Completed(_) | Outcome::Cancelled) {
+            let what = format_args!("queue {qn} stops: {}", outcome.name());
+            self.errors.report("queues whose rings cannot be accessed", what);
+        }
+    }
+}
+
 impl fmt::Debug for Tells {
     /// Nothing of it is the device's state.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,6 +212,11 @@ impl Front {
             _ => Rung::Ignored,
         };
         match rung {
+            Rung::OutsideRing(depth) => {
+                let (qn, index) = (bell.qn(), bell.index());
+                let what = format_args!("doorbell to queue {qn} with index {index}, of {depth} entries");
+                return self.tells.errors.report("doorbells with an index outside the ring", what);
+            }
             Rung::Ignored => {
                 if !self.function.has_queue(bell.qn()) {
                     let what = format_args!("doorbell to queue {}, which is not there", bell.qn());
@@ -240,6 +255,8 @@ impl Front {
         match self.function.make_runnable(qn) {
             Schedule::Nothing => {}
             Schedule::Overflow => {
+                let what = format_args!("the CQ of queue {qn} has no room for a completion");
+                self.tells.errors.report("completion queues without room", what);
                 self.function.events.post_async(AsyncEvent::CqOverflow, qn);
                 self.wake.control = true;
             }
@@ -310,6 +327,7 @@ impl Front {
         if queue.owns(task) {
             queue.ended(task);
             queue.is_halted |= !matches!(outcome, Outcome::Completed(_));
+            self.tells.ring_fault(qn, outcome);
             match outcome {
                 Outcome::Completed(done) => {
                     let is_event_due = queue.complete();
@@ -383,6 +401,13 @@ impl Front {
         };
         self.wake.observers |= action.is_none();
         action
+    }
+
+    /// An entry of this ring could not be written.
+    pub(super) fn event_lost(&mut self, ring: Ring) {
+        let what = format_args!("an entry of the ring {ring:?} cannot be written");
+        self.tells.errors.report("event rings that cannot be accessed", what);
+        self.raise_error(error::AXI_BRESP);
     }
 
     /// Latches an error, and shuts the master or asks for the interrupt if it has been told to.

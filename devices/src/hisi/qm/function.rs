@@ -31,6 +31,8 @@ pub(super) enum Stop {
 pub(super) enum Rung {
     /// Nothing.
     Ignored,
+    /// Nothing, because its index is none of this many entries.
+    OutsideRing(u16),
     /// Its queue has commands that it had not: what a timeline says of it.
     Submitted(Mark),
     /// Its queue may have something to do.
@@ -178,8 +180,11 @@ impl Function {
         if is_stopping || bell.priority() != 0 {
             return Rung::Ignored;
         }
-        let submitted = self.queue(bell.qn()).and_then(|queue| queue.submit(bell, now_ns));
-        submitted.map_or(Rung::Ignored, Rung::Submitted)
+        let Some(queue) = self.queue(bell.qn()) else { return Rung::Ignored };
+        if let Some(sqc) = queue.sqc.as_ref().filter(|sqc| queue.is_live() && bell.index() >= sqc.depth) {
+            return Rung::OutsideRing(sqc.depth);
+        }
+        queue.submit(bell, now_ns).map_or(Rung::Ignored, Rung::Submitted)
     }
 
     pub(super) fn ring_cq(&mut self, bell: Doorbell) -> Rung {
@@ -187,7 +192,7 @@ impl Function {
         let is_in_flight = queue.has_begun();
         let Some(cqc) = &mut queue.cqc else { return Rung::Ignored };
         if bell.index() >= cqc.depth {
-            return Rung::Ignored;
+            return Rung::OutsideRing(cqc.depth);
         }
         cqc.head = bell.index();
         queue.overflow_told = false;

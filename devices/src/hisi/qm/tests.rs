@@ -473,6 +473,7 @@ fn full_completion_queue_is_told_once_loses_nothing_and_goes_on() {
     machine.vectors();
     let overflow = 1 << 16 | 4;
     assert_eq!([aeq, aeq + 4].map(|at| machine.word(at)), [overflow, 0]);
+    assert_eq!(machine.errors.counted(), [("completion queues without room", 1)]);
     for expected in 0..1023 {
         assert_eq!(machine.poll(&mut ring), Some(expected));
     }
@@ -502,6 +503,9 @@ fn doorbells_that_mean_nothing_are_ignored() {
         machine.run();
         assert_eq!(machine.poll(&mut ring), None, "{what}");
     }
+    let counted = machine.errors.counted();
+    assert_eq!(counted[0], ("doorbells to queues that are not there", 2));
+    assert_eq!(counted[1..], [("doorbells with an index outside the ring", 1)]);
     // In two halves it is a doorbell like any other.
     machine.write(QmReg::DOORBELL_SQ_CQ, 4);
     machine.write(QmReg::DOORBELL_SQ_CQ.offset() + 4, 1);
@@ -620,6 +624,7 @@ fn ring_that_cannot_be_read_or_written_is_an_error_of_the_function() {
     machine.write64(QmReg::DOORBELL_SQ_CQ, 1 << 32 | 6);
     machine.run();
     assert_eq!(machine.read(QmReg::ABNORMAL_INT_STATUS), 1, "AXI read response");
+    assert_eq!(machine.errors.counted(), [("queues whose rings cannot be accessed", 1)]);
     assert_eq!(machine.vectors(), [3]);
     machine.write(QmReg::ABNORMAL_INT_SOURCE, 1);
     assert_eq!(machine.read(QmReg::ABNORMAL_INT_STATUS), 0);

@@ -17,7 +17,6 @@ use hw::{DmaFault, DmaTag, Iova, Requester, Track, Waiter};
 use super::Qm;
 use super::context::{CONTEXT_BYTES, Eqe};
 use super::control::{Request, context_bytes};
-use super::device::error;
 use super::engine::{Done, Engine, EngineDma, QueueInfo};
 use super::events::{Action, Ring, Written};
 use super::front::{Front, Next};
@@ -309,7 +308,7 @@ impl<E: Engine> Qm<E> {
                             front.device.counters.event_written();
                         }
                         Written::Yes => front.device.counters.asynchronous_event_written(),
-                        Written::Faulted => front.raise_error(error::AXI_BRESP),
+                        Written::Faulted => front.event_lost(ring),
                         Written::Stale => {}
                     }
                 }

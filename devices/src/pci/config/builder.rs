@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
+use hw::GuestErrors;
 use hw::regmap::RegisterMap;
 
 use super::super::bar::Bar;
@@ -27,6 +28,7 @@ pub struct ConfigBuilder {
     next_extended: u16,
     last_extended: Option<u16>,
     msix_vectors: u16,
+    errors: GuestErrors,
 }
 
 impl ConfigBuilder {
@@ -59,6 +61,7 @@ impl ConfigBuilder {
             next_extended: FIRST_EXTENDED,
             last_extended: None,
             msix_vectors: 0,
+            errors: GuestErrors::default(),
         };
         assert!(identity.class >> 24 == 0, "a class code has 24 bits");
         let class = identity.class.to_le_bytes();
@@ -83,6 +86,13 @@ impl ConfigBuilder {
             builder.declare_as_declared(0, reg);
         }
         builder
+    }
+
+    /// Where mistakes of software with this function are counted.
+    #[must_use]
+    pub fn errors(mut self, errors: GuestErrors) -> Self {
+        self.errors = errors;
+        self
     }
 
     /// A register of the capability at `base`, with the value that this function has after reset.
@@ -315,6 +325,7 @@ impl ConfigBuilder {
             }),
             gates: Arc::default(),
             waker: OnceLock::new(),
+            errors: self.errors,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hw::regmap::RegisterMap;
-use hw::{DmaTag, StreamId};
+use hw::{DmaTag, GuestErrors, StreamId};
 
 pub use self::builder::ConfigBuilder;
 pub(super) use self::gates::Gates;
@@ -101,6 +101,7 @@ pub struct ConfigSpace {
     state: Mutex<State>,
     gates: Arc<Gates>,
     waker: OnceLock<Arc<dyn PendingWaker>>,
+    errors: GuestErrors,
 }
 
 impl ConfigSpace {
@@ -113,6 +114,11 @@ impl ConfigSpace {
     /// Starts a type 1 configuration space, of a bridge. It has no subsystem IDs.
     pub(super) fn bridge_builder(identity: Identity) -> ConfigBuilder {
         ConfigBuilder::new_bridge(identity)
+    }
+
+    /// Where mistakes of software with the function are counted.
+    pub(crate) const fn errors(&self) -> &GuestErrors {
+        &self.errors
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

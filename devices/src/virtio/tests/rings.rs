@@ -38,8 +38,10 @@ fn assert_needs_reset(what: &str, prepare: impl FnOnce(&Bench)) {
     bench.put_header(0, 0);
     bench.put_chain(&[(HEADER, 16, 0), (DATA, 512, WRITE), (STATUS, 1, WRITE)]);
     prepare(&bench);
+    assert_eq!(bench.errors(), [], "{what}");
     bench.submit(0);
     assert_eq!(bench.used(), None, "{what}");
+    assert_eq!(bench.errors(), [("rings that stop the device", 1)], "{what}");
     assert_eq!(bench.status() & NEEDS_RESET, NEEDS_RESET, "{what}");
     assert_eq!(bench.messages(), [0x100], "{what}: configuration message");
     assert_eq!(bench.read(0x1000, 1), 2, "{what}");

@@ -10,7 +10,14 @@ use super::*;
 fn restored(bench: &Bench, state: &Value) -> Result<Bench, String> {
     let Bench { disk, ram, port, sink, .. } = bench;
     let block = Block::new(disk.clone(), "serial-7");
-    let device = VirtioPci::new(Box::new(block), ram.clone(), port.clone(), &Threads, StreamId(DEVFN.into()));
+    let device = VirtioPci::new(
+        Box::new(block),
+        ram.clone(),
+        port.clone(),
+        &Threads,
+        StreamId(DEVFN.into()),
+        hw::GuestErrors::default(),
+    );
     let host = PciHost::new();
     host.attach(0, DEVFN, device.clone()).unwrap();
     device.quiesce();
