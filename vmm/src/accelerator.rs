@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// An accelerator of this kind, its first workers hired.
+    /// An accelerator of this kind, its first workers started.
     ///
     /// # Errors
     /// If there are no threads for them.

@@ -123,19 +123,24 @@ impl fmt::Display for FaultPoint {
     }
 }
 
-macro_rules! fault_actions {
-    ($($(#[doc = $about:literal])+ $variant:ident $({ $($field:ident: $ty:ty),+ })? = $name:literal;)+) => {
-        /// What goes wrong, without its numbers.
+/// An enum of what goes wrong, with its numbers, and one of its kinds, which have names.
+macro_rules! named_kinds {
+    (
+        $(#[doc = $of_kinds:literal])+ $kinds:ident
+        $(#[doc = $of_all:literal])+ $all:ident
+        {$($(#[doc = $about:literal])+ $variant:ident $({ $($field:ident: $ty:ty),+ })? = $name:literal;)+}
+    ) => {
+        $(#[doc = $of_kinds])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum ActionKind {
+        pub enum $kinds {
             $($(#[doc = $about])+ $variant,)+
         }
 
-        impl ActionKind {
+        impl $kinds {
             /// All kinds.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// What a plan calls it.
+            /// What a plan or a rule calls it.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -151,138 +156,30 @@ macro_rules! fault_actions {
                 }
             }
 
-            /// Names of its numbers: keys of a plan.
+            /// Names of its numbers: keys of a plan or a rule.
             #[must_use]
             pub const fn numbers(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$variant => &[$($(stringify!($field),)+)?],)+
                 }
             }
+
+            /// The kind of this name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.name() == name)
+            }
         }
 
-        /// What goes wrong.
+        impl fmt::Display for $kinds {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        $(#[doc = $of_all])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum FaultAction {
-            $(
-                $(#[doc = $about])+
-                $variant $({ $(
-                    #[doc = concat!("The plan's `", stringify!($field), "`.")]
-                    $field: $ty,
-                )+ })?,
-            )+
-        }
-
-        impl FaultAction {
-            /// Which kind it is.
-            #[must_use]
-            pub const fn kind(&self) -> ActionKind {
-                match self {
-                    $(Self::$variant { .. } => ActionKind::$variant,)+
-                }
-            }
-        }
-    };
-}
-
-fault_actions! {
-    /// Translation fault: an invalid descriptor.
-    Translation = "translation";
-    /// Permission fault.
-    Permission = "permission";
-    /// Access flag fault.
-    AccessFlag = "access-flag";
-    /// Address size fault.
-    AddressSize = "address-size";
-    /// Nothing answers at the address that the SMMU reads or writes.
-    ExternalAbort = "external-abort";
-    /// What the cache holds is forgotten first.
-    Miss = "miss";
-    /// The translation has no permissions.
-    NotGranted = "not-granted";
-    /// Unsupported Request: the function uses no translation services until they are enabled again.
-    UnsupportedRequest = "unsupported-request";
-    /// Completer Abort.
-    CompleterAbort = "completer-abort";
-    /// It happens later, by so much guest time.
-    Delay { delay: u64 } = "delay";
-    /// It does not happen, and nobody is told.
-    Drop = "drop";
-    /// It happens twice.
-    Duplicate = "duplicate";
-    /// The last one goes first.
-    Reorder = "reorder";
-    /// The answer becomes Response Failure.
-    Failure = "failure";
-    /// The answer becomes Invalid Request.
-    Invalid = "invalid";
-    /// The access ends with an abort; of a read or write, the bytes before `byte` are moved.
-    Abort { byte: u64 } = "abort";
-    /// The answer arrives when its address space is no longer bound.
-    AfterUnbind = "after-unbind";
-    /// The queue counts as full.
-    Overflow = "overflow";
-    /// One bit is the other way round.
-    BitFlip { byte: u64, bit: u8 } = "bit-flip";
-    /// It never comes to an end; only stopping the queue or a reset does.
-    Hang = "hang";
-    /// The command ends with this status.
-    WrongStatus { status: u8 } = "wrong-status";
-}
-
-impl ActionKind {
-    /// The kind of this name.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for ActionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-macro_rules! fault_events {
-    ($($(#[doc = $about:literal])+ $variant:ident $({ $($field:ident: $ty:ty),+ })? = $name:literal;)+) => {
-        /// What goes wrong by itself, without its numbers.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum EventKind {
-            $($(#[doc = $about])+ $variant,)+
-        }
-
-        impl EventKind {
-            /// All kinds.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// Its name, beside those of [`FaultPoint`]s.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)+
-                }
-            }
-
-            /// What happens.
-            #[must_use]
-            pub fn about(self) -> &'static str {
-                match self {
-                    $(Self::$variant => concat!($($about,)+).trim(),)+
-                }
-            }
-
-            /// Names of its numbers.
-            #[must_use]
-            pub const fn numbers(self) -> &'static [&'static str] {
-                match self {
-                    $(Self::$variant => &[$($(stringify!($field),)+)?],)+
-                }
-            }
-        }
-
-        /// What goes wrong by itself: nothing else is about to happen that it changes, so it can be told to a device at any time.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum FaultEvent {
+        pub enum $all {
             $(
                 $(#[doc = $about])+
                 $variant $({ $(
@@ -292,38 +189,81 @@ macro_rules! fault_events {
             )+
         }
 
-        impl FaultEvent {
+        impl $all {
             /// Which kind it is.
             #[must_use]
-            pub const fn kind(&self) -> EventKind {
+            pub const fn kind(&self) -> $kinds {
                 match self {
-                    $(Self::$variant { .. } => EventKind::$variant,)+
+                    $(Self::$variant { .. } => $kinds::$variant,)+
                 }
             }
         }
     };
 }
 
-fault_events! {
-    /// An accelerator sends a message (MSI) although it has nothing to tell.
-    SpuriousMessage { vector: u16 } = "msi.spurious";
-    /// The queue manager's AXI master hears an error in answer to a read that belongs to no queue.
-    AxiReadError = "qm.axi-read-error";
-    /// The same in answer to a write.
-    AxiWriteError = "qm.axi-write-error";
-}
-
-impl EventKind {
-    /// The kind of this name.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+named_kinds! {
+    /// What goes wrong, without its numbers.
+    ActionKind
+    /// What goes wrong.
+    FaultAction
+    {
+        /// Translation fault: an invalid descriptor.
+        Translation = "translation";
+        /// Permission fault.
+        Permission = "permission";
+        /// Access flag fault.
+        AccessFlag = "access-flag";
+        /// Address size fault.
+        AddressSize = "address-size";
+        /// Nothing answers at the address that the SMMU reads or writes.
+        ExternalAbort = "external-abort";
+        /// What the cache holds is forgotten first.
+        Miss = "miss";
+        /// The translation has no permissions.
+        NotGranted = "not-granted";
+        /// Unsupported Request: the function uses no translation services until they are enabled again.
+        UnsupportedRequest = "unsupported-request";
+        /// Completer Abort.
+        CompleterAbort = "completer-abort";
+        /// It happens later, by so much guest time.
+        Delay { delay: u64 } = "delay";
+        /// It does not happen, and nobody is told.
+        Drop = "drop";
+        /// It happens twice.
+        Duplicate = "duplicate";
+        /// The last one goes first.
+        Reorder = "reorder";
+        /// The answer becomes Response Failure.
+        Failure = "failure";
+        /// The answer becomes Invalid Request.
+        Invalid = "invalid";
+        /// The access ends with an abort; of a read or write, the bytes before `byte` are moved.
+        Abort { byte: u64 } = "abort";
+        /// The answer arrives when its address space is no longer bound.
+        AfterUnbind = "after-unbind";
+        /// The queue counts as full.
+        Overflow = "overflow";
+        /// One bit is the other way round.
+        BitFlip { byte: u64, bit: u8 } = "bit-flip";
+        /// It never comes to an end; only stopping the queue or a reset does.
+        Hang = "hang";
+        /// The command ends with this status.
+        WrongStatus { status: u8 } = "wrong-status";
     }
 }
 
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+named_kinds! {
+    /// What goes wrong by itself, without its numbers.
+    EventKind
+    /// What goes wrong by itself: nothing else is about to happen that it changes, so it can be told to a device at any time.
+    FaultEvent
+    {
+        /// An accelerator sends a message (MSI) although it has nothing to tell.
+        SpuriousMessage { vector: u16 } = "msi.spurious";
+        /// The queue manager's AXI master hears an error in answer to a read that belongs to no queue.
+        AxiReadError = "qm.axi-read-error";
+        /// The same in answer to a write.
+        AxiWriteError = "qm.axi-write-error";
     }
 }
 

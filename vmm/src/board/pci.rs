@@ -4,7 +4,6 @@
 //! then further devices, then disks, in the order of the command line, which is the order in which a guest finds them. With
 //! several nodes, and so several root buses, the accelerators take turns with them; all else is on the first.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use hw::ats::AtsPort;
 use hw::fault::FaultPoint;
 use hw::{Alarms, Clock, DmaPort, Faults, FaultyPort, GuestErrorBook, LifeCycle, Ram, StreamId, Trace};
 
-use crate::accelerator::{self, Accelerator};
+use crate::accelerator::{self, Accelerator, Kind};
 use crate::board::Model;
 use crate::board::numa::RootBus;
 use crate::cli::Device;
@@ -48,13 +47,6 @@ pub(crate) struct Plugged<'a> {
     pub(crate) errors: &'a GuestErrorBook,
 }
 
-impl Plug {
-    fn report(&self) -> AcceleratorReport {
-        let Self { name, model, .. } = self;
-        AcceleratorReport::new(name.clone(), &model.totals(), &model.atc_totals(), model.latencies())
-    }
-}
-
 /// A function that the device tree has something to say about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Described {
@@ -70,18 +62,26 @@ pub(crate) struct Described {
 }
 
 /// An accelerator in its slot.
-struct Plug {
+struct Slot {
     /// What users know it by.
     name: String,
     /// Its requester ID.
     stream: StreamId,
+    kind: &'static Kind,
     model: Arc<dyn hisi::Accelerator>,
+}
+
+impl Slot {
+    fn report(&self) -> AcceleratorReport {
+        let Self { name, model, .. } = self;
+        AcceleratorReport::new(name.clone(), &model.totals(), &model.atc_totals(), model.latencies())
+    }
 }
 
 /// The functions behind the host.
 pub(crate) struct PciDevices {
     host: Arc<PciHost>,
-    accelerators: Vec<Plug>,
+    accelerators: Vec<Slot>,
     dma_tests: Vec<Arc<DmaTest>>,
     disks: Vec<Arc<VirtioPci>>,
     described: Vec<Described>,
@@ -129,15 +129,12 @@ impl PciDevices {
         };
         let (mut accelerators, mut dma_tests, mut disks) = (Vec::new(), Vec::new(), Vec::new());
         let mut described = Vec::new();
-        // Accelerators so far, by the names of their kinds.
-        let mut numbers = HashMap::new();
         for accel in accels {
             let agent = || Arc::clone(agent);
             let (bus, devfn) = next_place(accelerators.len() % root_buses.len());
             let stream = requester_id(bus, devfn);
-            let number: &mut usize = numbers.entry(accel.kind.name).or_default();
+            let number = accelerators.iter().filter(|slot: &&Slot| slot.kind == accel.kind).count();
             let name = format!("{}{number}", accel.kind.name);
-            *number += 1;
             let wiring = FunctionWiring {
                 stream,
                 dma: Arc::clone(port),
@@ -158,7 +155,7 @@ impl PciDevices {
             host.attach(bus, devfn, model.clone()).context("the slot is free")?;
             let can_stall = accel.can_stall();
             described.push(Described { name: "accelerator", bus, devfn, can_stall });
-            accelerators.push(Plug { name, stream, model });
+            accelerators.push(Slot { name, stream, kind: accel.kind, model });
         }
         for device in devices {
             match device {
@@ -195,26 +192,26 @@ impl PciDevices {
         fn named<M: LifeCycle + 'static>(kind: &str, models: &[Arc<M>]) -> impl Iterator<Item = Model> {
             models.iter().enumerate().map(move |(n, model)| Model::new(format!("{kind}{n}"), model.clone()))
         }
-        let accelerators = self.accelerators.iter().map(|plug| Model::new(&plug.name, plug.model.clone()));
+        let accelerators = self.accelerators.iter().map(|slot| Model::new(&slot.name, slot.model.clone()));
         accelerators.chain(named("dma-test", &self.dma_tests)).chain(named("disk", &self.disks)).collect()
     }
 
     /// Accelerators by the names that users know them by.
     pub(crate) fn accelerator_names(&self) -> Vec<(StreamId, String)> {
-        self.accelerators.iter().map(|plug| (plug.stream, plug.name.clone())).collect()
+        self.accelerators.iter().map(|slot| (slot.stream, slot.name.clone())).collect()
     }
 
     /// The fault rules mention these points from now on, and did not before.
     pub(crate) fn fault_points_added(&self, points: &[FaultPoint]) {
-        self.accelerators.iter().for_each(|plug| plug.model.fault_points_added(points));
+        self.accelerators.iter().for_each(|slot| slot.model.fault_points_added(points));
     }
 
     /// Something goes wrong by itself at an accelerator. If it cannot: why.
     pub(crate) fn go_wrong(&self, Event { device, event }: Event) -> Result<(), String> {
-        let Some(plug) = self.accelerators.iter().find(|plug| plug.stream == device) else {
+        let Some(slot) = self.accelerators.iter().find(|slot| slot.stream == device) else {
             return Err(format!("{} is no accelerator", device_name(device)));
         };
-        if plug.model.go_wrong(event) {
+        if slot.model.go_wrong(event) {
             Ok(())
         } else {
             Err("this accelerator has no such message".to_owned())
@@ -237,21 +234,21 @@ impl PciDevices {
 
     /// What an accelerator and its translation cache have done, if there is one of this name.
     pub(crate) fn accelerator_report(&self, name: &str) -> Option<AcceleratorReport> {
-        self.accelerators.iter().find(|plug| plug.name == name).map(Plug::report)
+        self.accelerators.iter().find(|slot| slot.name == name).map(Slot::report)
     }
 
     /// The same of all of them.
     pub(crate) fn accelerator_reports(&self) -> Vec<AcceleratorReport> {
-        self.accelerators.iter().map(Plug::report).collect()
+        self.accelerators.iter().map(Slot::report).collect()
     }
 
     pub(crate) fn accel_stats(&self) -> AccelStats {
         let mut sum = AccelStats::default();
-        for plug in &self.accelerators {
-            let totals = plug.model.totals();
+        for slot in &self.accelerators {
+            let totals = slot.model.totals();
             sum.commands += totals.commands;
             sum.busy_ns += totals.busy_ns;
-            let atc = plug.model.atc_totals();
+            let atc = slot.model.atc_totals();
             sum.atc.hits += atc.hits;
             sum.atc.translation_requests += atc.translation_requests;
             sum.atc.invalidations += atc.invalidations;
@@ -279,8 +276,8 @@ impl PciDevices {
 
     /// Ends all device work and waits for its threads.
     pub(crate) fn stop_workers(&self) {
-        for plug in &self.accelerators {
-            plug.model.shut_down();
+        for slot in &self.accelerators {
+            slot.model.shut_down();
         }
         for dma_test in &self.dma_tests {
             dma_test.shut_down();

@@ -90,9 +90,7 @@ impl Tells {
             None => self.latencies.count_unmeasured(),
         }
     }
-}
 
-impl Tells {
     /// A task could not be brought to its end, because of an entry of its rings.
     fn ring_fault(&self, qn: u16, outcome: Outcome) {
         if !matches!(outcome, Outcome::Completed(_) | Outcome::Cancelled) {
